@@ -1,0 +1,219 @@
+//! The typed model of an application: what the merged configuration says, with every word understood.
+//!
+//! [`crate::model`] makes it from a configuration; everything behind it reads only these types.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use crate::layers::Origin;
+use crate::network::{Mode, Policy};
+
+/// One instance's application.
+#[derive(Debug, Clone, PartialEq)]
+pub struct App {
+    /// The name of the application (`[app] name`, else the instance's).
+    pub name: String,
+    /// `[env]`: what every entry point gets, interpolated.
+    pub env: BTreeMap<String, EnvValue>,
+    /// How a release is made.
+    pub build: Build,
+    /// What runs all the time, by name.
+    pub daemons: BTreeMap<String, Daemon>,
+    /// What runs at certain times, in the order of the configuration.
+    pub cron: Vec<CronJob>,
+    /// The sandbox that all entry points share.
+    pub sandbox: Sandbox,
+}
+
+/// A value of the environment.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EnvValue {
+    /// The value after interpolation.
+    pub value: String,
+    /// Where it was written.
+    pub origin: Origin,
+    /// Whether it must not be printed whole (a URL with a password).
+    pub sensitive: bool,
+}
+
+/// `[build]`: from version control to a release.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Build {
+    /// Where the source is: a git URL or path.
+    pub repo: Option<String>,
+    /// The tag, branch or commit to deploy when the command line names none.
+    pub tag: Option<String>,
+    /// A shell command, run in the checkout. None: the checkout is the release.
+    pub command: Option<String>,
+    /// The folder of the checkout that becomes the release (`.` by default).
+    pub output: PathBuf,
+    /// How long the build may take.
+    pub timeout: Option<Duration>,
+    /// Extra environment of the build (`[build] env.NAME =`).
+    pub env: BTreeMap<String, String>,
+    /// Where `command` was written, for messages.
+    pub command_origin: Option<Origin>,
+    /// Where `repo` was written, for messages.
+    pub repo_origin: Option<Origin>,
+    /// Where `tag` was written, for messages.
+    pub tag_origin: Option<Origin>,
+}
+
+/// `[daemon.NAME]`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Daemon {
+    /// The last part of the section's name.
+    pub name: String,
+    /// What starts the process: the platform's command line, environment and needs.
+    pub launch: Launch,
+    /// The TCP port that it serves, if it does (`port =`, or the platform's default).
+    pub port: Option<u16>,
+    /// Limits of this entry point alone, inside those of the instance.
+    pub limits: Limits,
+    /// How it is asked to stop.
+    pub stop: Stop,
+    /// When it is started again.
+    pub restart: Restart,
+    /// Names of daemons that are started before this one.
+    pub after: Vec<String>,
+    /// Where the section was first written.
+    pub origin: Origin,
+}
+
+/// What the platform made of a daemon's or cron job's section.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Launch {
+    /// The canonical name of the platform, `jetty9` for example.
+    pub platform: String,
+    /// The command line as seen inside the sandbox. `args[0]` may be a bare name looked up in PATH.
+    pub args: Vec<String>,
+    /// Environment that the platform adds (below `[env]`, which wins).
+    pub env: BTreeMap<String, String>,
+    /// The working directory inside the sandbox.
+    pub cwd: PathBuf,
+    /// Paths of the host that the platform must see, besides the default view.
+    pub needs: Vec<HostNeed>,
+    /// Files that the platform generates, shown read-only inside at the key's path.
+    pub files: BTreeMap<PathBuf, GeneratedFile>,
+    /// Whether the program handles signals and reaps children as PID 1 by itself.
+    pub is_init: bool,
+}
+
+/// A path of the host that an entry point needs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HostNeed {
+    /// The path, the same on the host and inside.
+    pub path: PathBuf,
+    /// What for, as a person would say it: "Java 17", "Jetty 9".
+    pub what: String,
+    /// The key that made it necessary, for messages.
+    pub origin: Option<Origin>,
+    /// What to do when it is missing: `apt-get install jetty9`.
+    pub hint: String,
+}
+
+/// A small file that the platform generates into the bundle.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct GeneratedFile {
+    /// The content.
+    pub text: String,
+    /// The permission bits.
+    pub mode: u32,
+}
+
+/// A line of `[crontab]`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct CronJob {
+    /// The name as written: `daily housekeeping`.
+    pub name: String,
+    /// The name as a file name: `daily-housekeeping`. Unique within the instance.
+    pub slug: String,
+    /// The five fields, or `@daily` and friends.
+    pub schedule: String,
+    /// The command, run by `/bin/sh -c` in the sandbox.
+    pub command: String,
+    /// How it is launched.
+    pub launch: Launch,
+    /// Where the line is.
+    pub origin: Origin,
+}
+
+/// How a daemon is asked to stop.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Stop {
+    /// The number of the signal (15 by default).
+    pub signal: i32,
+    /// How long it has before SIGKILL.
+    pub timeout: Duration,
+}
+
+/// When a daemon that ended is started again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Restart {
+    /// Whatever the reason (the default).
+    Always,
+    /// Only after a failure: an exit code other than 0 and 143, or a signal other than SIGTERM.
+    OnFailure,
+    /// Never.
+    Never,
+}
+
+/// Limits of resources. `None` is "no limit of its own".
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Limits {
+    /// Memory in bytes.
+    pub memory: Option<u64>,
+    /// Processes and threads.
+    pub pids: Option<u64>,
+    /// Processors, in thousandths of one (1500 is one and a half).
+    pub cpu_millis: Option<u64>,
+    /// Open files (RLIMIT_NOFILE).
+    pub files: Option<u64>,
+}
+
+/// `[sandbox]` and its subsections, `[firewall.*]`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Sandbox {
+    /// A root tree of the user's own, instead of the view of the host.
+    pub rootfs: Option<PathBuf>,
+    /// An existing account instead of an allocated uid.
+    pub user: Option<String>,
+    /// Limits of the instance as a whole.
+    pub limits: Limits,
+    /// `[sandbox.mounts]`: what else the instance sees of the host.
+    pub mounts: Vec<HostMount>,
+    /// Capabilities that stay (none by default), as `CAP_NET_BIND_SERVICE`.
+    pub capabilities: Vec<String>,
+    /// The network.
+    pub net: Net,
+    /// What may go out.
+    pub out: Policy,
+    /// What may come in.
+    pub inbound: Policy,
+}
+
+/// One `[sandbox.mounts]` line.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HostMount {
+    /// The path on the host.
+    pub source: PathBuf,
+    /// The path inside.
+    pub target: PathBuf,
+    /// Whether the application may write.
+    pub writable: bool,
+    /// Where the line is.
+    pub origin: Origin,
+}
+
+/// `[sandbox.net]`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Net {
+    /// How the instance reaches the network.
+    pub mode: Mode,
+    /// The addresses, from `ip =`. Empty in `nat` mode: one is taken from the pool.
+    pub addresses: Vec<IpAddr>,
+    /// Where `ip` was written.
+    pub ip_origin: Option<Origin>,
+}

@@ -1,0 +1,45 @@
+//! WHAT an instance is: configuration layers, the model of an application, and the bundle on disk.
+//!
+//! This crate turns text into a description of a sandbox. It reads the four layers of
+//! configuration (defaults < app < site < server < local), merges and interpolates them while every
+//! value keeps its origin, makes a typed model of the application of it, and materializes that
+//! model as a *bundle*: a directory with one OCI bundle per entry point, a network description and
+//! a manifest.
+//!
+//! It knows no kernel and needs no privilege: everything it has to know of the host is passed in.
+//! It imports no other crate of the house, and forbids `unsafe`.
+//!
+//! # Where to begin reading
+//!
+//! One value walks straight down through these rooms:
+//!
+//! | room | in | out |
+//! | --- | --- | --- |
+//! | [`ini`] | text | sections and keys with spans |
+//! | [`keys`] | | the one table of every key there is |
+//! | [`layers`] | parsed files | merged configuration, each value with its origin |
+//! | [`interpolate`] | merged configuration | `%(NAME)` replaced |
+//! | [`app`] | configuration | the typed model ([`app::App`]) |
+//! | [`platforms`] | a daemon's section | command line, environment, needs |
+//! | [`view`] | model | what the application sees of the file system |
+//! | [`oci`] | model + view | `config.json` |
+//! | [`network`] | model | `network.json` |
+//! | [`bundle`] | all of these | the directory on disk |
+//!
+//! [`diagnostics`] is what errors in configuration look like; [`paths`] is where things are.
+#![forbid(unsafe_code)]
+
+pub mod app;
+pub mod bundle;
+pub mod diagnostics;
+pub mod ini;
+pub mod interpolate;
+pub mod keys;
+pub mod layers;
+pub mod model;
+pub mod network;
+pub mod oci;
+pub mod paths;
+pub mod platforms;
+pub mod seccomp;
+pub mod view;

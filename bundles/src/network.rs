@@ -1,0 +1,133 @@
+//! The network of an instance as data: what `network.json` holds.
+//!
+//! Written by [`crate::bundle`], read by the `netns` crate. Nothing in it depends on the moment:
+//! names stand as names, their addresses are looked up when the instance is started.
+
+use std::net::IpAddr;
+
+use ipnet::IpNet;
+use serde::{Deserialize, Serialize};
+
+/// The format number of `network.json`.
+pub const FORMAT: u32 = 1;
+
+/// `network.json`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct NetworkSpec {
+    /// [`FORMAT`].
+    pub format: u32,
+    /// The instance; device names are derived from it.
+    pub instance: String,
+    /// How the instance reaches the network.
+    pub mode: Mode,
+    /// Its addresses, each on its own (/32, /128). Empty for `none` and `host`.
+    pub addresses: Vec<IpAddr>,
+    /// In `nat` mode: the pool that is masqueraded.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pool: Option<IpNet>,
+    /// What may leave the instance.
+    pub out: Policy,
+    /// What may enter the instance.
+    #[serde(rename = "in")]
+    pub inbound: Policy,
+}
+
+/// How an instance reaches the network.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Mode {
+    /// An address of its own, routed, announced by proxy ARP; no bridge, no translation.
+    Routed,
+    /// An address of the server's pool, masqueraded outward.
+    Nat,
+    /// Only its own loopback.
+    None,
+    /// The server's own network; only when site or local layer grant it.
+    Host,
+}
+
+/// What happens to a packet that no entry accepts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Verdict {
+    /// It passes.
+    Accept,
+    /// It is refused at once: TCP reset, else ICMP administratively prohibited.
+    Reject,
+    /// It vanishes.
+    Drop,
+}
+
+/// One direction of the firewall.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct Policy {
+    /// For everything that `accept` does not name.
+    pub policy: Verdict,
+    /// The entries, in the order of the configuration.
+    pub accept: Vec<Entry>,
+}
+
+/// One line of an accept list: `database = mysql.example.org:3306`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct Entry {
+    /// The key of the line.
+    pub name: String,
+    /// Where to (or, inbound, where from).
+    pub peer: Peer,
+    /// Inclusive ranges of destination ports; empty: every port.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub ports: Vec<PortRange>,
+    /// None: TCP and UDP when ports are named, every protocol otherwise.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub protocol: Option<Protocol>,
+}
+
+/// The other end.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Peer {
+    /// An address (as /32 or /128) or a prefix.
+    Net(IpNet),
+    /// A host name, followed while the instance runs.
+    Host(String),
+}
+
+/// An inclusive range of ports.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct PortRange {
+    /// The first port.
+    pub first: u16,
+    /// The last port, not below `first`.
+    pub last: u16,
+}
+
+/// A transport protocol.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Protocol {
+    /// TCP.
+    Tcp,
+    /// UDP.
+    Udp,
+    /// ICMP and ICMPv6.
+    Icmp,
+}
+
+impl NetworkSpec {
+    /// The host names that the policy needs addresses for, each once, sorted.
+    pub fn host_names(&self) -> Vec<&str> {
+        let entries = self.out.accept.iter().chain(&self.inbound.accept);
+        let mut names: Vec<&str> = entries
+            .filter_map(|e| match &e.peer {
+                Peer::Host(name) => Some(name.as_str()),
+                Peer::Net(_) => None,
+            })
+            .collect();
+        names.sort_unstable();
+        names.dedup();
+        names
+    }
+}

@@ -1,0 +1,100 @@
+//! Where metactl keeps things. Every root directory can be moved, so that tests and unprivileged
+//! users can have a whole metactl of their own under one folder.
+
+use std::path::{Path, PathBuf};
+
+/// The root directories of one metactl.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Paths {
+    /// Configuration, `/etc/metactl` (`METACTL_CONFIG_DIR`).
+    pub config: PathBuf,
+    /// Instances, `/var/lib/metactl` (`METACTL_STATE_DIR`).
+    pub state: PathBuf,
+    /// What can be fetched again, `/var/cache/metactl` (`METACTL_CACHE_DIR`).
+    pub cache: PathBuf,
+    /// Log files, `/var/log/metactl` (`METACTL_LOG_DIR`).
+    pub log: PathBuf,
+    /// What a reboot may take away, `/run/metactl` (`METACTL_RUN_DIR`).
+    pub run: PathBuf,
+}
+
+impl Paths {
+    /// The directories of the Filesystem Hierarchy Standard, below `root`.
+    pub fn under(root: &Path) -> Paths {
+        Paths {
+            config: root.join("etc/metactl"),
+            state: root.join("var/lib/metactl"),
+            cache: root.join("var/cache/metactl"),
+            log: root.join("var/log/metactl"),
+            run: root.join("run/metactl"),
+        }
+    }
+
+    /// The directories that the environment names: each `METACTL_*_DIR` wins over `METACTL_ROOT`,
+    /// which wins over `/`.
+    pub fn from_env(var: impl Fn(&str) -> Option<std::ffi::OsString>) -> Paths {
+        let root = var("METACTL_ROOT").map_or_else(|| PathBuf::from("/"), PathBuf::from);
+        let base = Paths::under(&root);
+        let pick = |name: &str, fallback: PathBuf| var(name).map_or(fallback, PathBuf::from);
+        Paths {
+            config: pick("METACTL_CONFIG_DIR", base.config),
+            state: pick("METACTL_STATE_DIR", base.state),
+            cache: pick("METACTL_CACHE_DIR", base.cache),
+            log: pick("METACTL_LOG_DIR", base.log),
+            run: pick("METACTL_RUN_DIR", base.run),
+        }
+    }
+
+    /// Facts and defaults of this server: `metactl.conf`.
+    pub fn server_conf(&self) -> PathBuf {
+        self.config.join("metactl.conf")
+    }
+
+    /// The local layer of an instance: `nodes/<instance>.conf`.
+    pub fn local_layer(&self, instance: &str) -> PathBuf {
+        self.config.join("nodes").join(format!("{instance}.conf"))
+    }
+
+    /// The site layers, lowest first: `sites/<site>/site.conf`, then `sites/<site>/<app>.conf`.
+    pub fn site_layers(&self, site: &str, app: &str) -> [PathBuf; 2] {
+        let dir = self.config.join("sites").join(site);
+        [dir.join("site.conf"), dir.join(format!("{app}.conf"))]
+    }
+
+    /// The state of an instance: releases, data, bundles.
+    pub fn instance_state(&self, instance: &str) -> PathBuf {
+        self.state.join(instance)
+    }
+
+    /// What runs of an instance: pinned namespaces, journal, records of processes.
+    pub fn instance_run(&self, instance: &str) -> PathBuf {
+        self.run.join(instance)
+    }
+
+    /// The log files of an instance.
+    pub fn instance_log(&self, instance: &str) -> PathBuf {
+        self.log.join(instance)
+    }
+
+    /// Where the runtime keeps the state of containers (its `--root`).
+    pub fn runtime_root(&self) -> PathBuf {
+        self.run.join("oci")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn single_directories_win_over_the_root() {
+        let paths = Paths::from_env(|name| match name {
+            "METACTL_ROOT" => Some("/tmp/m".into()),
+            "METACTL_RUN_DIR" => Some("/elsewhere".into()),
+            _ => None,
+        });
+        assert_eq!(paths.config, Path::new("/tmp/m/etc/metactl"));
+        assert_eq!(paths.run, Path::new("/elsewhere"));
+        assert_eq!(paths.local_layer("a"), Path::new("/tmp/m/etc/metactl/nodes/a.conf"));
+    }
+}

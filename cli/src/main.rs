@@ -1,0 +1,2 @@
+//! The `metactl` command.
+fn main() {}

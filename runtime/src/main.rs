@@ -1,0 +1,2 @@
+//! The OCI runtime `metactl-runtime`.
+fn main() {}
