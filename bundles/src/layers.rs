@@ -1,6 +1,14 @@
 //! The layers of configuration: reading, merging, and where each value came from.
+//!
+//! [`read`] finds the files of an instance, [`Config::from_sources`] merges and interpolates them,
+//! [`show`] prints the result. A [`Value`] never forgets where it was written and what it replaced.
 
-use std::path::PathBuf;
+mod config;
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+pub use config::{Config, Denied, Needed, Value};
 
 /// The layers, lowest first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -17,6 +25,24 @@ pub enum LayerKind {
     Local,
 }
 
+impl LayerKind {
+    /// The word for it in messages: `app`.
+    pub fn name(self) -> &'static str {
+        match self {
+            LayerKind::Defaults => "default",
+            LayerKind::App => "app",
+            LayerKind::Site => "site",
+            LayerKind::Server => "server",
+            LayerKind::Local => "local",
+        }
+    }
+
+    /// Whether those who run the server write this layer, not those who write the application.
+    pub fn is_trusted(self) -> bool {
+        self != LayerKind::App
+    }
+}
+
 /// Where a value was written.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Origin {
@@ -28,4 +54,58 @@ pub struct Origin {
     pub line: usize,
     /// The column of the value, from 1; 0 for built-in defaults.
     pub column: usize,
+}
+
+impl Origin {
+    /// The origin of what is built in.
+    pub fn default_value() -> Origin {
+        Origin {
+            layer: LayerKind::Defaults,
+            file: None,
+            line: 0,
+            column: 0,
+        }
+    }
+}
+
+/// `.metactl:18`, `nodes/myapp.conf:3`, `default`: as short as people say it.
+impl fmt::Display for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Some(file) = &self.file else {
+            return f.write_str(self.layer.name());
+        };
+        let levels = match self.layer {
+            LayerKind::Site => 3,
+            LayerKind::Local => 2,
+            _ => 1,
+        };
+        let parts: Vec<_> = file.components().collect();
+        let short: PathBuf = parts[parts.len().saturating_sub(levels)..].iter().collect();
+        write!(
+            f,
+            "{}:{}",
+            crate::diagnostics::printable(&short.to_string_lossy()),
+            self.line
+        )
+    }
+}
+
+/// One file of configuration.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Source {
+    /// The layer that it belongs to.
+    pub layer: LayerKind,
+    /// Where it is, for messages.
+    pub path: PathBuf,
+    /// Its content.
+    pub text: String,
+}
+
+/// Whose configuration is read.
+#[derive(Debug, Clone, Copy)]
+pub struct Request<'a> {
+    /// The name of the instance.
+    pub instance: &'a str,
+    /// The `.metactl` file of the release or checkout. It need not exist.
+    pub app_layer: Option<&'a Path>,
 }

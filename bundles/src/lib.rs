@@ -41,5 +41,6 @@ pub mod network;
 pub mod oci;
 pub mod paths;
 pub mod platforms;
+pub mod redact;
 pub mod seccomp;
 pub mod view;

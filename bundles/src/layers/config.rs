@@ -1,0 +1,165 @@
+//! The merged configuration.
+
+use std::collections::HashMap;
+
+use super::{LayerKind, Origin, Source};
+use crate::diagnostics::{Diagnostic, Place};
+
+/// An effective value.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Value {
+    /// After interpolation.
+    pub text: String,
+    /// As written.
+    pub raw: String,
+    /// After interpolation, without what must not be printed.
+    pub shown: String,
+    /// Where it was written.
+    pub origin: Origin,
+    /// What it replaced, lowest layer first: where it was and what it was, as written.
+    pub overrides: Vec<(Origin, String)>,
+    /// Whether `text` must not be printed: `shown` may.
+    pub sensitive: bool,
+    /// The argument words of keys that hold some: split as written, then interpolated.
+    pub words: Vec<String>,
+}
+
+impl Value {
+    /// A value that says what it says, at `origin`.
+    pub fn new(text: impl Into<String>, origin: Origin) -> Value {
+        let text = text.into();
+        let shown = crate::redact::redact(&text).into_owned();
+        Value {
+            sensitive: shown != text,
+            raw: text.clone(),
+            shown,
+            text,
+            origin,
+            overrides: Vec::new(),
+            words: Vec::new(),
+        }
+    }
+}
+
+/// A restricted key that the app layer asked for and nobody granted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Denied {
+    /// The section.
+    pub section: String,
+    /// The key.
+    pub key: String,
+    /// What was asked for, as written, without what must not be printed.
+    pub value: String,
+    /// Where it was asked for.
+    pub origin: Origin,
+    /// Why it is not granted without a word from site or local.
+    pub reason: String,
+    /// The lines that grant it, for a site or local layer: `[sandbox.net]\nip = 10.1.1.9`.
+    pub grant: String,
+}
+
+/// A name that the app layer refers to and that a higher layer has to define.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Needed {
+    /// The name in `[env]`.
+    pub name: String,
+    /// Where it is referred to first.
+    pub origin: Origin,
+}
+
+/// A section of the merged configuration, keys in the order in which they appeared first.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Section {
+    pub(super) entries: Vec<(String, Value)>,
+    pub(super) index: HashMap<String, usize>,
+}
+
+/// Everything that the layers say together, interpolated.
+#[derive(Debug, Clone, Default)]
+pub struct Config {
+    pub(super) sections: Vec<(String, Section)>,
+    pub(super) index: HashMap<String, usize>,
+    pub(super) warnings: Vec<Diagnostic>,
+    pub(super) requests: Vec<Denied>,
+    pub(super) needed: Vec<Needed>,
+    pub(super) sources: Vec<Source>,
+}
+
+impl Config {
+    /// The names of the sections: in the order of the key table, daemons as they appeared.
+    pub fn sections(&self) -> impl Iterator<Item = &str> {
+        self.sections.iter().map(|(name, _)| name.as_str())
+    }
+
+    /// The keys and values of a section, in the order in which they appeared first.
+    pub fn section(&self, name: &str) -> Option<impl Iterator<Item = (&str, &Value)>> {
+        let (_, section) = self.sections.get(*self.index.get(name)?)?;
+        Some(
+            section
+                .entries
+                .iter()
+                .map(|(key, value)| (key.as_str(), value)),
+        )
+    }
+
+    /// A value, if the key was set or has a default.
+    pub fn get(&self, section: &str, key: &str) -> Option<&Value> {
+        let (_, section) = self.sections.get(*self.index.get(section)?)?;
+        let (_, value) = section.entries.get(*section.index.get(key)?)?;
+        Some(value)
+    }
+
+    /// The argument words of a value: split as written, then interpolated, so that a variable with
+    /// spaces is still one argument.
+    pub fn words(&self, section: &str, key: &str) -> Option<Vec<String>> {
+        self.get(section, key).map(|value| value.words.clone())
+    }
+
+    /// What is worth knowing but stops nothing.
+    pub fn warnings(&self) -> &[Diagnostic] {
+        &self.warnings
+    }
+
+    /// What the app layer asked for and nobody granted.
+    pub fn requests(&self) -> &[Denied] {
+        &self.requests
+    }
+
+    /// Names that the app layer refers to and a higher layer has to define. Only filled by
+    /// [`Config::check`]; otherwise such a name is an error.
+    pub fn needed(&self) -> &[Needed] {
+        &self.needed
+    }
+
+    /// The files that it was merged from, lowest first.
+    pub fn sources(&self) -> &[Source] {
+        &self.sources
+    }
+
+    /// The place of a value in its file, to report something about it.
+    pub fn place(&self, value: &Value) -> Option<Place> {
+        self.place_of(&value.origin, value.raw.lines().next().unwrap_or("").len())
+    }
+
+    /// The place at `origin`, `length` bytes long.
+    pub fn place_of(&self, origin: &Origin, length: usize) -> Option<Place> {
+        let file = origin.file.as_ref()?;
+        let same = |source: &&Source| source.layer == origin.layer && &source.path == file;
+        let source = self.sources.iter().find(same)?;
+        let line = source.text.lines().nth(origin.line.checked_sub(1)?)?;
+        let start = match line.char_indices().nth(origin.column.saturating_sub(1)) {
+            Some((index, _)) => index,
+            None => line.len(),
+        };
+        Some(Place::new(file, origin.line, line, start..start + length))
+    }
+
+    /// The highest layer that has a file here.
+    pub fn highest_layer(&self) -> LayerKind {
+        self.sources
+            .iter()
+            .map(|s| s.layer)
+            .max()
+            .unwrap_or(LayerKind::Defaults)
+    }
+}

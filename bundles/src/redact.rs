@@ -1,0 +1,154 @@
+//! What must not be printed: passwords inside URLs, and values whose name says that they are secret.
+
+use std::borrow::Cow;
+use std::ops::Range;
+
+/// What stands for something that is not printed.
+pub const MASK: &str = "***";
+
+/// Query parameters whose value is a password (`jdbc:mysql://host/db?user=a&password=b`).
+const SECRET_PARAMETERS: [&str; 6] = ["password", "passwd", "pwd", "secret", "token", "api_key"];
+
+/// Parts of a variable's name that say that its value is secret.
+const SECRET_NAMES: [&str; 8] = [
+    "PASSWORD",
+    "PASSWD",
+    "PASSPHRASE",
+    "SECRET",
+    "TOKEN",
+    "PRIVATE_KEY",
+    "API_KEY",
+    "ACCESS_KEY",
+];
+
+/// `text` with every password of a URL replaced by `***`.
+pub fn redact(text: &str) -> Cow<'_, str> {
+    let ranges = password_ranges(text);
+    if ranges.is_empty() {
+        return Cow::Borrowed(text);
+    }
+    let mut out = String::with_capacity(text.len());
+    let mut at = 0;
+    for range in ranges {
+        out.push_str(&text[at..range.start]);
+        out.push_str(MASK);
+        at = range.end;
+    }
+    out.push_str(&text[at..]);
+    Cow::Owned(out)
+}
+
+/// Whether `text` holds a URL with a password.
+pub fn has_password(text: &str) -> bool {
+    !password_ranges(text).is_empty()
+}
+
+/// Whether a variable of this name holds a secret, whatever it looks like: `DB_PASSWORD`.
+pub fn is_secret_name(name: &str) -> bool {
+    let name = name.to_ascii_uppercase();
+    SECRET_NAMES.iter().any(|part| name.contains(part))
+}
+
+/// The byte ranges of passwords in URLs, in order, not overlapping. Linear in `text`.
+///
+/// A password that is nothing but a reference (`%(DB_PASSWORD)`) says nothing and is left alone.
+pub fn password_ranges(text: &str) -> Vec<Range<usize>> {
+    let mut ranges = Vec::new();
+    let mut at = 0;
+    while let Some(found) = text[at..].find("://") {
+        let start = at + found + 3;
+        let length = text[start..].find(ends_url).unwrap_or(text.len() - start);
+        let url = start..start + length;
+        if let Some(password) = userinfo_password(text, url.clone()) {
+            ranges.push(password);
+        }
+        let from = ranges
+            .last()
+            .map_or(url.start, |last: &Range<usize>| last.end.max(url.start));
+        parameter_passwords(text, from..url.end, &mut ranges);
+        at = url.end;
+    }
+    ranges.retain(|range| !is_reference(&text[range.clone()]));
+    ranges
+}
+
+fn ends_url(c: char) -> bool {
+    c.is_whitespace() || matches!(c, '"' | '\'' | '<' | '>' | '`')
+}
+
+/// `user:password@` at the start of `url`, which begins behind `://`.
+fn userinfo_password(text: &str, url: Range<usize>) -> Option<Range<usize>> {
+    let rest = &text[url.clone()];
+    let authority = rest.find(['/', '?', '#']).unwrap_or(rest.len());
+    let colon = rest[..authority].find(':')?;
+    let at = match rest[..authority].rfind('@') {
+        Some(at) => at,
+        // An unescaped `/`, `?` or `#` in the password; but `host:8080/a@b` is a port.
+        None => {
+            let behind = &rest[colon + 1..authority];
+            if behind.bytes().all(|b| b.is_ascii_digit()) {
+                return None;
+            }
+            rest.rfind('@')?
+        }
+    };
+    (colon + 1 < at).then_some(url.start + colon + 1..url.start + at)
+}
+
+/// The values of `password=` and its like in the query of a URL.
+fn parameter_passwords(text: &str, url: Range<usize>, ranges: &mut Vec<Range<usize>>) {
+    let is_separator = |c: char| matches!(c, '?' | '&' | ';');
+    let mut start = url.start;
+    for part in text[url.clone()].split(is_separator) {
+        let (name, value) = part.split_once('=').unwrap_or((part, ""));
+        let secret = SECRET_PARAMETERS
+            .iter()
+            .any(|known| name.eq_ignore_ascii_case(known));
+        // The first part is the URL itself, not a parameter.
+        if secret && start > url.start && !value.is_empty() {
+            ranges.push(start + name.len() + 1..start + part.len());
+        }
+        start += part.len() + 1;
+    }
+}
+
+fn is_reference(text: &str) -> bool {
+    text.strip_prefix("%(")
+        .and_then(|rest| rest.strip_suffix(')'))
+        .is_some_and(|name| !name.contains(['(', ')', '%']))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn passwords_of_urls_are_masked() {
+        for (text, expected) in [
+            ("mysql://myapp:secret@db/x", "mysql://myapp:***@db/x"),
+            (
+                "a http://u:p@h b ftp://u:q@h",
+                "a http://u:***@h b ftp://u:***@h",
+            ),
+            ("http://u:p@ss@host/", "http://u:***@host/"),
+            ("http://u:pa/ss@host/", "http://u:***@host/"),
+            (
+                "jdbc:mysql://h:3306/d?user=a&password=b&x=y",
+                "jdbc:mysql://h:3306/d?user=a&password=***&x=y",
+            ),
+            ("http://host:8080/a@b", "http://host:8080/a@b"),
+            ("http://user@host/", "http://user@host/"),
+            ("http://[2001:db8::1]:80/", "http://[2001:db8::1]:80/"),
+            ("http://u:%(PW)@h", "http://u:%(PW)@h"),
+            ("plain text: a@b", "plain text: a@b"),
+        ] {
+            assert_eq!(redact(text), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn names_tell_secrets() {
+        assert!(is_secret_name("DB_PASSWORD") && is_secret_name("github_token"));
+        assert!(!is_secret_name("DB_HOST"));
+    }
+}
