@@ -1,0 +1,117 @@
+#!/bin/bash
+# What is checked inside the virtual machine: the small example, deployed, started and stopped under
+# real systemd, with its limits in unified cgroup v2 and the default directories.
+set -uo pipefail
+
+cd /job
+install -m 755 metactl metactl-runtime /usr/local/bin/
+export HOME=/root LC_ALL=C.UTF-8
+failed=0
+
+# check WHAT COMMAND...: one line of result; the output of a command that fails
+check() {
+    local what=$1 output
+    shift
+    if output=$("$@" 2>&1); then
+        echo "ok    $what"
+    else
+        echo "FAIL  $what: $*"
+        printf '%s\n' "$output" | tail -n 30 | sed 's/^/      /'
+        failed=1
+    fi
+}
+# is VALUE FILE: the file holds just this
+is() { [ "$(cat "$2")" = "$1" ] || { echo "$2: $(cat "$2"), not $1"; return 1; }; }
+# says TEXT COMMAND...: the output contains it
+says() {
+    local text=$1 output
+    shift
+    output=$("$@" 2>&1) || { printf '%s\n' "$output"; return 1; }
+    [[ $output == *"$text"* ]] || { echo "no \"$text\" in: $output"; return 1; }
+}
+not() { ! "$@"; }
+fails_with() {
+    local code=$1 got=0
+    shift
+    "$@" || got=$?
+    [ "$got" = "$code" ] || { echo "exit code $got, not $code"; return 1; }
+}
+
+# What a machine has that metactl could leave behind.
+state_of_machine() {
+    echo "== mounts"; awk '{print $3, $4, $5}' /proc/self/mountinfo | sort
+    echo "== links"; ip -o link | cut -d: -f2 | sort
+    echo "== routes"; ip route; ip -6 route
+    echo "== tables"; nft list tables
+    echo "== cgroups"; find /sys/fs/cgroup -type d -name 'metactl*'
+    echo "== forwarding"; sysctl -a 2> /dev/null | grep -E 'forwarding|ip_forward |proxy_arp |proxy_ndp ' | sort
+    echo "== processes"; ps -eo args= | grep -E '^[^ ]*(metactl|perl)( |$|-)' | grep -v grep
+    echo "== run"; find /run/metactl -type f 2> /dev/null
+}
+same_machine() {
+    # The network of a sandbox dies a moment after its last process.
+    for _ in 1 2 3 4 5 6 7 8 9 10; do
+        state_of_machine > /tmp/after
+        diff -q /tmp/before /tmp/after > /dev/null && return
+        sleep 0.5
+    done
+    diff /tmp/before /tmp/after
+}
+
+check "unified cgroups" grep -q '^0::/' /proc/self/cgroup
+check "systemd is PID 1" is systemd /proc/1/comm
+
+git config --global user.name Test
+git config --global user.email test@example.org
+git config --global init.defaultBranch main
+(cd hello && git init -q && git add -A && git commit -q -m 'First version' && git tag 1.0)
+mkdir -p /etc/metactl/nodes
+cat > /etc/metactl/nodes/hello.conf <<'CONF'
+[build]
+repo = /job/hello
+[sandbox.limits]
+memory = 48m
+pids = 20
+CONF
+# Switches on what the first use of the tools loads by itself.
+nft list tables; ip route; modprobe -a veth nft_reject_inet nft_ct nft_masq 2> /dev/null
+state_of_machine > /tmp/before
+
+check "deploy" metactl hello deploy 1.0
+check "status" says running metactl hello status
+cgroup=$(find /sys/fs/cgroup -type d -path '*metactl/hello' | head -n 1)
+echo "      cgroup: $cgroup"
+check "memory limit" is $((48 << 20)) "$cgroup/memory.max"
+check "process limit" is 20 "$cgroup/pids.max"
+check "a process in it" test -n "$(find "$cgroup" -name cgroup.procs -exec cat {} +)"
+address=$(ip -4 route | sed -n 's/^\(10\.77\.[0-9.]*\) dev .*/\1/p' | head -n 1)
+echo "      address: $address"
+check "page" says "Hello, sandbox" curl -sS --max-time 10 "http://$address/"
+check "own user" says "uid 66" curl -sS --max-time 10 "http://$address/whoami"
+check "outbound refused" says "refused" curl -sS --max-time 10 "http://$address/connect?to=10.9.9.9:443"
+check "refusal counted" says "10.9.9.9:443" metactl hello firewall
+check "localhost is its own" says "connected" curl -sS --max-time 10 "http://$address/connect?to=127.0.0.1:80"
+check "memory hog is killed" fails_with 137 metactl hello exec -- perl -e '$x = "x" x (200 << 20); print "survived\n"'
+check "still answers" says "Hello, sandbox" curl -sS --max-time 10 "http://$address/"
+check "pids are limited" says "limit" metactl hello exec -- perl -e \
+    'for (1..40) { my $p = fork; defined $p or print("limit at $_\n"), last; $p or do { sleep 5; exit } } kill 9, -$$; exit 0'
+check "restart" metactl hello restart
+check "page after restart" says "Hello, sandbox" curl -sS --retry 5 --retry-connrefused --max-time 20 "http://$address/"
+check "stop" metactl hello stop
+check "not running" fails_with 3 metactl hello status
+check "nothing left behind" same_machine
+
+echo "      foreground"
+metactl run /job/hello > /tmp/run.log 2>&1 &
+run=$!
+for _ in $(seq 50); do
+    address=$(ip -4 route | sed -n 's/^\(10\.77\.[0-9.]*\) dev .*/\1/p' | head -n 1)
+    [ -n "$address" ] && curl -s --max-time 2 "http://$address/" > /dev/null && break
+    sleep 0.2
+done
+check "page in the foreground" says "Hello, sandbox" curl -sS --max-time 10 "http://$address/"
+kill -INT $run
+wait $run
+check "nothing left behind" same_machine
+[ "$failed" = 0 ] || { echo "-- metactl run"; cat /tmp/run.log; }
+exit $failed
