@@ -1,0 +1,256 @@
+//! `metactl APP COMMAND` and `metactl COMMAND APP` are the same: both are brought into the form
+//! `metactl -a APP COMMAND ...`, which is the one that [`crate::args`] defines.
+//!
+//! The first word that is a command wins; that is why an instance may not be named like one.
+
+use std::ffi::OsString;
+
+use clap::{Arg, Command};
+
+use crate::args;
+use crate::failure::Failure;
+
+/// Brings the arguments (without the program's name) into the canonical order.
+///
+/// # Errors
+///
+/// When the first two words are no instance and command, in whatever order.
+pub fn canonical(definition: &Command, mut argv: Vec<OsString>) -> Result<Vec<OsString>, Failure> {
+    let Some(first) = next_word(definition, None, &argv, 0) else { return Ok(argv) };
+    if names_app(definition, &argv) {
+        return Ok(argv);
+    }
+    let word = text(&argv[first]);
+    if let Some(command) = definition.find_subcommand(&word) {
+        if is_server_wide(command) {
+            return Ok(argv);
+        }
+        if let Some(app) = next_word(definition, Some(command), &argv, first + 1) {
+            let app = argv.remove(app);
+            argv.splice(0..0, ["-a".into(), app]);
+        }
+        return Ok(argv);
+    }
+    if let Some(second) = next_word(definition, None, &argv, first + 1) {
+        check_command(definition, &word, &text(&argv[second]))?;
+    }
+    let app = argv.remove(first);
+    argv.splice(0..0, ["-a".into(), app]);
+    Ok(argv)
+}
+
+/// Whether a command takes no instance.
+fn is_server_wide(command: &Command) -> bool {
+    args::Command::SERVER_WIDE.contains(&command.get_name())
+}
+
+/// `second` must be a command that takes an instance, since `first` is none.
+fn check_command(definition: &Command, first: &str, second: &str) -> Result<(), Failure> {
+    match definition.find_subcommand(second) {
+        Some(command) if is_server_wide(command) => {
+            Err(Failure::usage(format!("{second} comes first, before any instance"))
+                .hint(format!("metactl {second} {first}")))
+        }
+        Some(_) => Ok(()),
+        None => Err(unknown(definition, first, second)),
+    }
+}
+
+/// Neither word is a command: which of them was meant to be one?
+fn unknown(definition: &Command, first: &str, second: &str) -> Failure {
+    let failure = Failure::usage(format!("no command among {first:?} and {second:?}"));
+    let meant = |word| {
+        let visible = definition.get_subcommands().filter(|c| !c.is_hide_set());
+        suggest(word, visible.map(Command::get_name)).map(str::to_owned)
+    };
+    let failure = match (meant(second), meant(first)) {
+        (Some(command), _) => failure.hint(format!("did you mean: metactl {first} {command}")),
+        (None, Some(command)) => failure.hint(format!("did you mean: metactl {command} {second}")),
+        (None, None) => failure,
+    };
+    failure.hint("all commands: metactl help")
+}
+
+/// The candidate that a mistyped word was probably meant to be.
+pub fn suggest<'a>(word: &str, candidates: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+    let allowed = match word.chars().count() {
+        0..=2 => 0,
+        3..=5 => 1,
+        _ => 2,
+    };
+    candidates
+        .map(|candidate| (distance(word, candidate), candidate))
+        .filter(|(distance, _)| *distance <= allowed)
+        .min_by_key(|(distance, _)| *distance)
+        .map(|(_, candidate)| candidate)
+}
+
+/// How many letters must be changed, added, left out or swapped with their neighbour.
+fn distance(a: &str, b: &str) -> usize {
+    let (a, b): (Vec<char>, Vec<char>) = (a.chars().collect(), b.chars().collect());
+    let mut rows = vec![(0..=b.len()).collect::<Vec<usize>>()];
+    for i in 1..=a.len() {
+        let mut row = vec![i];
+        for j in 1..=b.len() {
+            let changed = usize::from(a[i - 1] != b[j - 1]);
+            let mut best = (rows[i - 1][j] + 1).min(row[j - 1] + 1).min(rows[i - 1][j - 1] + changed);
+            if i > 1 && j > 1 && a[i - 1] == b[j - 2] && a[i - 2] == b[j - 1] {
+                best = best.min(rows[i - 2][j - 2] + 1);
+            }
+            row.push(best);
+        }
+        rows.push(row);
+    }
+    rows[a.len()][b.len()]
+}
+
+/// The index of the next argument that is neither an option nor an option's value.
+fn next_word(
+    definition: &Command,
+    command: Option<&Command>,
+    argv: &[OsString],
+    start: usize,
+) -> Option<usize> {
+    let mut index = start;
+    while let Some(argument) = argv.get(index) {
+        let argument = text(argument);
+        if argument == "--" {
+            return None;
+        }
+        if !argument.starts_with('-') || argument == "-" {
+            return Some(index);
+        }
+        index += if wants_value(definition, command, &argument) { 2 } else { 1 };
+    }
+    None
+}
+
+/// Whether `-a` or `--app` stands before any `--`.
+fn names_app(definition: &Command, argv: &[OsString]) -> bool {
+    let mut command = None;
+    let mut index = 0;
+    while let Some(argument) = argv.get(index).map(text) {
+        if argument == "--" {
+            return false;
+        }
+        let is_option = argument.starts_with('-') && argument != "-";
+        let is_app = argument == "--app" || argument.starts_with("--app=");
+        let is_short = is_option && !argument.starts_with("--") && argument.starts_with("-a");
+        if is_app || is_short {
+            return true;
+        }
+        if !is_option && command.is_none() {
+            command = definition.find_subcommand(&argument);
+        }
+        let skip = is_option && wants_value(definition, command, &argument);
+        index += if skip { 2 } else { 1 };
+    }
+    false
+}
+
+/// Whether an option takes the argument behind it as its value.
+fn wants_value(definition: &Command, command: Option<&Command>, option: &str) -> bool {
+    let known = || definition.get_arguments().chain(command.into_iter().flat_map(Command::get_arguments));
+    let takes_value = |arg: &Arg| arg.get_action().takes_values();
+    if let Some(long) = option.strip_prefix("--") {
+        return known().any(|arg| arg.get_long() == Some(long) && takes_value(arg));
+    }
+    // A cluster like `-fn`: the first letter that takes a value takes the rest, if there is any.
+    let letters: Vec<char> = option.chars().skip(1).collect();
+    let value_at = letters
+        .iter()
+        .position(|letter| known().any(|arg| arg.get_short() == Some(*letter) && takes_value(arg)));
+    value_at.is_some_and(|position| position + 1 == letters.len())
+}
+
+fn text(argument: &OsString) -> String {
+    argument.to_string_lossy().into_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+    use crate::args::Cli;
+
+    fn words(line: &str) -> Result<String, Failure> {
+        let argv = line.split_whitespace().map(OsString::from).collect();
+        let argv = canonical(&Cli::command(), argv)?;
+        Ok(argv.iter().map(text).collect::<Vec<_>>().join(" "))
+    }
+
+    #[track_caller]
+    fn same(line: &str, wanted: &str) {
+        assert_eq!(words(line).unwrap(), wanted, "{line}");
+    }
+
+    #[track_caller]
+    fn fails(line: &str, wanted: &[&str]) {
+        let Err(Failure::Said(said)) = words(line) else { panic!("{line} was understood") };
+        let all = format!("{}\n{}", said.message, said.hints.join("\n"));
+        assert_eq!(said.code, crate::exit::USAGE);
+        for part in wanted {
+            assert!(all.contains(part), "{line}: no {part:?} in {all}");
+        }
+    }
+
+    #[test]
+    fn both_orders_are_the_same() {
+        for line in ["myapp logs -n 5 -f web", "logs -n 5 myapp -f web", "logs myapp -n 5 -f web"] {
+            same(line, "-a myapp logs -n 5 -f web");
+        }
+        same("--json myapp start", "-a myapp --json start");
+        same("start myapp web", "-a myapp start web");
+        same("start -q --color always myapp web", "-a myapp start -q --color always web");
+        same("logs -fn 5 myapp", "-a myapp logs -fn 5");
+        same("logs -n5 myapp", "-a myapp logs -n5");
+        same("show --origin myapp env", "-a myapp show --origin env");
+        same("myapp log", "-a myapp log");
+    }
+
+    #[test]
+    fn an_instance_alone_is_asked_for_its_status() {
+        same("myapp", "-a myapp");
+        same("--root /r myapp --json", "-a myapp --root /r --json");
+        same("", "");
+        same("--help", "--help");
+    }
+
+    #[test]
+    fn the_explicit_form_stays_as_it_is() {
+        same("-a start start web", "-a start start web");
+        same("start -a myapp web", "start -a myapp web");
+        same("logs -n 5 --app=x", "logs -n 5 --app=x");
+        same("-amyapp status", "-amyapp status");
+    }
+
+    #[test]
+    fn what_stands_behind_two_dashes_is_nobodys_business() {
+        same("myapp exec -- ls -a /", "-a myapp exec -- ls -a /");
+        same("exec myapp web -- start x", "-a myapp exec web -- start x");
+        same("exec -- ls", "exec -- ls");
+    }
+
+    #[test]
+    fn server_wide_verbs_come_first() {
+        same("run examples/hello web", "run examples/hello web");
+        same("help start", "help start");
+        fails("myapp run", &["metactl run myapp"]);
+    }
+
+    #[test]
+    fn mistyped_commands_are_found() {
+        fails("myapp strat", &["did you mean: metactl myapp start"]);
+        fails("statsu myapp", &["did you mean: metactl status myapp"]);
+        fails("myapp frobnicate", &["metactl help"]);
+    }
+
+    #[test]
+    fn distances() {
+        assert_eq!(distance("strat", "start"), 1);
+        assert_eq!(distance("", "abc"), 3);
+        assert_eq!(suggest("x", ["run", "list"].into_iter()), None);
+        assert_eq!(suggest("restrat", ["start", "restart"].into_iter()), Some("restart"));
+    }
+}

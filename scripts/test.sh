@@ -1,0 +1,74 @@
+#!/bin/bash
+# test.sh quick|all: what 'make check' and 'make test' do.
+#
+#   quick  format, lints, unit tests and the quick integration tests; minutes
+#   all    that, the documentation, the slow tests (virtual machine, whole deployments), and the proof
+#          that nothing is left behind on this machine
+set -euo pipefail
+source "$(dirname "$0")/lib.sh"
+cd "$REPO"
+tier=${1:?quick or all}
+begun=$(now)
+
+case $tier in
+  quick) scripts/prerequisites.sh check ;;
+  all) scripts/prerequisites.sh test ;;
+  *) die "no such tier: $tier" ;;
+esac
+
+failed=()
+# Everything is run, whatever failed before, and the failures are named at the end.
+part() { step "$@" || failed+=("$1"); }
+
+# The tests print as they go: their lines are the report.
+run_tests() {
+  local start=$(now)
+  echo "  · $1: $2"
+  shift 2
+  "$@" </dev/null || failed+=(tests)
+  echo "    tests took $(took "$start")"
+}
+
+echo "metactl: ${STRONG}make $([[ $tier == all ]] && echo test || echo check)${PLAIN}"
+before=$(mktemp "${TMPDIR:-/tmp}/metactl-leftovers.XXXXXX")
+trap 'rm -f "$before"' EXIT
+scripts/leftovers.sh snapshot "$before"
+
+part format "cargo fmt --check" as_person cargo fmt --all --check
+part lint "cargo clippy, warnings are errors" \
+  as_person cargo clippy --workspace --all-targets --locked --quiet -- -D warnings
+if [[ $tier == all ]]; then
+  part docs "cargo doc, warnings are errors" \
+    as_person env RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --document-private-items --locked --quiet
+fi
+part programs "the programs that the tests run" as_person cargo build --workspace --bins --locked --quiet
+if [[ $tier == all ]]; then
+  part release "the release build: a static runtime beside metactl" scripts/build.sh
+fi
+
+if ((${#failed[@]} == 0)); then
+  # Tests that need root skip themselves without it, and say so; so they run as who started this.
+  if cargo nextest --version >/dev/null 2>&1; then
+    profile=$([[ $tier == all ]] && echo all || echo quick)
+    run_tests nextest "profile $profile, see .config/nextest.toml" \
+      cargo nextest run --workspace --locked --profile "$profile" --no-fail-fast
+    run_tests doctests "the examples in the documentation" cargo test --workspace --locked --doc --quiet
+  else
+    skip=()
+    [[ $tier == all ]] || skip=(-- --skip slow)
+    run_tests cargo "cargo test" cargo test --workspace --locked --no-fail-fast "${skip[@]}"
+  fi
+fi
+
+echo "  · leftovers"
+scripts/leftovers.sh compare "$before" | sed 's/^/    /' || failed+=(leftovers)
+
+if ((${#failed[@]} > 0)); then
+  die "failed: ${failed[*]} (after $(took "$begun"))"
+fi
+echo "${GOOD}all passed${PLAIN} in $(took "$begun")"
+if [[ $tier == quick ]]; then
+  echo "Next: make test (everything), make demo"
+else
+  echo "Next: make demo, or read docs/architecture.md and change something"
+fi
