@@ -99,6 +99,34 @@ pub struct Launch {
     pub files: BTreeMap<PathBuf, GeneratedFile>,
     /// Whether the program handles signals and reaps children as PID 1 by itself.
     pub is_init: bool,
+    /// The Java that it needs. Which one is decided when the bundle is composed, by what the host
+    /// has: `args[0]` is then replaced when it is `java`, and `JAVA_HOME` and `PATH` name it.
+    pub java: Option<JavaNeed>,
+    /// The web application that a servlet container serves, looked for in the release when the
+    /// bundle is composed.
+    pub webapp: Option<WebappNeed>,
+}
+
+/// A Java runtime that an entry point needs.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct JavaNeed {
+    /// `jvm.home`; `None`: the host's default Java.
+    pub home: Option<PathBuf>,
+    /// The key that made it necessary, for messages.
+    pub origin: Option<Origin>,
+}
+
+/// A web application that a servlet container serves.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct WebappNeed {
+    /// The archive or folder, relative to the release; `None`: the only `*.war` of the release.
+    pub war: Option<PathBuf>,
+    /// The context file of the container; `@WAR@` in it stands for the path of the application.
+    pub template: String,
+    /// Where the context file is generated, inside.
+    pub file: PathBuf,
+    /// The key that made it necessary, for messages.
+    pub origin: Option<Origin>,
 }
 
 /// A path of the host that an entry point needs.
@@ -106,6 +134,8 @@ pub struct Launch {
 pub struct HostNeed {
     /// The path, the same on the host and inside.
     pub path: PathBuf,
+    /// A file below `path` that shows that the right thing is there: `start.jar`.
+    pub probe: Option<PathBuf>,
     /// What for, as a person would say it: "Java 17", "Jetty 9".
     pub what: String,
     /// The key that made it necessary, for messages.

@@ -1,0 +1,25 @@
+//! A line of `[crontab]`: `/bin/sh -c command`, in the release, with the environment of the
+//! instance.
+
+use std::path::PathBuf;
+
+use super::APP_DIR;
+use crate::app::{JavaNeed, Launch};
+use crate::layers::Origin;
+
+/// The launch of a line of `[crontab]`.
+///
+/// A command that starts with `java` needs a Java of the host, like a daemon of platform `jvm`.
+pub fn cron(command: &str, origin: &Origin) -> Launch {
+    let java = (command.split_whitespace().next() == Some("java")).then(|| JavaNeed {
+        home: None,
+        origin: Some(origin.clone()),
+    });
+    Launch {
+        platform: "cron".to_owned(),
+        args: vec!["/bin/sh".to_owned(), "-c".to_owned(), command.to_owned()],
+        cwd: PathBuf::from(APP_DIR),
+        java,
+        ..Launch::default()
+    }
+}
