@@ -1,1 +1,42 @@
-//! netns
+//! The network of a sandbox on Linux.
+//!
+//! An instance gets a network namespace of its own with a veth pair, an address of its own (/32, /128), a
+//! default route through the server, and a firewall inside the namespace that knows its destinations by name.
+//! No bridge, no process that stays, no `ip`, `nft` or `iptables` program.
+//!
+//! Begin reading in [`plan`]: a pure function turns `network.json` ([`metactl_bundles::network`]) and the facts
+//! of the server ([`facts`]) into a printable list of steps. [`apply`] carries them out over two netlink sockets.
+//!
+//! | room | what it holds |
+//! | --- | --- |
+//! | [`facts`] | what the plan needs to know of the server: uplinks, kernel abilities |
+//! | [`plan`] | `network.json` + facts -> [`plan::NetPlan`], without touching anything |
+//! | [`apply`] | executes a plan; undoes what it did when a step fails |
+//! | `link` | veth, addresses, routes, neighbours by synchronous rtnetlink; leftovers |
+//! | [`policy`] | accept lists as sets and rules; live updates of names; counters |
+//! | `nftables` | the encoder of one nftables transaction |
+//! | [`server`] | what all instances share on the server, counted by user, given back by the last one |
+//! | [`names`] | looks host names up (never on the path of the static runtime) |
+//! | [`probe`] | asks the physical network whether an address is in use already |
+//!
+//! This crate may import `bundles` and nothing else of metactl. Only `sys` holds `unsafe`.
+
+#![deny(unsafe_code)]
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+pub mod apply;
+mod error;
+pub mod facts;
+pub mod names;
+pub mod plan;
+pub mod policy;
+pub mod probe;
+pub mod server;
+
+pub use error::NetError;
+
+/// Host names with the addresses they have at the moment. A name that has none is missing or empty: then
+/// nothing is accepted for it.
+pub type Resolved = BTreeMap<String, Vec<IpAddr>>;
