@@ -1,0 +1,186 @@
+//! Processes that can be recognised again: a pid alone may be reused, a pid with its start time
+//! and the boot it belongs to may not.
+
+use std::fs;
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::time::Duration;
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
+use serde::{Deserialize, Serialize};
+
+/// A process, named so that it can never be mistaken for a later one.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ProcessId {
+    /// The pid in the pid namespace of the runtime.
+    pub pid: i32,
+    /// When it started: clock ticks since boot, field 22 of `/proc/<pid>/stat` (proc(5)).
+    pub start_time: u64,
+    /// `/proc/sys/kernel/random/boot_id` at the time of the record.
+    pub boot_id: String,
+}
+
+/// What the kernel says about a process right now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Stat {
+    state: u8,
+    start_time: u64,
+}
+
+impl ProcessId {
+    /// Records the running process `pid`. `Err` with `NotFound` when there is none.
+    pub fn of(pid: i32) -> io::Result<ProcessId> {
+        let stat = read_stat(pid)?;
+        Ok(ProcessId {
+            pid,
+            start_time: stat.start_time,
+            boot_id: boot_id()?,
+        })
+    }
+
+    /// Records the calling process.
+    pub fn current() -> io::Result<ProcessId> {
+        ProcessId::of(rustix::process::getpid().as_raw_nonzero().get())
+    }
+
+    /// Whether this very process still runs (a zombie does not).
+    pub fn is_alive(&self) -> bool {
+        match read_stat(self.pid) {
+            Ok(stat) => {
+                stat.start_time == self.start_time
+                    && !matches!(stat.state, b'Z' | b'X')
+                    && boot_id().is_ok_and(|id| id == self.boot_id)
+            }
+            Err(_) => false,
+        }
+    }
+
+    /// A pidfd of this very process; `None` when it is gone. The descriptor is opened before the
+    /// start time is compared, so it cannot refer to another process.
+    pub fn open(&self) -> io::Result<Option<OwnedFd>> {
+        let Some(pid) = Pid::from_raw(self.pid) else {
+            return Ok(None);
+        };
+        let fd = match pidfd_open(pid, PidfdFlags::empty()) {
+            Ok(fd) => fd,
+            Err(rustix::io::Errno::SRCH | rustix::io::Errno::INVAL) => return Ok(None),
+            Err(e) => return Err(e.into()),
+        };
+        Ok(self.is_alive().then_some(fd))
+    }
+
+    /// Sends a signal to this very process. `false` when it is gone.
+    pub fn signal(&self, signal: Signal) -> io::Result<bool> {
+        let Some(fd) = self.open()? else {
+            return Ok(false);
+        };
+        match pidfd_send_signal(&fd, signal) {
+            Ok(()) => Ok(true),
+            Err(rustix::io::Errno::SRCH) => Ok(false),
+            Err(e) => Err(e.into()),
+        }
+    }
+
+    /// Kills this very process and waits until it is dead (not until it is reaped). `false` when
+    /// it was gone already; an error of kind `TimedOut` when it does not die within `timeout`.
+    pub fn kill(&self, timeout: Duration) -> io::Result<bool> {
+        let Some(fd) = self.open()? else {
+            return Ok(false);
+        };
+        match pidfd_send_signal(&fd, Signal::KILL) {
+            Ok(()) => {}
+            Err(rustix::io::Errno::SRCH) => return Ok(false),
+            Err(e) => return Err(e.into()),
+        }
+        if wait_dead(&fd, Some(timeout))? {
+            Ok(true)
+        } else {
+            let text = format!("process {} does not die from SIGKILL", self.pid);
+            Err(io::Error::new(io::ErrorKind::TimedOut, text))
+        }
+    }
+}
+
+/// Waits until the process behind `pidfd` is dead; `false` when `timeout` passed first.
+pub fn wait_dead(pidfd: impl AsFd, timeout: Option<Duration>) -> io::Result<bool> {
+    let limit = timeout.map(|t| Timespec {
+        tv_sec: i64::try_from(t.as_secs()).unwrap_or(i64::MAX),
+        tv_nsec: i64::from(t.subsec_nanos()),
+    });
+    let mut fds = [PollFd::new(&pidfd, PollFlags::IN)];
+    loop {
+        match poll(&mut fds, limit.as_ref()) {
+            Ok(n) => return Ok(n > 0),
+            Err(rustix::io::Errno::INTR) => {}
+            Err(e) => return Err(e.into()),
+        }
+    }
+}
+
+/// This boot, as the kernel names it.
+pub fn boot_id() -> io::Result<String> {
+    let text = fs::read_to_string("/proc/sys/kernel/random/boot_id")?;
+    Ok(text.trim_end().to_owned())
+}
+
+fn read_stat(pid: i32) -> io::Result<Stat> {
+    let text = fs::read(format!("/proc/{pid}/stat"))?;
+    parse_stat(&text).ok_or_else(|| {
+        io::Error::new(
+            io::ErrorKind::InvalidData,
+            format!("/proc/{pid}/stat: unexpected format"),
+        )
+    })
+}
+
+/// The command name (field 2) may contain anything, also `) `: fields are counted after the last
+/// closing parenthesis.
+fn parse_stat(text: &[u8]) -> Option<Stat> {
+    let close = text.iter().rposition(|&b| b == b')')?;
+    let rest = std::str::from_utf8(text.get(close + 1..)?).ok()?;
+    let mut fields = rest.split_ascii_whitespace();
+    let state = *fields.next()?.as_bytes().first()?;
+    let start_time = fields.nth(18)?.parse().ok()?;
+    Some(Stat { state, start_time })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn stat_survives_hostile_command_names() {
+        let line = b"7 (a) R 1) S 1 7 7 0 -1 4194560 1 2 3 4 5 6 7 8 20 0 1 0 4242 1000 10\n";
+        assert_eq!(
+            parse_stat(line),
+            Some(Stat {
+                state: b'S',
+                start_time: 4242
+            })
+        );
+        assert_eq!(parse_stat(b"7 (x"), None);
+        assert_eq!(parse_stat(b""), None);
+    }
+
+    #[test]
+    fn a_process_is_recognised_and_its_death_seen() {
+        let mut child = std::process::Command::new("sleep")
+            .arg("60")
+            .spawn()
+            .unwrap();
+        let id = ProcessId::of(child.id() as i32).unwrap();
+        assert!(id.is_alive());
+        let other = ProcessId {
+            start_time: id.start_time + 1,
+            ..id.clone()
+        };
+        assert!(!other.is_alive() && !other.signal(Signal::KILL).unwrap());
+        assert!(id.is_alive());
+        assert!(id.kill(Duration::from_secs(5)).unwrap());
+        assert!(!id.is_alive());
+        child.wait().unwrap();
+        assert!(!id.kill(Duration::from_secs(5)).unwrap());
+    }
+}

@@ -1,0 +1,69 @@
+//! What a caller asks for: [`LaunchRequest`].
+
+use std::path::PathBuf;
+
+use crate::id::ContainerId;
+
+/// Where the runtime keeps the state of containers when nothing else is said.
+pub const DEFAULT_ROOT: &str = "/run/metactl/oci";
+
+/// Where the counts of server-wide network effects are kept when nothing else is said.
+pub const DEFAULT_SERVER_DIR: &str = "/run/metactl/server";
+
+/// A container to launch.
+#[derive(Debug, Clone)]
+pub struct LaunchRequest {
+    /// Its id, unique below `root`.
+    pub id: ContainerId,
+    /// The state root of the runtime, [`DEFAULT_ROOT`].
+    pub root: PathBuf,
+    /// The bundle: the directory that holds `config.json`.
+    pub bundle: PathBuf,
+    /// How far to go and who the parent is.
+    pub mode: Mode,
+    /// The network.
+    pub network: Network,
+    /// A file to write the pid of the container's first process to (decimal, no newline), in one
+    /// step, before its program starts.
+    pub pid_file: Option<PathBuf>,
+}
+
+/// How far a launch goes, and whose child the container becomes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mode {
+    /// The user's program runs as a child of the caller and dies with it.
+    Foreground,
+    /// The user's program runs as a child of the caller's *parent* (or of nobody, when that
+    /// cannot be had) and survives the caller.
+    Detached,
+    /// Everything is prepared, the user's program waits for `start`. Otherwise
+    /// like [`Mode::Detached`].
+    Create,
+}
+
+/// Where the network of a container comes from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Network {
+    /// As `linux.namespaces` says: a new namespace with nothing but its loopback device, one by
+    /// path, or the host's.
+    Config,
+    /// A new namespace that is set up from a `network.json` before the program starts and goes
+    /// away with the container.
+    Spec(NetworkFiles),
+    /// An existing namespace: a file of `/proc/<pid>/ns/net` or a pin of it.
+    Join(PathBuf),
+}
+
+/// The files that describe a network.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NetworkFiles {
+    /// `network.json`, see [`metactl_bundles::network::NetworkSpec`].
+    pub spec: PathBuf,
+    /// The addresses of the host names in it: `{"db.example.org": ["10.2.0.20"]}`. A name
+    /// without addresses is refused to the container, never looked up here.
+    pub names: Option<PathBuf>,
+    /// The device towards the physical network; the one of the default route when not said.
+    pub uplink: Option<String>,
+    /// Where the counts of server-wide effects are kept, [`DEFAULT_SERVER_DIR`].
+    pub server_dir: PathBuf,
+}
