@@ -63,7 +63,8 @@ for unit in apt-daily.timer apt-daily-upgrade.timer dpkg-db-backup.timer e2scrub
     e2scrub_reap.service fstrim.timer systemd-timesyncd.service getty@tty1.service \
     serial-getty@ttyS0.service systemd-update-utmp.service systemd-pstore.service \
     systemd-udev-trigger.service systemd-random-seed.service dev-hugepages.mount \
-    sys-kernel-debug.mount sys-kernel-tracing.mount modprobe@drm.service modprobe@fuse.service; do
+    sys-kernel-debug.mount sys-kernel-tracing.mount modprobe@drm.service modprobe@fuse.service \
+    proc-sys-fs-binfmt_misc.automount; do
     ln -sf /dev/null "$root/etc/systemd/system/$unit"
 done
 

@@ -50,7 +50,9 @@ work=$(mktemp -d "$dir/run.XXXXXX")
 qemu=
 trap '[ -z "$qemu" ] || kill "$qemu" 2> /dev/null || true; rm -rf "$work"' EXIT
 mkdir "$work/job"
-cp "$here/guest.sh" "$metactl" "$runtime" "$work/job/"
+cp "$here/guest.sh" "$work/job/"
+cp "$metactl" "$work/job/metactl"
+cp "$runtime" "$work/job/metactl-runtime"
 cp -R "$top/examples/hello" "$work/job/hello"
 tar -C "$work/job" -cf "$work/job.tar" .
 truncate -s +1M "$work/job.tar"   # a disk ends at a whole block, with room to spare

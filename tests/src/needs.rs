@@ -1,0 +1,114 @@
+//! What a test needs of the machine, and the loud skip when it is not there.
+
+use std::io::Write;
+use std::path::Path;
+
+/// Something that a test cannot do without.
+#[derive(Debug, Clone, Copy)]
+pub struct Need {
+    /// A command looked up in `PATH`, or an absolute path.
+    what: &'static str,
+    /// How to get it.
+    hint: &'static str,
+}
+
+/// Version control.
+pub const GIT: Need = Need {
+    what: "git",
+    hint: "apt-get install git",
+};
+/// The rules of a namespace can be listed.
+pub const NFT: Need = Need {
+    what: "nft",
+    hint: "apt-get install nftables",
+};
+/// A Java compiler.
+pub const JDK: Need = Need {
+    what: "javac",
+    hint: "apt-get install openjdk-17-jdk-headless",
+};
+/// Debian's Jetty.
+pub const JETTY: Need = Need {
+    what: "/usr/share/jetty9/start.jar",
+    hint: "apt-get install jetty9",
+};
+/// The servlet API, to compile against.
+pub const SERVLET_API: Need = Need {
+    what: "/usr/share/java/servlet-api.jar",
+    hint: "apt-get install libservlet-api-java",
+};
+/// The hops on the way to an address.
+pub const TRACEROUTE: Need = Need {
+    what: "traceroute",
+    hint: "apt-get install traceroute",
+};
+/// Fetches a page; the cron job of the example uses it.
+pub const CURL: Need = Need {
+    what: "curl",
+    hint: "apt-get install curl",
+};
+/// An OCI runtime in C.
+pub const CRUN: Need = Need {
+    what: "crun",
+    hint: "apt-get install crun",
+};
+/// The OCI reference runtime.
+pub const RUNC: Need = Need {
+    what: "runc",
+    hint: "apt-get install runc",
+};
+
+/// Everything that the `myapp` example needs.
+pub const MYAPP: &[Need] = &[GIT, JDK, JETTY, SERVLET_API, CURL];
+
+/// The first reason why this machine cannot run a test with these needs.
+pub fn missing(needs: &[Need]) -> Option<String> {
+    if !nix::unistd::geteuid().is_root() {
+        return Some("needs root, to make a host of namespaces".to_owned());
+    }
+    const ALWAYS: [Need; 3] = [
+        Need {
+            what: "unshare",
+            hint: "apt-get install util-linux",
+        },
+        Need {
+            what: "ip",
+            hint: "apt-get install iproute2",
+        },
+        Need {
+            what: "perl",
+            hint: "apt-get install perl-base",
+        },
+    ];
+    let gone = ALWAYS
+        .iter()
+        .chain(needs)
+        .find(|need| !is_there(need.what))?;
+    Some(format!("{} is missing ({})", gone.what, gone.hint))
+}
+
+fn is_there(what: &str) -> bool {
+    if what.starts_with('/') {
+        return Path::new(what).exists();
+    }
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    std::env::split_paths(&path).any(|dir| dir.join(what).is_file())
+}
+
+/// Says that a test is skipped, and counts it; fails where nothing may be skipped.
+pub fn skip(test: &str, reason: &str) {
+    let line = format!("SKIP {test}: {reason}");
+    assert!(
+        std::env::var_os("METACTL_NO_SKIP").is_none(),
+        "{line}, but METACTL_NO_SKIP is set"
+    );
+    eprintln!("{line}");
+    if let Some(file) = std::env::var_os("METACTL_SKIPS") {
+        let mut file = std::fs::OpenOptions::new()
+            .create(true)
+            .append(true)
+            .open(file)
+            .unwrap();
+        writeln!(file, "{line}").unwrap();
+    }
+}
