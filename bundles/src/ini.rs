@@ -1,1 +1,473 @@
-//! ini
+//! Text to sections and keys, each with the place where it stands.
+//!
+//! ```ini
+//! # comments are whole lines, with # or ;
+//! [section.with.dots]
+//! key with spaces.and.dots = the first = splits
+//! long one = first line
+//!     an indented line continues the value
+//! unset some key
+//! unset *
+//! ```
+//!
+//! Nothing is escaped and nothing is quoted here. A blank line ends a value, a comment does not.
+//! `unset KEY` takes back what lower layers said, `unset *` the whole section ([`crate::layers`]).
+//!
+//! The parser goes on after a fault, takes time linear in the text, and accepts `\r\n`. What it
+//! refuses: keys outside of a section, lines without `=`, the same key twice, control characters.
+
+use std::collections::HashMap;
+use std::path::Path;
+
+use crate::diagnostics::{Collector, Diagnostic, Place};
+
+/// The longest name of a section or key, in bytes.
+pub const MAX_NAME: usize = 200;
+
+/// A part of a line.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Span {
+    /// The line, from 1.
+    pub line: usize,
+    /// The first byte in the line, from 0.
+    pub start: usize,
+    /// How many bytes.
+    pub len: usize,
+}
+
+/// A parsed file.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Document {
+    /// The sections, each once, in the order in which they appeared first.
+    pub sections: Vec<Section>,
+}
+
+/// A section; several with the same name are one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Section {
+    /// What stands between the brackets.
+    pub name: String,
+    /// Where.
+    pub span: Span,
+    /// Its keys in the order of the file.
+    pub entries: Vec<Entry>,
+    /// Where `unset *` stands, if it does.
+    pub unset_all: Option<Span>,
+}
+
+/// A line of a section.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Entry {
+    /// What stands before the `=`, trimmed.
+    pub key: String,
+    /// Where.
+    pub span: Span,
+    /// What is said about the key.
+    pub content: Content,
+}
+
+/// What a line says about a key.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Content {
+    /// `key = value`.
+    Value(Text),
+    /// `unset key`.
+    Unset,
+}
+
+/// A value, and where its lines stand.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Text {
+    /// The value; continuation lines are joined with `\n`, each trimmed.
+    pub text: String,
+    /// The lines of the value, at least one.
+    pub pieces: Vec<Piece>,
+}
+
+/// A line of a value.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Piece {
+    /// Where it begins in the value, in bytes.
+    pub offset: usize,
+    /// The line of the file, from 1.
+    pub line: usize,
+    /// Where it begins in that line, in bytes.
+    pub start: usize,
+}
+
+impl Text {
+    /// Where the bytes `range` of the value stand. A range over several lines is cut to the first.
+    pub fn span(&self, range: std::ops::Range<usize>) -> Span {
+        let after = self.pieces.partition_point(|piece| piece.offset <= range.start);
+        let Some(piece) = after.checked_sub(1).and_then(|index| self.pieces.get(index)) else {
+            return Span { line: 1, start: 0, len: 0 };
+        };
+        let rest = self.text.get(piece.offset..).unwrap_or("");
+        let line_end = piece.offset + rest.find('\n').unwrap_or(rest.len());
+        let end = range.end.min(line_end).max(range.start);
+        let start = piece.start + (range.start - piece.offset);
+        Span { line: piece.line, start, len: end - range.start }
+    }
+
+    /// Where the value begins: its first line.
+    pub fn first_line(&self) -> Span {
+        self.span(0..self.text.len())
+    }
+}
+
+/// Parses `text`, the content of `file`. Faults go to `out`; what could be understood is returned.
+pub fn parse(file: &Path, text: &str, out: &mut Collector) -> Document {
+    let mut parser = Parser { file, out, document: Document::default(), open: None };
+    let mut state = State::default();
+    for (index, line) in text.split('\n').enumerate() {
+        let line = line.strip_suffix('\r').unwrap_or(line);
+        parser.line(&mut state, index + 1, line);
+    }
+    parser.document
+}
+
+/// Where the parser is in the file.
+#[derive(Default)]
+struct State {
+    /// Index of each section's name, and of each section's keys.
+    sections: HashMap<String, usize>,
+    keys: HashMap<(usize, String), Span>,
+    /// The section that lines belong to.
+    section: Option<usize>,
+    /// A bad header was reported; its keys are skipped without a word.
+    skipping: bool,
+}
+
+struct Parser<'a, 'c> {
+    file: &'a Path,
+    out: &'c mut Collector,
+    document: Document,
+    /// The section and entry that an indented line continues.
+    open: Option<(usize, usize)>,
+}
+
+impl Parser<'_, '_> {
+    fn line(&mut self, state: &mut State, number: usize, line: &str) {
+        if let Some((start, c)) = line.char_indices().find(|(_, c)| c.is_control() && *c != '\t') {
+            let span = Span { line: number, start, len: c.len_utf8() };
+            let what = if c == '\0' { "NUL byte" } else { "control character" };
+            let message = format!("{what} (code {:#04x})", u32::from(c));
+            self.fault(line, span, message, "not allowed here", "remove it");
+            return;
+        }
+        let trimmed = line.trim();
+        if trimmed.is_empty() {
+            self.open = None;
+        } else if trimmed.starts_with(['#', ';']) {
+            // A comment stands anywhere, also between the lines of a value.
+        } else if line.starts_with([' ', '\t']) {
+            self.continuation(state, number, line, trimmed);
+        } else if trimmed.starts_with('[') {
+            self.header(state, number, line, trimmed);
+        } else {
+            self.entry(state, number, line, trimmed);
+        }
+    }
+
+    fn continuation(&mut self, state: &State, number: usize, line: &str, trimmed: &str) {
+        let span = span_of(number, line, trimmed);
+        let Some((section, entry)) = self.open else {
+            if !state.skipping {
+                let message = "this indented line continues no value";
+                let hint = "remove the space at its beginning; only further lines of a value are indented";
+                self.fault(line, span, message.to_owned(), "indented", hint);
+            }
+            return;
+        };
+        let entry = &mut self.document.sections[section].entries[entry];
+        let Content::Value(value) = &mut entry.content else { return };
+        let key = entry.key.clone();
+        if value.text.is_empty() {
+            value.pieces.clear();
+        } else {
+            value.text.push('\n');
+        }
+        value.pieces.push(Piece { offset: value.text.len(), line: number, start: span.start });
+        value.text.push_str(trimmed);
+        if looks_like_header(trimmed) {
+            let (file, source) = (self.file, line);
+            self.out.warning(|| {
+                Diagnostic::warning(format!("{trimmed} is read as part of `{key}`"))
+                    .at(Place::new(file, number, source, range(span)))
+                    .hint("a section begins in the first column: remove the space before [")
+            });
+        }
+    }
+
+    fn header(&mut self, state: &mut State, number: usize, line: &str, trimmed: &str) {
+        self.open = None;
+        state.section = None;
+        state.skipping = true;
+        let span = span_of(number, line, trimmed);
+        let Some((name, rest)) = trimmed[1..].split_once(']') else {
+            let hint = "a section is written [name] on a line of its own";
+            self.fault(line, span, "section header without ]".to_owned(), "not closed", hint);
+            return;
+        };
+        if !rest.is_empty() {
+            let hint = "a comment needs a line of its own";
+            let span = span_of(number, line, rest.trim_start());
+            self.fault(line, span, "text after a section header".to_owned(), "unexpected", hint);
+            return;
+        }
+        let name = name.trim();
+        if let Some(problem) = bad_section_name(name) {
+            let hint = "letters, digits, `-`, `_`, `+` and `*`, parts joined with dots: [daemon.web]";
+            self.fault(line, span, format!("bad section name: {problem}"), "", hint);
+            return;
+        }
+        state.skipping = false;
+        let index = *state.sections.entry(name.to_owned()).or_insert_with(|| {
+            let span = span_of(number, line, name);
+            let section =
+                Section { name: name.to_owned(), span, entries: Vec::new(), unset_all: None };
+            self.document.sections.push(section);
+            self.document.sections.len() - 1
+        });
+        state.section = Some(index);
+    }
+
+    fn entry(&mut self, state: &mut State, number: usize, line: &str, trimmed: &str) {
+        self.open = None;
+        if state.skipping {
+            return;
+        }
+        let span = span_of(number, line, trimmed);
+        let Some(section) = state.section else {
+            let message = "key outside of a section".to_owned();
+            self.fault(line, span, message, "", "put a header such as [env] above it");
+            return;
+        };
+        let (key, content) = match trimmed.split_once('=') {
+            Some((key, value)) => {
+                let (key, value) = (key.trim_end(), value.trim_start());
+                let start = span_of(number, line, value).start;
+                let pieces = vec![Piece { offset: 0, line: number, start }];
+                (key, Content::Value(Text { text: value.to_owned(), pieces }))
+            }
+            None => match unset(trimmed) {
+                Some("*") => {
+                    self.document.sections[section].unset_all = Some(span);
+                    return;
+                }
+                Some(key) => (key, Content::Unset),
+                None => {
+                    let message = "line without `=`".to_owned();
+                    let hint = "write `key = value`; indent a line that continues the value above";
+                    self.fault(line, span, message, "no value", hint);
+                    return;
+                }
+            },
+        };
+        let key_span = span_of(number, line, key);
+        if !self.key_is_good(line, key_span, key, &content) {
+            return;
+        }
+        if let Some(first) = state.keys.get(&(section, key.to_owned())).copied() {
+            let (file, name) = (self.file, &self.document.sections[section].name);
+            self.out.error(|| {
+                Diagnostic::error(format!("`{key}` stands twice in [{name}]"))
+                    .at(Place::new(file, number, line, range(key_span)))
+                    .label("the second time")
+                    .hint(format!("the first is on line {}; keep one of them", first.line))
+            });
+            // What is indented below belongs to this one; it is of no use, but no fault either.
+            state.skipping = false;
+        } else {
+            state.keys.insert((section, key.to_owned()), key_span);
+        }
+        let entries = &mut self.document.sections[section].entries;
+        entries.push(Entry { key: key.to_owned(), span: key_span, content });
+        self.open = Some((section, entries.len() - 1));
+    }
+
+    fn key_is_good(&mut self, line: &str, span: Span, key: &str, content: &Content) -> bool {
+        let value = matches!(content, Content::Value(_));
+        if key.is_empty() {
+            let hint = "write `key = value`";
+            self.fault(line, Span { len: 1, ..span }, "`=` without a key".to_owned(), "", hint);
+        } else if key.len() > MAX_NAME {
+            let message = format!("a key of {} bytes", key.len());
+            self.fault(line, span, message, "too long", "a key has at most 200 bytes");
+        } else if value && unset(key).is_some() {
+            let message = "`unset` takes no value".to_owned();
+            let hint = "`unset key` takes a key of a lower layer away; it has no `=`";
+            self.fault(line, span, message, "", hint);
+        } else {
+            return true;
+        }
+        false
+    }
+
+    fn fault(&mut self, line: &str, span: Span, message: String, label: &str, hint: &str) {
+        let file = self.file;
+        self.out.error(|| {
+            Diagnostic::error(message)
+                .at(Place::new(file, span.line, line, range(span)))
+                .label(label)
+                .hint(hint)
+        });
+    }
+}
+
+fn unset(text: &str) -> Option<&str> {
+    let rest = text.strip_prefix("unset")?;
+    (rest.starts_with([' ', '\t']) && !rest.trim().is_empty()).then(|| rest.trim())
+}
+
+fn bad_section_name(name: &str) -> Option<String> {
+    let good = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '+' | '*' | '.');
+    if name.is_empty() {
+        return Some("it is empty".to_owned());
+    }
+    if name.len() > MAX_NAME {
+        return Some(format!("{} bytes are too long", name.len()));
+    }
+    if let Some(c) = name.chars().find(|c| !good(*c)) {
+        return Some(format!("`{c}` in [{name}]"));
+    }
+    name.split('.').any(str::is_empty).then(|| format!("an empty part in [{name}]"))
+}
+
+/// `[daemon.x]`, but not `[2001:db8::1]`.
+fn looks_like_header(text: &str) -> bool {
+    let inner = text.strip_prefix('[').and_then(|rest| rest.strip_suffix(']'));
+    inner.is_some_and(|name| bad_section_name(name).is_none())
+}
+
+/// Where `part`, a slice of `line`, stands.
+fn span_of(number: usize, line: &str, part: &str) -> Span {
+    let start = (part.as_ptr() as usize).saturating_sub(line.as_ptr() as usize);
+    Span { line: number, start: start.min(line.len()), len: part.len() }
+}
+
+/// The bytes of the line that a span covers.
+pub(crate) fn range(span: Span) -> std::ops::Range<usize> {
+    span.start..span.start + span.len
+}
+
+/// `key = value` as a line, or several when the value has some. `None` when [`parse`] would read
+/// something else: space around the value, a blank line in it, a further line that is a comment, or
+/// a key that is none.
+pub fn write_entry(key: &str, value: &str) -> Option<String> {
+    let plain = |text: &str| text.trim() == text && !text.chars().any(|c| c.is_control() && c != '\t');
+    let key_is_good = !key.is_empty()
+        && key.len() <= MAX_NAME
+        && plain(key)
+        && !key.contains('=')
+        && !key.starts_with(['[', '#', ';'])
+        && unset(key).is_none();
+    let mut lines = value.split('\n');
+    let first = lines.next().unwrap_or("");
+    let first_is_good = plain(first) && (!first.is_empty() || value.is_empty());
+    if !key_is_good || !first_is_good {
+        return None;
+    }
+    let mut out = format!("{key} = {first}");
+    for line in lines {
+        if line.is_empty() || !plain(line) || line.starts_with(['#', ';']) {
+            return None;
+        }
+        out.push_str("\n    ");
+        out.push_str(line);
+    }
+    out.push('\n');
+    Some(out)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parsed(text: &str) -> Document {
+        let mut out = Collector::default();
+        let document = parse(Path::new("f"), text, &mut out);
+        out.finish().expect("no faults");
+        document
+    }
+
+    fn faults(text: &str) -> String {
+        let mut out = Collector::default();
+        parse(Path::new("f"), text, &mut out);
+        out.finish().expect_err("faults").to_string()
+    }
+
+    fn value(document: &Document, section: usize, entry: usize) -> &Text {
+        match &document.sections[section].entries[entry].content {
+            Content::Value(text) => text,
+            Content::Unset => panic!("unset"),
+        }
+    }
+
+    #[test]
+    fn the_language() {
+        let d = parsed(
+            "\n# c\n[a.b]\nkey with spaces.x = v = w \r\n; c\n[c]\nk=\n  one\n # c\n\ttwo\n\n[a.b]\nz =\nunset q r\nunset *\n",
+        );
+        assert_eq!(d.sections.len(), 2);
+        assert_eq!(d.sections[0].name, "a.b");
+        assert_eq!(d.sections[0].entries[0].key, "key with spaces.x");
+        assert_eq!(value(&d, 0, 0).text, "v = w");
+        assert_eq!(value(&d, 0, 0).first_line(), Span { line: 4, start: 20, len: 5 });
+        assert_eq!(value(&d, 0, 1).text, "");
+        assert_eq!(d.sections[0].entries[2].content, Content::Unset);
+        assert_eq!(d.sections[0].entries[2].key, "q r");
+        assert!(d.sections[0].unset_all.is_some());
+        let two = value(&d, 1, 0);
+        assert_eq!(two.text, "one\ntwo");
+        assert_eq!(two.span(4..7), Span { line: 10, start: 1, len: 3 });
+        assert_eq!(two.span(1..7), Span { line: 8, start: 3, len: 2 });
+    }
+
+    #[test]
+    fn every_fault_is_told_with_its_place() {
+        let text = faults("k = v\n[a\n[]\n[a] x\n[b..c]\n[ok]\nnothing\n= v\nk = 1\nk = 2\nunset k = 3\nn = \0\n[x y]\n");
+        for expected in [
+            "key outside of a section",
+            "f:1:1",
+            "without ]",
+            "it is empty",
+            "text after a section header",
+            "f:4:5",
+            "an empty part",
+            "line without `=`",
+            "`=` without a key",
+            "stands twice in [ok]",
+            "f:10:1",
+            "`unset` takes no value",
+            "NUL byte",
+            "f:12:5",
+            "` ` in [x y]",
+        ] {
+            assert!(text.contains(expected), "{expected}:\n{text}");
+        }
+    }
+
+    #[test]
+    fn an_indented_line_needs_a_value_to_continue() {
+        assert!(faults("[a]\n  k = v\n").contains("continues no value"));
+        assert!(faults("[a]\nk = v\n\n  w\n").contains("continues no value"));
+    }
+
+    #[test]
+    fn an_indented_header_is_a_warning() {
+        let mut out = Collector::default();
+        parse(Path::new("f"), "[a]\nk = v\n  [daemon.b]\n  [2001:db8::1]\n", &mut out);
+        assert_eq!(out.finish().unwrap().len(), 1);
+    }
+
+    #[test]
+    fn what_cannot_be_read_back_is_not_written() {
+        assert_eq!(write_entry("a b", "c\nd").as_deref(), Some("a b = c\n    d\n"));
+        for (key, value) in
+            [("", "x"), ("a=b", "x"), ("[a", "x"), ("a", " x"), ("a", "x\n\ny"), ("a", "x\n# y"), ("unset a", "x")]
+        {
+            assert_eq!(write_entry(key, value), None, "{key} {value}");
+        }
+    }
+}

@@ -12,33 +12,12 @@ pub struct Value {
     pub text: String,
     /// As written.
     pub raw: String,
-    /// After interpolation, without what must not be printed.
-    pub shown: String,
     /// Where it was written.
     pub origin: Origin,
     /// What it replaced, lowest layer first: where it was and what it was, as written.
     pub overrides: Vec<(Origin, String)>,
-    /// Whether `text` must not be printed: `shown` may.
+    /// Whether `text` must not be printed; [`Config::shown`] is what may.
     pub sensitive: bool,
-    /// The argument words of keys that hold some: split as written, then interpolated.
-    pub words: Vec<String>,
-}
-
-impl Value {
-    /// A value that says what it says, at `origin`.
-    pub fn new(text: impl Into<String>, origin: Origin) -> Value {
-        let text = text.into();
-        let shown = crate::redact::redact(&text).into_owned();
-        Value {
-            sensitive: shown != text,
-            raw: text.clone(),
-            shown,
-            text,
-            origin,
-            overrides: Vec::new(),
-            words: Vec::new(),
-        }
-    }
 }
 
 /// A restricted key that the app layer asked for and nobody granted.
@@ -67,10 +46,23 @@ pub struct Needed {
     pub origin: Origin,
 }
 
+/// A value and what belongs to it.
+#[derive(Debug, Clone)]
+pub(super) struct Entry {
+    pub(super) key: String,
+    pub(super) value: Value,
+    /// The text without what must not be printed.
+    pub(super) shown: String,
+    /// The argument words of keys that hold some.
+    pub(super) words: Vec<String>,
+    /// A fault of it was reported, or a name in it is not known yet.
+    pub(super) unusable: bool,
+}
+
 /// A section of the merged configuration, keys in the order in which they appeared first.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Section {
-    pub(super) entries: Vec<(String, Value)>,
+    pub(super) entries: Vec<Entry>,
     pub(super) index: HashMap<String, usize>,
 }
 
@@ -94,25 +86,32 @@ impl Config {
     /// The keys and values of a section, in the order in which they appeared first.
     pub fn section(&self, name: &str) -> Option<impl Iterator<Item = (&str, &Value)>> {
         let (_, section) = self.sections.get(*self.index.get(name)?)?;
-        Some(
-            section
-                .entries
-                .iter()
-                .map(|(key, value)| (key.as_str(), value)),
-        )
+        Some(section.entries.iter().map(|entry| (entry.key.as_str(), &entry.value)))
     }
 
     /// A value, if the key was set or has a default.
     pub fn get(&self, section: &str, key: &str) -> Option<&Value> {
-        let (_, section) = self.sections.get(*self.index.get(section)?)?;
-        let (_, value) = section.entries.get(*section.index.get(key)?)?;
-        Some(value)
+        self.entry(section, key).map(|entry| &entry.value)
     }
 
     /// The argument words of a value: split as written, then interpolated, so that a variable with
-    /// spaces is still one argument.
+    /// spaces is still one argument. Empty for keys that hold no arguments.
     pub fn words(&self, section: &str, key: &str) -> Option<Vec<String>> {
-        self.get(section, key).map(|value| value.words.clone())
+        self.entry(section, key).map(|entry| entry.words.clone())
+    }
+
+    /// The text of a value as it may be printed: passwords are `***`.
+    pub fn shown(&self, section: &str, key: &str) -> Option<&str> {
+        self.entry(section, key).map(|entry| entry.shown.as_str())
+    }
+
+    pub(crate) fn is_usable(&self, section: &str, key: &str) -> bool {
+        self.entry(section, key).is_some_and(|entry| !entry.unusable)
+    }
+
+    fn entry(&self, section: &str, key: &str) -> Option<&Entry> {
+        let (_, section) = self.sections.get(*self.index.get(section)?)?;
+        section.entries.get(*section.index.get(key)?)
     }
 
     /// What is worth knowing but stops nothing.
