@@ -30,6 +30,7 @@ TEST=(
   iptables:iptables
   javac:openjdk-17-jdk-headless
   jq:jq
+  mkfs.ext4:e2fsprogs
   mmdebstrap:mmdebstrap
   nc:netcat-openbsd
   ping:iputils-ping

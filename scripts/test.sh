@@ -31,7 +31,8 @@ run_tests() {
 
 echo "metactl: ${STRONG}make $([[ $tier == all ]] && echo test || echo check)${PLAIN}"
 before=$(mktemp "${TMPDIR:-/tmp}/metactl-leftovers.XXXXXX")
-trap 'rm -f "$before"' EXIT
+export METACTL_SKIPS=$before.skips
+trap 'rm -f "$before" "$METACTL_SKIPS"' EXIT
 scripts/leftovers.sh snapshot "$before"
 
 part format "cargo fmt --check" as_person cargo fmt --all --check
@@ -41,9 +42,13 @@ if [[ $tier == all ]]; then
   part docs "cargo doc, warnings are errors" \
     as_person env RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --document-private-items --locked --quiet
 fi
-part programs "the programs that the tests run" as_person cargo build --workspace --bins --locked --quiet
+# What the end-to-end tests run: in full what people install, quickly what is built quickly.
 if [[ $tier == all ]]; then
-  part release "the release build: a static runtime beside metactl" scripts/build.sh
+  part build "the release build: a static runtime beside metactl" scripts/build.sh
+  built=$(target_dir)/metactl
+  export METACTL_BIN=$built/metactl METACTL_RUNTIME_BIN=$built/metactl-runtime
+else
+  part build "the programs that the tests run" as_person cargo build --workspace --bins --locked --quiet
 fi
 
 if ((${#failed[@]} == 0)); then
@@ -58,11 +63,21 @@ if ((${#failed[@]} == 0)); then
     [[ $tier == all ]] || skip=(-- --skip slow)
     run_tests cargo "cargo test" cargo test --workspace --locked --no-fail-fast "${skip[@]}"
   fi
+  if [[ $tier == all ]]; then
+    code=0
+    step vm "metactl under real systemd with unified cgroup v2" tests/vm/run.sh || code=$?
+    # 77: it cannot be run here, and has said why.
+    ((code == 0 || code == 77)) || failed+=(vm)
+  fi
 fi
 
 echo "  · leftovers"
 scripts/leftovers.sh compare "$before" | sed 's/^/    /' || failed+=(leftovers)
 
+if [[ -s $METACTL_SKIPS ]]; then
+  echo "  · skipped, because this machine lacks something:"
+  sort "$METACTL_SKIPS" | sed 's/^/    /'
+fi
 if ((${#failed[@]} > 0)); then
   die "failed: ${failed[*]} (after $(took "$begun"))"
 fi

@@ -117,6 +117,11 @@ impl Output {
         self.remark(format!("Undo: {command}"))
     }
 
+    /// Prints a table.
+    pub fn table(&mut self, table: &table::Table) -> io::Result<()> {
+        table.lines(self.style).iter().try_for_each(|line| self.line(line))
+    }
+
     /// Prints bytes as they are.
     pub fn bytes(&mut self, bytes: &[u8]) -> io::Result<()> {
         self.writer.write_all(bytes)
