@@ -98,15 +98,28 @@ pub struct Piece {
 impl Text {
     /// Where the bytes `range` of the value stand. A range over several lines is cut to the first.
     pub fn span(&self, range: std::ops::Range<usize>) -> Span {
-        let after = self.pieces.partition_point(|piece| piece.offset <= range.start);
-        let Some(piece) = after.checked_sub(1).and_then(|index| self.pieces.get(index)) else {
-            return Span { line: 1, start: 0, len: 0 };
+        let after = self
+            .pieces
+            .partition_point(|piece| piece.offset <= range.start);
+        let Some(piece) = after
+            .checked_sub(1)
+            .and_then(|index| self.pieces.get(index))
+        else {
+            return Span {
+                line: 1,
+                start: 0,
+                len: 0,
+            };
         };
         let rest = self.text.get(piece.offset..).unwrap_or("");
         let line_end = piece.offset + rest.find('\n').unwrap_or(rest.len());
         let end = range.end.min(line_end).max(range.start);
         let start = piece.start + (range.start - piece.offset);
-        Span { line: piece.line, start, len: end - range.start }
+        Span {
+            line: piece.line,
+            start,
+            len: end - range.start,
+        }
     }
 
     /// Where the value begins: its first line.
@@ -117,7 +130,12 @@ impl Text {
 
 /// Parses `text`, the content of `file`. Faults go to `out`; what could be understood is returned.
 pub fn parse(file: &Path, text: &str, out: &mut Collector) -> Document {
-    let mut parser = Parser { file, out, document: Document::default(), open: None };
+    let mut parser = Parser {
+        file,
+        out,
+        document: Document::default(),
+        open: None,
+    };
     let mut state = State::default();
     for (index, line) in text.split('\n').enumerate() {
         let line = line.strip_suffix('\r').unwrap_or(line);
@@ -148,9 +166,20 @@ struct Parser<'a, 'c> {
 
 impl Parser<'_, '_> {
     fn line(&mut self, state: &mut State, number: usize, line: &str) {
-        if let Some((start, c)) = line.char_indices().find(|(_, c)| c.is_control() && *c != '\t') {
-            let span = Span { line: number, start, len: c.len_utf8() };
-            let what = if c == '\0' { "NUL byte" } else { "control character" };
+        if let Some((start, c)) = line
+            .char_indices()
+            .find(|(_, c)| c.is_control() && *c != '\t')
+        {
+            let span = Span {
+                line: number,
+                start,
+                len: c.len_utf8(),
+            };
+            let what = if c == '\0' {
+                "NUL byte"
+            } else {
+                "control character"
+            };
             let message = format!("{what} (code {:#04x})", u32::from(c));
             self.fault(line, span, message, "not allowed here", "remove it");
             return;
@@ -174,20 +203,27 @@ impl Parser<'_, '_> {
         let Some((section, entry)) = self.open else {
             if !state.skipping {
                 let message = "this indented line continues no value";
-                let hint = "remove the space at its beginning; only further lines of a value are indented";
+                let hint =
+                    "remove the space at its beginning; only further lines of a value are indented";
                 self.fault(line, span, message.to_owned(), "indented", hint);
             }
             return;
         };
         let entry = &mut self.document.sections[section].entries[entry];
-        let Content::Value(value) = &mut entry.content else { return };
+        let Content::Value(value) = &mut entry.content else {
+            return;
+        };
         let key = entry.key.clone();
         if value.text.is_empty() {
             value.pieces.clear();
         } else {
             value.text.push('\n');
         }
-        value.pieces.push(Piece { offset: value.text.len(), line: number, start: span.start });
+        value.pieces.push(Piece {
+            offset: value.text.len(),
+            line: number,
+            start: span.start,
+        });
         value.text.push_str(trimmed);
         if looks_like_header(trimmed) {
             let (file, source) = (self.file, line);
@@ -206,26 +242,43 @@ impl Parser<'_, '_> {
         let span = span_of(number, line, trimmed);
         let Some((name, rest)) = trimmed[1..].split_once(']') else {
             let hint = "a section is written [name] on a line of its own";
-            self.fault(line, span, "section header without ]".to_owned(), "not closed", hint);
+            self.fault(
+                line,
+                span,
+                "section header without ]".to_owned(),
+                "not closed",
+                hint,
+            );
             return;
         };
         if !rest.is_empty() {
             let hint = "a comment needs a line of its own";
             let span = span_of(number, line, rest.trim_start());
-            self.fault(line, span, "text after a section header".to_owned(), "unexpected", hint);
+            self.fault(
+                line,
+                span,
+                "text after a section header".to_owned(),
+                "unexpected",
+                hint,
+            );
             return;
         }
         let name = name.trim();
         if let Some(problem) = bad_section_name(name) {
-            let hint = "letters, digits, `-`, `_`, `+` and `*`, parts joined with dots: [daemon.web]";
+            let hint =
+                "letters, digits, `-`, `_`, `+` and `*`, parts joined with dots: [daemon.web]";
             self.fault(line, span, format!("bad section name: {problem}"), "", hint);
             return;
         }
         state.skipping = false;
         let index = *state.sections.entry(name.to_owned()).or_insert_with(|| {
             let span = span_of(number, line, name);
-            let section =
-                Section { name: name.to_owned(), span, entries: Vec::new(), unset_all: None };
+            let section = Section {
+                name: name.to_owned(),
+                span,
+                entries: Vec::new(),
+                unset_all: None,
+            };
             self.document.sections.push(section);
             self.document.sections.len() - 1
         });
@@ -240,15 +293,31 @@ impl Parser<'_, '_> {
         let span = span_of(number, line, trimmed);
         let Some(section) = state.section else {
             let message = "key outside of a section".to_owned();
-            self.fault(line, span, message, "", "put a header such as [env] above it");
+            self.fault(
+                line,
+                span,
+                message,
+                "",
+                "put a header such as [env] above it",
+            );
             return;
         };
         let (key, content) = match trimmed.split_once('=') {
             Some((key, value)) => {
                 let (key, value) = (key.trim_end(), value.trim_start());
                 let start = span_of(number, line, value).start;
-                let pieces = vec![Piece { offset: 0, line: number, start }];
-                (key, Content::Value(Text { text: value.to_owned(), pieces }))
+                let pieces = vec![Piece {
+                    offset: 0,
+                    line: number,
+                    start,
+                }];
+                (
+                    key,
+                    Content::Value(Text {
+                        text: value.to_owned(),
+                        pieces,
+                    }),
+                )
             }
             None => match unset(trimmed) {
                 Some("*") => {
@@ -274,7 +343,10 @@ impl Parser<'_, '_> {
                 Diagnostic::error(format!("`{key}` stands twice in [{name}]"))
                     .at(Place::new(file, number, line, range(key_span)))
                     .label("the second time")
-                    .hint(format!("the first is on line {}; keep one of them", first.line))
+                    .hint(format!(
+                        "the first is on line {}; keep one of them",
+                        first.line
+                    ))
             });
             // What is indented below belongs to this one; it is of no use, but no fault either.
             state.skipping = false;
@@ -282,7 +354,11 @@ impl Parser<'_, '_> {
             state.keys.insert((section, key.to_owned()), key_span);
         }
         let entries = &mut self.document.sections[section].entries;
-        entries.push(Entry { key: key.to_owned(), span: key_span, content });
+        entries.push(Entry {
+            key: key.to_owned(),
+            span: key_span,
+            content,
+        });
         self.open = Some((section, entries.len() - 1));
     }
 
@@ -290,10 +366,22 @@ impl Parser<'_, '_> {
         let value = matches!(content, Content::Value(_));
         if key.is_empty() {
             let hint = "write `key = value`";
-            self.fault(line, Span { len: 1, ..span }, "`=` without a key".to_owned(), "", hint);
+            self.fault(
+                line,
+                Span { len: 1, ..span },
+                "`=` without a key".to_owned(),
+                "",
+                hint,
+            );
         } else if key.len() > MAX_NAME {
             let message = format!("a key of {} bytes", key.len());
-            self.fault(line, span, message, "too long", "a key has at most 200 bytes");
+            self.fault(
+                line,
+                span,
+                message,
+                "too long",
+                "a key has at most 200 bytes",
+            );
         } else if value && unset(key).is_some() {
             let message = "`unset` takes no value".to_owned();
             let hint = "`unset key` takes a key of a lower layer away; it has no `=`";
@@ -331,19 +419,27 @@ fn bad_section_name(name: &str) -> Option<String> {
     if let Some(c) = name.chars().find(|c| !good(*c)) {
         return Some(format!("`{c}` in [{name}]"));
     }
-    name.split('.').any(str::is_empty).then(|| format!("an empty part in [{name}]"))
+    name.split('.')
+        .any(str::is_empty)
+        .then(|| format!("an empty part in [{name}]"))
 }
 
 /// `[daemon.x]`, but not `[2001:db8::1]`.
 fn looks_like_header(text: &str) -> bool {
-    let inner = text.strip_prefix('[').and_then(|rest| rest.strip_suffix(']'));
+    let inner = text
+        .strip_prefix('[')
+        .and_then(|rest| rest.strip_suffix(']'));
     inner.is_some_and(|name| bad_section_name(name).is_none())
 }
 
 /// Where `part`, a slice of `line`, stands.
 fn span_of(number: usize, line: &str, part: &str) -> Span {
     let start = (part.as_ptr() as usize).saturating_sub(line.as_ptr() as usize);
-    Span { line: number, start: start.min(line.len()), len: part.len() }
+    Span {
+        line: number,
+        start: start.min(line.len()),
+        len: part.len(),
+    }
 }
 
 /// The bytes of the line that a span covers.
@@ -355,7 +451,8 @@ pub(crate) fn range(span: Span) -> std::ops::Range<usize> {
 /// something else: space around the value, a blank line in it, a further line that is a comment, or
 /// a key that is none.
 pub fn write_entry(key: &str, value: &str) -> Option<String> {
-    let plain = |text: &str| text.trim() == text && !text.chars().any(|c| c.is_control() && c != '\t');
+    let plain =
+        |text: &str| text.trim() == text && !text.chars().any(|c| c.is_control() && c != '\t');
     let key_is_good = !key.is_empty()
         && key.len() <= MAX_NAME
         && plain(key)
@@ -413,20 +510,43 @@ mod tests {
         assert_eq!(d.sections[0].name, "a.b");
         assert_eq!(d.sections[0].entries[0].key, "key with spaces.x");
         assert_eq!(value(&d, 0, 0).text, "v = w");
-        assert_eq!(value(&d, 0, 0).first_line(), Span { line: 4, start: 20, len: 5 });
+        assert_eq!(
+            value(&d, 0, 0).first_line(),
+            Span {
+                line: 4,
+                start: 20,
+                len: 5
+            }
+        );
         assert_eq!(value(&d, 0, 1).text, "");
         assert_eq!(d.sections[0].entries[2].content, Content::Unset);
         assert_eq!(d.sections[0].entries[2].key, "q r");
         assert!(d.sections[0].unset_all.is_some());
         let two = value(&d, 1, 0);
         assert_eq!(two.text, "one\ntwo");
-        assert_eq!(two.span(4..7), Span { line: 10, start: 1, len: 3 });
-        assert_eq!(two.span(1..7), Span { line: 8, start: 3, len: 2 });
+        assert_eq!(
+            two.span(4..7),
+            Span {
+                line: 10,
+                start: 1,
+                len: 3
+            }
+        );
+        assert_eq!(
+            two.span(1..7),
+            Span {
+                line: 8,
+                start: 3,
+                len: 2
+            }
+        );
     }
 
     #[test]
     fn every_fault_is_told_with_its_place() {
-        let text = faults("k = v\n[a\n[]\n[a] x\n[b..c]\n[ok]\nnothing\n= v\nk = 1\nk = 2\nunset k = 3\nn = \0\n[x y]\n");
+        let text = faults(
+            "k = v\n[a\n[]\n[a] x\n[b..c]\n[ok]\nnothing\n= v\nk = 1\nk = 2\nunset k = 3\nn = \0\n[x y]\n",
+        );
         for expected in [
             "key outside of a section",
             "f:1:1",
@@ -457,16 +577,29 @@ mod tests {
     #[test]
     fn an_indented_header_is_a_warning() {
         let mut out = Collector::default();
-        parse(Path::new("f"), "[a]\nk = v\n  [daemon.b]\n  [2001:db8::1]\n", &mut out);
+        parse(
+            Path::new("f"),
+            "[a]\nk = v\n  [daemon.b]\n  [2001:db8::1]\n",
+            &mut out,
+        );
         assert_eq!(out.finish().unwrap().len(), 1);
     }
 
     #[test]
     fn what_cannot_be_read_back_is_not_written() {
-        assert_eq!(write_entry("a b", "c\nd").as_deref(), Some("a b = c\n    d\n"));
-        for (key, value) in
-            [("", "x"), ("a=b", "x"), ("[a", "x"), ("a", " x"), ("a", "x\n\ny"), ("a", "x\n# y"), ("unset a", "x")]
-        {
+        assert_eq!(
+            write_entry("a b", "c\nd").as_deref(),
+            Some("a b = c\n    d\n")
+        );
+        for (key, value) in [
+            ("", "x"),
+            ("a=b", "x"),
+            ("[a", "x"),
+            ("a", " x"),
+            ("a", "x\n\ny"),
+            ("a", "x\n# y"),
+            ("unset a", "x"),
+        ] {
             assert_eq!(write_entry(key, value), None, "{key} {value}");
         }
     }

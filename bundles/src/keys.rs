@@ -1,1 +1,230 @@
-//! keys
+//! Every key of the configuration, once.
+//!
+//! [`table::KEYS`] is the one table: name, type, default, who may say it, platforms, a sentence.
+//! Validation, suggestions, defaults, `metactl help keys` and the reference in `docs/` come from it.
+//! A key that nothing enforces is not in it.
+
+pub mod kinds;
+pub mod reference;
+pub mod suggest;
+pub mod table;
+pub mod values;
+
+pub use kinds::Kind;
+pub use table::{KEYS, SECTIONS};
+
+use crate::platforms;
+
+/// Who may say a key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Grant {
+    /// Every layer: it only narrows the sandbox, or the application needs it to be described.
+    Any,
+    /// Site, server and local layers. In the app layer it is a request.
+    Trusted,
+    /// Every layer, but these values only site, server and local.
+    AnyBut(&'static [&'static str]),
+    /// Every layer, unless `grant = site` stands in the section named here.
+    UnlessSite(&'static str),
+    /// Only `metactl.conf`.
+    Server,
+}
+
+impl Grant {
+    /// The words for it in the reference.
+    pub fn describe(self) -> String {
+        match self {
+            Grant::Any => "any layer".to_owned(),
+            Grant::Trusted => "site or local".to_owned(),
+            Grant::AnyBut(values) => format!("any layer; `{}`: site or local", values.join("`, `")),
+            Grant::UnlessSite(section) => format!("any layer, unless `[{section}] grant = site`"),
+            Grant::Server => "`metactl.conf`".to_owned(),
+        }
+    }
+}
+
+/// A row of the table.
+#[derive(Debug)]
+pub struct Key {
+    /// The section: `sandbox.net`; `daemon.*` for every daemon's.
+    pub section: &'static str,
+    /// The canonical name. `*` is any name, `env.*` any that begins so.
+    pub name: &'static str,
+    /// Another name that means the same.
+    pub alias: Option<&'static str>,
+    /// What its value has to look like.
+    pub kind: Kind,
+    /// The value when nobody says one, as it would be written.
+    pub default: Option<&'static str>,
+    /// The platforms that it serves, `jetty` being all of that name; none named: every platform.
+    pub platforms: &'static [&'static str],
+    /// Who may say it.
+    pub grant: Grant,
+    /// Why site or local have to grant it, or nothing.
+    pub why: &'static str,
+    /// One sentence.
+    pub doc: &'static str,
+}
+
+impl Key {
+    /// Whether `platform` makes use of this key.
+    pub fn serves(&self, platform: &str) -> bool {
+        let is = |name: &&str| *name == platform || (*name == "jetty" && is_jetty(platform));
+        self.platforms.is_empty() || self.platforms.iter().any(|name| is(&name))
+    }
+
+    /// Whether the value is split into argument words.
+    pub fn has_words(&self) -> bool {
+        self.kind == Kind::Words
+    }
+
+    fn matches(&self, name: &str) -> bool {
+        match self.name.strip_suffix('*') {
+            Some(prefix) => name.len() > prefix.len() && name.starts_with(prefix),
+            None => self.name == name,
+        }
+    }
+}
+
+/// A section that there is.
+#[derive(Debug)]
+pub struct SectionSpec {
+    /// `sandbox.net`, or `daemon.*`.
+    pub name: &'static str,
+    /// One sentence.
+    pub doc: &'static str,
+}
+
+/// A section that a later version will have.
+#[derive(Debug)]
+pub struct FutureSection {
+    /// Its name; also everything below it, after a dot.
+    pub name: &'static str,
+    /// What to do without it.
+    pub instead: &'static str,
+}
+
+/// What a section's name means.
+#[derive(Debug, Clone, Copy)]
+pub enum SectionMeaning {
+    /// A section of the table, by its name there.
+    Known(&'static str),
+    /// Not in this version.
+    Future(&'static FutureSection),
+    /// Not known.
+    Unknown,
+}
+
+/// What the section `name` is. `daemon.web` is known as `daemon.*`.
+pub fn section(name: &str) -> SectionMeaning {
+    for spec in SECTIONS {
+        let known = match spec.name.strip_suffix('*') {
+            Some(prefix) => name.strip_prefix(prefix).is_some_and(is_entry_point),
+            None => spec.name == name,
+        };
+        if known {
+            return SectionMeaning::Known(spec.name);
+        }
+    }
+    let below = |future: &&FutureSection| {
+        name.strip_prefix(future.name).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
+    };
+    match table::FUTURE.iter().find(below) {
+        Some(future) => SectionMeaning::Future(future),
+        None => SectionMeaning::Unknown,
+    }
+}
+
+/// `web`, or `*` for all of them: the part behind `daemon.`.
+fn is_entry_point(name: &str) -> bool {
+    name == "*" || is_daemon_name(name)
+}
+
+/// Whether a daemon may be called so: letters, digits, `-`, `_`, `+`; it becomes a file's name.
+pub fn is_daemon_name(name: &str) -> bool {
+    let good = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '+');
+    name.len() <= 64 && name.starts_with(|c: char| c.is_ascii_alphanumeric()) && name.chars().all(good)
+}
+
+/// The row of `key` in the section `section`, a name of [`SECTIONS`]; and the key's canonical name.
+pub fn find(section: &str, key: &str) -> Option<(&'static Key, String)> {
+    let rows = || KEYS.iter().filter(|row| row.section == section);
+    // `java.heap.max` is `jvm.heap.max`.
+    let canonical = match key.strip_prefix("java.") {
+        Some(rest) if section == "daemon.*" => format!("jvm.{rest}"),
+        _ => key.to_owned(),
+    };
+    if let Some(row) = rows().find(|row| row.alias == Some(key)) {
+        return Some((row, row.name.to_owned()));
+    }
+    let exact = rows().find(|row| row.name == canonical);
+    exact.or_else(|| rows().find(|row| row.matches(&canonical))).map(|row| (row, canonical))
+}
+
+/// Whether this key in a section of an unknown name says that the section is a daemon's:
+/// `[webapp] platform = jetty9` is `[daemon.webapp]`, but `[bulid] command =` is a mistake.
+pub fn marks_a_daemon(key: &str) -> bool {
+    matches!(key, "platform" | "container") || key.starts_with("jvm.") || key.starts_with("java.")
+}
+
+/// The sections of the table that have a key of this name: where a misplaced key belongs.
+pub fn sections_with(key: &str) -> Vec<&'static str> {
+    KEYS.iter().filter(|row| row.name == key || row.alias == Some(key)).map(|row| row.section).collect()
+}
+
+/// The names that could be meant in `section`: keys and their other names.
+pub fn names_in(section: &str) -> impl Iterator<Item = &'static str> {
+    let rows = KEYS.iter().filter(move |row| row.section == section && !row.name.contains('*'));
+    rows.flat_map(|row| std::iter::once(row.name).chain(row.alias))
+}
+
+/// Whether a platform is one of the Jettys.
+pub fn is_jetty(platform: &str) -> bool {
+    platform.starts_with("jetty") && platforms::names().contains(&platform)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_row_has_a_section_a_sentence_and_a_valid_default() {
+        for key in KEYS {
+            assert!(SECTIONS.iter().any(|s| s.name == key.section), "{}", key.section);
+            assert!(key.doc.ends_with('.'), "{} {}", key.section, key.name);
+            let restricted = !matches!(key.grant, Grant::Any | Grant::Server);
+            assert_eq!(restricted, !key.why.is_empty(), "{} {}", key.section, key.name);
+            if let Some(default) = key.default {
+                assert_eq!(key.kind.check(default), Ok(()), "{} {}", key.section, key.name);
+            }
+            for platform in key.platforms {
+                assert!(platforms::names().contains(platform), "{platform}");
+            }
+        }
+    }
+
+    #[test]
+    fn no_row_stands_twice() {
+        let mut names: Vec<_> = KEYS.iter().map(|key| (key.section, key.name)).collect();
+        names.sort_unstable();
+        names.dedup();
+        assert_eq!(names.len(), KEYS.len());
+    }
+
+    #[test]
+    fn other_names_lead_to_the_canonical_one() {
+        assert_eq!(find("daemon.*", "container").unwrap().1, "platform");
+        assert_eq!(find("daemon.*", "java.heap.max").unwrap().1, "jvm.heap.max");
+        assert_eq!(find("build", "env.X").unwrap().0.name, "env.*");
+        assert!(find("build", "env.").is_none() && find("build", "jvm.home").is_none());
+    }
+
+    #[test]
+    fn sections_are_known_future_or_unknown() {
+        assert!(matches!(section("daemon.web"), SectionMeaning::Known("daemon.*")));
+        assert!(matches!(section("daemon.*"), SectionMeaning::Known("daemon.*")));
+        assert!(matches!(section("daemon.a.b"), SectionMeaning::Unknown));
+        assert!(matches!(section("health.web"), SectionMeaning::Future(_)));
+        assert!(matches!(section("healthy"), SectionMeaning::Unknown));
+    }
+}

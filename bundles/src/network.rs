@@ -3,7 +3,11 @@
 //! Written by [`crate::bundle`], read by the `netns` crate. Nothing in it depends on the moment:
 //! names stand as names, their addresses are looked up when the instance is started.
 
+mod parse;
+
 use std::net::IpAddr;
+
+pub use parse::{EntryError, parse_entry};
 
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};

@@ -86,7 +86,12 @@ impl Config {
     /// The keys and values of a section, in the order in which they appeared first.
     pub fn section(&self, name: &str) -> Option<impl Iterator<Item = (&str, &Value)>> {
         let (_, section) = self.sections.get(*self.index.get(name)?)?;
-        Some(section.entries.iter().map(|entry| (entry.key.as_str(), &entry.value)))
+        Some(
+            section
+                .entries
+                .iter()
+                .map(|entry| (entry.key.as_str(), &entry.value)),
+        )
     }
 
     /// A value, if the key was set or has a default.
@@ -106,7 +111,8 @@ impl Config {
     }
 
     pub(crate) fn is_usable(&self, section: &str, key: &str) -> bool {
-        self.entry(section, key).is_some_and(|entry| !entry.unusable)
+        self.entry(section, key)
+            .is_some_and(|entry| !entry.unusable)
     }
 
     fn entry(&self, section: &str, key: &str) -> Option<&Entry> {

@@ -1,0 +1,171 @@
+//! The types of values: how each is described and checked.
+
+use super::{suggest, values};
+use crate::{network, platforms};
+
+/// What a value has to look like.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// Anything.
+    Text,
+    /// A value of the environment: anything up to 128 KiB.
+    Variable,
+    /// A command for `/bin/sh`.
+    Shell,
+    /// Argument words, split like a shell does, without its other features.
+    Words,
+    /// A name that becomes the name of a file.
+    Name,
+    /// One of these words.
+    Choice(&'static [&'static str]),
+    /// A platform.
+    Platform,
+    /// Names of daemons.
+    Daemons,
+    /// Bytes: `256m`, `1.5g`.
+    Size,
+    /// Bytes, or `unlimited`.
+    SizeOrUnlimited,
+    /// Bytes as `java -Xmx` takes them: `256m`.
+    HeapSize,
+    /// A whole number from 1.
+    Count,
+    /// A whole number from 1, or `unlimited`.
+    CountOrUnlimited,
+    /// Processors: `0.5`, `2`.
+    Cpu,
+    /// A time: `30s`, `1h30m`.
+    Duration,
+    /// A TCP port.
+    Port,
+    /// A signal: `TERM`, `SIGTERM`, `15`.
+    Signal,
+    /// IP addresses.
+    Addresses,
+    /// An IPv4 prefix with room for addresses.
+    Pool,
+    /// Destinations of an accept list.
+    Destinations,
+    /// A path from the root.
+    AbsolutePath,
+    /// A path below a folder, without `..`.
+    RelativePath,
+    /// What `git` fetches from.
+    Repository,
+    /// A tag, branch or commit.
+    Tag,
+    /// An existing account.
+    Account,
+    /// Capabilities: `CAP_NET_RAW`.
+    Capabilities,
+    /// A line of `[crontab]`.
+    Cron,
+    /// A line of `[sandbox.mounts]`.
+    Mount,
+    /// `first-last` of uids.
+    UidRange,
+    /// The name of a network interface.
+    Interface,
+}
+
+impl Kind {
+    /// A word or two for the reference and messages.
+    pub fn describe(self) -> String {
+        match self {
+            Kind::Text | Kind::Variable => "text".to_owned(),
+            Kind::Shell => "shell command".to_owned(),
+            Kind::Words => "words".to_owned(),
+            Kind::Name => "name".to_owned(),
+            Kind::Choice(words) => format!("`{}`", words.join("`, `")),
+            Kind::Platform => "platform".to_owned(),
+            Kind::Daemons => "names of daemons".to_owned(),
+            Kind::Size => "size".to_owned(),
+            Kind::SizeOrUnlimited => "size, `unlimited`".to_owned(),
+            Kind::HeapSize => "heap size".to_owned(),
+            Kind::Count => "number".to_owned(),
+            Kind::CountOrUnlimited => "number, `unlimited`".to_owned(),
+            Kind::Cpu => "processors".to_owned(),
+            Kind::Duration => "duration".to_owned(),
+            Kind::Port => "port".to_owned(),
+            Kind::Signal => "signal".to_owned(),
+            Kind::Addresses => "addresses".to_owned(),
+            Kind::Pool => "IPv4 prefix".to_owned(),
+            Kind::Destinations => "destinations".to_owned(),
+            Kind::AbsolutePath => "absolute path".to_owned(),
+            Kind::RelativePath => "relative path".to_owned(),
+            Kind::Repository => "repository".to_owned(),
+            Kind::Tag => "tag".to_owned(),
+            Kind::Account => "account".to_owned(),
+            Kind::Capabilities => "capabilities".to_owned(),
+            Kind::Cron => "schedule and command".to_owned(),
+            Kind::Mount => "path and `ro` or `rw`".to_owned(),
+            Kind::UidRange => "range of uids".to_owned(),
+            Kind::Interface => "interface".to_owned(),
+        }
+    }
+
+    /// Whether `text` is such a value.
+    ///
+    /// # Errors
+    /// What is wrong and what would be right, as the end of a sentence: "must be ...".
+    pub fn check(self, text: &str) -> Result<(), String> {
+        match self {
+            Kind::Text | Kind::Daemons => values::text(text).map(drop),
+            Kind::Variable => values::variable(text),
+            Kind::Shell => values::text(text).map(drop),
+            Kind::Words => values::split_words(text)
+                .map(drop)
+                .map_err(|e| e.to_string()),
+            Kind::Name => values::name(text).map(drop),
+            Kind::Choice(words) => choice(text, words),
+            Kind::Platform => choice(text, platforms::names()),
+            Kind::Size => values::size(text).map(drop),
+            Kind::SizeOrUnlimited | Kind::CountOrUnlimited if text == "unlimited" => Ok(()),
+            Kind::SizeOrUnlimited => values::size(text).map(drop),
+            Kind::HeapSize => values::heap_size(text).map(drop),
+            Kind::Count | Kind::CountOrUnlimited => values::count(text).map(drop),
+            Kind::Cpu => values::cpu_millis(text).map(drop),
+            Kind::Duration => values::duration(text).map(drop),
+            Kind::Port => values::port(text).map(drop),
+            Kind::Signal => values::signal(text).map(drop),
+            Kind::Addresses => values::addresses(text).map(drop),
+            Kind::Pool => values::pool(text).map(drop),
+            Kind::Destinations => network::parse_entry("", text)
+                .map(drop)
+                .map_err(|error| error.to_string()),
+            Kind::AbsolutePath => values::absolute_path(text).map(drop),
+            Kind::RelativePath => values::relative_path(text).map(drop),
+            Kind::Repository => values::repository(text).map(drop),
+            Kind::Tag => values::tag(text).map(drop),
+            Kind::Account => values::account(text).map(drop),
+            Kind::Capabilities => values::capabilities(text).map(drop),
+            Kind::Cron => values::cron(text).map(drop),
+            Kind::Mount => values::mount(text).map(drop),
+            Kind::UidRange => values::uid_range(text).map(drop),
+            Kind::Interface => values::interface(text).map(drop),
+        }
+    }
+
+    /// Whether `name` may be the key of an open section whose values are of this kind.
+    ///
+    /// # Errors
+    /// What is wrong with it: "must be ...".
+    pub fn check_name(self, name: &str) -> Result<(), String> {
+        match self {
+            Kind::Variable => values::variable_name(name),
+            Kind::Mount => values::absolute_path(name).map(drop),
+            _ => Ok(()),
+        }
+    }
+}
+
+fn choice(text: &str, words: &[&str]) -> Result<(), String> {
+    if words.contains(&text) {
+        return Ok(());
+    }
+    let known = words.join(", ");
+    match suggest::nearest(text, words.iter().copied()) {
+        Some(near) => Err(format!("must be one of {known}; did you mean `{near}`?")),
+        None => Err(format!("must be one of {known}")),
+    }
+}

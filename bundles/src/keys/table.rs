@@ -1,0 +1,561 @@
+//! The table itself.
+
+use super::{FutureSection, Grant, Key, Kind, SectionSpec};
+
+/// Every section there is, in the order of the reference.
+pub const SECTIONS: &[SectionSpec] = &[
+    SectionSpec {
+        name: "app",
+        doc: "The application.",
+    },
+    SectionSpec {
+        name: "env",
+        doc: "The environment of every daemon and cron job, and the names that `%(NAME)` knows.",
+    },
+    SectionSpec {
+        name: "build",
+        doc: "From version control to a release.",
+    },
+    SectionSpec {
+        name: "daemon.*",
+        doc: "Something that runs all the time; `[daemon.*]` itself is for all of them.",
+    },
+    SectionSpec {
+        name: "crontab",
+        doc: "What runs at certain times.",
+    },
+    SectionSpec {
+        name: "firewall.out",
+        doc: "What may leave the sandbox.",
+    },
+    SectionSpec {
+        name: "firewall.out.accept",
+        doc: "Where the application may connect to.",
+    },
+    SectionSpec {
+        name: "firewall.in",
+        doc: "What may enter the sandbox.",
+    },
+    SectionSpec {
+        name: "firewall.in.accept",
+        doc: "Who may connect to the application.",
+    },
+    SectionSpec {
+        name: "sandbox",
+        doc: "What the application is and sees.",
+    },
+    SectionSpec {
+        name: "sandbox.net",
+        doc: "How the sandbox reaches the network.",
+    },
+    SectionSpec {
+        name: "sandbox.limits",
+        doc: "What the instance may use as a whole; a daemon's own limits are inside these.",
+    },
+    SectionSpec {
+        name: "sandbox.mounts",
+        doc: "What else of the server the application sees.",
+    },
+    SectionSpec {
+        name: "server",
+        doc: "Facts of one server, in `metactl.conf` only.",
+    },
+];
+
+/// Sections that are planned.
+pub const FUTURE: &[FutureSection] = &[
+    FutureSection {
+        name: "secrets",
+        instead: "until then a site or local layer can put the value into [env]",
+    },
+    FutureSection {
+        name: "health",
+        instead: "a daemon counts as started when its process runs",
+    },
+    FutureSection {
+        name: "access",
+        instead: "until then only root changes anything",
+    },
+    FutureSection {
+        name: "systemd",
+        instead: "limits are set in [sandbox.limits]",
+    },
+    FutureSection {
+        name: "upstart",
+        instead: "limits are set in [sandbox.limits]",
+    },
+    FutureSection {
+        name: "smf",
+        instead: "limits are set in [sandbox.limits]",
+    },
+];
+
+/// A row that every layer may say and that has neither default nor other names.
+const fn key(section: &'static str, name: &'static str, kind: Kind, doc: &'static str) -> Key {
+    Key {
+        section,
+        name,
+        alias: None,
+        kind,
+        default: None,
+        platforms: &[],
+        grant: Grant::Any,
+        why: "",
+        doc,
+    }
+}
+
+const JAVA: &[&str] = &["jvm", "jetty"];
+const JETTY: &[&str] = &["jetty"];
+const MODULAR_JETTY: &[&str] = &["jetty", "jetty9", "jetty10", "jetty11", "jetty12"];
+const HOST_PATH: &str = "it shows the application a path of the server";
+
+/// Every key there is.
+pub const KEYS: &[Key] = &[
+    key(
+        "app",
+        "name",
+        Kind::Name,
+        "The name of the application, when the instance is called otherwise; only the local layer's decides which site file is read.",
+    ),
+    key("env", "*", Kind::Variable, "A variable of the environment."),
+    // [build]
+    Key {
+        grant: Grant::Trusted,
+        why: "it decides which source is fetched, with the rights of the server",
+        ..key(
+            "build",
+            "repo",
+            Kind::Repository,
+            "Where the source is: a URL or path that git understands.",
+        )
+    },
+    Key {
+        grant: Grant::Trusted,
+        why: "it decides which source is fetched",
+        ..key(
+            "build",
+            "tag",
+            Kind::Tag,
+            "The tag, branch or commit to deploy when the command line names none.",
+        )
+    },
+    key(
+        "build",
+        "command",
+        Kind::Shell,
+        "The shell command that builds a release, run in the checkout by an unprivileged user; without it the checkout is the release.",
+    ),
+    Key {
+        default: Some("."),
+        ..key(
+            "build",
+            "output",
+            Kind::RelativePath,
+            "The folder of the checkout that becomes the release.",
+        )
+    },
+    Key {
+        default: Some("30m"),
+        ..key(
+            "build",
+            "timeout",
+            Kind::Duration,
+            "How long the build may take.",
+        )
+    },
+    key(
+        "build",
+        "env.*",
+        Kind::Variable,
+        "A variable of the build's environment.",
+    ),
+    // [daemon.*]
+    Key {
+        alias: Some("container"),
+        ..key(
+            "daemon.*",
+            "platform",
+            Kind::Platform,
+            "What starts it; `exec` when there is a `command`, `jvm` when there is a `jvm.jar` or `jvm.main`.",
+        )
+    },
+    Key {
+        platforms: &["exec"],
+        ..key(
+            "daemon.*",
+            "command",
+            Kind::Words,
+            "The program and its arguments, without a shell.",
+        )
+    },
+    key(
+        "daemon.*",
+        "port",
+        Kind::Port,
+        "The TCP port that it serves; 80 for the web platforms (`jetty*`). It is `PORT` in the daemon's environment.",
+    ),
+    key(
+        "daemon.*",
+        "after",
+        Kind::Daemons,
+        "Daemons that are started before this one.",
+    ),
+    Key {
+        default: Some("always"),
+        ..key(
+            "daemon.*",
+            "restart",
+            Kind::Choice(&["always", "on-failure", "never"]),
+            "When it is started again after it ended.",
+        )
+    },
+    Key {
+        default: Some("TERM"),
+        ..key(
+            "daemon.*",
+            "stop.signal",
+            Kind::Signal,
+            "The signal that asks it to stop.",
+        )
+    },
+    Key {
+        default: Some("30s"),
+        ..key(
+            "daemon.*",
+            "stop.timeout",
+            Kind::Duration,
+            "How long it has to stop before it is killed.",
+        )
+    },
+    key(
+        "daemon.*",
+        "limits.memory",
+        Kind::Size,
+        "Memory of this daemon alone.",
+    ),
+    key(
+        "daemon.*",
+        "limits.pids",
+        Kind::Count,
+        "Processes and threads of this daemon alone.",
+    ),
+    key(
+        "daemon.*",
+        "limits.cpu",
+        Kind::Cpu,
+        "Processors of this daemon alone.",
+    ),
+    key(
+        "daemon.*",
+        "limits.files",
+        Kind::Count,
+        "Open files of each of its processes.",
+    ),
+    Key {
+        platforms: &["jvm"],
+        ..key(
+            "daemon.*",
+            "jvm.jar",
+            Kind::Words,
+            "The .jar of the release to run, and its arguments.",
+        )
+    },
+    Key {
+        platforms: &["jvm"],
+        ..key(
+            "daemon.*",
+            "jvm.main",
+            Kind::Words,
+            "The main class to run, and its arguments; instead of `jvm.jar`.",
+        )
+    },
+    Key {
+        platforms: &["jvm"],
+        ..key(
+            "daemon.*",
+            "jvm.classpath",
+            Kind::Text,
+            "The class path for `jvm.main`; `.:lib/*` when there is none.",
+        )
+    },
+    Key {
+        platforms: JAVA,
+        ..key(
+            "daemon.*",
+            "jvm.heap.max",
+            Kind::HeapSize,
+            "The largest heap (`-Xmx`).",
+        )
+    },
+    Key {
+        platforms: JAVA,
+        ..key(
+            "daemon.*",
+            "jvm.properties",
+            Kind::Words,
+            "System properties, `name=value` words, each given as `-D`.",
+        )
+    },
+    Key {
+        platforms: JAVA,
+        ..key(
+            "daemon.*",
+            "jvm.options",
+            Kind::Words,
+            "Further options of `java`.",
+        )
+    },
+    Key {
+        platforms: JAVA,
+        grant: Grant::Trusted,
+        why: HOST_PATH,
+        ..key(
+            "daemon.*",
+            "jvm.home",
+            Kind::AbsolutePath,
+            "The Java installation of the server; the default one without it.",
+        )
+    },
+    Key {
+        platforms: JETTY,
+        ..key(
+            "daemon.*",
+            "jetty.war",
+            Kind::RelativePath,
+            "The web application, an archive or folder of the release; without it the only `*.war` there.",
+        )
+    },
+    Key {
+        platforms: JETTY,
+        ..key(
+            "daemon.*",
+            "jetty.context",
+            Kind::Text,
+            "The path below which it is served, `/` without it.",
+        )
+    },
+    Key {
+        platforms: MODULAR_JETTY,
+        ..key(
+            "daemon.*",
+            "jetty.modules",
+            Kind::Words,
+            "Modules of Jetty, instead of the usual ones.",
+        )
+    },
+    Key {
+        platforms: JETTY,
+        grant: Grant::Trusted,
+        why: HOST_PATH,
+        ..key(
+            "daemon.*",
+            "jetty.home",
+            Kind::AbsolutePath,
+            "The Jetty installation of the server; `/usr/share/jetty9` and so on without it.",
+        )
+    },
+    key(
+        "crontab",
+        "*",
+        Kind::Cron,
+        "Five fields or `@daily` and the like, then a shell command that runs in the sandbox.",
+    ),
+    // [firewall.*]
+    Key {
+        default: Some("reject"),
+        grant: Grant::AnyBut(&["accept"]),
+        why: "it lets the application connect to everything",
+        ..key(
+            "firewall.out",
+            "policy",
+            POLICY,
+            "What happens to what no entry accepts.",
+        )
+    },
+    Key {
+        default: Some("any"),
+        grant: Grant::Trusted,
+        why: "it decides who may open the firewall",
+        ..key(
+            "firewall.out",
+            "grant",
+            GRANT,
+            "Whose entries of `[firewall.out.accept]` take effect: `site` leaves out those of the app layer.",
+        )
+    },
+    Key {
+        grant: Grant::UnlessSite("firewall.out"),
+        why: "`[firewall.out] grant = site`",
+        ..key(
+            "firewall.out.accept",
+            "*",
+            Kind::Destinations,
+            "Destinations: host name, address or prefix, each with `:port` and `/tcp`, `/udp` or `/icmp` if wanted.",
+        )
+    },
+    Key {
+        default: Some("accept"),
+        ..key(
+            "firewall.in",
+            "policy",
+            POLICY,
+            "What happens to what no entry accepts.",
+        )
+    },
+    Key {
+        default: Some("any"),
+        grant: Grant::Trusted,
+        why: "it decides who may open the firewall",
+        ..key(
+            "firewall.in",
+            "grant",
+            GRANT,
+            "Whose entries of `[firewall.in.accept]` take effect: `site` leaves out those of the app layer.",
+        )
+    },
+    Key {
+        grant: Grant::UnlessSite("firewall.in"),
+        why: "`[firewall.in] grant = site`",
+        ..key(
+            "firewall.in.accept",
+            "*",
+            Kind::Destinations,
+            "Who may come in, written like a destination; the port is the application's own.",
+        )
+    },
+    // [sandbox]
+    Key {
+        grant: Grant::Trusted,
+        why: HOST_PATH,
+        ..key(
+            "sandbox",
+            "rootfs",
+            Kind::AbsolutePath,
+            "A root tree of your own instead of the view of the server's operating system.",
+        )
+    },
+    Key {
+        grant: Grant::Trusted,
+        why: "it runs the application with an existing account",
+        ..key(
+            "sandbox",
+            "user",
+            Kind::Account,
+            "An existing account instead of a uid of the instance's own.",
+        )
+    },
+    Key {
+        grant: Grant::Trusted,
+        why: "a capability is a part of root's rights",
+        ..key(
+            "sandbox",
+            "capabilities",
+            Kind::Capabilities,
+            "Capabilities that the application keeps; none without it.",
+        )
+    },
+    Key {
+        grant: Grant::AnyBut(&["host"]),
+        why: "it puts the application into the server's own network",
+        ..key(
+            "sandbox.net",
+            "mode",
+            Kind::Choice(&["routed", "nat", "none", "host"]),
+            "`routed` with addresses of its own (the default when there is an `ip`), `nat` with one of the server's pool (the default otherwise), `none` with nothing but itself, `host` the server's own network.",
+        )
+    },
+    Key {
+        grant: Grant::Trusted,
+        why: "an address may belong to somebody else",
+        ..key(
+            "sandbox.net",
+            "ip",
+            Kind::Addresses,
+            "The addresses of the instance.",
+        )
+    },
+    Key {
+        default: Some("1g"),
+        grant: Grant::AnyBut(&["unlimited"]),
+        why: UNLIMITED,
+        ..key("sandbox.limits", "memory", Kind::SizeOrUnlimited, "Memory.")
+    },
+    Key {
+        default: Some("1024"),
+        grant: Grant::AnyBut(&["unlimited"]),
+        why: UNLIMITED,
+        ..key(
+            "sandbox.limits",
+            "pids",
+            Kind::CountOrUnlimited,
+            "Processes and threads.",
+        )
+    },
+    key("sandbox.limits", "cpu", Kind::Cpu, "Processors."),
+    key(
+        "sandbox.limits",
+        "files",
+        Kind::Count,
+        "Open files of each process.",
+    ),
+    Key {
+        grant: Grant::Trusted,
+        why: HOST_PATH,
+        ..key(
+            "sandbox.mounts",
+            "*",
+            Kind::Mount,
+            "The path inside; the value is the path on the server, and `rw` when the application may write there.",
+        )
+    },
+    // [server]
+    server(
+        "site",
+        Kind::Name,
+        None,
+        "The site that this server belongs to: the folder of `sites/` that is read.",
+    ),
+    server(
+        "pool",
+        Kind::Pool,
+        Some("10.77.0.0/16"),
+        "Where instances without an `ip` get their address from.",
+    ),
+    server(
+        "uid.range",
+        Kind::UidRange,
+        Some("66000-69999"),
+        "Where instances get their uid from.",
+    ),
+    server(
+        "uplink",
+        Kind::Interface,
+        None,
+        "The interface towards the network; that of the default route without it.",
+    ),
+    server(
+        "nameservers",
+        Kind::Addresses,
+        None,
+        "Name servers for instances that may connect to everything; those of the server without it.",
+    ),
+];
+
+const POLICY: Kind = Kind::Choice(&["accept", "reject", "drop"]);
+const GRANT: Kind = Kind::Choice(&["any", "site"]);
+const UNLIMITED: &str = "without a limit it can take everything that the server has";
+
+/// A row of `[server]`.
+const fn server(
+    name: &'static str,
+    kind: Kind,
+    default: Option<&'static str>,
+    doc: &'static str,
+) -> Key {
+    Key {
+        default,
+        grant: Grant::Server,
+        ..key("server", name, kind, doc)
+    }
+}

@@ -1,0 +1,386 @@
+//! Lines of accept lists: `mysql.example.org:3306`, `10.1.1.0/24`, `[2001:db8::1]:80,443/tcp`.
+
+use std::net::IpAddr;
+
+use ipnet::IpNet;
+
+use super::{Entry, Peer, PortRange, Protocol};
+
+/// At most so many destinations in one line.
+const MAX_DESTINATIONS: usize = 1024;
+
+/// A destination that cannot be understood, or that the firewall cannot enforce.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{problem}")]
+pub struct EntryError {
+    /// The part of the value that is wrong.
+    pub destination: String,
+    /// What is wrong, as the end of a sentence: "must be ...".
+    pub problem: String,
+}
+
+/// The entries of the line `name = text`: one for each destination, separated by spaces or commas.
+///
+/// A destination is a host name, an address or a prefix. Behind it may stand `:port`,
+/// `:first-last`, several of these with commas between, and `/tcp`, `/udp` or `/icmp`. IPv6 with
+/// ports is written in brackets.
+///
+/// # Errors
+/// The first destination that is not so.
+pub fn parse_entry(name: &str, text: &str) -> Result<Vec<Entry>, EntryError> {
+    let mut entries = Vec::new();
+    for destination in destinations(text) {
+        if entries.len() == MAX_DESTINATIONS {
+            return Err(error(
+                destination,
+                format!("must be {MAX_DESTINATIONS} destinations at most"),
+            ));
+        }
+        entries.push(parse_destination(name, destination)?);
+    }
+    if entries.is_empty() {
+        let problem =
+            "must be a destination: a host name, address or prefix, like db.example.org:3306";
+        return Err(error(text, problem.to_owned()));
+    }
+    Ok(entries)
+}
+
+fn error(destination: &str, problem: String) -> EntryError {
+    EntryError {
+        destination: destination.to_owned(),
+        problem,
+    }
+}
+
+/// Splits at white space and commas, but keeps `host:80,443` together.
+fn destinations(text: &str) -> Vec<&str> {
+    let mut found = Vec::new();
+    for word in text.split_whitespace() {
+        let mut start = 0;
+        for (comma, _) in word.match_indices(',') {
+            let next = word[comma + 1..].split(',').next().unwrap_or("");
+            let has_port = port_part(&word[start..comma]).is_some();
+            if !(has_port && next.starts_with(|c: char| c.is_ascii_digit()) && is_port_like(next)) {
+                found.push(&word[start..comma]);
+                start = comma + 1;
+            }
+        }
+        found.push(&word[start..]);
+    }
+    found.retain(|part| !part.is_empty());
+    found
+}
+
+/// `443`, `1-9` or `443/tcp`.
+fn is_port_like(text: &str) -> bool {
+    let ports = text.split_once('/').map_or(text, |(ports, _)| ports);
+    ports.bytes().all(|b| b.is_ascii_digit() || b == b'-')
+}
+
+/// What stands behind the colon of `host:80`. An IPv6 address without brackets has no ports.
+fn port_part(destination: &str) -> Option<(&str, &str)> {
+    if destination.starts_with('[') {
+        let close = destination.find(']')?;
+        let colon = destination[close..].find(':')? + close;
+        return Some((&destination[..colon], &destination[colon + 1..]));
+    }
+    let (host, ports) = destination.split_once(':')?;
+    (!ports.contains(':')).then_some((host, ports))
+}
+
+fn parse_destination(name: &str, text: &str) -> Result<Entry, EntryError> {
+    if text.contains("://") {
+        let problem =
+            format!("must be a destination like db.example.org:3306, not a URL: `{text}`");
+        return Err(error(text, problem));
+    }
+    let (rest, protocol) = split_protocol(text)?;
+    let (host, ports) = match port_part(rest) {
+        Some((host, ports)) => (host, parse_ports(text, ports)?),
+        None => (rest, Vec::new()),
+    };
+    if protocol == Some(Protocol::Icmp) && !ports.is_empty() {
+        return Err(error(
+            text,
+            format!("must not have a port with /icmp: `{text}`"),
+        ));
+    }
+    let peer = parse_peer(text, host)?;
+    Ok(Entry {
+        name: name.to_owned(),
+        peer,
+        ports,
+        protocol,
+    })
+}
+
+/// `/tcp`, `/udp` or `/icmp` at the end. `/24` is none.
+fn split_protocol(text: &str) -> Result<(&str, Option<Protocol>), EntryError> {
+    let Some((rest, last)) = text.rsplit_once('/') else {
+        return Ok((text, None));
+    };
+    match last {
+        "tcp" => Ok((rest, Some(Protocol::Tcp))),
+        "udp" => Ok((rest, Some(Protocol::Udp))),
+        "icmp" => Ok((rest, Some(Protocol::Icmp))),
+        _ if last.starts_with(|c: char| c.is_ascii_alphabetic()) => {
+            let problem =
+                format!("must end in /tcp, /udp or /icmp when it names a protocol, not /{last}");
+            Err(error(text, problem))
+        }
+        _ => Ok((text, None)),
+    }
+}
+
+fn parse_ports(whole: &str, text: &str) -> Result<Vec<PortRange>, EntryError> {
+    let port = |text: &str| {
+        let digits = text.bytes().all(|b| b.is_ascii_digit());
+        text.parse::<u16>().ok().filter(|port| digits && *port > 0)
+    };
+    let mut ranges = Vec::new();
+    for part in text.split(',') {
+        let (first, last) = part.split_once('-').unwrap_or((part, part));
+        match port(first).zip(port(last)) {
+            Some((first, last)) if first <= last => ranges.push(PortRange { first, last }),
+            _ => {
+                let problem = format!(
+                    "must have ports from 1 to 65535 behind the colon, like :80 or :8000-8099, not `:{part}` in `{whole}`"
+                );
+                return Err(error(whole, problem));
+            }
+        }
+    }
+    Ok(ranges)
+}
+
+fn parse_peer(whole: &str, host: &str) -> Result<Peer, EntryError> {
+    let address = unbracketed(host);
+    if let Some((address, length)) = address.split_once('/') {
+        return match (address.parse::<IpAddr>(), length.parse::<u8>()) {
+            (Ok(address), Ok(length)) if length.to_string().len() == host_len(host) => {
+                prefix(whole, address, length)
+            }
+            (Err(_), Ok(_)) if is_host_name(address) => {
+                let problem = format!(
+                    "must be an address when it has a prefix length, not a name: `{whole}`"
+                );
+                Err(error(whole, problem))
+            }
+            _ => Err(error(
+                whole,
+                format!("must be a prefix like 10.1.1.0/24, not `{whole}`"),
+            )),
+        };
+    }
+    if let Ok(address) = address.parse::<IpAddr>() {
+        return prefix(whole, address, if address.is_ipv4() { 32 } else { 128 });
+    }
+    if host.starts_with('[') {
+        return Err(error(
+            whole,
+            format!("must have an IPv6 address in the brackets: `{whole}`"),
+        ));
+    }
+    parse_name(whole, host)
+}
+
+/// How many digits the prefix length has as it is written: `/024` is refused.
+fn host_len(host: &str) -> usize {
+    host.trim_end_matches(']')
+        .rsplit_once('/')
+        .map_or(0, |(_, length)| length.len())
+}
+
+/// `[2001:db8::1]` and `[2001:db8::]/32` without the brackets; also `[2001:db8::/32]`.
+fn unbracketed(host: &str) -> String {
+    match host.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
+        Some((inner, rest)) if rest.is_empty() || rest.starts_with('/') => format!("{inner}{rest}"),
+        _ => host.to_owned(),
+    }
+}
+
+fn prefix(whole: &str, address: IpAddr, length: u8) -> Result<Peer, EntryError> {
+    if matches!(address, IpAddr::V6(v6) if v6.to_ipv4_mapped().is_some()) {
+        return Err(error(
+            whole,
+            format!("must be written as an IPv4 address: `{whole}`"),
+        ));
+    }
+    let Ok(net) = IpNet::new(address, length) else {
+        let most = if address.is_ipv4() { 32 } else { 128 };
+        return Err(error(
+            whole,
+            format!("must have a prefix length of {most} at most: `{whole}`"),
+        ));
+    };
+    if net.trunc() != net {
+        let problem = format!(
+            "must begin at the first address of the prefix: {}, not `{whole}`",
+            net.trunc()
+        );
+        return Err(error(whole, problem));
+    }
+    Ok(Peer::Net(net))
+}
+
+fn parse_name(whole: &str, host: &str) -> Result<Peer, EntryError> {
+    if host.starts_with("*.") {
+        let problem = format!(
+            "must be one name: `{host}` for all names below is not supported yet; name each host, or its prefix"
+        );
+        return Err(error(whole, problem));
+    }
+    if matches!(host, "*" | "any" | "all") {
+        let problem = format!(
+            "must be a destination; for all of them write 0.0.0.0/0 and ::/0, not `{host}`"
+        );
+        return Err(error(whole, problem));
+    }
+    let name = host.strip_suffix('.').unwrap_or(host).to_ascii_lowercase();
+    if !name.is_ascii() {
+        return Err(error(
+            whole,
+            format!("must be written with xn-- when it is not ASCII: `{whole}`"),
+        ));
+    }
+    if name
+        .bytes()
+        .all(|b| b.is_ascii_digit() || b == b'.' || b == b'-')
+    {
+        let problem = format!("must be a host name, address or prefix; `{whole}` is none of these");
+        return Err(error(whole, problem));
+    }
+    if !is_host_name(&name) {
+        let problem =
+            format!("must be a host name, address or prefix, then :port if wanted, not `{whole}`");
+        return Err(error(whole, problem));
+    }
+    Ok(Peer::Host(name))
+}
+
+/// RFC 1123, 2.1, and the underscores that people use. The last label is not a number: what looks
+/// like an address and is none shall not be asked of a name server.
+fn is_host_name(name: &str) -> bool {
+    let label = |label: &str| {
+        let good = |b: u8| b.is_ascii_alphanumeric() || b == b'-' || b == b'_';
+        !label.is_empty()
+            && label.len() <= 63
+            && !label.starts_with('-')
+            && !label.ends_with('-')
+            && label.bytes().all(good)
+    };
+    let last = name.rsplit('.').next().unwrap_or("");
+    name.len() <= 253 && name.split('.').all(label) && !last.bytes().all(|b| b.is_ascii_digit())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// An entry in one line.
+    fn shown(text: &str) -> Vec<String> {
+        parse_entry("n", text)
+            .unwrap()
+            .iter()
+            .map(|entry| {
+                let peer = match &entry.peer {
+                    Peer::Net(net) => net.to_string(),
+                    Peer::Host(name) => name.clone(),
+                };
+                let ports: Vec<_> = entry
+                    .ports
+                    .iter()
+                    .map(|range| format!("{}-{}", range.first, range.last))
+                    .collect();
+                format!("{peer} {} {:?}", ports.join(","), entry.protocol)
+            })
+            .collect()
+    }
+
+    #[test]
+    fn destinations_of_every_shape() {
+        for (text, expected) in [
+            (
+                "mysql.example.org:3306",
+                vec!["mysql.example.org 3306-3306 None"],
+            ),
+            ("10.1.1.0/24", vec!["10.1.1.0/24  None"]),
+            ("10.1.1.9", vec!["10.1.1.9/32  None"]),
+            ("DB.Example.org.", vec!["db.example.org  None"]),
+            (
+                "[2001:db8::1]:80,443",
+                vec!["2001:db8::1/128 80-80,443-443 None"],
+            ),
+            ("2001:db8::/32", vec!["2001:db8::/32  None"]),
+            (
+                "[2001:db8::]/32:53/udp",
+                vec!["2001:db8::/32 53-53 Some(Udp)"],
+            ),
+            ("[2001:db8::/32]:53", vec!["2001:db8::/32 53-53 None"]),
+            ("2001:db8::1", vec!["2001:db8::1/128  None"]),
+            (
+                "10.0.0.0/8:8000-8099/tcp",
+                vec!["10.0.0.0/8 8000-8099 Some(Tcp)"],
+            ),
+            ("10.0.0.1/icmp", vec!["10.0.0.1/32  Some(Icmp)"]),
+            (
+                "a:80,443/tcp b",
+                vec!["a 80-80,443-443 Some(Tcp)", "b  None"],
+            ),
+            (
+                "a:80,b:443,c",
+                vec!["a 80-80 None", "b 443-443 None", "c  None"],
+            ),
+            ("a, b ,\n c", vec!["a  None", "b  None", "c  None"]),
+            (
+                "a:1-2,3-4,10.0.0.1",
+                vec!["a 1-2,3-4 None", "10.0.0.1/32  None"],
+            ),
+            ("0.0.0.0/0 ::/0", vec!["0.0.0.0/0  None", "::/0  None"]),
+            ("my_db", vec!["my_db  None"]),
+        ] {
+            assert_eq!(shown(text), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn what_is_refused_says_what_it_must_be() {
+        for (text, expected) in [
+            ("", "must be a destination"),
+            ("*.example.org", "not supported yet"),
+            ("*", "0.0.0.0/0"),
+            ("http://a/b", "not a URL"),
+            ("10.1.1.5/24", "10.1.1.0/24"),
+            ("10.1.1", "none of these"),
+            ("256.1.1.1", "none of these"),
+            ("a.1", "must be a host name"),
+            ("10.0.0.0/33", "32 at most"),
+            ("10.0.0.0/024", "must be a prefix"),
+            ("a/24", "not a name"),
+            ("a:0", "from 1 to 65535"),
+            ("a:", "from 1 to 65535"),
+            ("a:9-1", "from 1 to 65535"),
+            ("a:99999", "from 1 to 65535"),
+            ("a:+80", "from 1 to 65535"),
+            ("a:80/sctp", "/tcp, /udp or /icmp"),
+            ("a:80/icmp", "must not have a port"),
+            (":80", "none of these"),
+            ("a:80, 443", "none of these"),
+            ("[a]:80", "IPv6 address in the brackets"),
+            ("[2001:db8::1", "IPv6 address in the brackets"),
+            ("::ffff:10.0.0.1", "IPv4 address"),
+            ("-a", "must be a host name"),
+            ("a..b", "must be a host name"),
+            ("bücher.example", "xn--"),
+            ("a;b", "must be a host name"),
+        ] {
+            let error = parse_entry("n", text).expect_err(text);
+            assert!(
+                error.problem.contains(expected),
+                "{text}: {}",
+                error.problem
+            );
+        }
+    }
+}
