@@ -300,13 +300,13 @@ impl Host {
 
     /// A git repository with an example, in the test's own folder.
     pub fn example(&self, name: &str, tag: &str) -> Repository {
-        Repository::of_example(name, &self.work().join("repositories").join(name), tag)
+        Repository::of_example(name, &self.repository_dir(name), tag)
     }
 
-    /// An instance of a small application of the test's own, deployed but not started: the
-    /// repository holds `.metactl` and the other files; `local` is put below `[build]` in the local layer.
+    /// An instance of an application of the test's own, not yet deployed: a git repository with
+    /// these files (`.metactl` among them), tagged 1.0, and a local layer that names it.
     pub fn application(&self, instance: &str, files: &[(&str, &str)], local: &str) -> Repository {
-        let repository = Repository::empty(&self.work().join("repositories").join(instance));
+        let repository = Repository::empty(&self.repository_dir(instance));
         for (path, text) in files {
             repository.write(path, text);
         }
@@ -315,10 +315,38 @@ impl Host {
         repository
     }
 
-    /// Writes the local layer of an instance whose source is `repository`.
+    fn repository_dir(&self, name: &str) -> PathBuf {
+        self.work().join("repositories").join(name)
+    }
+
+    /// Writes the local layer of an instance whose source is `repository`: `[build] repo`, then `local`.
     pub fn instance_of(&self, instance: &str, repository: &Repository, local: &str) {
         let repo = repository.dir.display();
         self.local_layer(instance, &format!("[build]\nrepo = {repo}\n{local}\n"));
+    }
+
+    /// Deploys and starts the `hello` example as an instance of this name; its address.
+    pub fn hello(&self, instance: &str, local: &str) -> String {
+        let dir = self.repository_dir(instance);
+        self.instance_of(
+            instance,
+            &Repository::of_example("hello", &dir, "1.0"),
+            local,
+        );
+        self.run(&[instance, "deploy", "1.0"]).ok();
+        self.address(instance)
+    }
+
+    /// The address of an instance that runs.
+    #[track_caller]
+    pub fn address(&self, instance: &str) -> String {
+        let status = self.run(&[instance, "status", "--json"]);
+        let json: serde_json::Value = serde_json::from_str(&status.stdout)
+            .unwrap_or_else(|e| panic!("no JSON ({e}) from {status}"));
+        let address = json["addresses"][0].as_str();
+        address
+            .unwrap_or_else(|| panic!("no address in {status}"))
+            .to_owned()
     }
 
     /// Tells what may help to understand a failure.

@@ -124,10 +124,9 @@ impl Node {
         command::run(nsenter, Duration::from_secs(60))
     }
 
-    /// Answers TCP connections to a port with one line that names the host, and every UDP datagram
-    /// with itself, until the end of the test.
+    /// Answers TCP connections to a port with one line that names this host and whom it sees, and
+    /// every UDP datagram with itself, until the end of the test.
     pub fn listen(&self, port: u16) {
-        let greeting = format!("this is {}\n", self.name);
         let node = self.clone();
         let (ready, is_ready) = mpsc::channel();
         thread::spawn(move || {
@@ -142,7 +141,13 @@ impl Node {
                 }
             });
             for connection in tcp.incoming().flatten() {
-                (&connection).write_all(greeting.as_bytes()).ok();
+                let peer = connection
+                    .peer_addr()
+                    .map(|peer| peer.ip().to_canonical().to_string());
+                let peer = peer.unwrap_or_default();
+                (&connection)
+                    .write_all(format!("this is {}, you are {peer}\n", node.name).as_bytes())
+                    .ok();
             }
         });
         is_ready.recv().unwrap();

@@ -18,6 +18,7 @@
 //! | [`lan`] | further hosts, connected by a switch: clients, database servers |
 //! | [`command`] | running commands with a time limit, and judging what came out |
 //! | [`apps`] | git repositories made from `examples/` |
+//! | [`oci`] | bundles under other runtimes |
 //! | [`tree`] | a directory as it was, to compare with what it is |
 //! | [`terminal`] | a command on a terminal of its own, for Ctrl-C |
 //! | [`binaries`] | the binaries under test |
@@ -37,6 +38,7 @@ pub mod host;
 pub mod lan;
 pub mod machine;
 pub mod needs;
+pub mod oci;
 pub mod terminal;
 pub mod tree;
 
