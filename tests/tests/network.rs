@@ -32,7 +32,6 @@ ip = 10.20.0.5
 /// The hosts around the server.
 struct Neighbours {
     client: Node,
-    dbserver: Node,
     stranger: Node,
 }
 
@@ -49,11 +48,7 @@ fn neighbours(host: &Host, lan: &Lan) -> Neighbours {
         node.listen(80);
         node.listen(3306);
     }
-    Neighbours {
-        client,
-        dbserver,
-        stranger,
-    }
+    Neighbours { client, stranger }
 }
 
 /// What the instance says of a connection to `to`.
