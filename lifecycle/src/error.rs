@@ -1,0 +1,440 @@
+//! The errors of this crate: what failed, on what, why, and what to do next.
+
+use std::fmt;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use metactl_bundles::diagnostics::Report;
+
+/// The result of everything here.
+pub type Result<T, E = LifecycleError> = std::result::Result<T, E>;
+
+/// The kinds of failure that callers tell apart: each is one exit code of `metactl`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Class {
+    /// It was tried and failed.
+    Failed,
+    /// A deployment failed and the previous release runs again.
+    RolledBack,
+    /// The request cannot be understood.
+    Usage,
+    /// Something needed is not there: an instance, a release, a tool.
+    Unavailable,
+    /// A privilege is missing.
+    NotPermitted,
+    /// The configuration is wrong; nothing was changed.
+    Configuration,
+}
+
+impl Class {
+    /// The exit code.
+    pub fn code(self) -> u8 {
+        match self {
+            Class::Failed => 1,
+            Class::RolledBack => 10,
+            Class::Usage => 64,
+            Class::Unavailable => 69,
+            Class::NotPermitted => 77,
+            Class::Configuration => 78,
+        }
+    }
+}
+
+/// The end of something that did not go well.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum LifecycleError {
+    /// The configuration is wrong.
+    #[error("{0}")]
+    Configuration(#[from] Report),
+    /// A name that no instance can have.
+    #[error("{name:?} cannot be the name of an instance: {why}")]
+    BadName {
+        /// The name.
+        name: String,
+        /// What is wrong with it.
+        why: &'static str,
+    },
+    /// Nobody has heard of the instance.
+    #[error("there is no instance {name:?} on this server")]
+    UnknownInstance {
+        /// The name.
+        name: String,
+        /// The most similar one that there is.
+        similar: Option<String>,
+        /// The local layer that would make it one.
+        local_layer: PathBuf,
+    },
+    /// The instance has a local layer, and no release yet.
+    #[error("{instance} is not deployed")]
+    NotDeployed {
+        /// The instance.
+        instance: String,
+    },
+    /// The instance has no such entry point.
+    #[error("{instance} has no entry point {entry:?}; it has: {}", known.join(", "))]
+    UnknownEntry {
+        /// The instance.
+        instance: String,
+        /// The name.
+        entry: String,
+        /// The names that it has.
+        known: Vec<String>,
+    },
+    /// Something must run for this, and does not.
+    #[error("{what} does not run")]
+    NotRunning {
+        /// The instance or the entry point.
+        what: String,
+        /// What starts it.
+        hint: String,
+    },
+    /// Root is needed.
+    #[error("{what} needs root")]
+    NotPermitted {
+        /// What was to be done.
+        what: String,
+    },
+    /// Something else than configuration is missing.
+    #[error("{what}")]
+    Unavailable {
+        /// What, and why it is needed.
+        what: String,
+        /// What to do.
+        hint: String,
+    },
+    /// A setting that the request needs is missing or wrong.
+    #[error("{what}")]
+    Setting {
+        /// Which, and why it is needed.
+        what: String,
+        /// The line that would do.
+        hint: String,
+    },
+    /// Somebody else is changing the instance.
+    #[error("{instance} is being changed by {holder}")]
+    Locked {
+        /// The instance.
+        instance: String,
+        /// Who, since when, with which command.
+        holder: String,
+    },
+    /// A file or directory.
+    #[error("cannot {action} {}: {source}", path.display())]
+    File {
+        /// What was to be done with it.
+        action: &'static str,
+        /// The file.
+        path: PathBuf,
+        /// Why not.
+        source: io::Error,
+    },
+    /// One of metactl's own records cannot be understood.
+    #[error("{}: {why}", path.display())]
+    Record {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        why: String,
+    },
+    /// An address or a port is already taken.
+    #[error("{what} is already taken: {holder}")]
+    Taken {
+        /// `address 192.168.0.5`, `port 80 of daemon webapp`.
+        what: String,
+        /// By whom.
+        holder: String,
+        /// What to change.
+        hint: String,
+    },
+    /// Nothing is left of a range or pool.
+    #[error("{what} is used up")]
+    UsedUp {
+        /// The range or pool.
+        what: String,
+        /// What to change.
+        hint: String,
+    },
+    /// Fetching from version control failed.
+    #[error("cannot {action} {repo}: {why}")]
+    Source {
+        /// What was to be done.
+        action: String,
+        /// The repository, without its password.
+        repo: String,
+        /// What the tool said.
+        why: String,
+        /// What to do.
+        hint: String,
+    },
+    /// No such tag, branch or commit.
+    #[error("{repo} has no tag, branch or commit {tag:?}")]
+    UnknownTag {
+        /// The repository, without its password.
+        repo: String,
+        /// What was asked for.
+        tag: String,
+        /// The newest tags that there are.
+        known: Vec<String>,
+    },
+    /// The build command failed.
+    #[error("the build failed: {command}{}: {why}", written_at(origin.as_deref()))]
+    Build {
+        /// The command, as written.
+        command: String,
+        /// Where it was written.
+        origin: Option<String>,
+        /// Exit code, signal or timeout.
+        why: String,
+        /// Its whole output.
+        log: PathBuf,
+        /// The last lines of it.
+        tail: Vec<String>,
+    },
+    /// What the build made cannot be a release.
+    #[error("the output of the build cannot be a release: {what}")]
+    Release {
+        /// The path in the output, and what is wrong with it.
+        what: String,
+        /// What to do.
+        hint: String,
+    },
+    /// An entry point did not come up.
+    #[error("{entry} did not come up: {why}")]
+    Start {
+        /// The entry point.
+        entry: String,
+        /// What it did instead.
+        why: String,
+        /// Its log.
+        log: PathBuf,
+        /// The last lines of it.
+        tail: Vec<String>,
+    },
+    /// An entry point, or the supervisor, did not end.
+    #[error("{what} did not stop within {seconds} s")]
+    Stop {
+        /// Which.
+        what: String,
+        /// How long was waited.
+        seconds: u64,
+        /// The log of the supervisor.
+        log: PathBuf,
+    },
+    /// The supervisor of an instance does not do its work.
+    #[error("the supervisor of {instance} {why}")]
+    Supervisor {
+        /// The instance.
+        instance: String,
+        /// What it did.
+        why: String,
+        /// Its log.
+        log: PathBuf,
+        /// The last lines of it.
+        tail: Vec<String>,
+    },
+    /// `metactl-runtime` failed.
+    #[error("metactl-runtime {verb}: {why}")]
+    Runtime {
+        /// What it was to do, on what.
+        verb: String,
+        /// What it said.
+        why: String,
+    },
+    /// The network.
+    #[error(transparent)]
+    Network(#[from] metactl_netns::NetError),
+    /// Records of containers.
+    #[error(transparent)]
+    Container(#[from] metactl_runtime::Error),
+    /// A deployment failed after the switch; what ran before runs again.
+    #[error("{cause}")]
+    RolledBack {
+        /// What failed.
+        cause: Box<LifecycleError>,
+        /// What runs again: a release, or nothing.
+        back: String,
+    },
+    /// A deployment failed, and so did the way back.
+    #[error("{cause}; and going back to {back} failed: {why}")]
+    NotRolledBack {
+        /// What failed first.
+        cause: Box<LifecycleError>,
+        /// What should run.
+        back: String,
+        /// Why it does not.
+        why: Box<LifecycleError>,
+    },
+}
+
+impl LifecycleError {
+    /// The kind of failure, which decides the exit code.
+    pub fn class(&self) -> Class {
+        match self {
+            LifecycleError::Configuration(_)
+            | LifecycleError::Setting { .. }
+            | LifecycleError::UsedUp { .. }
+            | LifecycleError::Taken { .. } => Class::Configuration,
+            LifecycleError::BadName { .. } | LifecycleError::UnknownEntry { .. } => Class::Usage,
+            LifecycleError::UnknownInstance { .. }
+            | LifecycleError::NotDeployed { .. }
+            | LifecycleError::NotRunning { .. }
+            | LifecycleError::Unavailable { .. } => Class::Unavailable,
+            LifecycleError::NotPermitted { .. } => Class::NotPermitted,
+            LifecycleError::RolledBack { .. } => Class::RolledBack,
+            _ => Class::Failed,
+        }
+    }
+
+    /// What to do next, if there is more to say than the message says.
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            LifecycleError::UnknownInstance {
+                name,
+                similar,
+                local_layer,
+            } => Some(match similar {
+                Some(similar) => format!("did you mean {similar}?"),
+                None => format!(
+                    "write {} with `[build]` and `repo = ...`, then: metactl {name} deploy",
+                    local_layer.display()
+                ),
+            }),
+            LifecycleError::NotDeployed { instance } => Some(format!("metactl {instance} deploy")),
+            LifecycleError::NotPermitted { .. } => {
+                Some("run it again with sudo; running without root is not available yet".to_owned())
+            }
+            LifecycleError::Locked { .. } => Some("try again when that is done".to_owned()),
+            LifecycleError::UnknownTag { known, .. } if known.is_empty() => {
+                Some("it has no tags at all; a branch or a commit will do".to_owned())
+            }
+            LifecycleError::UnknownTag { known, .. } => {
+                Some(format!("the newest tags are: {}", known.join(", ")))
+            }
+            LifecycleError::NotRunning { hint, .. }
+            | LifecycleError::Unavailable { hint, .. }
+            | LifecycleError::Setting { hint, .. }
+            | LifecycleError::Taken { hint, .. }
+            | LifecycleError::UsedUp { hint, .. }
+            | LifecycleError::Source { hint, .. }
+            | LifecycleError::Release { hint, .. } => (!hint.is_empty()).then(|| hint.clone()),
+            LifecycleError::Record { .. } => Some(
+                "it is metactl's own record; move it away if no older or newer metactl needs it"
+                    .to_owned(),
+            ),
+            LifecycleError::RolledBack { cause, back } => {
+                let again = format!("as before: {back}");
+                Some(
+                    cause
+                        .hint()
+                        .map_or(again.clone(), |hint| format!("{hint}\n{again}")),
+                )
+            }
+            LifecycleError::NotRolledBack { .. } => {
+                Some("look at the log, then: metactl APP start".to_owned())
+            }
+            _ => None,
+        }
+    }
+
+    /// The last lines of the log that belongs to the failure.
+    pub fn tail(&self) -> &[String] {
+        match self {
+            LifecycleError::Build { tail, .. }
+            | LifecycleError::Start { tail, .. }
+            | LifecycleError::Supervisor { tail, .. } => tail,
+            LifecycleError::RolledBack { cause, .. }
+            | LifecycleError::NotRolledBack { cause, .. } => cause.tail(),
+            _ => &[],
+        }
+    }
+
+    /// The log that tells more.
+    pub fn log(&self) -> Option<&Path> {
+        match self {
+            LifecycleError::Build { log, .. }
+            | LifecycleError::Start { log, .. }
+            | LifecycleError::Stop { log, .. }
+            | LifecycleError::Supervisor { log, .. } => Some(log),
+            LifecycleError::RolledBack { cause, .. }
+            | LifecycleError::NotRolledBack { cause, .. } => cause.log(),
+            _ => None,
+        }
+    }
+
+    /// The report on the configuration, to be rendered with colours, when that is what it is.
+    pub fn report(&self) -> Option<&Report> {
+        match self {
+            LifecycleError::Configuration(report) => Some(report),
+            LifecycleError::RolledBack { cause, .. }
+            | LifecycleError::NotRolledBack { cause, .. } => cause.report(),
+            _ => None,
+        }
+    }
+}
+
+impl From<metactl_runtime::journal::JournalError> for LifecycleError {
+    fn from(error: metactl_runtime::journal::JournalError) -> LifecycleError {
+        LifecycleError::Container(error.into())
+    }
+}
+
+impl From<metactl_runtime::state::StateError> for LifecycleError {
+    fn from(error: metactl_runtime::state::StateError) -> LifecycleError {
+        LifecycleError::Container(error.into())
+    }
+}
+
+/// Adds the path and what was to be done to an error of the system.
+pub(crate) trait OnPath<T> {
+    /// `action` is a verb: `read`, `write`.
+    fn on(self, action: &'static str, path: &Path) -> Result<T>;
+}
+
+impl<T, E: Into<io::Error>> OnPath<T> for std::result::Result<T, E> {
+    fn on(self, action: &'static str, path: &Path) -> Result<T> {
+        self.map_err(|error| LifecycleError::File {
+            action,
+            path: path.to_path_buf(),
+            source: error.into(),
+        })
+    }
+}
+
+fn written_at(origin: Option<&str>) -> impl fmt::Display {
+    origin.map_or_else(String::new, |origin| format!(" ({origin})"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_rolled_back_tells_the_cause_and_what_runs() {
+        let cause = LifecycleError::Start {
+            entry: "web".to_owned(),
+            why: "it ended with exit code 3".to_owned(),
+            log: "/var/log/metactl/a/web.log".into(),
+            tail: vec!["no database".to_owned()],
+        };
+        let error = LifecycleError::RolledBack {
+            cause: Box::new(cause),
+            back: "1.2.3 runs".to_owned(),
+        };
+        assert_eq!(
+            error.to_string(),
+            "web did not come up: it ended with exit code 3"
+        );
+        assert_eq!(error.class().code(), 10);
+        assert_eq!(error.tail(), ["no database"]);
+        assert_eq!(error.hint().unwrap(), "as before: 1.2.3 runs");
+    }
+
+    #[test]
+    fn errors_of_files_name_the_file() {
+        let missing: std::result::Result<(), _> = Err(io::Error::from(io::ErrorKind::NotFound));
+        let error = missing.on("read", Path::new("/x/y")).unwrap_err();
+        assert!(error.to_string().starts_with("cannot read /x/y: "));
+        assert_eq!(error.class(), Class::Failed);
+    }
+}

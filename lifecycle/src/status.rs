@@ -1,0 +1,225 @@
+//! What runs of an instance, since when, and what it uses: facts for people and for JSON.
+//!
+//! Times are RFC 3339 in UTC. Every field that is not known is left out.
+
+use std::net::IpAddr;
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+/// An instance in one word.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum InstanceState {
+    /// There is a local layer, and no release.
+    NotDeployed,
+    /// Nothing runs, and nothing should.
+    Stopped,
+    /// Entry points are being started.
+    Starting,
+    /// Everything runs that should.
+    Running,
+    /// Some of its daemons run.
+    Partial,
+    /// Its daemons end again and again.
+    Failing,
+    /// Entry points are being stopped.
+    Stopping,
+    /// Nobody can tell.
+    Unknown,
+}
+
+impl InstanceState {
+    /// The word for it: `running`.
+    pub fn word(self) -> &'static str {
+        match self {
+            InstanceState::NotDeployed => "not deployed",
+            InstanceState::Stopped => "stopped",
+            InstanceState::Starting => "starting",
+            InstanceState::Running => "running",
+            InstanceState::Partial => "partial",
+            InstanceState::Failing => "failing",
+            InstanceState::Stopping => "stopping",
+            InstanceState::Unknown => "unknown",
+        }
+    }
+}
+
+/// An entry point in one word.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum EntryState {
+    /// It does not run, and should not.
+    Stopped,
+    /// It waits for its turn, or is being launched.
+    Starting,
+    /// It runs.
+    Running,
+    /// It was asked to stop.
+    Stopping,
+    /// It ended, and will be started again in a moment.
+    Waiting,
+    /// It ended, and is not started again (`restart =` says so).
+    Ended,
+    /// A cron job between two runs.
+    Scheduled,
+}
+
+impl EntryState {
+    /// The word for it: `running`.
+    pub fn word(self) -> &'static str {
+        match self {
+            EntryState::Stopped => "stopped",
+            EntryState::Starting => "starting",
+            EntryState::Running => "running",
+            EntryState::Stopping => "stopping",
+            EntryState::Waiting => "waiting",
+            EntryState::Ended => "ended",
+            EntryState::Scheduled => "scheduled",
+        }
+    }
+}
+
+/// What an entry point is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum EntryKind {
+    /// Runs all the time.
+    Daemon,
+    /// Runs at certain times.
+    Cron,
+}
+
+/// How a process ended.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Exit {
+    /// When it was seen.
+    pub at: String,
+    /// Its exit code.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub code: Option<i32>,
+    /// The signal that ended it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub signal: Option<i32>,
+    /// In words: `exit code 3`, `SIGKILL (out of memory)`, `could not be launched: ...`.
+    pub reason: String,
+    /// Whether it counts as a failure (exit by SIGTERM does not).
+    pub failed: bool,
+}
+
+/// What is known of one entry point.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct EntryStatus {
+    /// Its name: a daemon's section, a cron job's key.
+    pub name: String,
+    /// What it is.
+    pub kind: EntryKind,
+    /// How it is.
+    pub state: EntryState,
+    /// Its first process, as the server numbers it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pid: Option<i32>,
+    /// Since when it runs.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub since: Option<String>,
+    /// How often it was started again since it was last started by somebody.
+    pub restarts: u32,
+    /// Bytes of memory that it uses.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub memory: Option<u64>,
+    /// The TCP port that it serves.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub port: Option<u16>,
+    /// How it ended last.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub last_exit: Option<Exit>,
+    /// Cron jobs: the five fields, or `@daily` and friends.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub schedule: Option<String>,
+    /// Cron jobs: the next run. Waiting daemons: the next start.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub next: Option<String>,
+    /// Its log.
+    pub log: PathBuf,
+}
+
+/// A release.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ReleaseInfo {
+    /// The name of its directory: `1.2.3-9f2c1e4-1`.
+    pub id: String,
+    /// What was asked for: a tag, branch or commit.
+    pub tag: String,
+    /// The full commit.
+    pub commit: String,
+    /// When it was made.
+    pub built: String,
+}
+
+/// `metactl APP status`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Status {
+    /// The instance.
+    pub instance: String,
+    /// How it is.
+    pub state: InstanceState,
+    /// Its application.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub app: Option<String>,
+    /// The release that it is made of.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub release: Option<ReleaseInfo>,
+    /// The digest of the bundle in use.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub bundle: Option<String>,
+    /// Its addresses.
+    pub addresses: Vec<IpAddr>,
+    /// The user that it runs as.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub uid: Option<u32>,
+    /// Since when the daemon that runs longest runs.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub since: Option<String>,
+    /// Bytes of memory that all its entry points use.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub memory: Option<u64>,
+    /// The process that keeps it running.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub supervisor: Option<i32>,
+    /// Whether it is started when the server boots.
+    pub enabled: bool,
+    /// Its daemons, then its cron jobs.
+    pub entries: Vec<EntryStatus>,
+    /// What else is worth knowing: what was cleaned up, names that have no address.
+    pub notes: Vec<String>,
+}
+
+/// A line of `metactl list`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Summary {
+    /// The instance.
+    pub instance: String,
+    /// How it is.
+    pub state: InstanceState,
+    /// The tag of its release.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub release: Option<String>,
+    /// Its addresses.
+    pub addresses: Vec<IpAddr>,
+    /// Since when it runs.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub since: Option<String>,
+    /// Bytes of memory that it uses.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub memory: Option<u64>,
+    /// How often its daemons were started again.
+    pub restarts: u32,
+    /// What is worth a second look, in a few words.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub note: Option<String>,
+}
