@@ -1,0 +1,204 @@
+//! What an application sees of the file system, as typed entries.
+//!
+//! The default view is the operating system of the host, read-only: `/usr` with the links into it,
+//! and a fixed list of `/etc`. Around it the sandbox's own: the release at `/app`, `/data`, a
+//! private `/tmp`, `/proc`, `/dev`, small generated files in `/etc`. `[sandbox] rootfs` puts a
+//! tree of the user's own in the place of the host's. `[sandbox.mounts]` adds to either.
+//!
+//! The root itself is a skeleton in the bundle: folders and files to mount over, links, generated
+//! files. Everything else is mounted onto it, so nothing of the host is ever written to make
+//! room for a mount. [`crate::oci`] turns the entries into `mounts`.
+
+mod base;
+mod host;
+mod mounts;
+
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
+
+pub use host::{Fact, HostView, Kind, NeedFacts, launches};
+
+use crate::app::{App, Launch};
+use crate::bundle::{Placement, Problems};
+use crate::network::{Mode, Peer, Policy, Verdict};
+use crate::platforms::APP_DIR;
+
+/// Where the data of the instance that survive deployments are shown.
+pub const DATA_DIR: &str = "/data";
+
+/// The default `PATH`.
+pub const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
+/// What an instance sees. The same for all its entry points, but for `/tmp`.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct View {
+    /// The skeleton of the root, by path relative to it.
+    pub skeleton: BTreeMap<PathBuf, Node>,
+    /// What is mounted onto it, in the order of mounting.
+    pub entries: Vec<Entry>,
+}
+
+/// Something in the skeleton.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Node {
+    /// A folder, 0755.
+    Directory,
+    /// A file with this text, 0644. Empty where it is only there to be mounted over.
+    File(String),
+    /// A symbolic link.
+    Link(String),
+}
+
+/// One mount.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Entry {
+    /// Where, inside.
+    pub target: PathBuf,
+    /// What.
+    pub what: What,
+}
+
+/// What is mounted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum What {
+    /// The processes of the sandbox.
+    Proc,
+    /// A minimal `/dev`; the runtime makes the nodes.
+    Dev,
+    /// Terminals of the sandbox's own.
+    DevPts,
+    /// Shared memory.
+    DevShm,
+    /// POSIX message queues.
+    DevMqueue,
+    /// The private `/tmp` of the entry point: a folder on disk.
+    Tmp,
+    /// A folder or file of the host. Never with what is mounted below it.
+    Bind {
+        /// The path on the host, without symbolic links.
+        source: PathBuf,
+        /// Whether the application may write.
+        writable: bool,
+    },
+}
+
+/// Composes the view of an instance. `launches` are settled: their needs name real paths.
+///
+/// What is wrong goes into `problems`; the view is only of use when there are none.
+pub fn compose(
+    app: &App,
+    place: &Placement,
+    host: &HostView,
+    launches: &[&Launch],
+    problems: &mut Problems<'_>,
+) -> View {
+    let mut builder = mounts::Builder::default();
+    kernel_entries(&mut builder);
+    if host.root_exists {
+        tree_entries(&mut builder, host);
+    } else {
+        problems.key(
+            ("sandbox", "rootfs"),
+            format!(
+                "[sandbox] rootfs = {}: there is no such folder",
+                host.root.display()
+            ),
+            "name the root folder of an unpacked system tree",
+        );
+    }
+    own_entries(&mut builder, app, place);
+    for launch in launches {
+        for need in &launch.needs {
+            builder.need(host, need, problems);
+        }
+        for (path, file) in &launch.files {
+            builder.file(path, &file.text);
+        }
+    }
+    for mount in &app.sandbox.mounts {
+        builder.host_mount(host, place, mount, problems);
+    }
+    builder.finish()
+}
+
+/// The text of `/etc/hosts` before any name of an accept list is known.
+pub fn initial_hosts(place: &Placement) -> String {
+    base::hosts(&place.hostname, &place.addresses)
+}
+
+/// What the kernel and the runtime provide.
+fn kernel_entries(builder: &mut mounts::Builder) {
+    builder.entry("/proc", What::Proc, Kind::Directory);
+    builder.entry("/dev", What::Dev, Kind::Directory);
+    builder.inner("/dev/pts", What::DevPts);
+    builder.inner("/dev/shm", What::DevShm);
+    builder.inner("/dev/mqueue", What::DevMqueue);
+}
+
+/// The operating system: the host's, or the user's own tree.
+fn tree_entries(builder: &mut mounts::Builder, host: &HostView) {
+    for (name, fact) in &host.top {
+        builder.fact(&Path::new("/").join(name), fact);
+    }
+    for (name, fact) in &host.etc {
+        let made_here = base::OWN_ETC.iter().any(|own| name.starts_with(own));
+        if !made_here {
+            builder.fact(&Path::new("/etc").join(name), fact);
+        }
+    }
+}
+
+/// What belongs to the instance.
+fn own_entries(builder: &mut mounts::Builder, app: &App, place: &Placement) {
+    let bind = |source: PathBuf, writable| What::Bind { source, writable };
+    builder.entry(APP_DIR, bind(place.release.clone(), false), Kind::Directory);
+    builder.entry(DATA_DIR, bind(place.data_dir(), true), Kind::Directory);
+    builder.entry("/tmp", What::Tmp, Kind::Directory);
+    builder.entry("/etc/hosts", bind(place.hosts_file(), false), Kind::File);
+    builder.directory("/run");
+    builder.directory("/var");
+    builder.link("/var/tmp", "../tmp");
+    builder.link("/var/run", "../run");
+    builder.link("/etc/mtab", "../proc/self/mounts");
+
+    let name = app.sandbox.user.as_deref().unwrap_or(&place.instance);
+    let account = base::Account {
+        name,
+        uid: place.uid,
+        gid: place.gid,
+    };
+    let servers = nameservers(app, place);
+    builder.file(Path::new("/etc/passwd"), &account.passwd());
+    builder.file(Path::new("/etc/group"), &account.group());
+    builder.file(Path::new("/etc/hostname"), &format!("{}\n", place.hostname));
+    builder.file(Path::new("/etc/nsswitch.conf"), &base::nsswitch(&servers));
+    builder.file(Path::new("/etc/resolv.conf"), &base::resolv_conf(&servers));
+}
+
+/// The name servers that the policy lets the instance ask.
+fn nameservers(app: &App, place: &Placement) -> Vec<IpAddr> {
+    let reachable = |server: &IpAddr| match app.sandbox.net.mode {
+        Mode::Host => true,
+        Mode::None => false,
+        Mode::Routed | Mode::Nat => allows_dns(&app.sandbox.out, server),
+    };
+    place
+        .nameservers
+        .iter()
+        .copied()
+        .filter(reachable)
+        .collect()
+}
+
+fn allows_dns(out: &Policy, server: &IpAddr) -> bool {
+    out.policy == Verdict::Accept
+        || out.accept.iter().any(|entry| {
+            let ports = &entry.ports;
+            matches!(&entry.peer, Peer::Net(net) if net.contains(server))
+                && (ports.is_empty() || ports.iter().any(|p| p.first <= 53 && 53 <= p.last))
+        })
+}
