@@ -1,0 +1,291 @@
+//! Carry out a [`CgroupPlan`], and open what a process needs to join.
+
+use super::{CgroupError, CgroupPlan, CgroupStep};
+use crate::sys::bpf;
+use std::fs::{File, OpenOptions};
+use std::io::{self, ErrorKind, Read, Write};
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+
+/// What a process needs to get into a cgroup. All descriptors are close-on-exec.
+#[derive(Debug, Default)]
+pub struct Joined {
+    /// v1: the `tasks` file of each hierarchy, open for writing. The child writes `0` to each,
+    /// before it unshares its cgroup namespace and while it is still single-threaded.
+    pub tasks: Vec<OwnedFd>,
+    /// v2: the directory, for `CLONE_INTO_CGROUP`.
+    pub directory: Option<OwnedFd>,
+}
+
+impl CgroupPlan {
+    /// Make the directories, write the limits and open what the child needs.
+    ///
+    /// May be repeated: directories that exist are used, limits are written again. A directory
+    /// above that another container's end removes at the same moment is made again. Nothing is
+    /// undone on an error; [`delete`](super::delete) and
+    /// [`prune_parents`](super::prune_parents) do that.
+    ///
+    /// # Errors
+    /// The first step that failed.
+    pub fn apply(&self) -> Result<Joined, CgroupError> {
+        self.apply_as(Kernel::Real)
+    }
+
+    fn apply_as(&self, kernel: Kernel) -> Result<Joined, CgroupError> {
+        let mut tries = 3;
+        loop {
+            match self.attempt(kernel) {
+                Err(CgroupError::Create { source, .. })
+                    if source.kind() == ErrorKind::NotFound && tries > 1 =>
+                {
+                    tries -= 1;
+                }
+                result => return result,
+            }
+        }
+    }
+
+    fn attempt(&self, kernel: Kernel) -> Result<Joined, CgroupError> {
+        let mut joined = Joined::default();
+        let mut refused: Vec<&CgroupStep> = Vec::new();
+        for step in self.steps() {
+            if let CgroupStep::Limit { directory, setting, choices } = step {
+                match write_limit(kernel, directory, setting, choices) {
+                    // Limits that bound each other (memory and memory plus swap, quota and
+                    // period) are refused in one order or the other when a directory already has
+                    // some: such a one is tried again after the others.
+                    Err(error) if is_invalid(&error) => refused.push(step),
+                    result => result?,
+                }
+                continue;
+            }
+            for step in refused.drain(..) {
+                if let CgroupStep::Limit { directory, setting, choices } = step {
+                    write_limit(kernel, directory, setting, choices)?;
+                }
+            }
+            match step {
+                CgroupStep::Create { directory } => create(directory)?,
+                CgroupStep::InheritCpuset { directory } => inherit_cpuset(directory)?,
+                CgroupStep::Enable { directory, controllers } => {
+                    enable(kernel, directory, controllers)?;
+                }
+                CgroupStep::CheckMemory { directory, setting, limit } => {
+                    check_memory(directory, setting, *limit)?;
+                }
+                CgroupStep::Limit { .. } => {}
+                CgroupStep::Devices { directory, program } => attach(directory, program)?,
+                CgroupStep::OpenTasks { directory } => joined.tasks.push(open_tasks(directory)?),
+                CgroupStep::OpenDirectory { directory } => {
+                    joined.directory = Some(open_directory(directory)?);
+                }
+            }
+        }
+        Ok(joined)
+    }
+}
+
+/// Whether control files have to be there. A test's tree of plain directories has none.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kernel {
+    Real,
+    #[cfg(test)]
+    Fake,
+}
+
+/// Open an existing cgroup for another process to join (`exec`).
+///
+/// # Errors
+/// When a directory is gone or cannot be opened.
+pub fn open(directories: &[PathBuf]) -> Result<Joined, CgroupError> {
+    let mut joined = Joined::default();
+    for directory in directories {
+        // v1 and v2 differ in this file: v2's is `cgroup.threads`.
+        match open_tasks(directory) {
+            Ok(tasks) => joined.tasks.push(tasks),
+            Err(CgroupError::Read { source, .. })
+                if source.kind() == ErrorKind::NotFound
+                    && directory.join("cgroup.controllers").exists() =>
+            {
+                joined.directory = Some(open_directory(directory)?);
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(joined)
+}
+
+fn open_tasks(directory: &Path) -> Result<OwnedFd, CgroupError> {
+    let path = directory.join("tasks");
+    match OpenOptions::new().write(true).open(&path) {
+        Ok(file) => Ok(file.into()),
+        Err(source) => Err(CgroupError::Read { path, source }),
+    }
+}
+
+fn open_directory(directory: &Path) -> Result<OwnedFd, CgroupError> {
+    OpenOptions::new()
+        .read(true)
+        .custom_flags(libc::O_DIRECTORY | libc::O_PATH | libc::O_NOFOLLOW)
+        .open(directory)
+        .map(OwnedFd::from)
+        .map_err(|source| CgroupError::Read { path: directory.to_owned(), source })
+}
+
+fn create(directory: &Path) -> Result<(), CgroupError> {
+    match std::fs::create_dir(directory) {
+        Err(source) if source.kind() == ErrorKind::AlreadyExists => {
+            if directory.is_dir() {
+                return Ok(());
+            }
+            Err(CgroupError::Create { path: directory.to_owned(), source })
+        }
+        result => result
+            .map_err(|source| CgroupError::Create { path: directory.to_owned(), source }),
+    }
+}
+
+/// One write(2), because each is a command to the kernel.
+fn write_file(kernel: Kernel, path: &Path, value: &str) -> io::Result<()> {
+    let create = kernel != Kernel::Real;
+    let mut file = OpenOptions::new().write(true).create(create).truncate(create).open(path)?;
+    let written = file.write(value.as_bytes())?;
+    if written != value.len() {
+        return Err(io::Error::new(ErrorKind::WriteZero, "the kernel took only a part"));
+    }
+    Ok(())
+}
+
+fn write_limit(
+    kernel: Kernel,
+    directory: &Path,
+    setting: &str,
+    choices: &[(String, String)],
+) -> Result<(), CgroupError> {
+    let mut last = None;
+    for (file, value) in choices {
+        let path = directory.join(file);
+        match write_file(kernel, &path, value) {
+            Ok(()) => return Ok(()),
+            Err(source) => {
+                let absent = source.kind() == ErrorKind::NotFound;
+                let hint = hint(file, &source);
+                let (setting, value) = (setting.to_owned(), value.clone());
+                let error = CgroupError::Write { setting, path, value, source, hint };
+                if !absent {
+                    return Err(error);
+                }
+                last = Some(error);
+            }
+        }
+    }
+    last.map_or(Ok(()), Err)
+}
+
+fn is_invalid(error: &CgroupError) -> bool {
+    matches!(error, CgroupError::Write { source, .. } if source.raw_os_error() == Some(libc::EINVAL))
+}
+
+fn hint(file: &str, source: &io::Error) -> &'static str {
+    let swap = file.starts_with("memory.memsw") || file.starts_with("memory.swap");
+    match source.raw_os_error() {
+        Some(libc::ENOENT) if swap => {
+            "; swap is not accounted here: boot with swapaccount=1, or remove the setting"
+        }
+        Some(libc::ENOENT) => "; this kernel does not have it: remove the setting",
+        Some(libc::EACCES | libc::EPERM) if file.starts_with("devices.") => {
+            "; the cgroup above does not allow it either"
+        }
+        Some(libc::EROFS) => "; the cgroup file system is mounted read-only",
+        Some(libc::EBUSY) if file.starts_with("memory.") => {
+            "; more is in use already: stop what runs in it first"
+        }
+        Some(libc::EINVAL | libc::ERANGE) => "; the value does not fit the limits around it",
+        _ => "",
+    }
+}
+
+/// cpuset of v1 (kernel documentation, admin-guide/cgroup-v1/cpusets, "What are the rules").
+fn inherit_cpuset(directory: &Path) -> Result<(), CgroupError> {
+    for file in ["cpuset.cpus", "cpuset.mems"] {
+        if !read(&directory.join(file))?.trim().is_empty() {
+            continue;
+        }
+        let Some(parent) = directory.parent() else { continue };
+        let value = read(&parent.join(file))?.trim().to_owned();
+        let path = directory.join(file);
+        write_file(Kernel::Real, &path, &value).map_err(|source| CgroupError::Write {
+            setting: "linux.resources.cpu".into(),
+            path,
+            value,
+            source,
+            hint: "",
+        })?;
+    }
+    Ok(())
+}
+
+pub(super) fn read(path: &Path) -> Result<String, CgroupError> {
+    let mut text = String::new();
+    File::open(path)
+        .and_then(|mut file| file.read_to_string(&mut text))
+        .map_err(|source| CgroupError::Read { path: path.to_owned(), source })?;
+    Ok(text)
+}
+
+fn enable(kernel: Kernel, directory: &Path, controllers: &[String]) -> Result<(), CgroupError> {
+    let path = directory.join("cgroup.subtree_control");
+    let enabled = if kernel == Kernel::Real || path.exists() { read(&path)? } else { String::new() };
+    let words: Vec<String> = controllers
+        .iter()
+        .filter(|name| !enabled.split_whitespace().any(|word| word == name.as_str()))
+        .map(|name| format!("+{name}"))
+        .collect();
+    if words.is_empty() {
+        return Ok(());
+    }
+    let words = words.join(" ");
+    write_file(kernel, &path, &words).map_err(|source| {
+        let hint = match source.raw_os_error() {
+            // cgroups(7), "no internal processes" rule
+            Some(libc::EBUSY) => {
+                "; processes live in that cgroup itself: move them into a cgroup below it"
+            }
+            Some(libc::ENOENT) => "; the cgroup above it does not pass them down",
+            Some(libc::EROFS) => "; the cgroup file system is mounted read-only",
+            Some(libc::EOPNOTSUPP) => "; it is a threaded cgroup",
+            _ => "",
+        };
+        CgroupError::Enable { controllers: words.clone(), directory: directory.into(), source, hint }
+    })
+}
+
+fn check_memory(directory: &Path, setting: &str, limit: u64) -> Result<(), CgroupError> {
+    let Some(usage) = super::manage::memory_usage(directory) else { return Ok(()) };
+    if usage <= limit {
+        return Ok(());
+    }
+    Err(CgroupError::Unsupported {
+        setting: setting.to_owned(),
+        why: format!(
+            "{usage} bytes are in use in {} already, more than the limit of {limit} \
+             (checkBeforeUpdate is set)",
+            directory.display()
+        ),
+    })
+}
+
+fn attach(directory: &Path, program: &[u64]) -> Result<(), CgroupError> {
+    let error = |action| {
+        move |source| CgroupError::DeviceProgram { action, path: directory.to_owned(), source }
+    };
+    let loaded = bpf::load_device_program(program).map_err(error("load"))?;
+    // Attaching needs a real descriptor, not one opened with O_PATH.
+    let cgroup = File::open(directory).map_err(error("attach"))?;
+    bpf::attach_device_program(cgroup.as_fd(), loaded.as_fd()).map_err(error("attach"))
+}
+
+#[cfg(test)]
+#[path = "tests.rs"]
+mod tests;

@@ -1,0 +1,294 @@
+//! `linux.resources.devices`: lines for the `devices` controller of v1, an eBPF program for v2.
+//!
+//! The rules are applied in their order to a cgroup that allows nothing, and after them the
+//! devices that every container has (`/dev/null` and so on, as in runc) are allowed.
+
+use super::CgroupError;
+use super::v1::unsupported;
+use oci_spec::runtime::{LinuxDeviceCgroup, LinuxDeviceType};
+
+const MKNOD: u8 = 1;
+const READ: u8 = 2;
+const WRITE: u8 = 4;
+const ALL: u8 = MKNOD | READ | WRITE;
+
+/// `BPF_DEVCG_DEV_BLOCK` and `BPF_DEVCG_DEV_CHAR` of linux/bpf.h.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Block = 1,
+    Char = 2,
+}
+
+/// One rule. `None` stands for all.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Rule {
+    allow: bool,
+    kind: Option<Kind>,
+    major: Option<u32>,
+    minor: Option<u32>,
+    access: u8,
+}
+
+impl Rule {
+    /// Concerns every device and every access.
+    fn is_total(self) -> bool {
+        self.kind.is_none() && self.major.is_none() && self.minor.is_none() && self.access == ALL
+    }
+
+    fn same_devices(self, other: Rule) -> bool {
+        (self.kind, self.major, self.minor) == (other.kind, other.major, other.minor)
+    }
+
+    fn overlaps(self, other: Rule) -> bool {
+        fn meet<T: PartialEq>(a: Option<T>, b: Option<T>) -> bool {
+            a.is_none() || b.is_none() || a == b
+        }
+        meet(self.kind, other.kind)
+            && meet(self.major, other.major)
+            && meet(self.minor, other.minor)
+            && self.access & other.access != 0
+    }
+
+    /// As `devices.allow` and `devices.deny` want it.
+    fn line(self) -> String {
+        let number = |n: Option<u32>| n.map_or("*".to_owned(), |n| n.to_string());
+        let kind = match self.kind {
+            None => return "a".to_owned(),
+            Some(Kind::Block) => 'b',
+            Some(Kind::Char) => 'c',
+        };
+        let mut access = String::new();
+        for (bit, letter) in [(READ, 'r'), (WRITE, 'w'), (MKNOD, 'm')] {
+            if self.access & bit != 0 {
+                access.push(letter);
+            }
+        }
+        format!("{kind} {}:{} {access}", number(self.major), number(self.minor))
+    }
+}
+
+/// Device rules of a container, checked, with the defaults at the end.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct DeviceRules {
+    setting: String,
+    rules: Vec<Rule>,
+}
+
+impl DeviceRules {
+    /// Check the rules of config.json.
+    pub fn new(rules: &[LinuxDeviceCgroup], at: &str) -> Result<Self, CgroupError> {
+        let setting = format!("{at}.devices");
+        let deny_all = Rule { allow: false, kind: None, major: None, minor: None, access: ALL };
+        let mut out = vec![deny_all];
+        for (index, rule) in rules.iter().enumerate() {
+            let rule = parse(rule).map_err(|why| unsupported(format!("{setting}[{index}]"), why))?;
+            if rule.is_total() {
+                // Whatever was said before does not matter any more.
+                out.clear();
+                out.push(rule);
+            } else if rule.kind.is_none() {
+                // v1 takes `a` for "everything", whatever is said with it.
+                out.extend([Kind::Block, Kind::Char].map(|k| Rule { kind: Some(k), ..rule }));
+            } else {
+                out.push(rule);
+            }
+        }
+        out.extend(defaults());
+        let rules = Self { setting, rules: out };
+        rules.check_for_v1()?;
+        Ok(rules)
+    }
+
+    /// The name of the setting, for messages.
+    pub fn setting(&self) -> &str {
+        &self.setting
+    }
+
+    /// Nothing is denied at all.
+    pub fn allows_everything(&self) -> bool {
+        self.rules.iter().all(|rule| rule.allow)
+    }
+
+    /// What to write where on v1.
+    pub fn v1_lines(&self) -> Vec<(&'static str, String)> {
+        // In a cgroup that allows everything, allowing more is a no-op at best.
+        let rules = if self.allows_everything() { &self.rules[..1] } else { &self.rules[..] };
+        rules
+            .iter()
+            .map(|rule| (if rule.allow { "devices.allow" } else { "devices.deny" }, rule.line()))
+            .collect()
+    }
+
+    /// v1 keeps a list of exceptions to one default, and takes an exception away only when it is
+    /// named exactly: a rule that would need more is refused, because it would be ignored.
+    /// The same on v2, so that a bundle means the same everywhere.
+    fn check_for_v1(&self) -> Result<(), CgroupError> {
+        let mut default_allow = false;
+        let mut exceptions: Vec<Rule> = Vec::new();
+        for rule in &self.rules {
+            if rule.is_total() {
+                default_allow = rule.allow;
+                exceptions.clear();
+            } else if rule.allow != default_allow {
+                exceptions.push(*rule);
+            } else if let Some(old) =
+                exceptions.iter().find(|old| old.overlaps(*rule) && !old.same_devices(*rule))
+            {
+                return Err(unsupported(
+                    self.setting.clone(),
+                    format!(
+                        "{:?} takes back a part of {:?}, which the devices controller cannot do; \
+                         list the devices one by one",
+                        rule.line(),
+                        old.line()
+                    ),
+                ));
+            } else {
+                for old in exceptions.iter_mut().filter(|old| old.same_devices(*rule)) {
+                    old.access &= !rule.access;
+                }
+                exceptions.retain(|old| old.access != 0);
+            }
+        }
+        Ok(())
+    }
+
+    /// What the rules say of one access: the oracle of the tests.
+    #[cfg(test)]
+    fn decide(&self, kind: Kind, major: u32, minor: u32, access: u8) -> bool {
+        [MKNOD, READ, WRITE].iter().filter(|bit| access & **bit != 0).all(|bit| {
+            let probe =
+                Rule { allow: true, kind: Some(kind), major: Some(major), minor: Some(minor), access: *bit };
+            self.rules.iter().rev().find(|rule| rule.overlaps(probe)).is_some_and(|r| r.allow)
+        })
+    }
+}
+
+/// What every container may do: make device nodes (without using them) and use the basic ones.
+fn defaults() -> impl Iterator<Item = Rule> {
+    let make = [Kind::Char, Kind::Block].map(|kind| Rule {
+        allow: true,
+        kind: Some(kind),
+        major: None,
+        minor: None,
+        access: MKNOD,
+    });
+    // null, zero, full, random, urandom, tty, ptmx and the pseudo terminals
+    let usable = [(1, Some(3)), (1, Some(5)), (1, Some(7)), (1, Some(8)), (1, Some(9))]
+        .into_iter()
+        .chain([(5, Some(0)), (5, Some(2)), (136, None)])
+        .map(|(major, minor)| Rule {
+            allow: true,
+            kind: Some(Kind::Char),
+            major: Some(major),
+            minor,
+            access: ALL,
+        });
+    make.into_iter().chain(usable)
+}
+
+fn parse(rule: &LinuxDeviceCgroup) -> Result<Rule, String> {
+    let kind = match rule.typ() {
+        None | Some(LinuxDeviceType::A) => None,
+        Some(LinuxDeviceType::B) => Some(Kind::Block),
+        Some(LinuxDeviceType::C | LinuxDeviceType::U) => Some(Kind::Char),
+        Some(LinuxDeviceType::P) => return Err("a fifo is no device; remove the rule".into()),
+    };
+    let number = |value: Option<i64>, name: &str, bits: u32| match value {
+        None | Some(-1) => Ok(None),
+        Some(n) => match u32::try_from(n) {
+            Ok(n) if n < 1 << bits => Ok(Some(n)),
+            _ => Err(format!("{name} {n} is no device number; leave it out (or -1) for all")),
+        },
+    };
+    let mut access = 0;
+    for letter in rule.access().as_deref().unwrap_or("rwm").chars() {
+        access |= match letter {
+            'r' => READ,
+            'w' => WRITE,
+            'm' => MKNOD,
+            other => return Err(format!("access {other:?} is none of r, w and m")),
+        };
+    }
+    if access == 0 {
+        return Err("access is empty; say which of r, w and m".into());
+    }
+    // The kernel has 12 bits for the major and 20 for the minor number (linux/kdev_t.h).
+    let (major, minor) =
+        (number(rule.major(), "major", 12)?, number(rule.minor(), "minor", 20)?);
+    Ok(Rule { allow: rule.allow(), kind, major, minor, access })
+}
+
+/// Opcodes of eBPF (kernel documentation, bpf/standardization/instruction-set).
+mod op {
+    pub const LOAD_WORD: u8 = 0x61;
+    pub const MOVE32: u8 = 0xbc;
+    pub const MOVE32_IMM: u8 = 0xb4;
+    pub const AND32_IMM: u8 = 0x54;
+    pub const SHIFT_RIGHT32_IMM: u8 = 0x74;
+    pub const JUMP_EQUAL32: u8 = 0x16;
+    pub const JUMP_NOT_EQUAL32: u8 = 0x56;
+    pub const EXIT: u8 = 0x95;
+}
+
+/// One eBPF instruction as the kernel reads it.
+fn instruction(code: u8, dst: u8, src: u8, offset: i16, imm: i32) -> u64 {
+    let offset = u64::from(offset.cast_unsigned());
+    let imm = u64::from(imm.cast_unsigned());
+    u64::from(code) | u64::from(dst | src << 4) << 8 | offset << 16 | imm << 32
+}
+
+/// The program for `BPF_PROG_TYPE_CGROUP_DEVICE`. It reads `struct bpf_cgroup_dev_ctx` and
+/// returns 1 to allow. Per access bit the last rule that matches decides, so the rules are tried
+/// from the last one, and bits that are allowed are taken out of what is left to decide.
+pub(super) fn program(rules: &DeviceRules) -> Vec<u64> {
+    const RESULT: u8 = 0;
+    const CONTEXT: u8 = 1;
+    const KIND: u8 = 2;
+    const LEFT: u8 = 3;
+    const MAJOR: u8 = 4;
+    const MINOR: u8 = 5;
+    const SCRATCH: u8 = 6;
+    let ret = |out: &mut Vec<u64>, value: i32| {
+        out.push(instruction(op::MOVE32_IMM, RESULT, 0, 0, value));
+        out.push(instruction(op::EXIT, 0, 0, 0, 0));
+    };
+    let mut out = vec![
+        instruction(op::LOAD_WORD, KIND, CONTEXT, 0, 0),
+        instruction(op::MOVE32, LEFT, KIND, 0, 0),
+        instruction(op::AND32_IMM, KIND, 0, 0, 0xffff),
+        instruction(op::SHIFT_RIGHT32_IMM, LEFT, 0, 0, 16),
+        instruction(op::LOAD_WORD, MAJOR, CONTEXT, 4, 0),
+        instruction(op::LOAD_WORD, MINOR, CONTEXT, 8, 0),
+    ];
+    for rule in rules.rules.iter().rev() {
+        let mut body = Vec::new();
+        let access = i32::from(rule.access);
+        if rule.allow {
+            body.push(instruction(op::AND32_IMM, LEFT, 0, 0, !access));
+            body.push(instruction(op::JUMP_NOT_EQUAL32, LEFT, 0, 2, 0));
+            ret(&mut body, 1);
+        } else {
+            body.push(instruction(op::MOVE32, SCRATCH, LEFT, 0, 0));
+            body.push(instruction(op::AND32_IMM, SCRATCH, 0, 0, access));
+            body.push(instruction(op::JUMP_EQUAL32, SCRATCH, 0, 2, 0));
+            ret(&mut body, 0);
+        }
+        let tests: Vec<(u8, i32)> = [
+            rule.kind.map(|kind| (KIND, kind as i32)),
+            rule.major.map(|n| (MAJOR, n.cast_signed())),
+            rule.minor.map(|n| (MINOR, n.cast_signed())),
+        ]
+        .into_iter()
+        .flatten()
+        .collect();
+        for (done, (register, value)) in tests.iter().enumerate() {
+            // Past the remaining tests and the body: at most 2 + 5.
+            let over = (tests.len() - 1 - done + body.len()) as i16;
+            out.push(instruction(op::JUMP_NOT_EQUAL32, *register, 0, over, *value));
+        }
+        out.append(&mut body);
+    }
+    ret(&mut out, 0);
+    out
+}

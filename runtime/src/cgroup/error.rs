@@ -1,0 +1,136 @@
+//! What can go wrong with control groups, said so that an administrator knows what to do next.
+
+use std::io;
+use std::path::PathBuf;
+
+/// An error of the cgroup room. Every variant names the setting or path it is about.
+#[derive(Debug, thiserror::Error)]
+pub enum CgroupError {
+    /// A file of `/proc` that describes the layout could not be read.
+    #[error("cannot read {}: {source}; is /proc mounted?", path.display())]
+    ReadLayout {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// A line of `/proc/self/mountinfo` or `/proc/self/cgroup` has an unknown form.
+    #[error("{file}, line {line}: not in the form of {manual}")]
+    ParseLayout {
+        /// The file's name.
+        file: &'static str,
+        /// Line number, from 1.
+        line: usize,
+        /// The manual page that describes the form.
+        manual: &'static str,
+    },
+    /// No cgroup file system is mounted at all.
+    #[error("no cgroup file system is mounted; mount one, for example cgroup2 on /sys/fs/cgroup")]
+    NotMounted,
+    /// `linux.cgroupsPath` cannot be used.
+    #[error("linux.cgroupsPath {path:?}: {why}")]
+    BadPath {
+        /// The value as given.
+        path: String,
+        /// What is wrong with it, and what would be right.
+        why: &'static str,
+    },
+    /// Something was asked for that no mounted hierarchy can do.
+    #[error("{setting} needs the cgroup controller {controller:?}, which this host does not offer ({have}); remove the setting or enable the controller")]
+    MissingController {
+        /// Name of the setting in config.json.
+        setting: String,
+        /// The controller.
+        controller: String,
+        /// What there is.
+        have: String,
+    },
+    /// A setting cannot be enforced on this kind of hierarchy, or its value makes no sense.
+    #[error("{setting}: {why}")]
+    Unsupported {
+        /// Name of the setting in config.json.
+        setting: String,
+        /// Why, and what to do instead.
+        why: String,
+    },
+    /// A cgroup directory could not be made.
+    #[error("cannot create the cgroup {}: {source}", path.display())]
+    Create {
+        /// The directory.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// A limit could not be written.
+    #[error("{setting}: cannot write {value:?} to {}: {source}{hint}", path.display())]
+    Write {
+        /// Name of the setting in config.json.
+        setting: String,
+        /// The control file.
+        path: PathBuf,
+        /// The value.
+        value: String,
+        /// Why.
+        source: io::Error,
+        /// What to do next; empty when there is nothing useful to say.
+        hint: &'static str,
+    },
+    /// A controller could not be enabled for the children of a v2 cgroup.
+    #[error("cannot enable {controllers} for the children of {}: {source}{hint}", directory.display())]
+    Enable {
+        /// The words written, such as `+memory +pids`.
+        controllers: String,
+        /// The cgroup whose `cgroup.subtree_control` was written.
+        directory: PathBuf,
+        /// Why.
+        source: io::Error,
+        /// What to do next; empty when there is nothing useful to say.
+        hint: &'static str,
+    },
+    /// A device program could not be loaded or attached (cgroup v2).
+    #[error("linux.resources.devices: cannot {action} the device program for {}: {source}", path.display())]
+    DeviceProgram {
+        /// `load` or `attach`.
+        action: &'static str,
+        /// The cgroup.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// A cgroup file could not be opened or read.
+    #[error("cannot read {}: {source}", path.display())]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// Processes of a cgroup survived SIGKILL for too long.
+    #[error("{count} process(es) of {} are still there {seconds} s after SIGKILL (in uninterruptible sleep?)", path.display())]
+    StillAlive {
+        /// The cgroup.
+        path: PathBuf,
+        /// How many.
+        count: usize,
+        /// How long was waited.
+        seconds: u64,
+    },
+    /// A signal could not be sent to the processes of a cgroup.
+    #[error("cannot kill the processes of {}: {source}", path.display())]
+    Kill {
+        /// The cgroup.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// A cgroup directory could not be removed.
+    #[error("cannot remove the cgroup {}: {source}; {left} process(es) are still in it", path.display())]
+    Remove {
+        /// The directory.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+        /// Processes still inside.
+        left: usize,
+    },
+}

@@ -1,0 +1,282 @@
+//! Where the control group file systems are: v1, v2 or both, from `/proc/self/mountinfo` and
+//! `/proc/self/cgroup` (proc_pid_mountinfo(5), cgroups(7)).
+
+use super::CgroupError;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+/// A v1 hierarchy: one mount with one or more controllers, or a named one without any.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Hierarchy {
+    /// Its controllers (`memory`, `cpu`, ...), or its name as `name=systemd`.
+    pub controllers: Vec<String>,
+    /// Where it is mounted.
+    pub mount_point: PathBuf,
+    /// Which cgroup of the hierarchy is seen there: `/` on a host, something longer in a container
+    /// that sees only a part.
+    pub root: PathBuf,
+    /// The cgroup of the calling process in this hierarchy, as the kernel names it.
+    pub own: Option<PathBuf>,
+}
+
+/// The v2 hierarchy.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Unified {
+    /// Where it is mounted.
+    pub mount_point: PathBuf,
+    /// Which cgroup of the hierarchy is seen there.
+    pub root: PathBuf,
+    /// The cgroup of the calling process.
+    pub own: Option<PathBuf>,
+    /// The controllers that are available in the cgroup at the mount point.
+    pub controllers: Vec<String>,
+}
+
+/// The control groups of a host.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Layout {
+    /// Only v1 hierarchies are visible.
+    V1(Vec<Hierarchy>),
+    /// Only v2.
+    V2(Unified),
+    /// v1 hierarchies for (some) controllers, and v2 beside them.
+    Hybrid(Vec<Hierarchy>, Unified),
+}
+
+impl Layout {
+    /// Look at the calling process's own `/proc` files.
+    ///
+    /// # Errors
+    /// When a file cannot be read or parsed, or no cgroup file system is mounted.
+    pub fn detect() -> Result<Self, CgroupError> {
+        let mut layout =
+            Self::parse(&read("/proc/self/mountinfo")?, &read("/proc/self/cgroup")?)?;
+        if let Self::V2(unified) | Self::Hybrid(_, unified) = &mut layout {
+            unified.read_controllers()?;
+        }
+        Ok(layout)
+    }
+
+    /// The pure part of [`Layout::detect`]: `controllers` of the v2 hierarchy stays empty.
+    ///
+    /// # Errors
+    /// When a line has an unknown form or no cgroup file system is mounted.
+    pub fn parse(mountinfo: &str, cgroup: &str) -> Result<Self, CgroupError> {
+        let own = parse_own(cgroup)?;
+        let mounts = parse_mounts(mountinfo)?;
+        let mut v1: Vec<Hierarchy> = Vec::new();
+        let mut v2: Option<Unified> = None;
+        for mount in mounts.iter().filter(|m| !m.is_hidden(&mounts)) {
+            match mount.fs_type.as_str() {
+                "cgroup" => {
+                    let controllers = mount.v1_controllers(&own);
+                    let own = controllers.first().and_then(|c| own.get(c)).cloned();
+                    let found = Hierarchy {
+                        controllers,
+                        mount_point: mount.point.clone(),
+                        root: mount.root.clone(),
+                        own,
+                    };
+                    keep_better(&mut v1, found);
+                }
+                "cgroup2" if v2.as_ref().is_none_or(|old| is_better(&mount.point, &mount.root, &old.mount_point, &old.root)) => {
+                    v2 = Some(Unified {
+                        mount_point: mount.point.clone(),
+                        root: mount.root.clone(),
+                        own: own.get("").cloned(),
+                        controllers: Vec::new(),
+                    });
+                }
+                _ => {}
+            }
+        }
+        match (v1.is_empty(), v2) {
+            (true, Some(unified)) => Ok(Self::V2(unified)),
+            (false, Some(unified)) => Ok(Self::Hybrid(v1, unified)),
+            (false, None) => Ok(Self::V1(v1)),
+            (true, None) => Err(CgroupError::NotMounted),
+        }
+    }
+
+    /// The v1 hierarchies; empty on a pure v2 host.
+    pub fn v1(&self) -> &[Hierarchy] {
+        match self {
+            Self::V1(v1) | Self::Hybrid(v1, _) => v1,
+            Self::V2(_) => &[],
+        }
+    }
+
+    /// The v2 hierarchy, if there is one.
+    pub fn unified(&self) -> Option<&Unified> {
+        match self {
+            Self::V2(unified) | Self::Hybrid(_, unified) => Some(unified),
+            Self::V1(_) => None,
+        }
+    }
+
+    /// The v1 hierarchy that has a controller.
+    pub fn hierarchy(&self, controller: &str) -> Option<&Hierarchy> {
+        self.v1().iter().find(|h| h.controllers.iter().any(|c| c == controller))
+    }
+
+    /// One word for messages: `v1`, `v2` or `hybrid`.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::V1(_) => "v1",
+            Self::V2(_) => "v2",
+            Self::Hybrid(..) => "hybrid",
+        }
+    }
+}
+
+impl Unified {
+    /// Fill in `controllers` from `cgroup.controllers` at the mount point.
+    ///
+    /// # Errors
+    /// When the file cannot be read.
+    pub fn read_controllers(&mut self) -> Result<(), CgroupError> {
+        let path = self.mount_point.join("cgroup.controllers");
+        let text = std::fs::read_to_string(&path)
+            .map_err(|source| CgroupError::Read { path, source })?;
+        self.controllers = text.split_whitespace().map(str::to_owned).collect();
+        Ok(())
+    }
+}
+
+/// A line of mountinfo, as far as it matters here.
+struct Mount {
+    id: u64,
+    parent: u64,
+    root: PathBuf,
+    point: PathBuf,
+    fs_type: String,
+    super_options: String,
+}
+
+impl Mount {
+    /// Something else was mounted on top of it, or over a directory on the way to it.
+    fn is_hidden(&self, all: &[Mount]) -> bool {
+        all.iter().any(|other| {
+            let on_top = other.parent == self.id && other.point == self.point;
+            // Mounts are listed parents first and siblings in the order they were made.
+            let in_the_way = other.id != self.id
+                && other.parent == self.parent
+                && self.point != other.point
+                && self.point.starts_with(&other.point);
+            on_top || in_the_way || (other.id == self.parent && other.id != self.id && other.is_hidden(all))
+        })
+    }
+
+    /// Controllers are what the super block options and `/proc/self/cgroup` both name; a mount
+    /// option such as `xattr` or `clone_children` is no controller.
+    fn v1_controllers(&self, own: &BTreeMap<String, PathBuf>) -> Vec<String> {
+        self.super_options
+            .split(',')
+            .filter(|option| own.contains_key(*option))
+            .map(str::to_owned)
+            .collect()
+    }
+}
+
+fn read(path: &'static str) -> Result<String, CgroupError> {
+    std::fs::read_to_string(path)
+        .map_err(|source| CgroupError::ReadLayout { path: path.into(), source })
+}
+
+/// `/proc/self/cgroup`: controller (or `name=x`, or the empty string for v2) to path.
+fn parse_own(text: &str) -> Result<BTreeMap<String, PathBuf>, CgroupError> {
+    let mut own = BTreeMap::new();
+    for (index, line) in text.lines().enumerate() {
+        let mut fields = line.splitn(3, ':');
+        let (Some(_), Some(controllers), Some(path)) =
+            (fields.next(), fields.next(), fields.next())
+        else {
+            return Err(CgroupError::ParseLayout {
+                file: "/proc/self/cgroup",
+                line: index + 1,
+                manual: "cgroups(7)",
+            });
+        };
+        for controller in controllers.split(',') {
+            own.insert(controller.to_owned(), PathBuf::from(path));
+        }
+    }
+    Ok(own)
+}
+
+fn parse_mounts(text: &str) -> Result<Vec<Mount>, CgroupError> {
+    text.lines()
+        .enumerate()
+        .map(|(index, line)| {
+            parse_mount(line).ok_or(CgroupError::ParseLayout {
+                file: "/proc/self/mountinfo",
+                line: index + 1,
+                manual: "proc_pid_mountinfo(5)",
+            })
+        })
+        .collect()
+}
+
+fn parse_mount(line: &str) -> Option<Mount> {
+    let (head, tail) = line.split_once(" - ")?;
+    let mut head = head.split(' ');
+    let id = head.next()?.parse().ok()?;
+    let parent = head.next()?.parse().ok()?;
+    let _device = head.next()?;
+    let root = PathBuf::from(unescape(head.next()?));
+    let point = PathBuf::from(unescape(head.next()?));
+    let mut tail = tail.splitn(3, ' ');
+    let fs_type = tail.next()?.to_owned();
+    let _source = tail.next()?;
+    let super_options = tail.next().unwrap_or_default().to_owned();
+    Some(Mount { id, parent, root, point, fs_type, super_options })
+}
+
+/// Undo the kernel's octal escapes of space, tab, newline and backslash (`\040`).
+fn unescape(field: &str) -> std::ffi::OsString {
+    use std::os::unix::ffi::OsStringExt;
+    let bytes = field.as_bytes();
+    let mut out = Vec::with_capacity(bytes.len());
+    let mut at = 0;
+    while at < bytes.len() {
+        let octal = bytes.get(at + 1..at + 4).filter(|_| bytes[at] == b'\\').and_then(|digits| {
+            digits.iter().try_fold(0u32, |sum, d| {
+                (b'0'..=b'7').contains(d).then(|| sum * 8 + u32::from(d - b'0'))
+            })
+        });
+        match octal.and_then(|value| u8::try_from(value).ok()) {
+            Some(byte) => {
+                out.push(byte);
+                at += 4;
+            }
+            None => {
+                out.push(bytes[at]);
+                at += 1;
+            }
+        }
+    }
+    std::ffi::OsString::from_vec(out)
+}
+
+/// The same hierarchy can be mounted several times: keep the mount that shows most.
+fn keep_better(list: &mut Vec<Hierarchy>, found: Hierarchy) {
+    if found.controllers.is_empty() {
+        return;
+    }
+    match list.iter_mut().find(|old| old.controllers == found.controllers) {
+        Some(old) if is_better(&found.mount_point, &found.root, &old.mount_point, &old.root) => {
+            *old = found;
+        }
+        Some(_) => {}
+        None => list.push(found),
+    }
+}
+
+/// Better is what shows the whole hierarchy, then what is below `/sys/fs/cgroup`, then what came
+/// first.
+fn is_better(point: &Path, root: &Path, old_point: &Path, old_root: &Path) -> bool {
+    let rank = |point: &Path, root: &Path| {
+        (root != Path::new("/"), !point.starts_with("/sys/fs/cgroup"))
+    };
+    rank(point, root) < rank(old_point, old_root)
+}

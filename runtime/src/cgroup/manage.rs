@@ -1,0 +1,224 @@
+//! Existing cgroups, known only by their directories: kill, remove, measure.
+
+use super::CgroupError;
+use super::apply::read;
+use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
+use std::fs;
+use std::io::{self, ErrorKind};
+use std::path::{Path, PathBuf};
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+/// How long killed processes may take to disappear.
+const KILL_PATIENCE: Duration = Duration::from_secs(10);
+/// How long a cgroup may stay busy after its last process is gone.
+const REMOVE_PATIENCE: Duration = Duration::from_secs(2);
+
+/// Kill every process in the given cgroups and below, and wait until none is left.
+///
+/// On v2 with `cgroup.kill` (Linux 5.14) that is one write; otherwise SIGKILL is sent until the
+/// list of processes stays empty, through pidfds, so that a pid that is reused in between is
+/// never hit. The calling process is spared. Directories that are gone are fine.
+///
+/// # Errors
+/// When a process cannot be signalled, or is still there after ten seconds.
+pub fn kill_all(directories: &[PathBuf]) -> Result<(), CgroupError> {
+    directories.iter().try_for_each(|directory| kill(directory))
+}
+
+fn kill(directory: &Path) -> Result<(), CgroupError> {
+    let killed_by_kernel = match fs::OpenOptions::new().write(true).open(directory.join("cgroup.kill")) {
+        Ok(mut file) => io::Write::write(&mut file, b"1").is_ok(),
+        Err(_) => false,
+    };
+    let start = Instant::now();
+    let mut pause = Duration::from_micros(200);
+    loop {
+        let left = count(directory)?;
+        if left == 0 {
+            return Ok(());
+        }
+        if start.elapsed() > KILL_PATIENCE {
+            return Err(CgroupError::StillAlive {
+                path: directory.to_owned(),
+                count: left,
+                seconds: KILL_PATIENCE.as_secs(),
+            });
+        }
+        if !killed_by_kernel {
+            signal_tree(directory)?;
+        }
+        sleep(pause);
+        pause = (pause * 2).min(Duration::from_millis(20));
+    }
+}
+
+/// SIGKILL to what is in a cgroup and below, once.
+fn signal_tree(directory: &Path) -> Result<(), CgroupError> {
+    let this = rustix::process::getpid();
+    let mut targets = Vec::new();
+    for pid in processes(directory)?.into_iter().filter_map(Pid::from_raw) {
+        if pid != this
+            && let Ok(pidfd) = pidfd_open(pid, PidfdFlags::empty())
+        {
+            targets.push((pid, pidfd));
+        }
+    }
+    // A pid that is still listed after its pidfd was opened is the process that we mean.
+    let still = if targets.is_empty() { Vec::new() } else { processes(directory)? };
+    for (pid, pidfd) in targets {
+        if !still.contains(&pid.as_raw_nonzero().get()) {
+            continue;
+        }
+        match pidfd_send_signal(&pidfd, Signal::KILL) {
+            Ok(()) | Err(rustix::io::Errno::SRCH) => {}
+            Err(errno) => {
+                return Err(CgroupError::Kill { path: directory.to_owned(), source: errno.into() });
+            }
+        }
+    }
+    children(directory).iter().try_for_each(|child| signal_tree(child))
+}
+
+/// The pids in one cgroup; nothing when it is gone. `0` stands for processes that are not visible
+/// from this pid namespace.
+fn processes(directory: &Path) -> Result<Vec<i32>, CgroupError> {
+    match read(&directory.join("cgroup.procs")) {
+        Ok(text) => Ok(text.lines().filter_map(|line| line.parse().ok()).collect()),
+        Err(CgroupError::Read { source, .. }) if is_gone(&source) => Ok(Vec::new()),
+        Err(error) => Err(error),
+    }
+}
+
+fn is_gone(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::ENOENT | libc::ENODEV))
+}
+
+/// Processes in a cgroup and below.
+fn count(directory: &Path) -> Result<usize, CgroupError> {
+    let mut count = processes(directory)?.len();
+    for child in children(directory) {
+        count += self::count(&child)?;
+    }
+    Ok(count)
+}
+
+fn children(directory: &Path) -> Vec<PathBuf> {
+    let Ok(entries) = fs::read_dir(directory) else { return Vec::new() };
+    entries
+        .flatten()
+        .filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()))
+        .map(|entry| entry.path())
+        .collect()
+}
+
+/// Remove cgroups and everything below them, innermost first. What is gone already is fine.
+///
+/// A cgroup stays busy for a moment after its last process died, so removing is tried again for
+/// up to two seconds. Does not kill: see [`kill_all`].
+///
+/// # Errors
+/// When one of them stays busy or may not be removed; the others are removed all the same, and
+/// the first error is given.
+pub fn delete(directories: &[PathBuf]) -> Result<(), CgroupError> {
+    let mut result = Ok(());
+    for directory in directories {
+        let removed = remove_tree(directory);
+        if result.is_ok() {
+            result = removed;
+        }
+    }
+    result
+}
+
+fn remove_tree(directory: &Path) -> Result<(), CgroupError> {
+    let start = Instant::now();
+    let mut pause = Duration::from_micros(100);
+    loop {
+        // Mostly there is nothing below, so the directory itself is tried first.
+        let source = match fs::remove_dir(directory) {
+            Ok(()) => return Ok(()),
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
+            Err(error) => error,
+        };
+        for child in children(directory) {
+            remove_tree(&child)?;
+        }
+        let busy = matches!(source.raw_os_error(), Some(libc::EBUSY | libc::ENOTEMPTY));
+        if !busy || start.elapsed() > REMOVE_PATIENCE {
+            let left = count(directory).unwrap_or(0);
+            return Err(CgroupError::Remove { path: directory.to_owned(), source, left });
+        }
+        sleep(pause);
+        pause = (pause * 2).min(Duration::from_millis(20));
+    }
+}
+
+/// Remove up to `levels` directories above a deleted cgroup as long as they are empty. Stops
+/// silently at the first that is in use.
+pub fn prune_parents(directories: &[PathBuf], levels: usize) {
+    for directory in directories {
+        for above in directory.ancestors().skip(1).take(levels) {
+            match fs::remove_dir(above) {
+                Ok(()) => {}
+                Err(error) if error.kind() == ErrorKind::NotFound => {}
+                Err(_) => break,
+            }
+        }
+    }
+}
+
+/// What a cgroup uses. `None` where the host does not count it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Stats {
+    /// Bytes of memory in use.
+    pub memory_current: Option<u64>,
+    /// The most bytes that were ever in use.
+    pub memory_peak: Option<u64>,
+    /// The memory limit in bytes; `None` also when there is no limit.
+    pub memory_max: Option<u64>,
+    /// Processes that the OOM killer killed.
+    pub oom_kills: Option<u64>,
+    /// Tasks (processes and threads).
+    pub pids_current: Option<u64>,
+    /// The limit of tasks; `None` also when there is no limit.
+    pub pids_max: Option<u64>,
+    /// CPU time used, in microseconds.
+    pub cpu_usec: Option<u64>,
+}
+
+/// Measure the cgroups of one container (one directory per hierarchy).
+pub fn stats(directories: &[PathBuf]) -> Stats {
+    let number = |file: &str| directories.iter().find_map(|d| number(&d.join(file)));
+    let field = |file: &str, key: &str| directories.iter().find_map(|d| field(&d.join(file), key));
+    // v1 says "no limit" by the largest number of whole pages.
+    let v1_limit = |n: &u64| *n < 1 << 62;
+    Stats {
+        memory_current: number("memory.current").or_else(|| number("memory.usage_in_bytes")),
+        memory_peak: number("memory.peak").or_else(|| number("memory.max_usage_in_bytes")),
+        memory_max: number("memory.max")
+            .or_else(|| number("memory.limit_in_bytes").filter(v1_limit)),
+        oom_kills: field("memory.events", "oom_kill")
+            .or_else(|| field("memory.oom_control", "oom_kill")),
+        pids_current: number("pids.current"),
+        pids_max: number("pids.max"),
+        cpu_usec: field("cpu.stat", "usage_usec")
+            .or_else(|| number("cpuacct.usage").map(|nanoseconds| nanoseconds / 1000)),
+    }
+}
+
+pub(super) fn memory_usage(directory: &Path) -> Option<u64> {
+    number(&directory.join("memory.current"))
+        .or_else(|| number(&directory.join("memory.usage_in_bytes")))
+}
+
+fn number(path: &Path) -> Option<u64> {
+    fs::read_to_string(path).ok()?.trim().parse().ok()
+}
+
+fn field(path: &Path, key: &str) -> Option<u64> {
+    fs::read_to_string(path).ok()?.lines().find_map(|line| {
+        let (name, value) = line.split_once(' ')?;
+        (name == key).then(|| value.trim().parse().ok()).flatten()
+    })
+}

@@ -1,0 +1,30 @@
+//! Control groups: where they are on this host, what to make in them, and how to be rid of it.
+//!
+//! * [`layout`] finds the hierarchies (v1, v2 or both).
+//! * [`plan`](mod@plan) turns `linux.cgroupsPath` and `linux.resources` into typed steps, with
+//!   [`v1`] and [`v2`] knowing the control files and [`devices`] the device rules.
+//! * [`apply`] carries the steps out and opens what the child needs to join.
+//! * [`manage`] kills, removes and measures an existing cgroup, knowing only its directories.
+//!
+//! Joining is the costly part: a pid written to `cgroup.procs` waits for an RCU grace period
+//! (about 12 ms). So on v1 the child itself writes `0` to each descriptor of
+//! [`Joined::tasks`] (some 15 us each), and on v2 the parent passes [`Joined::directory`] to
+//! `clone3(CLONE_INTO_CGROUP)`. On v1 only those hierarchies are joined in which something is
+//! asked for.
+
+mod apply;
+mod devices;
+mod error;
+mod layout;
+mod manage;
+mod path;
+mod plan;
+mod v1;
+mod v2;
+
+pub use apply::{Joined, open};
+pub use error::CgroupError;
+pub use layout::{Hierarchy, Layout, Unified};
+pub use manage::{Stats, delete, kill_all, prune_parents, stats};
+pub use path::CgroupPath;
+pub use plan::{CgroupPlan, CgroupStep, Request, plan};
