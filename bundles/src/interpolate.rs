@@ -1,1 +1,395 @@
-//! interpolate
+//! `%(NAME)` is replaced from the merged `[env]`.
+//!
+//! `%%` is `%`, and a `%` before anything else stays as it is. There is no trailing `s`. Values of
+//! `[env]` may refer to others; a cycle or an unknown name is a [`Fault`] with the whole chain.
+//! What hostile input can cost is bounded: [`MAX_DEPTH`], [`MAX_LENGTH`], [`MAX_TOTAL`].
+//!
+//! Two texts are made at once: the true one, and one that may be printed.
+
+use std::collections::{BTreeSet, HashMap};
+use std::ops::Range;
+use std::rc::Rc;
+
+use crate::redact;
+
+/// How many names a chain of references may have.
+pub const MAX_DEPTH: usize = 32;
+/// How long one value may become, in bytes.
+pub const MAX_LENGTH: usize = 256 * 1024;
+/// How long all values together may become, in bytes.
+pub const MAX_TOTAL: usize = 16 * 1024 * 1024;
+
+/// A part of a value.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Part<'a> {
+    /// Stays as it is.
+    Text(&'a str),
+    /// `%(name)`, and where it stands in the value.
+    Name(&'a str, Range<usize>),
+}
+
+/// A reference that is none: where, and what is wrong.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BadReference {
+    /// The bytes of the value.
+    pub range: Range<usize>,
+    /// What is wrong.
+    pub problem: String,
+}
+
+/// The parts of a value as it was written.
+///
+/// # Errors
+/// `%(` without a name and `)` behind it.
+pub fn parts(raw: &str) -> Result<Vec<Part<'_>>, BadReference> {
+    let mut parts = Vec::new();
+    let mut plain = 0;
+    let mut at = 0;
+    while let Some(found) = raw[at..].find('%') {
+        let percent = at + found;
+        let rest = &raw[percent + 1..];
+        if rest.starts_with('%') {
+            parts.push(Part::Text(&raw[plain..=percent]));
+            at = percent + 2;
+            plain = at;
+        } else if let Some(rest) = rest.strip_prefix('(') {
+            let end = rest.find(|c| !is_name_char(c)).unwrap_or(rest.len());
+            let name = &rest[..end];
+            if !rest[end..].starts_with(')') || name.is_empty() {
+                let range = percent..percent + 2 + end;
+                let problem = "`%(` begins a reference such as %(NAME)".to_owned();
+                return Err(BadReference { range, problem });
+            }
+            parts.push(Part::Text(&raw[plain..percent]));
+            let after = percent + 2 + end + 1;
+            parts.push(Part::Name(name, percent..after));
+            at = after;
+            plain = at;
+        } else {
+            at = percent + 1;
+        }
+    }
+    parts.push(Part::Text(&raw[plain..]));
+    parts.retain(|part| *part != Part::Text(""));
+    Ok(parts)
+}
+
+fn is_name_char(c: char) -> bool {
+    c.is_ascii_alphanumeric() || matches!(c, '_' | '.' | '-')
+}
+
+/// A name of `[env]`.
+#[derive(Debug, Clone, Copy)]
+pub struct Definition<'a> {
+    /// The value as written.
+    pub raw: &'a str,
+    /// Whether the app layer wrote it.
+    pub from_app: bool,
+}
+
+/// A value with nothing left to replace.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Resolved {
+    /// The text.
+    pub text: String,
+    /// The text without what must not be printed.
+    pub shown: String,
+    /// A name, defined by the app layer, that is in it.
+    pub from_app: Option<String>,
+    /// Names that are in it and not known yet; they stand in the text as they were written. Only
+    /// when [`Interpolator::lenient`].
+    pub missing: BTreeSet<String>,
+    /// How long the longest chain of references in it is.
+    depth: usize,
+}
+
+impl Resolved {
+    /// A value in which nothing is replaced.
+    pub fn as_written(raw: &str) -> Resolved {
+        let shown = redact::redact(raw).into_owned();
+        Resolved { text: raw.to_owned(), shown, ..Resolved::default() }
+    }
+}
+
+/// Why a value cannot be resolved.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Fault {
+    /// What is wrong.
+    pub kind: FaultKind,
+    /// From the value itself to where it goes wrong, at least one step.
+    pub chain: Vec<Step>,
+}
+
+/// A step of a chain: the value, and the reference in it that leads on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Step {
+    /// The name in `[env]`; `None` is the value itself.
+    pub name: Option<String>,
+    /// The reference, in bytes of the value as written.
+    pub range: Range<usize>,
+}
+
+/// What is wrong with a value.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum FaultKind {
+    /// [`BadReference`].
+    Syntax(String),
+    /// No such name in `[env]`.
+    Unknown(String),
+    /// This name leads back to itself.
+    Cycle(String),
+    /// More than [`MAX_DEPTH`] names in a chain.
+    TooDeep,
+    /// More than [`MAX_LENGTH`] bytes, or [`MAX_TOTAL`] in all.
+    TooLong,
+}
+
+/// Why a name or value cannot be resolved: a fault, or one that was told already.
+type Failure = Option<Fault>;
+
+/// Replaces references. Every name is resolved once.
+#[derive(Debug, Default)]
+pub struct Interpolator<'a> {
+    definitions: HashMap<&'a str, Definition<'a>>,
+    /// `None`: it failed, and that was told.
+    done: HashMap<&'a str, Option<Rc<Resolved>>>,
+    stack: Vec<&'a str>,
+    spent: usize,
+    /// Whether an unknown name is no fault.
+    lenient: bool,
+}
+
+impl<'a> Interpolator<'a> {
+    /// For these names.
+    pub fn new(definitions: impl IntoIterator<Item = (&'a str, Definition<'a>)>) -> Self {
+        Interpolator { definitions: definitions.into_iter().collect(), ..Self::default() }
+    }
+
+    /// Leaves unknown names as they are instead of failing.
+    #[must_use]
+    pub fn lenient(mut self, lenient: bool) -> Self {
+        self.lenient = lenient;
+        self
+    }
+
+    /// The names that there are.
+    pub fn names(&self) -> impl Iterator<Item = &'a str> {
+        self.definitions.keys().copied()
+    }
+
+    /// A value of any section but `[env]`.
+    ///
+    /// # Errors
+    /// The fault, or `None` when it is in a name and was told before.
+    pub fn value(&mut self, raw: &str) -> Result<Resolved, Failure> {
+        self.expand(raw, None)
+    }
+
+    /// The value of a name in `[env]`.
+    ///
+    /// # Errors
+    /// As [`Interpolator::value`].
+    pub fn name(&mut self, name: &str) -> Result<Rc<Resolved>, Failure> {
+        match self.definitions.get_key_value(name).map(|(key, definition)| (*key, *definition)) {
+            Some((name, definition)) => self.define(name, definition),
+            None => Err(None),
+        }
+    }
+
+    fn define(&mut self, name: &'a str, definition: Definition<'a>) -> Result<Rc<Resolved>, Failure> {
+        if let Some(done) = self.done.get(name) {
+            return done.clone().ok_or(None);
+        }
+        self.stack.push(name);
+        let result = self.expand(definition.raw, Some(name));
+        self.stack.pop();
+        let result = result.map(|mut resolved| {
+            if definition.from_app {
+                resolved.from_app.get_or_insert_with(|| name.to_owned());
+            }
+            if redact::is_secret_name(name) && !resolved.text.is_empty() {
+                redact::MASK.clone_into(&mut resolved.shown);
+            }
+            Rc::new(resolved)
+        });
+        self.done.insert(name, result.as_ref().ok().cloned());
+        result
+    }
+
+    /// `raw`, the value of `owner` or, without one, of something outside of `[env]`.
+    fn expand(&mut self, raw: &str, owner: Option<&str>) -> Result<Resolved, Failure> {
+        let here = |range| Step { name: owner.map(str::to_owned), range };
+        let syntax = |bad: BadReference| here(bad.range).fault(FaultKind::Syntax(bad.problem));
+        let mut out = Resolved::default();
+        for part in parts(raw).map_err(syntax)? {
+            match part {
+                Part::Text(text) => {
+                    out.text.push_str(text);
+                    out.shown.push_str(text);
+                }
+                Part::Name(name, range) => {
+                    let found = self.refer(name, here(range.clone()))?;
+                    append(&mut out, raw, name, range, found.as_deref());
+                }
+            }
+            if out.text.len() > MAX_LENGTH {
+                return Err(here(0..raw.len()).fault(FaultKind::TooLong));
+            }
+        }
+        self.spent += out.text.len();
+        if self.spent > MAX_TOTAL {
+            return Err(here(0..raw.len()).fault(FaultKind::TooLong));
+        }
+        out.shown = redact::redact(&out.shown).into_owned();
+        Ok(out)
+    }
+
+    /// What the reference to `name` at `step` stands for; `None`: not known, and need not be.
+    fn refer(&mut self, name: &str, step: Step) -> Result<Option<Rc<Resolved>>, Failure> {
+        let definition = self.definitions.get_key_value(name).map(|(key, value)| (*key, *value));
+        let Some((name, definition)) = definition else {
+            if self.lenient {
+                return Ok(None);
+            }
+            return Err(step.fault(FaultKind::Unknown(name.to_owned())));
+        };
+        if self.stack.contains(&name) {
+            return Err(step.fault(FaultKind::Cycle(name.to_owned())));
+        }
+        if self.stack.len() >= MAX_DEPTH {
+            return Err(step.fault(FaultKind::TooDeep));
+        }
+        match self.define(name, definition) {
+            Ok(resolved) if resolved.depth < MAX_DEPTH => Ok(Some(resolved)),
+            Ok(_) => Err(step.fault(FaultKind::TooDeep)),
+            Err(failure) => Err(failure.map(|mut fault| {
+                fault.chain.insert(0, step);
+                fault
+            })),
+        }
+    }
+}
+
+impl Step {
+    /// A chain that begins and ends here.
+    fn fault(self, kind: FaultKind) -> Failure {
+        Some(Fault { kind, chain: vec![self] })
+    }
+}
+
+fn append(out: &mut Resolved, raw: &str, name: &str, range: Range<usize>, found: Option<&Resolved>) {
+    match found {
+        Some(found) => {
+            out.text.push_str(&found.text);
+            out.shown.push_str(&found.shown);
+            out.depth = out.depth.max(found.depth + 1);
+            out.missing.extend(found.missing.iter().cloned());
+            out.from_app = out.from_app.take().or_else(|| found.from_app.clone());
+        }
+        None => {
+            out.text.push_str(&raw[range.clone()]);
+            out.shown.push_str(&raw[range]);
+            out.missing.insert(name.to_owned());
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn interpolator<'a>(pairs: &[(&'a str, &'a str)]) -> Interpolator<'a> {
+        let definition = |raw| Definition { raw, from_app: false };
+        Interpolator::new(pairs.iter().map(|(name, raw)| (*name, definition(*raw))))
+    }
+
+    fn text(pairs: &[(&str, &str)], raw: &str) -> String {
+        interpolator(pairs).value(raw).expect("no fault").text
+    }
+
+    fn fault(pairs: &[(&str, &str)], raw: &str) -> Fault {
+        interpolator(pairs).value(raw).expect_err("a fault").expect("told now")
+    }
+
+    #[test]
+    fn references_percents_and_what_is_neither() {
+        let pairs = [("A", "1"), ("B", "<%(A)>"), ("E", "")];
+        for (raw, expected) in [
+            ("%(A)", "1"),
+            ("%(A)s", "1s"),
+            ("x%(B)y%(E)z", "x<1>yz"),
+            ("100%", "100%"),
+            ("date +%Y-%m", "date +%Y-%m"),
+            ("%%(A) %%%(A) %%%%", "%(A) %1 %%"),
+            ("ä%ö", "ä%ö"),
+        ] {
+            assert_eq!(text(&pairs, raw), expected, "{raw}");
+        }
+        for raw in ["%(", "%()", "%(A", "%(A B)", "x %(%Y)"] {
+            assert!(matches!(fault(&pairs, raw).kind, FaultKind::Syntax(_)), "{raw}");
+        }
+    }
+
+    #[test]
+    fn faults_show_the_whole_chain() {
+        let pairs = [("A", "%(B)"), ("B", "x %(C)")];
+        let unknown = fault(&pairs, "y%(A)");
+        assert_eq!(unknown.kind, FaultKind::Unknown("C".to_owned()));
+        let names: Vec<_> = unknown.chain.iter().map(|step| step.name.as_deref()).collect();
+        assert_eq!(names, [None, Some("A"), Some("B")]);
+        assert_eq!(unknown.chain[2].range, 2..6);
+
+        let cycle = fault(&[("A", "%(B)"), ("B", "%(A)")], "%(A)");
+        assert_eq!(cycle.kind, FaultKind::Cycle("A".to_owned()));
+        assert_eq!(cycle.chain.len(), 3);
+        let alone = fault(&[("A", "%(A)")], "%(A)");
+        let names: Vec<_> = alone.chain.iter().map(|step| step.name.as_deref()).collect();
+        assert_eq!(names, [None, Some("A")]);
+    }
+
+    #[test]
+    fn a_fault_in_a_name_is_told_once() {
+        let mut interpolator = interpolator(&[("A", "%(X)")]);
+        assert!(interpolator.value("%(A)").unwrap_err().is_some());
+        assert!(interpolator.value("%(A)").unwrap_err().is_none());
+        assert!(interpolator.name("A").unwrap_err().is_none());
+    }
+
+    #[test]
+    fn unknown_names_can_wait() {
+        let mut interpolator = interpolator(&[("A", "%(X)")]).lenient(true);
+        let resolved = interpolator.value("<%(A)>").unwrap();
+        assert_eq!(resolved.text, "<%(X)>");
+        assert!(resolved.missing.contains("X"));
+    }
+
+    #[test]
+    fn growth_and_depth_are_bounded() {
+        let names: Vec<String> = (0..40).map(|n| format!("A{n}")).collect();
+        let doubled: Vec<String> = (0..40).map(|n| format!("%(A{0})%(A{0})", n + 1)).collect();
+        let mut pairs: Vec<(&str, &str)> =
+            names.iter().zip(&doubled).map(|(n, v)| (n.as_str(), v.as_str())).collect();
+        pairs[30].1 = "0123456789";
+        assert_eq!(fault(&pairs, "%(A0)").kind, FaultKind::TooLong);
+        pairs[39].1 = "x";
+        pairs[30].1 = "%(A31)";
+        assert!(matches!(fault(&pairs, "%(A0)").kind, FaultKind::TooDeep | FaultKind::TooLong));
+        // The other way round, every link resolved before the next.
+        let single: Vec<String> = (0..40).map(|n| format!("%(A{})", n + 1)).collect();
+        let mut chain: Vec<(&str, &str)> =
+            names.iter().zip(&single).map(|(n, v)| (n.as_str(), v.as_str())).collect();
+        chain[39].1 = "x";
+        let mut interpolator = interpolator(&chain);
+        let failed = (0..40).rev().find(|n| interpolator.name(&format!("A{n}")).is_err());
+        assert_eq!(failed, Some(39 - MAX_DEPTH - 1));
+    }
+
+    #[test]
+    fn what_must_not_be_printed_is_masked_also_in_what_refers_to_it() {
+        let pairs = [("PW", "hush"), ("DB_PASSWORD", "hush"), ("URL", "db://me:%(PW)@h")];
+        let mut interpolator = interpolator(&pairs);
+        assert_eq!(interpolator.name("URL").unwrap().shown, "db://me:***@h");
+        assert_eq!(interpolator.value("x %(DB_PASSWORD)").unwrap().shown, "x ***");
+        assert_eq!(interpolator.value("x %(DB_PASSWORD)").unwrap().text, "x hush");
+    }
+}

@@ -1,14 +1,44 @@
 //! The layers of configuration: reading, merging, and where each value came from.
 //!
 //! [`read`] finds the files of an instance, [`Config::from_sources`] merges and interpolates them,
-//! [`show`] prints the result. A [`Value`] never forgets where it was written and what it replaced.
+//! [`Config::rows`] and [`render`] print the result. A [`Value`] never forgets where it was written
+//! and what it replaced.
+//!
+//! | room | what happens there |
+//! | --- | --- |
+//! | `read` | which files there are, and what makes one unreadable |
+//! | `files` | places in their texts |
+//! | `names` | sections and keys get their canonical names; unknown ones are errors |
+//! | `merge` | later layers win; `unset`; what the app layer may not say |
+//! | `finish` | `%(NAME)`, types, defaults |
+//! | `show` | the result as rows and text |
+//!
+//! # Taking back
+//!
+//! In any layer, `unset KEY` takes away what lower layers say about a key and `unset *` what they say
+//! in the whole section, a daemon included. Built-in defaults stay. What the same file sets itself is
+//! not touched.
+//!
+//! # All daemons at once
+//!
+//! `[daemon.*]` is for every daemon, below what the same file says about one. Keys that a daemon's
+//! platform does not know are left out there: `jvm.home` stands once in `metactl.conf`.
 
 mod config;
+mod files;
+mod finish;
+mod merge;
+mod names;
+mod read;
+mod show;
 
 use std::fmt;
 use std::path::{Path, PathBuf};
 
 pub use config::{Config, Denied, Needed, Value};
+pub use read::{MAX_FILE, read};
+pub(crate) use read::read_file;
+pub use show::{Row, Selector, render};
 
 /// The layers, lowest first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -43,4 +43,5 @@ pub mod paths;
 pub mod platforms;
 pub mod redact;
 pub mod seccomp;
+pub mod server;
 pub mod view;

@@ -2,8 +2,9 @@
 
 use std::collections::HashMap;
 
-use super::{LayerKind, Origin, Source};
-use crate::diagnostics::{Diagnostic, Place};
+use super::files::Files;
+use super::{LayerKind, Origin, Source, finish, merge};
+use crate::diagnostics::{Collector, Diagnostic, Place, Report};
 
 /// An effective value.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -78,6 +79,36 @@ pub struct Config {
 }
 
 impl Config {
+    /// Merges, interpolates and checks the layers, whatever their order.
+    ///
+    /// # Errors
+    /// Everything that is wrong in any of them, in one report.
+    pub fn from_sources(sources: Vec<Source>) -> Result<Config, Report> {
+        let (config, out) = Config::assemble(sources, false);
+        config.with_warnings(out)
+    }
+
+    /// As [`Config::from_sources`], but a name that no layer defines is not an error: it is one of
+    /// [`Config::needed`]. To check an app layer alone.
+    ///
+    /// # Errors
+    /// Everything else that is wrong.
+    pub fn check(sources: Vec<Source>) -> Result<Config, Report> {
+        let (config, out) = Config::assemble(sources, true);
+        config.with_warnings(out)
+    }
+
+    /// The configuration as far as it can be understood, and what is wrong with it.
+    pub(crate) fn assemble(sources: Vec<Source>, lenient: bool) -> (Config, Collector) {
+        let merged = merge::merge(Files::new(sources), Collector::default());
+        finish::finish(merged, lenient)
+    }
+
+    pub(crate) fn with_warnings(mut self, out: Collector) -> Result<Config, Report> {
+        self.warnings = out.finish()?;
+        Ok(self)
+    }
+
     /// The names of the sections: in the order of the key table, daemons as they appeared.
     pub fn sections(&self) -> impl Iterator<Item = &str> {
         self.sections.iter().map(|(name, _)| name.as_str())
