@@ -12,7 +12,7 @@ pub mod status;
 pub use error::{Class, LifecycleError, Result};
 pub use instance::{Change, Deployed, Instance, LineSink, LogFile, Materialized};
 pub use manager::{Manager, RunTarget};
-pub use metactl_netns::policy::FirewallStatus;
+pub use metactl_netns::policy::{Direction, FirewallStatus, Refused};
 pub use progress::{Progress, Silent};
 pub use status::{EntryState, EntryStatus, InstanceState, Status, Summary};
 
