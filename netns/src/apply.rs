@@ -1,13 +1,20 @@
-//! Carries a plan out.
+//! Carries a plan out: one function per step, in order; undoes what was done when one fails.
 
+use std::collections::BTreeSet;
+use std::io;
+use std::net::IpAddr;
 use std::os::fd::BorrowedFd;
 use std::path::Path;
 
-use crate::NetError;
-use crate::plan::NetPlan;
+use rustix::io::Errno;
+
+use crate::link::{Device, GROUP, Holder, Links, Route};
+use crate::netlink::{Netlink, Refusal, inside};
+use crate::plan::{NetPlan, Side, Step, Veth};
+use crate::{NetError, nftables, server};
 
 /// What was made.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Applied {
     /// The name of the outer device; none in the modes `none` and `host`.
     pub outer: Option<String>,
@@ -20,18 +27,280 @@ pub struct Applied {
 }
 
 /// Carries out `plan` between the network namespace of the calling thread (the server's) and `netns` (the
-/// sandbox's, `/proc/PID/ns/net` or a pin of it). Shared effects are recorded for `user` in `server_dir`; give them
-/// back with [`crate::server::release`] when the namespace is gone. When a step fails, what was done is undone.
-/// No descriptor of the namespace is left open.
+/// sandbox's, `/proc/PID/ns/net` or a pin of it). What is shared on the server is recorded in `server_dir` for
+/// `user`, a name that no other namespace uses at the same time (the instance, or the container); give it back with
+/// [`crate::server::release`] when the namespace is gone. When a step fails, what was done is undone. No descriptor
+/// of the namespace is left open.
 pub fn apply(
     plan: &NetPlan,
     netns: BorrowedFd<'_>,
     server_dir: &Path,
     user: &str,
 ) -> Result<Applied, NetError> {
-    let _ = (plan, netns, server_dir, user);
-    Err(NetError::Unsupported {
-        what: "apply".into(),
-        hint: String::new(),
-    })
+    if plan.steps.is_empty() {
+        return Ok(Applied::default());
+    }
+    let host =
+        Links::open().map_err(|refusal| refusal.during("open a netlink socket on the server"))?;
+    let (sandbox, firewall) = inside(netns, || {
+        let open = || -> Result<_, Refusal> { Ok((Links::open()?, Netlink::netfilter()?)) };
+        open().map_err(|refusal| refusal.during("open netlink sockets in the sandbox"))
+    })?;
+    let mut work = Work {
+        netns,
+        host,
+        sandbox,
+        firewall,
+        outer: None,
+        inner: None,
+        replace: BTreeSet::new(),
+        table: false,
+        acquired: false,
+        applied: Applied::default(),
+    };
+    match work.carry_out(plan, server_dir, user) {
+        Ok(()) => Ok(work.applied),
+        Err(error) => {
+            work.undo(server_dir, user);
+            Err(error)
+        }
+    }
+}
+
+/// The state of an execution; sockets are closed with it.
+struct Work<'a> {
+    netns: BorrowedFd<'a>,
+    host: Links,
+    sandbox: Links,
+    firewall: Netlink,
+    /// The numbers of the devices, once they exist.
+    outer: Option<u32>,
+    inner: Option<u32>,
+    /// Addresses whose route still leads to a dying sandbox.
+    replace: BTreeSet<IpAddr>,
+    /// Done, to be undone on failure.
+    table: bool,
+    acquired: bool,
+    applied: Applied,
+}
+
+impl Work<'_> {
+    fn carry_out(&mut self, plan: &NetPlan, server_dir: &Path, user: &str) -> Result<(), NetError> {
+        let effects = plan.server_effects();
+        let mut waiting = !effects.is_empty();
+        for step in &plan.steps {
+            match step {
+                // All of the server's at once, under one lock.
+                Step::Server(_) if !waiting => {}
+                Step::Server(_) => {
+                    waiting = false;
+                    self.acquired = server::acquire(server_dir, user, &effects)?;
+                }
+                Step::Free(address) => self.free(*address)?,
+                Step::Veth(veth) => self.veth(veth, step)?,
+                Step::Altname { name, .. } => self
+                    .altname(name)
+                    .map_err(|refusal| failed(step, refusal))?,
+                Step::Route {
+                    destination,
+                    side: Side::Server,
+                    ..
+                } => {
+                    let result = self.step(step);
+                    // Somebody took it since the check.
+                    if result
+                        .as_ref()
+                        .is_err_and(|refusal| refusal.is(Errno::EXIST))
+                    {
+                        self.free(destination.addr())?;
+                    }
+                    result.map_err(|refusal| failed(step, refusal))?;
+                }
+                step => self.step(step).map_err(|refusal| failed(step, refusal))?,
+            }
+        }
+        Ok(())
+    }
+
+    /// The steps that are one request.
+    fn step(&mut self, step: &Step) -> Result<(), Refusal> {
+        match step {
+            Step::Policy { ruleset, .. } => {
+                nftables::load(&mut self.firewall, ruleset)?;
+                self.table = true;
+                Ok(())
+            }
+            // The loopback device always has number 1.
+            Step::Loopback => self.sandbox.up(1),
+            Step::Sysctl { key, value } => {
+                Ok(std::fs::write(Path::new("/proc/sys").join(key), value)?)
+            }
+            Step::NoAutomaticAddresses(side, _) => {
+                let (links, device) = self.side(*side)?;
+                links.no_automatic_addresses(device)
+            }
+            Step::Address {
+                side,
+                net,
+                only_this_link,
+                ..
+            } => {
+                let (links, device) = self.side(*side)?;
+                links.add_address(device, net, *only_this_link)
+            }
+            Step::Up(side, _) => {
+                let (links, device) = self.side(*side)?;
+                links.up(device)
+            }
+            Step::Neighbour {
+                side, address, mac, ..
+            } => {
+                let (links, device) = self.side(*side)?;
+                links.add_neighbour(device, *address, mac)
+            }
+            Step::Route {
+                side,
+                destination,
+                via,
+                source,
+                ..
+            } => {
+                let replace = *side == Side::Server && self.replace.contains(&destination.addr());
+                let (links, device) = self.side(*side)?;
+                links.add_route(
+                    &Route {
+                        destination: *destination,
+                        device,
+                        via: *via,
+                        source: *source,
+                    },
+                    replace,
+                )
+            }
+            Step::Server(_) | Step::Free(_) | Step::Veth(_) | Step::Altname { .. } => Ok(()),
+        }
+    }
+
+    fn side(&mut self, side: Side) -> Result<(&mut Links, u32), Refusal> {
+        let missing = || Refusal::from(Errno::NODEV);
+        match side {
+            Side::Server => Ok((&mut self.host, self.outer.ok_or_else(missing)?)),
+            Side::Sandbox => Ok((&mut self.sandbox, self.inner.ok_or_else(missing)?)),
+        }
+    }
+
+    /// A route that leads to a dying sandbox is no obstacle: the kernel takes it away within milliseconds, and
+    /// the instance that is being restarted cannot wait for that.
+    fn free(&mut self, address: IpAddr) -> Result<(), NetError> {
+        let look = |refusal: Refusal| refusal.during(format!("find out who has {address}"));
+        let taken = |holder: String| Err(NetError::AddressTaken { address, holder });
+        match self.host.holder(address).map_err(look)? {
+            None => Ok(()),
+            Some(Holder::Unusable(why)) => taken(format!("it is {why} here")),
+            Some(Holder::Machine(index)) => {
+                let device = self.host.get(index).map_err(look)?.unwrap_or_default();
+                taken(format!("the server itself has it, on {}", device.name))
+            }
+            Some(Holder::Device(index)) => match self.host.get(index).map_err(look)? {
+                None => Ok(()),
+                Some(device) if self.dying(&device).map_err(look)? => {
+                    self.replace.insert(address);
+                    Ok(())
+                }
+                Some(device) => taken(device.described()),
+            },
+        }
+    }
+
+    fn dying(&mut self, device: &Device) -> Result<bool, Refusal> {
+        Ok(device.group == GROUP && !self.host.peer_is_alive(device)?)
+    }
+
+    fn veth(&mut self, veth: &Veth, step: &Step) -> Result<(), NetError> {
+        let fail = |refusal| failed(step, refusal);
+        if let Err(refusal) = self.host.add_veth(veth, self.netns) {
+            let taken =
+                refusal.is(Errno::EXIST) && self.host.find(&veth.outer).map_err(fail)?.is_some();
+            return Err(if taken {
+                NetError::NameTaken {
+                    name: veth.outer.clone(),
+                }
+            } else {
+                fail(refusal)
+            });
+        }
+        let missing = || Refusal::from(io::Error::other("the kernel made it but does not find it"));
+        let outer = self
+            .host
+            .find(&veth.outer)
+            .map_err(fail)?
+            .ok_or_else(|| fail(missing()))?;
+        self.outer = Some(outer.index);
+        self.applied.outer = Some(veth.outer.clone());
+        self.applied.ifindex = Some(outer.index);
+        let inner = self
+            .sandbox
+            .find(&veth.inner)
+            .map_err(fail)?
+            .ok_or_else(|| fail(missing()))?;
+        self.inner = Some(inner.index);
+        Ok(())
+    }
+
+    fn altname(&mut self, name: &str) -> Result<(), Refusal> {
+        let outer = self.outer.ok_or_else(|| Refusal::from(Errno::NODEV))?;
+        let mut result = self.host.add_altname(outer, name);
+        if result
+            .as_ref()
+            .is_err_and(|refusal| refusal.is(Errno::EXIST))
+        {
+            match self.host.find(name)? {
+                // It vanished meanwhile.
+                None => result = self.host.add_altname(outer, name),
+                Some(holder) if self.dying(&holder)? => {
+                    // It may be gone by now: then the name is free just as well.
+                    if let Err(refusal) = self.host.remove_altname(holder.index, name)
+                        && !refusal.is(Errno::NODEV)
+                    {
+                        return Err(refusal);
+                    }
+                    result = self.host.add_altname(outer, name);
+                }
+                Some(holder) => {
+                    let warning = format!("the name {name} belongs to {} already", holder.name);
+                    self.applied.warnings.push(warning);
+                    return Ok(());
+                }
+            }
+        }
+        match result {
+            Ok(()) => self.applied.altnames.push(name.into()),
+            Err(refusal) => self
+                .applied
+                .warnings
+                .push(format!("no alternative name {name}: {}", refusal.source)),
+        }
+        Ok(())
+    }
+
+    /// Best effort: what cannot be undone now is found later by group, by user, or dies with the namespace.
+    fn undo(&mut self, server_dir: &Path, user: &str) {
+        if let Some(outer) = self.outer {
+            self.host.remove(outer).unwrap_or_default();
+        }
+        if self.table {
+            nftables::remove_table(&mut self.firewall).unwrap_or_default();
+        }
+        if self.acquired {
+            server::release(server_dir, user).unwrap_or_default();
+        }
+    }
+}
+
+fn failed(step: &Step, refusal: Refusal) -> NetError {
+    NetError::Step {
+        step: step.to_string(),
+        detail: refusal.detail,
+        source: refusal.source,
+    }
 }

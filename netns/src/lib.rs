@@ -12,9 +12,9 @@
 //! | [`facts`] | what the plan needs to know of the server: uplinks, kernel abilities |
 //! | [`plan`] | `network.json` + facts -> [`plan::NetPlan`], without touching anything |
 //! | [`apply`] | executes a plan; undoes what it did when a step fails |
-//! | `link` | veth, addresses, routes, neighbours by synchronous rtnetlink; leftovers |
+//! | [`link`] | veth, addresses, routes, neighbours by synchronous rtnetlink; leftovers |
 //! | [`policy`] | accept lists as sets and rules; live updates of names; counters |
-//! | `nftables` | the encoder of one nftables transaction |
+//! | [`nftables`] | the encoder of one nftables transaction |
 //! | [`server`] | what all instances share on the server, counted by user, given back by the last one |
 //! | [`names`] | looks host names up (never on the path of the static runtime) |
 //! | [`probe`] | asks the physical network whether an address is in use already |
@@ -29,11 +29,15 @@ use std::net::IpAddr;
 pub mod apply;
 mod error;
 pub mod facts;
+pub mod link;
 pub mod names;
+mod netlink;
+pub mod nftables;
 pub mod plan;
 pub mod policy;
 pub mod probe;
 pub mod server;
+mod sys;
 
 pub use error::NetError;
 

@@ -1,12 +1,35 @@
-//! The firewall inside the sandbox.
+//! The firewall inside the sandbox: accept lists become sets, the rules around them stay the same.
+//!
+//! Destinations are elements of sets, never rules, so a packet costs the same with one destination and with a
+//! thousand. There are at most a few sets per family and direction ([`sets`]): exact services and hosts in hash
+//! tables, prefixes and port ranges in interval sets. Every element counts its packets and carries the name of
+//! its entry, so `nft list` inside the namespace reads like the configuration.
+//!
+//! What is already talking goes on without conntrack (it costs 10-14 % of the connection rate):
+//!
+//! - TCP: everything but a first SYN passes. The application has no raw sockets, so other segments belong to a
+//!   connection whose first SYN was judged.
+//! - UDP: where one direction accepts what the other does not, an accepted packet leaves (peer, its port, own
+//!   port) in a bounded set for 30 seconds, and packets of that exchange pass in both directions. TCP never
+//!   touches this set; without such a difference it does not exist.
+//! - ICMP errors, echo replies and neighbour discovery pass: path MTU depends on them, and only the kernel can
+//!   send them.
+
+mod live;
+mod sets;
 
 use std::net::IpAddr;
-use std::os::fd::BorrowedFd;
 
-use metactl_bundles::network::NetworkSpec;
+use ipnet::IpNet;
+use metactl_bundles::network::{NetworkSpec, Verdict};
 use serde::Serialize;
 
+pub use live::{EntryStatus, FirewallStatus, Refused, status, update_names};
+
+use crate::nftables::rule::{End, Selector};
+use crate::nftables::{At, Chain, Element, Family, Hook, Key, Kind, Rule, Ruleset, Set, Shape};
 use crate::{NetError, Resolved};
+use sets::AcceptSets;
 
 /// Which way a packet goes, seen from the instance.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
@@ -18,64 +41,405 @@ pub enum Direction {
     In,
 }
 
-/// What the firewall of an instance has seen.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct FirewallStatus {
-    /// One per line of the accept lists, in their order; first those of `out`.
-    pub entries: Vec<EntryStatus>,
-    /// What was refused within the last hour, the most frequent first; at most 1024 per family and direction.
-    pub refused: Vec<Refused>,
+impl Direction {
+    fn word(self) -> &'static str {
+        match self {
+            Direction::Out => "out",
+            Direction::In => "in",
+        }
+    }
+
+    /// Where the peer stands in a packet of this direction.
+    fn peer(self) -> End {
+        match self {
+            Direction::Out => End::Destination,
+            Direction::In => End::Source,
+        }
+    }
 }
 
-/// One line of an accept list.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct EntryStatus {
-    /// The list it stands in.
-    pub direction: Direction,
-    /// The key of the line.
-    pub name: String,
-    /// The addresses and prefixes that are in the kernel at the moment, sorted.
-    pub peers: Vec<String>,
-    /// TCP: attempts to connect; UDP: packets that began an exchange; other protocols: packets.
-    pub packets: u64,
+/// How long a refusal is remembered, in milliseconds.
+const REFUSED_FOR: u64 = 3_600_000;
+/// How many refusals are remembered, per family and direction.
+const REFUSED_MOST: u32 = 1024;
+/// How long a silent exchange of UDP packets stays open, in milliseconds (conntrack: 30 s).
+const FLOW_FOR: u64 = 30_000;
+/// How many exchanges are known at the same time, per family.
+const FLOW_MOST: u32 = 16_384;
+
+pub(crate) const FAMILIES: [Family; 2] = [Family::V4, Family::V6];
+
+fn digit(family: Family) -> char {
+    match family {
+        Family::V4 => '4',
+        Family::V6 => '6',
+    }
 }
 
-/// A destination (inbound: a source) that was refused.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Refused {
-    /// Which way.
-    pub direction: Direction,
-    /// The other end.
-    pub dst: IpAddr,
-    /// `tcp`, `udp`, or the number of the protocol.
-    pub proto: String,
-    /// The port; 0 for protocols without.
-    pub port: u16,
-    /// How many packets (for TCP: attempts).
-    pub count: u64,
-    /// Seconds since the last one.
-    pub seconds_ago: u64,
+fn refused_set(direction: Direction, family: Family) -> String {
+    format!("refused_{}{}", direction.word(), digit(family))
 }
 
-/// Adds the addresses of `names` to the live sets of the namespace. Nothing is removed or replaced, counters and
-/// open connections stay. Returns how many addresses were new.
-pub fn update_names(
-    netns: BorrowedFd<'_>,
-    spec: &NetworkSpec,
-    names: &Resolved,
-) -> Result<usize, NetError> {
-    let _ = (netns, spec, names);
-    Err(NetError::Unsupported {
-        what: "update".into(),
-        hint: String::new(),
-    })
+fn flow_set(family: Family) -> String {
+    format!("flows{}", digit(family))
 }
 
-/// Reads counters and refused destinations from inside the namespace.
-pub fn status(netns: BorrowedFd<'_>, spec: &NetworkSpec) -> Result<FirewallStatus, NetError> {
-    let _ = (netns, spec);
-    Err(NetError::Unsupported {
-        what: "status".into(),
-        hint: String::new(),
-    })
+/// The complete firewall of a sandbox. Pure. Errors are entries that cannot be enforced.
+pub fn ruleset(spec: &NetworkSpec, names: &Resolved) -> Result<Ruleset, NetError> {
+    let compiler = Compiler {
+        spec,
+        out: AcceptSets::of(spec, Direction::Out)?,
+        inbound: AcceptSets::of(spec, Direction::In)?,
+    };
+    Ok(compiler.compile(names))
+}
+
+struct Compiler<'a> {
+    spec: &'a NetworkSpec,
+    out: AcceptSets,
+    inbound: AcceptSets,
+}
+
+impl Compiler<'_> {
+    fn policy(&self, direction: Direction) -> Verdict {
+        match direction {
+            Direction::Out => self.spec.out.policy,
+            Direction::In => self.spec.inbound.policy,
+        }
+    }
+
+    fn open(&self, direction: Direction) -> bool {
+        self.policy(direction) == Verdict::Accept
+    }
+
+    fn own(&self, family: Family) -> Vec<IpAddr> {
+        self.spec
+            .addresses
+            .iter()
+            .copied()
+            .filter(|address| Family::of(address) == family)
+            .collect()
+    }
+
+    /// The families of which the instance has an address.
+    fn families(&self) -> impl Iterator<Item = Family> + '_ {
+        FAMILIES
+            .into_iter()
+            .filter(|family| !self.own(*family).is_empty())
+    }
+
+    /// Replies to UDP need the memory of exchanges unless everything passes anyway.
+    fn needs_flows(&self) -> bool {
+        !(self.open(Direction::Out) && self.open(Direction::In))
+    }
+
+    fn compile(&self, names: &Resolved) -> Ruleset {
+        let mut result = Ruleset::default();
+        for family in self.families() {
+            let own = self.own(family);
+            if own.len() > 1 {
+                result.sets.push(own_set(family, &own));
+            }
+            if self.needs_flows() {
+                let kind = Kind::Dynamic {
+                    timeout: FLOW_FOR,
+                    size: FLOW_MOST,
+                };
+                result
+                    .sets
+                    .push(dynamic(flow_set(family), Shape::Flow(family), kind));
+            }
+            for direction in [Direction::Out, Direction::In] {
+                if !self.open(direction) {
+                    let kind = Kind::Dynamic {
+                        timeout: REFUSED_FOR,
+                        size: REFUSED_MOST,
+                    };
+                    result.sets.push(dynamic(
+                        refused_set(direction, family),
+                        Shape::Service(family),
+                        kind,
+                    ));
+                }
+            }
+        }
+        for accept in [&self.out, &self.inbound] {
+            result.sets.extend(accept.sets(names));
+        }
+        for direction in [Direction::Out, Direction::In] {
+            if !self.open(direction) {
+                result.chains.extend(self.remember(direction));
+                result.chains.push(self.refuse(direction));
+            }
+        }
+        result.chains.push(self.output());
+        result.chains.push(self.input());
+        result
+    }
+
+    /// What leaves: only from own addresses, then as the policy says.
+    fn output(&self) -> Chain {
+        let mut rules = vec![Rule::new().out_by_loopback().accept()];
+        for family in FAMILIES {
+            rules.push(match self.own(family).as_slice() {
+                [] => Rule::new().family(family).drop(),
+                [one] => Rule::new()
+                    .address(End::Source, &IpNet::from(*one), false)
+                    .counter()
+                    .drop(),
+                _ => Rule::new()
+                    .source_not_in(family, &own_name(family))
+                    .counter()
+                    .drop(),
+            });
+        }
+        self.judge(Direction::Out, &mut rules);
+        let hook = Hook {
+            kind: "filter",
+            at: At::Output,
+            priority: 0,
+            drop: true,
+        };
+        Chain {
+            name: "output".into(),
+            hook: Some(hook),
+            rules,
+        }
+    }
+
+    fn input(&self) -> Chain {
+        let mut rules = vec![Rule::new().in_by_loopback().accept()];
+        self.judge(Direction::In, &mut rules);
+        let hook = Hook {
+            kind: "filter",
+            at: At::Input,
+            priority: 0,
+            drop: true,
+        };
+        Chain {
+            name: "input".into(),
+            hook: Some(hook),
+            rules,
+        }
+    }
+
+    /// The part that both directions have in common.
+    fn judge(&self, direction: Direction, rules: &mut Vec<Rule>) {
+        let end = direction.peer();
+        if self.open(direction) {
+            if self.needs_flows() {
+                rules.extend(self.families().map(|family| open_flow(end, family)));
+            }
+            rules.push(Rule::new().accept());
+            return;
+        }
+        rules.push(Rule::new().tcp_not_first().accept());
+        for family in self.families() {
+            let (shape, set) = (Shape::Flow(family), flow_set(family));
+            rules.push(
+                Rule::new()
+                    .protocol(17)
+                    .found_in(Selector::Flow(end), shape, &set)
+                    .accept(),
+            );
+        }
+        let accept = match direction {
+            Direction::Out => &self.out,
+            Direction::In => &self.inbound,
+        };
+        for (set, shape) in accept.lookups() {
+            let selector = match shape {
+                Shape::Address(_) => Selector::Address(end),
+                _ => Selector::Service(end),
+            };
+            let rule = Rule::new().found_in(selector, shape, set);
+            rules.push(if self.remembers(direction) {
+                rule.goto(&remember_chain(direction))
+            } else {
+                rule.accept()
+            });
+        }
+        for family in self.families() {
+            rules.extend(
+                kernel_icmp(family)
+                    .iter()
+                    .map(|kind| Rule::new().icmp(family, *kind).accept()),
+            );
+        }
+        rules.push(Rule::new().goto(&format!("refuse_{}", direction.word())));
+    }
+
+    /// An accepted packet of this direction has to be remembered when the other direction would refuse the reply.
+    fn remembers(&self, direction: Direction) -> bool {
+        match direction {
+            Direction::Out => !self.open(Direction::In),
+            Direction::In => !self.open(Direction::Out),
+        }
+    }
+
+    fn remember(&self, direction: Direction) -> Option<Chain> {
+        if !self.remembers(direction) {
+            return None;
+        }
+        let mut rules: Vec<Rule> = self
+            .families()
+            .map(|family| open_flow(direction.peer(), family))
+            .collect();
+        rules.push(Rule::new().accept());
+        Some(Chain {
+            name: remember_chain(direction),
+            hook: None,
+            rules,
+        })
+    }
+
+    /// Counting and refusing are separate rules: a full set ends a rule, and the packet must not pass for that.
+    fn refuse(&self, direction: Direction) -> Chain {
+        let end = direction.peer();
+        let mut rules = Vec::new();
+        for family in self.families() {
+            let (shape, set) = (Shape::Service(family), refused_set(direction, family));
+            for protocol in [6, 17] {
+                rules.push(Rule::new().protocol(protocol).update(
+                    Selector::Service(end),
+                    shape,
+                    &set,
+                    true,
+                ));
+            }
+            let other = Rule::new().not_protocol(6).not_protocol(17);
+            rules.push(other.update(Selector::Other(end), shape, &set, true));
+        }
+        if self.policy(direction) == Verdict::Reject {
+            rules.push(Rule::new().protocol(6).reset());
+            rules.push(Rule::new().prohibit());
+        }
+        rules.push(Rule::new().drop());
+        Chain {
+            name: format!("refuse_{}", direction.word()),
+            hook: None,
+            rules,
+        }
+    }
+}
+
+fn remember_chain(direction: Direction) -> String {
+    format!("accept_{}", direction.word())
+}
+
+fn open_flow(end: End, family: Family) -> Rule {
+    Rule::new().protocol(17).update(
+        Selector::Flow(end),
+        Shape::Flow(family),
+        &flow_set(family),
+        false,
+    )
+}
+
+/// ICMP that only the kernel sends: errors, replies, neighbour discovery.
+fn kernel_icmp(family: Family) -> &'static [u8] {
+    match family {
+        Family::V4 => &[0, 3, 11, 12],
+        Family::V6 => &[1, 2, 3, 4, 129, 135, 136],
+    }
+}
+
+fn own_name(family: Family) -> String {
+    format!("own{}", digit(family))
+}
+
+fn own_set(family: Family, addresses: &[IpAddr]) -> Set {
+    let element = |address: &IpAddr| {
+        let key = Key {
+            address: *address,
+            middle: 0,
+            port: 0,
+        };
+        Element {
+            first: key,
+            last: key,
+            comment: String::new(),
+        }
+    };
+    Set {
+        name: own_name(family),
+        shape: Shape::Address(family),
+        kind: Kind::Hash,
+        elements: addresses.iter().map(element).collect(),
+    }
+}
+
+fn dynamic(name: String, shape: Shape, kind: Kind) -> Set {
+    Set {
+        name,
+        shape,
+        kind,
+        elements: Vec::new(),
+    }
+}
+
+/// The firewall in one line, for the plan.
+pub(crate) fn summary(spec: &NetworkSpec, names: &Resolved) -> String {
+    let direction = |policy: &metactl_bundles::network::Policy| {
+        let verdict = match policy.policy {
+            Verdict::Accept => return "accept".to_string(),
+            Verdict::Reject => "reject",
+            Verdict::Drop => "drop",
+        };
+        let shown = policy
+            .accept
+            .iter()
+            .map(|entry| shown_entry(entry, names))
+            .collect::<Vec<_>>();
+        if shown.is_empty() {
+            format!("{verdict} all")
+        } else {
+            format!("{verdict} all but {}", shown.join(", "))
+        }
+    };
+    format!(
+        "table inet metactl: out {}; in {}",
+        direction(&spec.out),
+        direction(&spec.inbound)
+    )
+}
+
+/// `database = mysql.example.org:3306 (10.2.0.20)`.
+fn shown_entry(entry: &metactl_bundles::network::Entry, names: &Resolved) -> String {
+    use metactl_bundles::network::{Peer, Protocol};
+    let range = |range: &metactl_bundles::network::PortRange| match range.first == range.last {
+        true => range.first.to_string(),
+        false => format!("{}-{}", range.first, range.last),
+    };
+    let ports: Vec<String> = entry.ports.iter().map(range).collect();
+    let ports = if ports.is_empty() {
+        String::new()
+    } else {
+        format!(":{}", ports.join(","))
+    };
+    let protocol = match entry.protocol {
+        Some(Protocol::Tcp) => "/tcp",
+        Some(Protocol::Udp) => "/udp",
+        Some(Protocol::Icmp) => "/icmp",
+        None => "",
+    };
+    let peer = match &entry.peer {
+        Peer::Net(net) if net.prefix_len() == net.max_prefix_len() => net.addr().to_string(),
+        Peer::Net(net) => net.to_string(),
+        Peer::Host(name) => name.clone(),
+    };
+    let known = match &entry.peer {
+        Peer::Net(_) => String::new(),
+        Peer::Host(name) => match names.get(name).filter(|list| !list.is_empty()) {
+            Some(list) => format!(
+                " ({})",
+                list.iter()
+                    .map(IpAddr::to_string)
+                    .collect::<Vec<_>>()
+                    .join(" ")
+            ),
+            None => " (no address yet: nothing accepted)".into(),
+        },
+    };
+    format!("{} = {peer}{ports}{protocol}{known}", entry.name)
 }

@@ -1,20 +1,165 @@
-//! What all instances share on the server.
+//! What all instances share on the server: a few sysctls of the uplinks, one static nftables table, and the proxy
+//! entries for their addresses. Counted by user, given back by the last one that needs it.
+//!
+//! Everything is recorded in `<server_dir>/network.json` before it is made, under a lock; undoing is idempotent.
+//! So a crash at any point leaves a record that [`release`] can work off. The record names the boot and the
+//! network namespace it is about: after a reboot it is void.
 
+mod record;
+mod sysctl;
+mod table;
+
+use std::collections::BTreeSet;
 use std::path::Path;
 
 use crate::NetError;
+use crate::link::Links;
+use crate::netlink::{Netlink, Refusal};
+use crate::nftables::{self, Batch};
+use crate::plan::ServerEffect;
+use record::{Locked, Record};
 
-/// Gives back what `user` needed; the last user of something switches it off. Harmless for an unknown user.
+/// Makes `effects` true and records that `user` needs them (in addition to what it needed before). Returns
+/// whether the user is new. On failure, what a new user had brought is given back.
+pub fn acquire(server_dir: &Path, user: &str, effects: &[ServerEffect]) -> Result<bool, NetError> {
+    let mut locked = Locked::open(server_dir)?;
+    let new = !locked.record.users.contains_key(user);
+    let needs = locked.record.users.entry(user.to_string()).or_default();
+    needs.extend(effects.iter().cloned());
+    if let Err(error) = establish(&mut locked, effects) {
+        if new {
+            // The first error is the one to report.
+            give_back(&mut locked, user).unwrap_or_default();
+        }
+        return Err(error);
+    }
+    Ok(new)
+}
+
+/// Gives back what `user` needed; what nobody else needs gets its old value. Harmless for an unknown user and for
+/// one that has released already. Call it after the namespace is gone (or its device is removed).
 pub fn release(server_dir: &Path, user: &str) -> Result<(), NetError> {
-    let _ = (server_dir, user);
-    Err(NetError::Unsupported {
-        what: "release".into(),
-        hint: String::new(),
-    })
+    if !record::exists(server_dir) {
+        return Ok(());
+    }
+    let mut locked = Locked::open(server_dir)?;
+    if !locked.record.users.contains_key(user) {
+        return Ok(());
+    }
+    give_back(&mut locked, user)
 }
 
 /// The users that have not released: compare with what runs, and release those that are gone.
 pub fn users(server_dir: &Path) -> Result<Vec<String>, NetError> {
-    let _ = server_dir;
-    Ok(Vec::new())
+    if !record::exists(server_dir) {
+        return Ok(Vec::new());
+    }
+    Ok(Locked::open(server_dir)?
+        .record
+        .users
+        .keys()
+        .cloned()
+        .collect())
+}
+
+/// The sysctls that are changed at the moment, as (key, original value, value), for `doctor`.
+pub fn changed_sysctls(server_dir: &Path) -> Result<Vec<(String, String, String)>, NetError> {
+    if !record::exists(server_dir) {
+        return Ok(Vec::new());
+    }
+    let record = Locked::open(server_dir)?.record;
+    let changed = record
+        .originals
+        .into_iter()
+        .filter(|one| one.original != one.value);
+    Ok(changed
+        .map(|one| (one.key, one.original, one.value))
+        .collect())
+}
+
+fn establish(locked: &mut Locked, effects: &[ServerEffect]) -> Result<(), NetError> {
+    for effect in effects {
+        if let ServerEffect::Sysctl { key, value } = effect {
+            sysctl::remember(&mut locked.record, key, value)?;
+        }
+    }
+    // Intent before effect.
+    locked.save()?;
+    for effect in effects {
+        match effect {
+            ServerEffect::Sysctl { key, value } => sysctl::set(key, value)?,
+            ServerEffect::Proxy { .. } => change_proxy(effect, Links::add_proxy)?,
+            ServerEffect::Table | ServerEffect::Masquerade(_) => {}
+        }
+    }
+    refresh_table(locked)
+}
+
+fn give_back(locked: &mut Locked, user: &str) -> Result<(), NetError> {
+    let gone = locked.record.users.remove(user).unwrap_or_default();
+    let needed: BTreeSet<ServerEffect> = locked.record.users.values().flatten().cloned().collect();
+    for effect in gone.difference(&needed) {
+        if let ServerEffect::Proxy { .. } = effect {
+            change_proxy(effect, Links::remove_proxy)?;
+        }
+    }
+    sysctl::restore_all_but(&mut locked.record, &needed)?;
+    refresh_table(locked)?;
+    locked.save()
+}
+
+/// Adds or removes a proxy entry; a device that is gone has none.
+fn change_proxy(
+    effect: &ServerEffect,
+    change: impl FnOnce(&mut Links, u32, std::net::IpAddr) -> Result<(), Refusal>,
+) -> Result<(), NetError> {
+    let ServerEffect::Proxy { address, device } = effect else {
+        return Ok(());
+    };
+    let change = || -> Result<(), Refusal> {
+        let mut links = Links::open()?;
+        match links.find(device)? {
+            Some(found) => change(&mut links, found.index, *address),
+            None => Ok(()),
+        }
+    };
+    change().map_err(|refusal| refusal.during(effect.to_string()))
+}
+
+/// Makes the table what the record says it has to be. Costs one question when nothing has changed; a replacement
+/// (milliseconds) only when an uplink or a pool comes or goes, or somebody removed the table.
+fn refresh_table(locked: &mut Locked) -> Result<(), NetError> {
+    let wanted = table::wanted(&locked.record);
+    let text = wanted.as_ref().map(ToString::to_string);
+    let change = || -> Result<(), Refusal> {
+        let mut socket = Netlink::netfilter()?;
+        let exists = nftables::table_exists(&mut socket)?;
+        if exists == wanted.is_some() && text == locked.record.table {
+            return Ok(());
+        }
+        let mut batch = Batch::new(&mut socket);
+        if exists {
+            batch.delete_table();
+        }
+        match (&wanted, exists) {
+            (None, false) => return Ok(()),
+            (None, true) => {}
+            (Some(ruleset), _) => batch.add(ruleset),
+        }
+        batch.commit()
+    };
+    change().map_err(|refusal| {
+        refusal.during("change the nftables table inet metactl of the server")
+    })?;
+    if locked.record.table != text {
+        locked.record.table = text;
+        locked.save()?;
+    }
+    Ok(())
+}
+
+impl Record {
+    fn effects(&self) -> impl Iterator<Item = &ServerEffect> {
+        self.users.values().flatten()
+    }
 }

@@ -1,0 +1,564 @@
+//! Devices, addresses, routes and neighbours: one function per thing, each one rtnetlink(7) request.
+
+use std::net::IpAddr;
+use std::os::fd::{AsRawFd, BorrowedFd};
+
+use ipnet::IpNet;
+use netlink_packet_core::{NetlinkDeserializable, NetlinkHeader, NetlinkMessage, NetlinkPayload};
+use netlink_packet_route::address::{
+    AddressAttribute, AddressHeaderFlags, AddressMessage, AddressScope,
+};
+use netlink_packet_route::link::{
+    AfSpecInet6, AfSpecUnspec, In6AddrGenMode, InfoData, InfoKind, InfoVeth, LinkAttribute,
+    LinkFlags, LinkInfo, LinkMessage, Prop,
+};
+use netlink_packet_route::neighbour::{
+    NeighbourAddress, NeighbourAttribute, NeighbourFlags, NeighbourMessage, NeighbourState,
+};
+use netlink_packet_route::route::{
+    RouteAddress, RouteAttribute, RouteFlags, RouteHeader, RouteMessage, RouteNextHop,
+    RouteProtocol, RouteScope, RouteType,
+};
+use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
+use rustix::io::Errno;
+
+use crate::NetError;
+use crate::netlink::{
+    NLM_F_ACK, NLM_F_CREATE, NLM_F_DUMP, NLM_F_EXCL, NLM_F_REPLACE, NLM_F_REQUEST, Netlink, Refusal,
+};
+
+/// The group of every outer device: the table on the server knows instances by it, whatever their names.
+/// (`ip link show group 28003`.)
+pub const GROUP: u32 = 0x6d63;
+
+/// A hardware address.
+pub(crate) type Mac = [u8; 6];
+
+/// rtnetlink of one network namespace.
+pub(crate) struct Links(Netlink);
+
+/// A veth pair to be made.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Veth {
+    /// The name of the server's end.
+    pub outer: String,
+    /// The name of the sandbox's end.
+    pub inner: String,
+    /// The MTU of both.
+    pub mtu: u32,
+    /// The hardware address of the server's end.
+    pub outer_mac: [u8; 6],
+    /// The hardware address of the sandbox's end.
+    pub inner_mac: [u8; 6],
+}
+
+/// What is known of a device.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub(crate) struct Device {
+    pub index: u32,
+    pub name: String,
+    pub mtu: u32,
+    pub group: u32,
+    pub altnames: Vec<String>,
+    pub mac: Vec<u8>,
+    /// The number of the network namespace of its peer, if it has one that is alive enough to have a number.
+    pub peer_netns: Option<i32>,
+}
+
+/// A route to be made.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Route {
+    pub destination: IpNet,
+    pub device: u32,
+    pub via: Option<IpAddr>,
+    pub source: Option<IpAddr>,
+}
+
+/// Who has an address on this machine.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Holder {
+    /// The machine itself.
+    Machine(u32),
+    /// A route for exactly this address over a device.
+    Device(u32),
+    /// A broadcast, multicast or blackhole route: nobody can have it.
+    Unusable(&'static str),
+}
+
+impl Links {
+    pub fn open() -> Result<Links, Refusal> {
+        Ok(Links(Netlink::route()?))
+    }
+
+    fn request(
+        &mut self,
+        message: RouteNetlinkMessage,
+        flags: u16,
+    ) -> Result<Vec<RouteNetlinkMessage>, Refusal> {
+        let mut header = NetlinkHeader::default();
+        header.flags = NLM_F_REQUEST | flags;
+        header.sequence_number = self.0.next_seq();
+        let mut packet = NetlinkMessage::new(header, NetlinkPayload::from(message));
+        packet.finalize();
+        let mut bytes = vec![0; packet.buffer_len()];
+        packet.serialize(&mut bytes);
+        let mut answers = Vec::new();
+        self.0
+            .transact(&bytes, packet.header.sequence_number, |kind, payload| {
+                let mut header = NetlinkHeader::default();
+                header.message_type = kind;
+                // An answer that cannot be read is one that says nothing we ask for.
+                if let Ok(answer) = RouteNetlinkMessage::deserialize(&header, payload) {
+                    answers.push(answer);
+                }
+            })?;
+        Ok(answers)
+    }
+
+    fn change(&mut self, message: RouteNetlinkMessage, flags: u16) -> Result<(), Refusal> {
+        self.request(message, flags | NLM_F_ACK).map(|_| ())
+    }
+
+    /// The pair, its inner end directly in `netns`. One queue each: half the time of the default.
+    pub fn add_veth(&mut self, veth: &Veth, netns: BorrowedFd<'_>) -> Result<(), Refusal> {
+        let end = |name: &str, mac: &Mac| {
+            vec![
+                LinkAttribute::IfName(name.into()),
+                LinkAttribute::Mtu(veth.mtu),
+                LinkAttribute::Address(mac.to_vec()),
+                LinkAttribute::NumTxQueues(1),
+                LinkAttribute::NumRxQueues(1),
+            ]
+        };
+        let mut peer = LinkMessage::default();
+        peer.attributes = end(&veth.inner, &veth.inner_mac);
+        peer.attributes
+            .push(LinkAttribute::NetNsFd(netns.as_raw_fd()));
+        let mut message = LinkMessage::default();
+        message.attributes = end(&veth.outer, &veth.outer_mac);
+        message.attributes.push(LinkAttribute::Group(GROUP));
+        message.attributes.push(LinkAttribute::LinkInfo(vec![
+            LinkInfo::Kind(InfoKind::Veth),
+            LinkInfo::Data(InfoData::Veth(InfoVeth::Peer(peer))),
+        ]));
+        self.change(
+            RouteNetlinkMessage::NewLink(message),
+            NLM_F_CREATE | NLM_F_EXCL,
+        )
+    }
+
+    /// Takes a device away, and its peer with it. Slow (30 ms): only for cleaning up.
+    pub fn remove(&mut self, index: u32) -> Result<(), Refusal> {
+        let mut message = LinkMessage::default();
+        message.header.index = index;
+        self.change(RouteNetlinkMessage::DelLink(message), 0)
+    }
+
+    pub fn up(&mut self, index: u32) -> Result<(), Refusal> {
+        let mut message = LinkMessage::default();
+        message.header.index = index;
+        message.header.flags = LinkFlags::Up;
+        message.header.change_mask = LinkFlags::Up;
+        self.change(RouteNetlinkMessage::SetLink(message), 0)
+    }
+
+    /// No IPv6 addresses that nobody asked for. Must come before the device is up.
+    pub fn no_automatic_addresses(&mut self, index: u32) -> Result<(), Refusal> {
+        let mut message = LinkMessage::default();
+        message.header.index = index;
+        let mode = AfSpecInet6::AddrGenMode(In6AddrGenMode::None);
+        message.attributes = vec![LinkAttribute::AfSpecUnspec(vec![AfSpecUnspec::Inet6(
+            vec![mode],
+        )])];
+        self.change(RouteNetlinkMessage::SetLink(message), 0)
+    }
+
+    pub fn add_altname(&mut self, index: u32, name: &str) -> Result<(), Refusal> {
+        self.change(
+            RouteNetlinkMessage::NewLinkProp(altname(index, name)),
+            NLM_F_CREATE | NLM_F_EXCL,
+        )
+    }
+
+    pub fn remove_altname(&mut self, index: u32, name: &str) -> Result<(), Refusal> {
+        self.change(RouteNetlinkMessage::DelLinkProp(altname(index, name)), 0)
+    }
+
+    /// By name or alternative name.
+    pub fn find(&mut self, name: &str) -> Result<Option<Device>, Refusal> {
+        let mut message = LinkMessage::default();
+        // IFLA_IFNAME holds 15 characters at most, IFLA_ALT_IFNAME finds both kinds.
+        message.attributes = vec![if name.len() < 16 {
+            LinkAttribute::IfName(name.into())
+        } else {
+            LinkAttribute::PropList(vec![Prop::AltIfName(name.into())])
+        }];
+        self.device(message)
+    }
+
+    pub fn get(&mut self, index: u32) -> Result<Option<Device>, Refusal> {
+        let mut message = LinkMessage::default();
+        message.header.index = index;
+        self.device(message)
+    }
+
+    fn device(&mut self, message: LinkMessage) -> Result<Option<Device>, Refusal> {
+        match self.request(RouteNetlinkMessage::GetLink(message), NLM_F_ACK) {
+            Ok(answers) => Ok(answers.into_iter().find_map(device)),
+            Err(refusal) if refusal.is(Errno::NODEV) => Ok(None),
+            Err(refusal) => Err(refusal),
+        }
+    }
+
+    /// Every device of the namespace.
+    pub fn all(&mut self) -> Result<Vec<Device>, Refusal> {
+        let answers = self.request(
+            RouteNetlinkMessage::GetLink(LinkMessage::default()),
+            NLM_F_DUMP,
+        )?;
+        Ok(answers.into_iter().filter_map(device).collect())
+    }
+
+    /// False when the namespace at the other end is gone or going: the device will vanish by itself.
+    pub fn peer_is_alive(&mut self, device: &Device) -> Result<bool, Refusal> {
+        let Some(id) = device.peer_netns else {
+            return Ok(false);
+        };
+        let mut message = LinkMessage::default();
+        message.header.index = 1;
+        message.attributes = vec![LinkAttribute::IfNetnsId(id)];
+        match self.request(RouteNetlinkMessage::GetLink(message), NLM_F_ACK) {
+            Ok(_) => Ok(true),
+            // The number leads to a namespace that can no longer be entered.
+            Err(refusal) if refusal.is(Errno::INVAL) => Ok(false),
+            Err(refusal) => Err(refusal),
+        }
+    }
+
+    /// An address; the network that comes with it gets no route unless it has more than one member.
+    pub fn add_address(
+        &mut self,
+        device: u32,
+        net: &IpNet,
+        only_this_link: bool,
+    ) -> Result<(), Refusal> {
+        let mut message = AddressMessage::default();
+        message.header.family = family(&net.addr());
+        message.header.prefix_len = net.prefix_len();
+        message.header.index = device;
+        if only_this_link {
+            message.header.scope = AddressScope::Link;
+        }
+        if net.addr().is_ipv6() {
+            // Nobody else can have it on a pair of our own: no waiting for duplicate address detection.
+            message.header.flags = AddressHeaderFlags::Nodad;
+        }
+        message.attributes = vec![
+            AddressAttribute::Address(net.addr()),
+            AddressAttribute::Local(net.addr()),
+        ];
+        self.change(
+            RouteNetlinkMessage::NewAddress(message),
+            NLM_F_CREATE | NLM_F_EXCL,
+        )
+    }
+
+    /// True when the namespace has an IPv4 address that is good for talking to others.
+    pub fn has_ipv4(&mut self) -> Result<bool, Refusal> {
+        let mut message = AddressMessage::default();
+        message.header.family = AddressFamily::Inet;
+        let answers = self.request(RouteNetlinkMessage::GetAddress(message), NLM_F_DUMP)?;
+        Ok(answers.iter().any(|answer| match answer {
+            RouteNetlinkMessage::NewAddress(found) => found.header.scope == AddressScope::Universe,
+            _ => false,
+        }))
+    }
+
+    /// A neighbour that is never asked for.
+    pub fn add_neighbour(
+        &mut self,
+        device: u32,
+        address: IpAddr,
+        mac: &Mac,
+    ) -> Result<(), Refusal> {
+        let mut message = neighbour(device, address);
+        message.header.state = NeighbourState::Permanent;
+        message
+            .attributes
+            .push(NeighbourAttribute::LinkLayerAddress(mac.to_vec()));
+        self.change(
+            RouteNetlinkMessage::NewNeighbour(message),
+            NLM_F_CREATE | NLM_F_REPLACE,
+        )
+    }
+
+    /// The machine answers ARP or NDP for the address on the device. Stays until it is removed.
+    pub fn add_proxy(&mut self, device: u32, address: IpAddr) -> Result<(), Refusal> {
+        let mut message = neighbour(device, address);
+        message.header.flags = NeighbourFlags::Proxy;
+        self.change(
+            RouteNetlinkMessage::NewNeighbour(message),
+            NLM_F_CREATE | NLM_F_REPLACE,
+        )
+    }
+
+    /// No error when there is none.
+    pub fn remove_proxy(&mut self, device: u32, address: IpAddr) -> Result<(), Refusal> {
+        let mut message = neighbour(device, address);
+        message.header.flags = NeighbourFlags::Proxy;
+        match self.change(RouteNetlinkMessage::DelNeighbour(message), 0) {
+            Err(refusal) if refusal.is(Errno::NOENT) => Ok(()),
+            result => result,
+        }
+    }
+
+    pub fn add_route(&mut self, route: &Route, replace: bool) -> Result<(), Refusal> {
+        let mut message = route_message(&route.destination);
+        message.header.table = RouteHeader::RT_TABLE_MAIN;
+        message.header.protocol = RouteProtocol::Static;
+        message.header.kind = RouteType::Unicast;
+        message.attributes.push(RouteAttribute::Oif(route.device));
+        match route.via {
+            Some(gateway) => {
+                message.header.scope = RouteScope::Universe;
+                message.header.flags = RouteFlags::Onlink;
+                message
+                    .attributes
+                    .push(RouteAttribute::Gateway(gateway.into()));
+            }
+            None => message.header.scope = RouteScope::Link,
+        }
+        if let Some(source) = route.source {
+            message
+                .attributes
+                .push(RouteAttribute::PrefSource(source.into()));
+        }
+        let flags = if replace { NLM_F_REPLACE } else { NLM_F_EXCL };
+        self.change(RouteNetlinkMessage::NewRoute(message), NLM_F_CREATE | flags)
+    }
+
+    /// Who has `address` here: the entry of the routing table that it meets, if that is for it alone.
+    pub fn holder(&mut self, address: IpAddr) -> Result<Option<Holder>, Refusal> {
+        let mut message = route_message(&IpNet::from(address));
+        message.header.flags = RouteFlags::FibMatch;
+        let answers = match self.request(RouteNetlinkMessage::GetRoute(message), NLM_F_ACK) {
+            Ok(answers) => answers,
+            // No route at all, or one that says so.
+            Err(refusal)
+                if [Errno::NETUNREACH, Errno::HOSTUNREACH]
+                    .iter()
+                    .any(|errno| refusal.is(*errno)) =>
+            {
+                return Ok(None);
+            }
+            Err(refusal) if refusal.is(Errno::INVAL) => {
+                return Ok(Some(Holder::Unusable("a blackhole route")));
+            }
+            Err(refusal) if refusal.is(Errno::ACCESS) => {
+                return Ok(Some(Holder::Unusable("a prohibit route")));
+            }
+            Err(refusal) => return Err(refusal),
+        };
+        let full = IpNet::from(address).max_prefix_len();
+        Ok(answers.into_iter().find_map(|answer| {
+            let RouteNetlinkMessage::NewRoute(route) = answer else {
+                return None;
+            };
+            let device = route
+                .attributes
+                .iter()
+                .find_map(|attribute| match attribute {
+                    RouteAttribute::Oif(index) => Some(*index),
+                    _ => None,
+                });
+            match route.header.kind {
+                RouteType::Local => Some(Holder::Machine(device.unwrap_or_default())),
+                RouteType::Broadcast => Some(Holder::Unusable("a broadcast address")),
+                RouteType::Multicast => Some(Holder::Unusable("a multicast address")),
+                RouteType::Anycast => Some(Holder::Unusable("an anycast address")),
+                _ if route.header.destination_prefix_length == full => device.map(Holder::Device),
+                _ => None,
+            }
+        }))
+    }
+
+    /// The devices of the default routes in the main table, each once.
+    pub fn default_devices(&mut self, want: AddressFamily) -> Result<Vec<u32>, Refusal> {
+        let mut message = RouteMessage::default();
+        message.header.address_family = want;
+        let answers = self.request(RouteNetlinkMessage::GetRoute(message), NLM_F_DUMP)?;
+        let mut devices = Vec::new();
+        for answer in &answers {
+            let RouteNetlinkMessage::NewRoute(route) = answer else {
+                continue;
+            };
+            let header = &route.header;
+            if header.destination_prefix_length == 0
+                && header.table == RouteHeader::RT_TABLE_MAIN
+                && header.kind == RouteType::Unicast
+            {
+                devices.extend(route.attributes.iter().flat_map(route_devices));
+            }
+        }
+        devices.sort_unstable();
+        devices.dedup();
+        Ok(devices)
+    }
+}
+
+fn route_devices(attribute: &RouteAttribute) -> Vec<u32> {
+    match attribute {
+        RouteAttribute::Oif(index) => vec![*index],
+        RouteAttribute::MultiPath(hops) => hops
+            .iter()
+            .map(|hop: &RouteNextHop| hop.interface_index)
+            .collect(),
+        _ => Vec::new(),
+    }
+}
+
+fn family(address: &IpAddr) -> AddressFamily {
+    if address.is_ipv4() {
+        AddressFamily::Inet
+    } else {
+        AddressFamily::Inet6
+    }
+}
+
+fn altname(index: u32, name: &str) -> LinkMessage {
+    let mut message = LinkMessage::default();
+    message.header.index = index;
+    message.attributes = vec![LinkAttribute::PropList(vec![Prop::AltIfName(name.into())])];
+    message
+}
+
+fn neighbour(device: u32, address: IpAddr) -> NeighbourMessage {
+    let mut message = NeighbourMessage::default();
+    message.header.family = family(&address);
+    message.header.ifindex = device;
+    let destination = match address {
+        IpAddr::V4(v4) => NeighbourAddress::Inet(v4),
+        IpAddr::V6(v6) => NeighbourAddress::Inet6(v6),
+    };
+    message.attributes = vec![NeighbourAttribute::Destination(destination)];
+    message
+}
+
+fn route_message(destination: &IpNet) -> RouteMessage {
+    let mut message = RouteMessage::default();
+    message.header.address_family = family(&destination.addr());
+    message.header.destination_prefix_length = destination.prefix_len();
+    if destination.prefix_len() > 0 {
+        let address = RouteAddress::from(destination.network());
+        message
+            .attributes
+            .push(RouteAttribute::Destination(address));
+    }
+    message
+}
+
+fn device(answer: RouteNetlinkMessage) -> Option<Device> {
+    let RouteNetlinkMessage::NewLink(message) = answer else {
+        return None;
+    };
+    let mut device = Device {
+        index: message.header.index,
+        ..Device::default()
+    };
+    for attribute in message.attributes {
+        match attribute {
+            LinkAttribute::IfName(name) => device.name = name,
+            LinkAttribute::Mtu(mtu) => device.mtu = mtu,
+            LinkAttribute::Group(group) => device.group = group,
+            LinkAttribute::Address(mac) => device.mac = mac,
+            LinkAttribute::LinkNetNsId(id) => device.peer_netns = (id >= 0).then_some(id),
+            LinkAttribute::PropList(props) => {
+                device
+                    .altnames
+                    .extend(props.into_iter().filter_map(|prop| match prop {
+                        Prop::AltIfName(name) => Some(name),
+                        _ => None,
+                    }))
+            }
+            _ => {}
+        }
+    }
+    Some(device)
+}
+
+/// An outer device of an instance on this server.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OuterLink {
+    /// Its name.
+    pub name: String,
+    /// Its number.
+    pub index: u32,
+    /// The instance, from the alternative name `metactl-<instance>`; none when that could not be given.
+    pub instance: Option<String>,
+    /// False when its sandbox is gone: the kernel is about to take it away.
+    pub alive: bool,
+}
+
+/// The prefix of the alternative name that holds the full name of the instance.
+pub(crate) const ALTNAME_PREFIX: &str = "metactl-";
+
+impl Device {
+    /// In words, for errors: `instance "other" on m-other-3f2a`.
+    pub fn described(&self) -> String {
+        match self.instance() {
+            Some(instance) => format!("instance \"{instance}\" on {}", self.name),
+            None => format!("a route over {}", self.name),
+        }
+    }
+
+    pub fn instance(&self) -> Option<&str> {
+        self.altnames
+            .iter()
+            .find_map(|name| name.strip_prefix(ALTNAME_PREFIX))
+    }
+}
+
+/// Every outer device on this server, also those whose instance is long gone.
+pub fn outer_links() -> Result<Vec<OuterLink>, NetError> {
+    let list = || -> Result<Vec<OuterLink>, Refusal> {
+        let mut links = Links::open()?;
+        let mut found = Vec::new();
+        for device in links
+            .all()?
+            .into_iter()
+            .filter(|device| device.group == GROUP)
+        {
+            let alive = links.peer_is_alive(&device)?;
+            let instance = device.instance().map(str::to_string);
+            found.push(OuterLink {
+                name: device.name,
+                index: device.index,
+                instance,
+                alive,
+            });
+        }
+        Ok(found)
+    };
+    list().map_err(|refusal| refusal.during("list the network devices of instances"))
+}
+
+/// Removes an outer device by its name. Takes 30 ms; a namespace that dies does it by itself. True when it was
+/// there. Devices that are not of metactl's group are refused.
+pub fn remove_outer(name: &str) -> Result<bool, NetError> {
+    let remove = || -> Result<bool, Refusal> {
+        let mut links = Links::open()?;
+        let Some(device) = links.find(name)? else {
+            return Ok(false);
+        };
+        if device.group != GROUP {
+            let words = std::io::Error::other("it is not a device of metactl");
+            return Err(words.into());
+        }
+        match links.remove(device.index) {
+            // It died between the question and the request.
+            Err(refusal) if refusal.is(Errno::NODEV) => Ok(false),
+            result => result.map(|()| true),
+        }
+    };
+    remove().map_err(|refusal| refusal.during(format!("remove the network device {name}")))
+}

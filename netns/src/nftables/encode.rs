@@ -1,0 +1,429 @@
+//! A [`Ruleset`] as netlink messages of one transaction.
+
+use super::rule::{Expr, octets};
+use super::{Chain, Element, Key, Kind, Ruleset, Set, Shape, TABLE};
+use crate::netlink::{
+    HEADER, NLM_F_ACK, NLM_F_APPEND, NLM_F_CREATE, NLM_F_EXCL, NLM_F_REQUEST, Netlink, Refusal,
+};
+
+pub(super) const SUBSYSTEM: u16 = 10;
+const BATCH_BEGIN: u16 = 0x10;
+const BATCH_END: u16 = 0x11;
+const NEW_TABLE: u16 = 0;
+const DEL_TABLE: u16 = 2;
+const NEW_CHAIN: u16 = 3;
+const NEW_RULE: u16 = 6;
+const NEW_SET: u16 = 9;
+const NEW_ELEMENTS: u16 = 12;
+/// `NFPROTO_INET`, `NFPROTO_UNSPEC`.
+pub(super) const INET: u8 = 1;
+const UNSPEC: u8 = 0;
+
+const SET_INTERVAL: u32 = 0x4;
+const SET_TIMEOUT: u32 = 0x10;
+const SET_EVAL: u32 = 0x20;
+const SET_CONCAT: u32 = 0x80;
+
+/// An attribute holds at most 64 KiB, a list of elements is one attribute.
+const ELEMENTS_PER_MESSAGE: usize = 400;
+
+/// Attributes, one after the other.
+#[derive(Default)]
+pub(super) struct Attrs(pub Vec<u8>);
+
+impl Attrs {
+    fn bytes(&mut self, kind: u16, value: &[u8]) {
+        // Lengths: callers keep values far below 64 KiB (ELEMENTS_PER_MESSAGE).
+        let length = (value.len() + 4) as u16;
+        self.0.extend_from_slice(&length.to_ne_bytes());
+        self.0.extend_from_slice(&kind.to_ne_bytes());
+        self.0.extend_from_slice(value);
+        self.0.resize(self.0.len().next_multiple_of(4), 0);
+    }
+
+    pub(super) fn string(&mut self, kind: u16, value: &str) {
+        let mut bytes = value.as_bytes().to_vec();
+        bytes.push(0);
+        self.bytes(kind, &bytes);
+    }
+
+    fn u32(&mut self, kind: u16, value: u32) {
+        self.bytes(kind, &value.to_be_bytes());
+    }
+
+    fn u64(&mut self, kind: u16, value: u64) {
+        self.bytes(kind, &value.to_be_bytes());
+    }
+
+    fn nested(&mut self, kind: u16, fill: impl FnOnce(&mut Attrs)) {
+        let start = self.0.len();
+        self.0.extend_from_slice(&[0, 0]);
+        self.0.extend_from_slice(&(kind | 0x8000).to_ne_bytes());
+        fill(self);
+        let length = (self.0.len() - start) as u16;
+        if let Some(field) = self.0.get_mut(start..start + 2) {
+            field.copy_from_slice(&length.to_ne_bytes());
+        }
+    }
+
+    /// `NFTA_DATA_VALUE` in `kind`.
+    fn data(&mut self, kind: u16, value: &[u8]) {
+        self.nested(kind, |data| data.bytes(1, value));
+    }
+}
+
+/// Appends one message; returns where it begins.
+pub(super) fn message(
+    out: &mut Vec<u8>,
+    kind: u16,
+    flags: u16,
+    family: u8,
+    seq: u32,
+    attrs: &[u8],
+) {
+    let length = (HEADER + 4 + attrs.len()) as u32;
+    out.extend_from_slice(&length.to_ne_bytes());
+    out.extend_from_slice(&kind.to_ne_bytes());
+    out.extend_from_slice(&(flags | NLM_F_REQUEST).to_ne_bytes());
+    out.extend_from_slice(&seq.to_ne_bytes());
+    out.extend_from_slice(&0u32.to_ne_bytes());
+    // struct nfgenmsg: family, version 0, resource (the subsystem in batch messages).
+    let resource = if kind == BATCH_BEGIN || kind == BATCH_END {
+        SUBSYSTEM
+    } else {
+        0
+    };
+    out.extend_from_slice(&[family, 0]);
+    out.extend_from_slice(&resource.to_be_bytes());
+    out.extend_from_slice(attrs);
+}
+
+/// One transaction: all of it or nothing.
+pub(crate) struct Batch<'a> {
+    socket: &'a mut Netlink,
+    bytes: Vec<u8>,
+    /// Where the last message starts and its number: it carries the request for an acknowledgement.
+    last: (usize, u32),
+    /// What each message is about, for errors.
+    subjects: Vec<(u32, String)>,
+}
+
+impl<'a> Batch<'a> {
+    pub fn new(socket: &'a mut Netlink) -> Batch<'a> {
+        let mut bytes = Vec::with_capacity(8192);
+        let seq = socket.next_seq();
+        message(&mut bytes, BATCH_BEGIN, 0, UNSPEC, seq, &[]);
+        Batch {
+            socket,
+            bytes,
+            last: (0, seq),
+            subjects: Vec::new(),
+        }
+    }
+
+    fn push(&mut self, kind: u16, flags: u16, attrs: &Attrs, subject: String) {
+        let seq = self.socket.next_seq();
+        self.last = (self.bytes.len(), seq);
+        message(
+            &mut self.bytes,
+            SUBSYSTEM << 8 | kind,
+            flags,
+            INET,
+            seq,
+            &attrs.0,
+        );
+        self.subjects.push((seq, subject));
+    }
+
+    pub fn delete_table(&mut self) {
+        let mut attrs = Attrs::default();
+        attrs.string(1, TABLE);
+        self.push(DEL_TABLE, 0, &attrs, format!("delete table {TABLE}"));
+    }
+
+    /// Adds a whole table; refused when it exists.
+    pub fn add(&mut self, ruleset: &Ruleset) {
+        let mut attrs = Attrs::default();
+        attrs.string(1, TABLE);
+        self.push(
+            NEW_TABLE,
+            NLM_F_CREATE | NLM_F_EXCL,
+            &attrs,
+            format!("table {TABLE}"),
+        );
+        for (index, set) in ruleset.sets.iter().enumerate() {
+            self.set(set, index as u32 + 1);
+            self.elements(set, &set.elements);
+        }
+        for chain in &ruleset.chains {
+            self.chain(chain);
+        }
+        for chain in &ruleset.chains {
+            for rule in &chain.rules {
+                let mut attrs = Attrs::default();
+                attrs.string(1, TABLE);
+                attrs.string(2, &chain.name);
+                attrs.nested(4, |list| {
+                    rule.exprs().iter().for_each(|expr| expression(list, expr))
+                });
+                self.push(
+                    NEW_RULE,
+                    NLM_F_CREATE | NLM_F_APPEND,
+                    &attrs,
+                    format!("{}: {rule}", chain.name),
+                );
+            }
+        }
+    }
+
+    fn set(&mut self, set: &Set, id: u32) {
+        let flags = match set.kind {
+            Kind::Hash => 0,
+            Kind::Interval => SET_INTERVAL | SET_CONCAT,
+            Kind::Dynamic { .. } => SET_EVAL | SET_TIMEOUT,
+        };
+        let mut attrs = Attrs::default();
+        attrs.string(1, TABLE);
+        attrs.string(2, &set.name);
+        attrs.u32(3, flags);
+        attrs.u32(4, set.shape.key_type());
+        attrs.u32(5, set.shape.key_length());
+        attrs.u32(10, id);
+        match set.kind {
+            Kind::Hash => {}
+            Kind::Interval => attrs.nested(9, |desc| {
+                desc.nested(2, |fields| {
+                    for length in set.shape.fields() {
+                        fields.nested(1, |field| field.u32(1, *length));
+                    }
+                });
+            }),
+            Kind::Dynamic { timeout, size } => {
+                attrs.nested(9, |desc| desc.u32(1, size));
+                attrs.u64(11, timeout);
+            }
+        }
+        if !matches!(set.kind, Kind::Dynamic { .. }) {
+            // Every element counts its packets.
+            attrs.nested(17, |expr| expr.string(1, "counter"));
+        }
+        self.push(NEW_SET, NLM_F_CREATE, &attrs, format!("set {}", set.name));
+    }
+
+    /// Adds elements to a set, of this transaction or live. Equal ones stay as they are, with their counters.
+    pub fn elements(&mut self, set: &Set, elements: &[Element]) {
+        for chunk in elements.chunks(ELEMENTS_PER_MESSAGE) {
+            let mut attrs = Attrs::default();
+            attrs.string(1, TABLE);
+            attrs.string(2, &set.name);
+            attrs.nested(3, |list| {
+                for element in chunk {
+                    list.nested(1, |one| {
+                        one.data(1, &key(&element.first, set.shape));
+                        if set.kind == Kind::Interval {
+                            one.data(10, &key(&element.last, set.shape));
+                        }
+                        if let Some(comment) = comment(&element.comment) {
+                            one.bytes(6, &comment);
+                        }
+                    });
+                }
+            });
+            self.push(
+                NEW_ELEMENTS,
+                NLM_F_CREATE,
+                &attrs,
+                format!("elements of set {}", set.name),
+            );
+        }
+    }
+
+    fn chain(&mut self, chain: &Chain) {
+        let mut attrs = Attrs::default();
+        attrs.string(1, TABLE);
+        attrs.string(3, &chain.name);
+        if let Some(hook) = chain.hook {
+            attrs.nested(4, |inner| {
+                inner.u32(1, hook.at as u32);
+                inner.bytes(2, &hook.priority.to_be_bytes());
+            });
+            attrs.u32(5, if hook.drop { 0 } else { 1 });
+            attrs.string(7, hook.kind);
+        }
+        self.push(
+            NEW_CHAIN,
+            NLM_F_CREATE,
+            &attrs,
+            format!("chain {}", chain.name),
+        );
+    }
+
+    /// Sends the transaction. On refusal nothing of it is in force, and `detail` says which part was refused.
+    pub fn commit(mut self) -> Result<(), Refusal> {
+        let (start, last) = self.last;
+        if let Some(flags) = self.bytes.get_mut(start + 6) {
+            *flags |= NLM_F_ACK as u8;
+        }
+        let end = self.socket.next_seq();
+        message(&mut self.bytes, BATCH_END, 0, UNSPEC, end, &[]);
+        let subjects = self.subjects;
+        self.socket
+            .transact(&self.bytes, last, |_, _| {})
+            .map_err(|mut refusal| {
+                if let Some((_, subject)) = subjects.iter().find(|(seq, _)| *seq == refusal.seq) {
+                    let words = std::mem::take(&mut refusal.detail);
+                    refusal.detail = if words.is_empty() {
+                        subject.clone()
+                    } else {
+                        format!("{subject}: {words}")
+                    };
+                }
+                refusal
+            })
+    }
+}
+
+/// Loads `ruleset` as a new table.
+pub(crate) fn load(socket: &mut Netlink, ruleset: &Ruleset) -> Result<(), Refusal> {
+    let mut batch = Batch::new(socket);
+    batch.add(ruleset);
+    batch.commit()
+}
+
+/// Removes the table; it is no error when there is none.
+pub(crate) fn remove_table(socket: &mut Netlink) -> Result<(), Refusal> {
+    let mut batch = Batch::new(socket);
+    batch.delete_table();
+    match batch.commit() {
+        Err(refusal) if refusal.is(rustix::io::Errno::NOENT) => Ok(()),
+        result => result,
+    }
+}
+
+/// A key as it stands in the registers.
+pub(super) fn key(key: &Key, shape: Shape) -> Vec<u8> {
+    let mut bytes = octets(&key.address);
+    match shape {
+        Shape::Address(_) => {}
+        Shape::Service(_) => {
+            bytes.extend_from_slice(&[key.middle.to_le_bytes()[0], 0, 0, 0]);
+            bytes.extend_from_slice(&key.port.to_be_bytes());
+            bytes.extend_from_slice(&[0, 0]);
+        }
+        Shape::Flow(_) => {
+            bytes.extend_from_slice(&key.middle.to_be_bytes());
+            bytes.extend_from_slice(&[0, 0]);
+            bytes.extend_from_slice(&key.port.to_be_bytes());
+            bytes.extend_from_slice(&[0, 0]);
+        }
+    }
+    bytes
+}
+
+/// User data as libnftnl lays it out (type 0: comment), so that `nft list` shows it. At most 128 bytes.
+fn comment(text: &str) -> Option<Vec<u8>> {
+    let mut end = text.len().min(120);
+    while !text.is_char_boundary(end) {
+        end -= 1;
+    }
+    let text = text.get(..end).filter(|text| !text.is_empty())?;
+    let mut bytes = vec![0, text.len() as u8 + 1];
+    bytes.extend_from_slice(text.as_bytes());
+    bytes.push(0);
+    Some(bytes)
+}
+
+/// One `NFTA_LIST_ELEM` of a rule.
+fn expression(list: &mut Attrs, expr: &Expr) {
+    let name = match expr {
+        Expr::Meta { .. } => "meta",
+        Expr::Payload { .. } => "payload",
+        Expr::Cmp { .. } => "cmp",
+        Expr::Bitwise { .. } => "bitwise",
+        Expr::Lookup { .. } => "lookup",
+        Expr::Update { .. } => "dynset",
+        Expr::Counter => "counter",
+        Expr::Fib { .. } => "fib",
+        Expr::CtState { .. } => "ct",
+        Expr::Reject { .. } => "reject",
+        Expr::Masquerade => "masq",
+        Expr::Verdict { .. } => "immediate",
+    };
+    list.nested(1, |one| {
+        one.string(1, name);
+        one.nested(2, |data| expression_data(data, expr));
+    });
+}
+
+fn expression_data(data: &mut Attrs, expr: &Expr) {
+    match expr {
+        Expr::Meta { key, to } => {
+            data.u32(2, *key);
+            data.u32(1, *to);
+        }
+        Expr::Payload {
+            base,
+            offset,
+            length,
+            to,
+        } => {
+            data.u32(1, *to);
+            data.u32(2, *base);
+            data.u32(3, *offset);
+            data.u32(4, *length);
+        }
+        Expr::Cmp { from, equal, value } => {
+            data.u32(1, *from);
+            data.u32(2, u32::from(!*equal));
+            data.data(3, value);
+        }
+        Expr::Bitwise { register, mask } => {
+            data.u32(1, *register);
+            data.u32(2, *register);
+            data.u32(3, mask.len() as u32);
+            data.data(4, mask);
+            data.data(5, &vec![0; mask.len()]);
+        }
+        Expr::Lookup { set, from, invert } => {
+            data.string(1, set);
+            data.u32(2, *from);
+            if *invert {
+                data.u32(5, 1);
+            }
+        }
+        Expr::Update { set, from, counter } => {
+            data.string(1, set);
+            data.u32(3, 1);
+            data.u32(4, *from);
+            if *counter {
+                data.nested(7, |expr| expr.string(1, "counter"));
+            }
+        }
+        Expr::Counter | Expr::Masquerade => {}
+        Expr::Fib { to } => {
+            // NFTA_FIB_F_SADDR | NFTA_FIB_F_IIF | NFTA_FIB_F_PRESENT; NFT_FIB_RESULT_OIF.
+            data.u32(3, 1 | 8 | 32);
+            data.u32(2, 1);
+            data.u32(1, *to);
+        }
+        Expr::CtState { to } => {
+            data.u32(2, 0);
+            data.u32(1, *to);
+        }
+        Expr::Reject { kind, code } => {
+            data.u32(1, *kind);
+            data.bytes(2, &[*code]);
+        }
+        Expr::Verdict { code, chain } => {
+            data.u32(1, 0);
+            data.nested(2, |inner| {
+                inner.nested(2, |verdict| {
+                    verdict.bytes(1, &code.to_be_bytes());
+                    if let Some(chain) = chain {
+                        verdict.string(2, chain);
+                    }
+                });
+            });
+        }
+    }
+}

@@ -1,0 +1,554 @@
+//! Rules: each word of the nft(8) syntax together with the kernel's expressions for it.
+
+use std::fmt;
+use std::net::IpAddr;
+
+use ipnet::IpNet;
+
+use super::Shape;
+
+/// IPv4 or IPv6.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Family {
+    /// IPv4.
+    V4,
+    /// IPv6.
+    V6,
+}
+
+impl Family {
+    /// Of an address.
+    pub(crate) fn of(address: &IpAddr) -> Family {
+        if address.is_ipv4() {
+            Family::V4
+        } else {
+            Family::V6
+        }
+    }
+
+    /// nft's word for its header.
+    fn word(self) -> &'static str {
+        match self {
+            Family::V4 => "ip",
+            Family::V6 => "ip6",
+        }
+    }
+
+    /// `NFPROTO_IPV4`, `NFPROTO_IPV6`.
+    fn number(self) -> u8 {
+        match self {
+            Family::V4 => 2,
+            Family::V6 => 10,
+        }
+    }
+
+    /// Length of an address.
+    fn length(self) -> u32 {
+        match self {
+            Family::V4 => 4,
+            Family::V6 => 16,
+        }
+    }
+}
+
+/// The source or the destination of a packet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum End {
+    Source,
+    Destination,
+}
+
+impl End {
+    fn address_word(self) -> &'static str {
+        match self {
+            End::Source => "saddr",
+            End::Destination => "daddr",
+        }
+    }
+
+    fn port_word(self) -> &'static str {
+        match self {
+            End::Source => "sport",
+            End::Destination => "dport",
+        }
+    }
+
+    fn address_offset(self, family: Family) -> u32 {
+        match (family, self) {
+            (Family::V4, End::Source) => 12,
+            (Family::V4, End::Destination) => 16,
+            (Family::V6, End::Source) => 8,
+            (Family::V6, End::Destination) => 24,
+        }
+    }
+
+    fn port_offset(self) -> u32 {
+        match self {
+            End::Source => 0,
+            End::Destination => 2,
+        }
+    }
+
+    fn other(self) -> End {
+        match self {
+            End::Source => End::Destination,
+            End::Destination => End::Source,
+        }
+    }
+}
+
+/// What a packet's key is made of, for a set of the same shape.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Selector {
+    /// The address of `end`.
+    Address(End),
+    /// The address of `end`, the protocol, the destination port.
+    Service(End),
+    /// The address of `end`, the protocol, the first two bytes behind the IP header (ICMP: type and code).
+    Other(End),
+    /// The address and the port of `end`, the port of the other end.
+    Flow(End),
+}
+
+/// The kernel's expressions, as far as they are needed here.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Expr {
+    Meta {
+        key: u32,
+        to: u32,
+    },
+    Payload {
+        base: u32,
+        offset: u32,
+        length: u32,
+        to: u32,
+    },
+    Cmp {
+        from: u32,
+        equal: bool,
+        value: Vec<u8>,
+    },
+    Bitwise {
+        register: u32,
+        mask: Vec<u8>,
+    },
+    Lookup {
+        set: String,
+        from: u32,
+        invert: bool,
+    },
+    Update {
+        set: String,
+        from: u32,
+        counter: bool,
+    },
+    Counter,
+    Fib {
+        to: u32,
+    },
+    CtState {
+        to: u32,
+    },
+    Reject {
+        kind: u32,
+        code: u8,
+    },
+    Masquerade,
+    Verdict {
+        code: i32,
+        chain: Option<String>,
+    },
+}
+
+pub(super) const META_OIF: u32 = 5;
+const META_IIF: u32 = 4;
+const META_IIFNAME: u32 = 6;
+const META_NFPROTO: u32 = 15;
+const META_L4PROTO: u32 = 16;
+const META_IIFGROUP: u32 = 21;
+const META_OIFGROUP: u32 = 22;
+const BASE_NETWORK: u32 = 1;
+const BASE_TRANSPORT: u32 = 2;
+/// The first register, by its 16-byte name; `NFT_REG32_nn` is 8 + nn.
+const FIRST: u32 = 1;
+const REG32: u32 = 8;
+const VERDICT_DROP: i32 = 0;
+const VERDICT_ACCEPT: i32 = 1;
+const VERDICT_GOTO: i32 = -4;
+
+/// One rule, built word by word; prints as nft(8) would.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Rule {
+    text: String,
+    exprs: Vec<Expr>,
+    family_known: bool,
+}
+
+impl fmt::Display for Rule {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text)
+    }
+}
+
+impl Rule {
+    pub(crate) fn new() -> Rule {
+        Rule::default()
+    }
+
+    pub(super) fn exprs(&self) -> &[Expr] {
+        &self.exprs
+    }
+
+    fn word(&mut self, word: impl fmt::Display) {
+        if !self.text.is_empty() {
+            self.text.push(' ');
+        }
+        self.text.push_str(&word.to_string());
+    }
+
+    fn compare(&mut self, equal: bool, value: &[u8]) {
+        self.exprs.push(Expr::Cmp {
+            from: FIRST,
+            equal,
+            value: value.to_vec(),
+        });
+    }
+
+    fn meta(&mut self, key: u32, equal: bool, value: &[u8]) {
+        self.exprs.push(Expr::Meta { key, to: FIRST });
+        self.compare(equal, value);
+    }
+
+    /// nft adds this itself in front of `ip` and `ip6` words.
+    fn imply_family(&mut self, family: Family) {
+        if !self.family_known {
+            self.meta(META_NFPROTO, true, &[family.number()]);
+            self.family_known = true;
+        }
+    }
+
+    pub(crate) fn family(mut self, family: Family) -> Rule {
+        self.word(match family {
+            Family::V4 => "meta nfproto ipv4",
+            Family::V6 => "meta nfproto ipv6",
+        });
+        self.imply_family(family);
+        self
+    }
+
+    /// The loopback device always has number 1.
+    pub(crate) fn out_by_loopback(mut self) -> Rule {
+        self.word("oif \"lo\"");
+        self.meta(META_OIF, true, &1u32.to_ne_bytes());
+        self
+    }
+
+    pub(crate) fn in_by_loopback(mut self) -> Rule {
+        self.word("iif \"lo\"");
+        self.meta(META_IIF, true, &1u32.to_ne_bytes());
+        self
+    }
+
+    pub(crate) fn in_by(mut self, device: &str) -> Rule {
+        self.word(format_args!("iifname \"{device}\""));
+        let mut name = device.as_bytes().to_vec();
+        name.resize(16, 0);
+        self.meta(META_IIFNAME, true, &name);
+        self
+    }
+
+    pub(crate) fn in_by_group(mut self, group: u32, equal: bool) -> Rule {
+        self.word(format_args!(
+            "iifgroup {}{group}",
+            if equal { "" } else { "!= " }
+        ));
+        self.meta(META_IIFGROUP, equal, &group.to_ne_bytes());
+        self
+    }
+
+    pub(crate) fn out_by_group(mut self, group: u32, equal: bool) -> Rule {
+        self.word(format_args!(
+            "oifgroup {}{group}",
+            if equal { "" } else { "!= " }
+        ));
+        self.meta(META_OIFGROUP, equal, &group.to_ne_bytes());
+        self
+    }
+
+    /// `tcp`, `udp`, `icmp`, ...
+    pub(crate) fn protocol(mut self, number: u8) -> Rule {
+        match number {
+            6 => self.word("meta l4proto tcp"),
+            17 => self.word("meta l4proto udp"),
+            number => self.word(format_args!("meta l4proto {number}")),
+        }
+        self.meta(META_L4PROTO, true, &[number]);
+        self
+    }
+
+    pub(crate) fn not_protocol(mut self, number: u8) -> Rule {
+        self.word(format_args!(
+            "meta l4proto != {}",
+            if number == 6 {
+                "tcp".into()
+            } else if number == 17 {
+                "udp".into()
+            } else {
+                number.to_string()
+            }
+        ));
+        self.meta(META_L4PROTO, false, &[number]);
+        self
+    }
+
+    /// Anything of TCP but the first packet of a connection.
+    pub(crate) fn tcp_not_first(mut self) -> Rule {
+        self.word("tcp flags != syn / syn,ack");
+        self.meta(META_L4PROTO, true, &[6]);
+        self.exprs.push(Expr::Payload {
+            base: BASE_TRANSPORT,
+            offset: 13,
+            length: 1,
+            to: FIRST,
+        });
+        self.exprs.push(Expr::Bitwise {
+            register: FIRST,
+            mask: vec![0x12],
+        });
+        self.compare(false, &[0x02]);
+        self
+    }
+
+    /// A type of ICMP (of ICMPv6 in family V6).
+    pub(crate) fn icmp(mut self, family: Family, kind: u8) -> Rule {
+        let (word, protocol) = match family {
+            Family::V4 => ("icmp", 1),
+            Family::V6 => ("icmpv6", 58),
+        };
+        self.word(format_args!("{word} type {kind}"));
+        self.imply_family(family);
+        self.meta(META_L4PROTO, true, &[protocol]);
+        self.exprs.push(Expr::Payload {
+            base: BASE_TRANSPORT,
+            offset: 0,
+            length: 1,
+            to: FIRST,
+        });
+        self.compare(true, &[kind]);
+        self
+    }
+
+    /// The address of `end` is in `net`, or is not.
+    pub(crate) fn address(mut self, end: End, net: &IpNet, equal: bool) -> Rule {
+        let family = Family::of(&net.addr());
+        let full = u32::from(net.prefix_len()) == family.length() * 8;
+        let shown = if full {
+            net.addr().to_string()
+        } else {
+            net.trunc().to_string()
+        };
+        let not = if equal { "" } else { "!= " };
+        self.word(format_args!(
+            "{} {} {not}{shown}",
+            family.word(),
+            end.address_word()
+        ));
+        self.imply_family(family);
+        let (offset, length) = (end.address_offset(family), family.length());
+        self.exprs.push(Expr::Payload {
+            base: BASE_NETWORK,
+            offset,
+            length,
+            to: FIRST,
+        });
+        if !full {
+            self.exprs.push(Expr::Bitwise {
+                register: FIRST,
+                mask: octets(&net.netmask()),
+            });
+        }
+        self.compare(equal, &octets(&net.network()));
+        self
+    }
+
+    /// The source is not in `set`.
+    pub(crate) fn source_not_in(mut self, family: Family, set: &str) -> Rule {
+        self.word(format_args!("{} saddr != @{set}", family.word()));
+        self.imply_family(family);
+        let (offset, length) = (End::Source.address_offset(family), family.length());
+        self.exprs.push(Expr::Payload {
+            base: BASE_NETWORK,
+            offset,
+            length,
+            to: FIRST,
+        });
+        self.exprs.push(Expr::Lookup {
+            set: set.into(),
+            from: FIRST,
+            invert: true,
+        });
+        self
+    }
+
+    /// Loads the key of a packet and returns its words.
+    fn select(&mut self, selector: Selector, shape: Shape) -> String {
+        let family = shape.family();
+        self.imply_family(family);
+        let (Selector::Address(end)
+        | Selector::Service(end)
+        | Selector::Other(end)
+        | Selector::Flow(end)) = selector;
+        let second = REG32 + family.length() / 4;
+        let transport = |offset, to| Expr::Payload {
+            base: BASE_TRANSPORT,
+            offset,
+            length: 2,
+            to,
+        };
+        let (offset, length) = (end.address_offset(family), family.length());
+        self.exprs.push(Expr::Payload {
+            base: BASE_NETWORK,
+            offset,
+            length,
+            to: FIRST,
+        });
+        let mut words = format!("{} {}", family.word(), end.address_word());
+        match selector {
+            Selector::Address(_) => {}
+            Selector::Service(_) | Selector::Other(_) => {
+                self.exprs.push(Expr::Meta {
+                    key: META_L4PROTO,
+                    to: second,
+                });
+                let other = matches!(selector, Selector::Other(_));
+                self.exprs
+                    .push(transport(if other { 0 } else { 2 }, second + 1));
+                words += if other {
+                    " . meta l4proto . @th,0,16"
+                } else {
+                    " . meta l4proto . th dport"
+                };
+            }
+            Selector::Flow(_) => {
+                self.exprs.push(transport(end.port_offset(), second));
+                self.exprs
+                    .push(transport(end.other().port_offset(), second + 1));
+                words += &format!(
+                    " . udp {} . udp {}",
+                    end.port_word(),
+                    end.other().port_word()
+                );
+            }
+        }
+        words
+    }
+
+    /// The key of the packet is in `set`.
+    pub(crate) fn found_in(mut self, selector: Selector, shape: Shape, set: &str) -> Rule {
+        let words = self.select(selector, shape);
+        self.word(format_args!("{words} @{set}"));
+        self.exprs.push(Expr::Lookup {
+            set: set.into(),
+            from: FIRST,
+            invert: false,
+        });
+        self
+    }
+
+    /// Adds the key of the packet to `set`, or refreshes it. Ends the rule when the set is full.
+    pub(crate) fn update(
+        mut self,
+        selector: Selector,
+        shape: Shape,
+        set: &str,
+        counter: bool,
+    ) -> Rule {
+        let words = self.select(selector, shape);
+        let counted = if counter { " counter" } else { "" };
+        self.word(format_args!("update @{set} {{ {words}{counted} }}"));
+        self.exprs.push(Expr::Update {
+            set: set.into(),
+            from: FIRST,
+            counter,
+        });
+        self
+    }
+
+    /// The way back to the source does not go over the device the packet came from.
+    pub(crate) fn source_elsewhere(mut self) -> Rule {
+        self.word("fib saddr . iif oif missing");
+        self.exprs.push(Expr::Fib { to: FIRST });
+        self.compare(true, &0u32.to_ne_bytes());
+        self
+    }
+
+    /// Conntrack knows the packet as neither a reply nor related to one.
+    pub(crate) fn not_established(mut self) -> Rule {
+        self.word("ct state & (established | related) == 0x0");
+        self.exprs.push(Expr::CtState { to: FIRST });
+        self.exprs.push(Expr::Bitwise {
+            register: FIRST,
+            mask: 6u32.to_ne_bytes().to_vec(),
+        });
+        self.compare(true, &0u32.to_ne_bytes());
+        self
+    }
+
+    pub(crate) fn counter(mut self) -> Rule {
+        self.word("counter");
+        self.exprs.push(Expr::Counter);
+        self
+    }
+
+    fn verdict(mut self, word: &str, code: i32, chain: Option<&str>) -> Rule {
+        match chain {
+            Some(chain) => self.word(format_args!("{word} {chain}")),
+            None => self.word(word),
+        }
+        self.exprs.push(Expr::Verdict {
+            code,
+            chain: chain.map(str::to_string),
+        });
+        self
+    }
+
+    pub(crate) fn accept(self) -> Rule {
+        self.verdict("accept", VERDICT_ACCEPT, None)
+    }
+
+    pub(crate) fn drop(self) -> Rule {
+        self.verdict("drop", VERDICT_DROP, None)
+    }
+
+    pub(crate) fn goto(self, chain: &str) -> Rule {
+        self.verdict("goto", VERDICT_GOTO, Some(chain))
+    }
+
+    /// Only for TCP.
+    pub(crate) fn reset(mut self) -> Rule {
+        self.word("reject with tcp reset");
+        self.exprs.push(Expr::Reject { kind: 1, code: 0 });
+        self
+    }
+
+    /// ICMP or ICMPv6: administratively prohibited.
+    pub(crate) fn prohibit(mut self) -> Rule {
+        self.word("reject with icmpx admin-prohibited");
+        self.exprs.push(Expr::Reject { kind: 2, code: 3 });
+        self
+    }
+
+    pub(crate) fn masquerade(mut self) -> Rule {
+        self.word("masquerade");
+        self.exprs.push(Expr::Masquerade);
+        self
+    }
+}
+
+/// The bytes of an address.
+pub(super) fn octets(address: &IpAddr) -> Vec<u8> {
+    match address {
+        IpAddr::V4(v4) => v4.octets().to_vec(),
+        IpAddr::V6(v6) => v6.octets().to_vec(),
+    }
+}

@@ -1,0 +1,234 @@
+//! The firewall of a running sandbox: new addresses of names in, counters out.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+use std::os::fd::BorrowedFd;
+
+use ipnet::{IpNet, Ipv4Subnets, Ipv6Subnets};
+use metactl_bundles::network::NetworkSpec;
+use serde::Serialize;
+
+use super::sets::AcceptSets;
+use super::{Direction, FAMILIES, REFUSED_FOR, refused_set};
+use crate::netlink::{Netlink, Refusal, inside};
+use crate::nftables::{self, Batch, Element, ReadElement, Set, Shape};
+use crate::{NetError, Resolved};
+
+/// What the firewall of an instance has seen.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct FirewallStatus {
+    /// One per line of the accept lists, in their order; first those of `out`.
+    pub entries: Vec<EntryStatus>,
+    /// What was refused within the last hour, the most frequent first; at most 1024 per family and direction.
+    pub refused: Vec<Refused>,
+}
+
+/// One line of an accept list.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct EntryStatus {
+    /// The list it stands in.
+    pub direction: Direction,
+    /// The key of the line.
+    pub name: String,
+    /// The addresses and prefixes that are in the kernel at the moment, sorted. Empty for a name without
+    /// address, and in a direction with policy accept, where the lists have no effect.
+    pub peers: Vec<String>,
+    /// TCP: attempts to connect; UDP: packets that began an exchange; other protocols: packets.
+    pub packets: u64,
+}
+
+/// A destination (inbound: a source) that was refused.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Refused {
+    /// Which way.
+    pub direction: Direction,
+    /// The other end.
+    pub dst: IpAddr,
+    /// `tcp`, `udp`, `icmp`, `icmpv6`, or the number of the protocol.
+    pub proto: String,
+    /// The destination port; 0 for protocols without.
+    pub port: u16,
+    /// How many packets (for TCP: attempts).
+    pub count: u64,
+    /// Seconds since the last one.
+    pub seconds_ago: u64,
+}
+
+/// Adds the addresses of `names` to the live sets of the namespace. Nothing is removed or replaced, counters and
+/// open connections stay. Returns how many elements (address, protocol, port) were new.
+pub fn update_names(
+    netns: BorrowedFd<'_>,
+    spec: &NetworkSpec,
+    names: &Resolved,
+) -> Result<usize, NetError> {
+    let mut sets = Vec::new();
+    for direction in [Direction::Out, Direction::In] {
+        sets.extend(AcceptSets::of(spec, direction)?.sets(names));
+    }
+    inside(netns, || {
+        add_missing(&sets).map_err(|refusal| refusal.during("add addresses to the firewall"))
+    })
+}
+
+fn add_missing(sets: &[Set]) -> Result<usize, Refusal> {
+    let mut socket = Netlink::netfilter()?;
+    let mut missing: Vec<(&Set, Vec<Element>)> = Vec::new();
+    for set in sets.iter().filter(|set| !set.elements.is_empty()) {
+        let known: BTreeSet<_> = nftables::elements(&mut socket, &set.name, set.shape)?
+            .into_iter()
+            .map(|element| (element.first, element.last))
+            .collect();
+        let new = set
+            .elements
+            .iter()
+            .filter(|element| !known.contains(&(element.first, element.last)));
+        let new: Vec<Element> = new.cloned().collect();
+        if !new.is_empty() {
+            missing.push((set, new));
+        }
+    }
+    let count = missing.iter().map(|(_, elements)| elements.len()).sum();
+    if count > 0 {
+        let mut batch = Batch::new(&mut socket);
+        for (set, elements) in &missing {
+            batch.elements(set, elements);
+        }
+        batch.commit()?;
+    }
+    Ok(count)
+}
+
+/// Reads counters and refused destinations from inside the namespace.
+pub fn status(netns: BorrowedFd<'_>, spec: &NetworkSpec) -> Result<FirewallStatus, NetError> {
+    let mut accepted = Vec::new();
+    for direction in [Direction::Out, Direction::In] {
+        accepted.push((direction, AcceptSets::of(spec, direction)?));
+    }
+    inside(netns, || {
+        let read = |refusal: Refusal| refusal.during("read the firewall of the sandbox");
+        let mut socket = Netlink::netfilter().map_err(Refusal::from).map_err(read)?;
+        let mut status = FirewallStatus {
+            entries: Vec::new(),
+            refused: Vec::new(),
+        };
+        for (direction, sets) in &accepted {
+            let found = Found::read(&mut socket, sets).map_err(read)?;
+            status.entries.extend(found.entries(spec, *direction));
+        }
+        status.refused = refused(&mut socket).map_err(read)?;
+        Ok(status)
+    })
+}
+
+/// What is in the sets, by the name of the entry.
+#[derive(Default)]
+struct Found {
+    peers: BTreeMap<String, BTreeSet<(IpAddr, IpAddr)>>,
+    packets: BTreeMap<String, u64>,
+}
+
+impl Found {
+    fn read(socket: &mut Netlink, sets: &AcceptSets) -> Result<Found, Refusal> {
+        let mut found = Found::default();
+        for (name, shape) in sets.lookups() {
+            for element in nftables::elements(socket, name, shape)? {
+                let span = (element.first.address, element.last.address);
+                found
+                    .peers
+                    .entry(element.comment.clone())
+                    .or_default()
+                    .insert(span);
+                *found.packets.entry(element.comment).or_default() += element.packets;
+            }
+        }
+        Ok(found)
+    }
+
+    fn entries(&self, spec: &NetworkSpec, direction: Direction) -> Vec<EntryStatus> {
+        let policy = match direction {
+            Direction::Out => &spec.out,
+            Direction::In => &spec.inbound,
+        };
+        let one = |entry: &metactl_bundles::network::Entry| EntryStatus {
+            direction,
+            name: entry.name.clone(),
+            peers: self
+                .peers
+                .get(&entry.name)
+                .into_iter()
+                .flatten()
+                .flat_map(shown)
+                .collect(),
+            packets: self.packets.get(&entry.name).copied().unwrap_or_default(),
+        };
+        policy.accept.iter().map(one).collect()
+    }
+}
+
+/// As a prefix where it is one.
+fn shown(span: &(IpAddr, IpAddr)) -> Vec<String> {
+    let nets: Vec<IpNet> = match span {
+        (IpAddr::V4(first), IpAddr::V4(last)) => {
+            Ipv4Subnets::new(*first, *last, 0).map(IpNet::V4).collect()
+        }
+        (IpAddr::V6(first), IpAddr::V6(last)) => {
+            Ipv6Subnets::new(*first, *last, 0).map(IpNet::V6).collect()
+        }
+        _ => Vec::new(),
+    };
+    let text = |net: &IpNet| match net.prefix_len() == net.max_prefix_len() {
+        true => net.addr().to_string(),
+        false => net.to_string(),
+    };
+    nets.iter().map(text).collect()
+}
+
+fn refused(socket: &mut Netlink) -> Result<Vec<Refused>, Refusal> {
+    let mut sums: BTreeMap<(Direction, IpAddr, u16, u16), (u64, u64)> = BTreeMap::new();
+    for direction in [Direction::Out, Direction::In] {
+        for family in FAMILIES {
+            let set = refused_set(direction, family);
+            for ReadElement {
+                first,
+                packets,
+                expires,
+                ..
+            } in nftables::elements(socket, &set, Shape::Service(family))?
+            {
+                let has_ports = matches!(first.middle, 6 | 17);
+                let port = if has_ports { first.port } else { 0 };
+                let ago = REFUSED_FOR.saturating_sub(expires.unwrap_or(REFUSED_FOR)) / 1000;
+                let sum = sums
+                    .entry((direction, first.address, first.middle, port))
+                    .or_insert((0, u64::MAX));
+                sum.0 += packets;
+                sum.1 = sum.1.min(ago);
+            }
+        }
+    }
+    let mut refused: Vec<Refused> = sums
+        .into_iter()
+        .map(
+            |((direction, dst, protocol, port), (count, seconds_ago))| Refused {
+                direction,
+                dst,
+                proto: protocol_name(protocol),
+                port,
+                count,
+                seconds_ago,
+            },
+        )
+        .collect();
+    refused.sort_by(|a, b| b.count.cmp(&a.count).then_with(|| a.dst.cmp(&b.dst)));
+    Ok(refused)
+}
+
+fn protocol_name(number: u16) -> String {
+    match number {
+        1 => "icmp".into(),
+        6 => "tcp".into(),
+        17 => "udp".into(),
+        58 => "icmpv6".into(),
+        number => number.to_string(),
+    }
+}

@@ -1,0 +1,387 @@
+//! Accept lists as sets.
+//!
+//! | set | holds | found by |
+//! | --- | --- | --- |
+//! | `out4` | address, protocol, port, all exact | hash |
+//! | `out4_hosts` | address, for every protocol | hash |
+//! | `out4_net1`, ... | prefixes and port ranges | interval; a second one only for entries that overlap |
+//! | `out4_name3` | entry 3: a host name with a wide range of ports | interval |
+//!
+//! and the same for `out6`, `in4`, `in6`. A set exists when an entry can put something in it, now or when a name
+//! gets a new address.
+
+use std::collections::BTreeSet;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use ipnet::IpNet;
+use metactl_bundles::network::{Entry, NetworkSpec, Peer, Policy, PortRange, Protocol, Verdict};
+
+use super::{Direction, FAMILIES, digit};
+use crate::nftables::{Element, Family, Key, Kind, Set, Shape};
+use crate::{NetError, Resolved};
+
+/// A range of ports up to this many becomes single elements of the hash set.
+const EXACT_PORTS: usize = 256;
+
+const TCP: u16 = 6;
+const UDP: u16 = 17;
+
+/// One set, without what names put into it.
+struct Plan {
+    set: Set,
+    /// The entries whose names put addresses into it, as indexes into the policy.
+    names: Vec<usize>,
+}
+
+/// The accept sets of one direction.
+pub(super) struct AcceptSets {
+    plans: Vec<Plan>,
+    entries: Vec<Entry>,
+}
+
+/// Protocols and ports of an entry.
+struct Services {
+    protocols: Vec<(u16, u16)>,
+    ports: Vec<PortRange>,
+}
+
+impl Services {
+    fn of(entry: &Entry, family: Family) -> Services {
+        let icmp = match family {
+            Family::V4 => 1,
+            Family::V6 => 58,
+        };
+        let protocols = match entry.protocol {
+            Some(Protocol::Tcp) => vec![(TCP, TCP)],
+            Some(Protocol::Udp) => vec![(UDP, UDP)],
+            Some(Protocol::Icmp) => vec![(icmp, icmp)],
+            None if entry.ports.is_empty() => vec![(0, 255)],
+            None => vec![(TCP, TCP), (UDP, UDP)],
+        };
+        let ports = if entry.ports.is_empty() {
+            vec![PortRange {
+                first: 0,
+                last: u16::MAX,
+            }]
+        } else {
+            merged(&entry.ports)
+        };
+        Services { protocols, ports }
+    }
+
+    fn everything(&self) -> bool {
+        self.protocols == [(0, 255)]
+    }
+
+    /// Few enough to be listed one by one.
+    fn exact(&self) -> bool {
+        let count: usize = self
+            .ports
+            .iter()
+            .map(|range| usize::from(range.last - range.first) + 1)
+            .sum();
+        !self.everything() && count <= EXACT_PORTS
+    }
+}
+
+/// Sorted, without overlaps.
+fn merged(ranges: &[PortRange]) -> Vec<PortRange> {
+    let mut sorted = ranges.to_vec();
+    sorted.sort_unstable();
+    let mut result: Vec<PortRange> = Vec::new();
+    for range in sorted {
+        match result.last_mut() {
+            Some(last) if range.first <= last.last.saturating_add(1) => {
+                last.last = last.last.max(range.last)
+            }
+            _ => result.push(range),
+        }
+    }
+    result
+}
+
+/// The first and the last address of a prefix.
+fn span(net: &IpNet) -> (IpAddr, IpAddr) {
+    match net {
+        IpNet::V4(net) => (IpAddr::V4(net.network()), IpAddr::V4(net.broadcast())),
+        IpNet::V6(net) => (IpAddr::V6(net.network()), IpAddr::V6(net.broadcast())),
+    }
+}
+
+impl AcceptSets {
+    pub(super) fn of(spec: &NetworkSpec, direction: Direction) -> Result<AcceptSets, NetError> {
+        let policy = match direction {
+            Direction::Out => &spec.out,
+            Direction::In => &spec.inbound,
+        };
+        check(spec, policy, direction)?;
+        let mut result = AcceptSets {
+            plans: Vec::new(),
+            entries: policy.accept.clone(),
+        };
+        // With policy accept no entry changes anything, and no packet pays for looking.
+        if policy.policy == Verdict::Accept {
+            return Ok(result);
+        }
+        for family in FAMILIES {
+            if spec
+                .addresses
+                .iter()
+                .any(|address| Family::of(address) == family)
+            {
+                result.plan_family(direction, family);
+            }
+        }
+        Ok(result)
+    }
+
+    fn plan_family(&mut self, direction: Direction, family: Family) {
+        let base = format!("{}{}", direction.word(), digit(family));
+        let service = Shape::Service(family);
+        let mut exact = Plan::empty(base.clone(), service, Kind::Hash);
+        let mut hosts = Plan::empty(format!("{base}_hosts"), Shape::Address(family), Kind::Hash);
+        let mut named = Vec::new();
+        let mut boxes = Vec::new();
+        for (index, entry) in self.entries.iter().enumerate() {
+            let services = Services::of(entry, family);
+            match &entry.peer {
+                Peer::Host(_) if services.exact() => exact.names.push(index),
+                Peer::Host(_) if services.everything() => hosts.names.push(index),
+                Peer::Host(_) => {
+                    let mut plan =
+                        Plan::empty(format!("{base}_name{}", index + 1), service, Kind::Interval);
+                    plan.names.push(index);
+                    named.push(plan);
+                }
+                Peer::Net(net) if Family::of(&net.addr()) != family => {}
+                Peer::Net(net) => {
+                    let single = net.prefix_len() == net.max_prefix_len();
+                    if single && services.exact() {
+                        exact
+                            .set
+                            .elements
+                            .extend(singles(net.addr(), &services, &entry.name));
+                    } else if single && services.everything() {
+                        hosts.set.elements.push(host(net.addr(), &entry.name));
+                    } else {
+                        boxes.extend(cells(span(net), &services, &entry.name));
+                    }
+                }
+            }
+        }
+        self.plans
+            .extend([exact, hosts].into_iter().filter(Plan::used));
+        self.plans.extend(named);
+        for (index, elements) in layers(boxes).into_iter().enumerate() {
+            let mut plan = Plan::empty(format!("{base}_net{}", index + 1), service, Kind::Interval);
+            plan.set.elements = elements;
+            self.plans.push(plan);
+        }
+    }
+
+    /// Names and shapes of the sets, in the order in which they are looked through.
+    pub(super) fn lookups(&self) -> impl Iterator<Item = (&str, Shape)> {
+        self.plans
+            .iter()
+            .map(|plan| (plan.set.name.as_str(), plan.set.shape))
+    }
+
+    /// The sets with all of their elements. Of equal ones the first stays.
+    pub(super) fn sets(&self, names: &Resolved) -> Vec<Set> {
+        self.plans
+            .iter()
+            .map(|plan| {
+                let mut set = plan.set.clone();
+                set.elements.extend(self.named_elements(plan, names));
+                let mut seen = BTreeSet::new();
+                set.elements
+                    .retain(|element| seen.insert((element.first, element.last)));
+                set
+            })
+            .collect()
+    }
+
+    fn named_elements(&self, plan: &Plan, names: &Resolved) -> Vec<Element> {
+        let family = plan.set.shape.family();
+        let mut elements = Vec::new();
+        for entry in plan
+            .names
+            .iter()
+            .filter_map(|index| self.entries.get(*index))
+        {
+            let Peer::Host(name) = &entry.peer else {
+                continue;
+            };
+            let services = Services::of(entry, family);
+            let addresses = names.get(name).into_iter().flatten();
+            for address in addresses.filter(|address| Family::of(address) == family) {
+                match (plan.set.shape, plan.set.kind) {
+                    (Shape::Address(_), _) => elements.push(host(*address, &entry.name)),
+                    (_, Kind::Interval) => {
+                        elements.extend(cells((*address, *address), &services, &entry.name))
+                    }
+                    _ => elements.extend(singles(*address, &services, &entry.name)),
+                }
+            }
+        }
+        elements
+    }
+}
+
+impl Plan {
+    fn empty(name: String, shape: Shape, kind: Kind) -> Plan {
+        Plan {
+            set: Set {
+                name,
+                shape,
+                kind,
+                elements: Vec::new(),
+            },
+            names: Vec::new(),
+        }
+    }
+
+    fn used(&self) -> bool {
+        !self.names.is_empty() || !self.set.elements.is_empty()
+    }
+}
+
+fn host(address: IpAddr, name: &str) -> Element {
+    let key = Key {
+        address,
+        middle: 0,
+        port: 0,
+    };
+    Element {
+        first: key,
+        last: key,
+        comment: name.into(),
+    }
+}
+
+/// One element per protocol and port.
+fn singles(address: IpAddr, services: &Services, name: &str) -> Vec<Element> {
+    let mut elements = Vec::new();
+    for (protocol, _) in &services.protocols {
+        for port in services
+            .ports
+            .iter()
+            .flat_map(|range| range.first..=range.last)
+        {
+            let key = Key {
+                address,
+                middle: *protocol,
+                port,
+            };
+            elements.push(Element {
+                first: key,
+                last: key,
+                comment: name.into(),
+            });
+        }
+    }
+    elements
+}
+
+/// One element per range of protocols and range of ports.
+fn cells(span: (IpAddr, IpAddr), services: &Services, name: &str) -> Vec<Element> {
+    let mut elements = Vec::new();
+    for (first, last) in &services.protocols {
+        for range in &services.ports {
+            elements.push(Element {
+                first: Key {
+                    address: span.0,
+                    middle: *first,
+                    port: range.first,
+                },
+                last: Key {
+                    address: span.1,
+                    middle: *last,
+                    port: range.last,
+                },
+                comment: name.into(),
+            });
+        }
+    }
+    elements
+}
+
+/// Interval sets refuse elements that overlap. Each element goes into the first set where it does not; small
+/// ones first, so that the most specific entry counts a packet. Nearly always there is one set.
+fn layers(mut elements: Vec<Element>) -> Vec<Vec<Element>> {
+    elements.sort_by_key(|element| (size(element), element.first));
+    let mut layers: Vec<Vec<Element>> = Vec::new();
+    for element in elements {
+        // An equal one belongs to an entry that says the same: that one counts.
+        let known = layers.iter().flatten();
+        if known
+            .into_iter()
+            .any(|other| (other.first, other.last) == (element.first, element.last))
+        {
+            continue;
+        }
+        match layers
+            .iter_mut()
+            .find(|layer| !layer.iter().any(|other| overlap(other, &element)))
+        {
+            Some(layer) => layer.push(element),
+            None => layers.push(vec![element]),
+        }
+    }
+    layers
+}
+
+fn overlap(one: &Element, other: &Element) -> bool {
+    let meet = |a: (u128, u128), b: (u128, u128)| a.0 <= b.1 && b.0 <= a.1;
+    meet(bounds(one), bounds(other))
+        && one.first.middle <= other.last.middle
+        && other.first.middle <= one.last.middle
+        && one.first.port <= other.last.port
+        && other.first.port <= one.last.port
+}
+
+fn bounds(element: &Element) -> (u128, u128) {
+    (number(element.first.address), number(element.last.address))
+}
+
+/// How many addresses (in bits, roughly), then how many ports and protocols.
+fn size(element: &Element) -> (u128, u16, u16) {
+    let (first, last) = bounds(element);
+    let protocols = element.last.middle - element.first.middle;
+    (
+        last - first,
+        protocols,
+        element.last.port - element.first.port,
+    )
+}
+
+fn number(address: IpAddr) -> u128 {
+    match address {
+        IpAddr::V4(v4) => u128::from(Ipv4Addr::to_bits(v4)),
+        IpAddr::V6(v6) => Ipv6Addr::to_bits(v6),
+    }
+}
+
+/// What cannot be enforced is an error, never ignored.
+fn check(spec: &NetworkSpec, policy: &Policy, direction: Direction) -> Result<(), NetError> {
+    let section = direction.word();
+    let fail = |entry: &Entry, reason: &str| {
+        let reason = format!("[firewall.{section}.accept] {}: {reason}", entry.name);
+        Err(NetError::Spec {
+            instance: spec.instance.clone(),
+            reason,
+        })
+    };
+    for entry in &policy.accept {
+        if entry.protocol == Some(Protocol::Icmp) && !entry.ports.is_empty() {
+            return fail(entry, "icmp has no ports; leave them out");
+        }
+        if entry.ports.iter().any(|range| range.first > range.last) {
+            return fail(entry, "a range of ports ends before it begins");
+        }
+        if entry.name.contains(['"', '\n', '\0']) {
+            return fail(entry, "its name holds a quote or a line break");
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,156 @@
+//! The record on disk and its lock.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::io::{self, Write};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use crate::NetError;
+use crate::plan::ServerEffect;
+
+const FORMAT: u32 = 1;
+const NAME: &str = "network.json";
+
+/// What is shared, and by whom.
+#[derive(Debug, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub(super) struct Record {
+    format: u32,
+    boot: String,
+    netns: String,
+    /// Sysctls in the order in which they were changed.
+    pub originals: Vec<Original>,
+    /// The table on the server, as text.
+    pub table: Option<String>,
+    /// Who needs what.
+    pub users: BTreeMap<String, BTreeSet<ServerEffect>>,
+}
+
+/// A sysctl that was looked after.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Original {
+    pub key: String,
+    /// What it was before us.
+    pub original: String,
+    /// What we need it to be.
+    pub value: String,
+    /// What changes along with it and has to be set again after it: (key, value).
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub dependents: Vec<(String, String)>,
+}
+
+/// The record while nobody else can change it.
+pub(super) struct Locked {
+    pub record: Record,
+    path: PathBuf,
+    /// Closing it gives the lock back.
+    _lock: File,
+}
+
+pub(super) fn exists(server_dir: &Path) -> bool {
+    server_dir.join(NAME).exists()
+}
+
+impl Locked {
+    pub(super) fn open(server_dir: &Path) -> Result<Locked, NetError> {
+        let file = |what, path: &Path| {
+            let path = path.to_path_buf();
+            move |source| NetError::File { what, path, source }
+        };
+        let mut builder = DirBuilder::new();
+        builder
+            .recursive(true)
+            .mode(0o700)
+            .create(server_dir)
+            .map_err(file("make", server_dir))?;
+        let lock_path = server_dir.join("network.lock");
+        let mut options = OpenOptions::new();
+        let lock = options
+            .create(true)
+            .truncate(false)
+            .write(true)
+            .mode(0o600)
+            .open(&lock_path);
+        let lock = lock.map_err(file("open", &lock_path))?;
+        lock.lock().map_err(file("lock", &lock_path))?;
+
+        let path = server_dir.join(NAME);
+        let boot = fs::read_to_string("/proc/sys/kernel/random/boot_id")
+            .unwrap_or_default()
+            .trim()
+            .to_string();
+        let netns = fs::read_link("/proc/thread-self/ns/net")
+            .unwrap_or_default()
+            .to_string_lossy()
+            .into_owned();
+        let fresh = || Record {
+            format: FORMAT,
+            boot: boot.clone(),
+            netns: netns.clone(),
+            ..Record::default()
+        };
+        let record = match fs::read(&path) {
+            Ok(bytes) => parse(&path, &bytes)?,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => fresh(),
+            Err(error) => return Err(file("read", &path)(error)),
+        };
+        // A reboot has taken everything away that an older record tells of.
+        let record = if record.boot == boot { record } else { fresh() };
+        if record.netns != netns {
+            let reason = format!(
+                "it is about the network namespace {}, this is {netns}",
+                record.netns
+            );
+            return Err(NetError::Record { path, reason });
+        }
+        Ok(Locked {
+            record,
+            path,
+            _lock: lock,
+        })
+    }
+
+    /// All or nothing; the directory is on a tmpfs, so there is nothing to sync.
+    pub(super) fn save(&self) -> Result<(), NetError> {
+        let failed = |source| NetError::File {
+            what: "write",
+            path: self.path.clone(),
+            source,
+        };
+        let bytes = serde_json::to_vec_pretty(&self.record)
+            .map_err(io::Error::other)
+            .map_err(failed)?;
+        let temporary = self.path.with_extension("new");
+        let write = || -> io::Result<()> {
+            let mut options = OpenOptions::new();
+            let mut file = options
+                .create(true)
+                .truncate(true)
+                .write(true)
+                .mode(0o600)
+                .open(&temporary)?;
+            file.write_all(&bytes)?;
+            fs::rename(&temporary, &self.path)
+        };
+        write().map_err(failed)
+    }
+}
+
+fn parse(path: &Path, bytes: &[u8]) -> Result<Record, NetError> {
+    let bad = |reason: String| NetError::Record {
+        path: path.to_path_buf(),
+        reason,
+    };
+    let record: Record = serde_json::from_slice(bytes).map_err(|error| bad(error.to_string()))?;
+    if record.format != FORMAT {
+        return Err(bad(format!(
+            "its format is {}, this metactl reads {FORMAT}",
+            record.format
+        )));
+    }
+    Ok(record)
+}
