@@ -14,7 +14,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
     override_usage = "metactl [APP] [COMMAND] [ARGUMENTS]\n       metactl COMMAND [APP] [ARGUMENTS]",
     after_help = "\
 metactl alone lists the instances of this server, metactl APP says what runs of one.
-First steps: metactl run examples/hello        More: metactl help COMMAND, metactl help exit-codes"
+First steps: metactl run examples/hello        More: metactl help COMMAND, help keys, help exit-codes"
 )]
 pub struct Cli {
     /// Options that every command takes.
@@ -97,7 +97,10 @@ pub enum Command {
     #[command(override_usage = "metactl APP restart [ENTRY]")]
     Restart(Entry),
     /// Print what an instance wrote
-    #[command(alias = "log", override_usage = "metactl APP logs [-f] [-n LINES] [ENTRY]")]
+    #[command(
+        alias = "log",
+        override_usage = "metactl APP logs [-f] [-n LINES] [ENTRY]"
+    )]
     Logs(Logs),
     /// Show the policy of an instance, its counters, and what was refused
     #[command(override_usage = "metactl APP firewall")]
@@ -120,7 +123,9 @@ A directory is meant when the word holds a slash or names a directory with a .me
     )]
     Run(Run),
     /// Explain a command or a topic
-    #[command(override_usage = "metactl help [COMMAND|exit-codes]")]
+    #[command(
+        override_usage = "metactl help [COMMAND]\n       metactl help exit-codes\n       metactl help keys [WORD]"
+    )]
     Help(Help),
     /// Print the version
     #[command(override_usage = "metactl version")]
@@ -212,9 +217,12 @@ pub struct Run {
 /// Arguments of `help`.
 #[derive(Debug, Args)]
 pub struct Help {
-    /// A command, or `exit-codes`
+    /// A command, `exit-codes`, or `keys` (of the configuration)
     #[arg(value_name = "TOPIC")]
     pub topic: Option<String>,
+    /// With `keys`: only those that have this word in them
+    #[arg(value_name = "WORD")]
+    pub word: Option<String>,
 }
 
 #[cfg(test)]

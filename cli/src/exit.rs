@@ -26,15 +26,56 @@ pub const UNKNOWN: u8 = 4;
 
 /// The table, as `metactl help exit-codes` prints it.
 pub const TABLE: &[Row] = &[
-    Row { code: OK, name: "done", meaning: "it was done; for status: everything runs" },
-    Row { code: FAILED, name: "failed", meaning: "it was tried and failed" },
-    Row { code: 2, name: "findings", meaning: "a check ran and found something to correct" },
-    Row { code: STOPPED, name: "stopped", meaning: "status only: the instance does not run" },
-    Row { code: UNKNOWN, name: "unknown", meaning: "status only: it runs in part or nobody can tell" },
-    Row { code: USAGE, name: "usage", meaning: "the command line was not understood" },
-    Row { code: 69, name: "unavailable", meaning: "something needed is not there: an instance, a tool" },
-    Row { code: 77, name: "not permitted", meaning: "it needs a privilege, usually root" },
-    Row { code: 78, name: "configuration", meaning: "the configuration is wrong; nothing was changed" },
+    Row {
+        code: OK,
+        name: "done",
+        meaning: "it was done; for status: everything runs",
+    },
+    Row {
+        code: FAILED,
+        name: "failed",
+        meaning: "it was tried and failed",
+    },
+    Row {
+        code: 2,
+        name: "findings",
+        meaning: "a check ran and found something to correct",
+    },
+    Row {
+        code: STOPPED,
+        name: "stopped",
+        meaning: "status only: the instance does not run",
+    },
+    Row {
+        code: UNKNOWN,
+        name: "unknown",
+        meaning: "status only: it runs in part or nobody can tell",
+    },
+    Row {
+        code: 10,
+        name: "rolled back",
+        meaning: "a deployment failed; what ran before runs again",
+    },
+    Row {
+        code: USAGE,
+        name: "usage",
+        meaning: "the command line was not understood",
+    },
+    Row {
+        code: 69,
+        name: "unavailable",
+        meaning: "something needed is not there: an instance, a tool",
+    },
+    Row {
+        code: 77,
+        name: "not permitted",
+        meaning: "it needs a privilege, usually root",
+    },
+    Row {
+        code: 78,
+        name: "configuration",
+        meaning: "the configuration is wrong; nothing was changed",
+    },
 ];
 
 #[cfg(test)]

@@ -1,5 +1,8 @@
 //! What a command says when it cannot do what was asked: what failed, what to do, and the exit code.
 
+use metactl_bundles::diagnostics::Report;
+use metactl_lifecycle::LifecycleError;
+
 use crate::exit;
 use crate::output::{self, Style};
 
@@ -23,8 +26,8 @@ pub struct Said {
     pub hints: Vec<String>,
     /// The exit code, one of [`exit::TABLE`].
     pub code: u8,
-    /// Whether `message` is a report that renders itself (and starts with its own `error:`).
-    pub rendered: bool,
+    /// Faults in a configuration, which render themselves in place of the message.
+    pub report: Option<Report>,
 }
 
 /// The result of a command.
@@ -33,12 +36,39 @@ pub type Outcome = Result<(), Failure>;
 impl Failure {
     /// A failure with a message and no hint.
     pub fn new(code: u8, message: impl Into<String>) -> Failure {
-        Failure::Said(Said { message: message.into(), hints: Vec::new(), code, rendered: false })
+        Failure::Said(Said {
+            message: message.into(),
+            hints: Vec::new(),
+            code,
+            report: None,
+        })
     }
 
     /// A command line that was not understood.
     pub fn usage(message: impl Into<String>) -> Failure {
         Failure::new(exit::USAGE, message)
+    }
+
+    /// What lifecycle says: its message, the end of the log that belongs to it, its advice.
+    pub fn lifecycle(error: &LifecycleError) -> Failure {
+        let mut message = error.to_string();
+        for line in error.tail() {
+            message.push_str("\n  | ");
+            message.push_str(line);
+        }
+        let mut hints: Vec<String> = error
+            .log()
+            .map(|log| format!("Log: {}", log.display()))
+            .into_iter()
+            .collect();
+        hints.extend(error.hint());
+        let report = error.report().cloned();
+        Failure::Said(Said {
+            message,
+            hints,
+            code: error.class().code(),
+            report,
+        })
     }
 
     /// The same failure with one more line of advice.
@@ -69,10 +99,9 @@ impl Failure {
 
 impl Said {
     fn render(&self, style: Style) -> String {
-        let mut text = if self.rendered {
-            self.message.trim_end().to_owned()
-        } else {
-            format!("{} {}", style.bad("error:"), output::clean(&self.message))
+        let mut text = match &self.report {
+            Some(report) => report.render(style.is_colored()).trim_end().to_owned(),
+            None => format!("{} {}", style.bad("error:"), output::clean(&self.message)),
         };
         for hint in &self.hints {
             for line in hint.lines() {
@@ -99,7 +128,10 @@ impl From<std::io::Error> for Failure {
         if error.kind() == std::io::ErrorKind::BrokenPipe {
             Failure::BrokenPipe
         } else {
-            Failure::new(exit::FAILED, format!("cannot write to standard output: {error}"))
+            Failure::new(
+                exit::FAILED,
+                format!("cannot write to standard output: {error}"),
+            )
         }
     }
 }
@@ -117,8 +149,12 @@ mod tests {
 
     #[test]
     fn hints_stand_below_the_message() {
-        let failure = Failure::new(69, "no instance named x").hint("metactl list").hint("a\nb");
-        let Failure::Said(said) = failure else { panic!("not said") };
+        let failure = Failure::new(69, "no instance named x")
+            .hint("metactl list")
+            .hint("a\nb");
+        let Failure::Said(said) = failure else {
+            panic!("not said")
+        };
         assert_eq!(
             said.render(Style::plain()),
             "error: no instance named x\n  metactl list\n  a\n  b"

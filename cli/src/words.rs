@@ -6,6 +6,7 @@
 use std::ffi::OsString;
 
 use clap::{Arg, Command};
+use metactl_bundles::keys::suggest::nearest;
 
 use crate::args;
 use crate::failure::Failure;
@@ -16,7 +17,9 @@ use crate::failure::Failure;
 ///
 /// When the first two words are no instance and command, in whatever order.
 pub fn canonical(definition: &Command, mut argv: Vec<OsString>) -> Result<Vec<OsString>, Failure> {
-    let Some(first) = next_word(definition, None, &argv, 0) else { return Ok(argv) };
+    let Some(first) = next_word(definition, None, &argv, 0) else {
+        return Ok(argv);
+    };
     if names_app(definition, &argv) {
         return Ok(argv);
     }
@@ -47,10 +50,10 @@ fn is_server_wide(command: &Command) -> bool {
 /// `second` must be a command that takes an instance, since `first` is none.
 fn check_command(definition: &Command, first: &str, second: &str) -> Result<(), Failure> {
     match definition.find_subcommand(second) {
-        Some(command) if is_server_wide(command) => {
-            Err(Failure::usage(format!("{second} comes first, before any instance"))
-                .hint(format!("metactl {second} {first}")))
-        }
+        Some(command) if is_server_wide(command) => Err(Failure::usage(format!(
+            "{second} comes first, before any instance"
+        ))
+        .hint(format!("metactl {second} {first}"))),
         Some(_) => Ok(()),
         None => Err(unknown(definition, first, second)),
     }
@@ -61,7 +64,7 @@ fn unknown(definition: &Command, first: &str, second: &str) -> Failure {
     let failure = Failure::usage(format!("no command among {first:?} and {second:?}"));
     let meant = |word| {
         let visible = definition.get_subcommands().filter(|c| !c.is_hide_set());
-        suggest(word, visible.map(Command::get_name)).map(str::to_owned)
+        nearest(word, visible.map(Command::get_name)).map(str::to_owned)
     };
     let failure = match (meant(second), meant(first)) {
         (Some(command), _) => failure.hint(format!("did you mean: metactl {first} {command}")),
@@ -69,39 +72,6 @@ fn unknown(definition: &Command, first: &str, second: &str) -> Failure {
         (None, None) => failure,
     };
     failure.hint("all commands: metactl help")
-}
-
-/// The candidate that a mistyped word was probably meant to be.
-pub fn suggest<'a>(word: &str, candidates: impl Iterator<Item = &'a str>) -> Option<&'a str> {
-    let allowed = match word.chars().count() {
-        0..=2 => 0,
-        3..=5 => 1,
-        _ => 2,
-    };
-    candidates
-        .map(|candidate| (distance(word, candidate), candidate))
-        .filter(|(distance, _)| *distance <= allowed)
-        .min_by_key(|(distance, _)| *distance)
-        .map(|(_, candidate)| candidate)
-}
-
-/// How many letters must be changed, added, left out or swapped with their neighbour.
-fn distance(a: &str, b: &str) -> usize {
-    let (a, b): (Vec<char>, Vec<char>) = (a.chars().collect(), b.chars().collect());
-    let mut rows = vec![(0..=b.len()).collect::<Vec<usize>>()];
-    for i in 1..=a.len() {
-        let mut row = vec![i];
-        for j in 1..=b.len() {
-            let changed = usize::from(a[i - 1] != b[j - 1]);
-            let mut best = (rows[i - 1][j] + 1).min(row[j - 1] + 1).min(rows[i - 1][j - 1] + changed);
-            if i > 1 && j > 1 && a[i - 1] == b[j - 2] && a[i - 2] == b[j - 1] {
-                best = best.min(rows[i - 2][j - 2] + 1);
-            }
-            row.push(best);
-        }
-        rows.push(row);
-    }
-    rows[a.len()][b.len()]
 }
 
 /// The index of the next argument that is neither an option nor an option's value.
@@ -120,7 +90,11 @@ fn next_word(
         if !argument.starts_with('-') || argument == "-" {
             return Some(index);
         }
-        index += if wants_value(definition, command, &argument) { 2 } else { 1 };
+        index += if wants_value(definition, command, &argument) {
+            2
+        } else {
+            1
+        };
     }
     None
 }
@@ -150,7 +124,11 @@ fn names_app(definition: &Command, argv: &[OsString]) -> bool {
 
 /// Whether an option takes the argument behind it as its value.
 fn wants_value(definition: &Command, command: Option<&Command>, option: &str) -> bool {
-    let known = || definition.get_arguments().chain(command.into_iter().flat_map(Command::get_arguments));
+    let known = || {
+        definition
+            .get_arguments()
+            .chain(command.into_iter().flat_map(Command::get_arguments))
+    };
     let takes_value = |arg: &Arg| arg.get_action().takes_values();
     if let Some(long) = option.strip_prefix("--") {
         return known().any(|arg| arg.get_long() == Some(long) && takes_value(arg));
@@ -187,7 +165,9 @@ mod tests {
 
     #[track_caller]
     fn fails(line: &str, wanted: &[&str]) {
-        let Err(Failure::Said(said)) = words(line) else { panic!("{line} was understood") };
+        let Err(Failure::Said(said)) = words(line) else {
+            panic!("{line} was understood")
+        };
         let all = format!("{}\n{}", said.message, said.hints.join("\n"));
         assert_eq!(said.code, crate::exit::USAGE);
         for part in wanted {
@@ -197,12 +177,19 @@ mod tests {
 
     #[test]
     fn both_orders_are_the_same() {
-        for line in ["myapp logs -n 5 -f web", "logs -n 5 myapp -f web", "logs myapp -n 5 -f web"] {
+        for line in [
+            "myapp logs -n 5 -f web",
+            "logs -n 5 myapp -f web",
+            "logs myapp -n 5 -f web",
+        ] {
             same(line, "-a myapp logs -n 5 -f web");
         }
         same("--json myapp start", "-a myapp --json start");
         same("start myapp web", "-a myapp start web");
-        same("start -q --color always myapp web", "-a myapp start -q --color always web");
+        same(
+            "start -q --color always myapp web",
+            "-a myapp start -q --color always web",
+        );
         same("logs -fn 5 myapp", "-a myapp logs -fn 5");
         same("logs -n5 myapp", "-a myapp logs -n5");
         same("show --origin myapp env", "-a myapp show --origin env");
@@ -244,13 +231,5 @@ mod tests {
         fails("myapp strat", &["did you mean: metactl myapp start"]);
         fails("statsu myapp", &["did you mean: metactl status myapp"]);
         fails("myapp frobnicate", &["metactl help"]);
-    }
-
-    #[test]
-    fn distances() {
-        assert_eq!(distance("strat", "start"), 1);
-        assert_eq!(distance("", "abc"), 3);
-        assert_eq!(suggest("x", ["run", "list"].into_iter()), None);
-        assert_eq!(suggest("restrat", ["start", "restart"].into_iter()), Some("restart"));
     }
 }

@@ -1,8 +1,11 @@
 //! `metactl APP show`: the merged configuration, in the language in which it was written.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 
+use metactl_bundles::keys::suggest::nearest;
 use metactl_bundles::layers::{Config, LayerKind, Origin, Value};
+use metactl_bundles::redact::{MASK, is_secret_name, redact};
 use serde::Serialize;
 
 use super::Context;
@@ -11,12 +14,14 @@ use crate::exit;
 use crate::failure::{Failure, Outcome};
 use crate::output::clean;
 use crate::output::table::{Cell, Table, Tone};
-use crate::words::suggest;
 
 /// Prints all of it, a section, or one value.
 pub fn run(context: &mut Context, args: &Show) -> Outcome {
     let config = context.instance()?.config()?;
-    let view = View { config: &config, args };
+    let view = View {
+        config: &config,
+        args,
+    };
     let (section, key) = match &args.what {
         None => (None, None),
         Some(what) => match what.split_once(':') {
@@ -90,33 +95,51 @@ impl View<'_> {
     /// The section, and the key in it, must be there.
     fn check(&self, section: &str, key: Option<&str>) -> Outcome {
         let Some(mut values) = self.config.section(section) else {
-            let close = suggest(section, self.config.sections());
-            return Err(absent(format!("there is no section [{section}]"), close, |name| {
-                format!("[{name}]")
-            }));
+            let close = nearest(section, self.config.sections());
+            return Err(absent(
+                format!("there is no section [{section}]"),
+                close,
+                |name| format!("[{name}]"),
+            ));
         };
         let Some(key) = key else { return Ok(()) };
         if values.any(|(name, _)| name == key) {
             return Ok(());
         }
-        let names = self.config.section(section).into_iter().flatten().map(|(name, _)| name);
-        let close = suggest(key, names);
-        Err(absent(format!("[{section}] has no value for {key:?}"), close, str::to_owned))
+        let names = self
+            .config
+            .section(section)
+            .into_iter()
+            .flatten()
+            .map(|(name, _)| name);
+        let close = nearest(key, names);
+        Err(absent(
+            format!("[{section}] has no value for {key:?}"),
+            close,
+            str::to_owned,
+        ))
     }
 
     fn text(&self, section: &str, key: &str, value: &Value) -> String {
         if self.args.secrets {
             return value.text.clone();
         }
-        self.config.shown(section, key).unwrap_or_default().to_owned()
+        self.config
+            .shown(section, key)
+            .unwrap_or_default()
+            .to_owned()
     }
 
     fn print_value(&self, context: &mut Context, section: &str, key: &str) -> Outcome {
-        let Some(value) = self.config.get(section, key) else { return Ok(()) };
+        let Some(value) = self.config.get(section, key) else {
+            return Ok(());
+        };
         // Alone on its line, so that a script can read it.
-        context.output.line(clean(&self.text(section, key, value)))?;
+        context
+            .output
+            .line(clean(&self.text(section, key, value)))?;
         if self.args.origin {
-            let origin = context.output.style.faint(&origin_text(value));
+            let origin = context.output.style.faint(&origin_text(key, value));
             context.output.line(origin)?;
         }
         Ok(())
@@ -124,7 +147,9 @@ impl View<'_> {
 
     fn print_section(&self, context: &mut Context, name: &str) -> Outcome {
         let style = context.output.style;
-        context.output.line(style.strong(&format!("[{}]", clean(name))))?;
+        context
+            .output
+            .line(style.strong(&format!("[{}]", clean(name))))?;
         let mut table = Table::new();
         for (key, value) in self.config.section(name).into_iter().flatten() {
             let text = self.text(name, key, value);
@@ -132,7 +157,7 @@ impl View<'_> {
             let setting = format!("{key} = {}", lines.next().unwrap_or_default());
             let mut row = vec![Cell::new(setting.trim_end())];
             if self.args.origin {
-                row.push(Cell::new(origin_text(value)).tone(Tone::Faint));
+                row.push(Cell::new(origin_text(key, value)).tone(Tone::Faint));
             }
             table.row(row);
             // Further lines are indented, as they are written.
@@ -156,7 +181,9 @@ impl View<'_> {
                 request.origin, request.section, request.key, request.value
             );
             context.output.line(style.warn(&clean(&what)))?;
-            context.output.line(style.warn(&clean(&format!("# {}", request.reason))))?;
+            context
+                .output
+                .line(style.warn(&clean(&format!("# {}", request.reason))))?;
             for line in request.grant.lines() {
                 context.output.line(clean(&format!("#   {line}")))?;
             }
@@ -173,28 +200,41 @@ impl View<'_> {
                         value: self.text(section, name, value),
                         redacted: value.sensitive && !self.args.secrets,
                         origin: (&value.origin).into(),
-                        overrides: value.overrides.iter().map(|(origin, _)| origin.into()).collect(),
+                        overrides: value
+                            .overrides
+                            .iter()
+                            .map(|(origin, _)| origin.into())
+                            .collect(),
                     };
                     (name.to_owned(), facts)
                 })
                 .collect()
         };
         Facts {
-            sections: sections.iter().map(|name| ((*name).to_owned(), values(name))).collect(),
+            sections: sections
+                .iter()
+                .map(|name| ((*name).to_owned(), values(name)))
+                .collect(),
         }
     }
 }
 
-/// `# local, nodes/myapp.conf:3, instead of .metactl:2`
-fn origin_text(value: &Value) -> String {
+/// `# local, nodes/myapp.conf:3, instead of 9000 (.metactl:2)`
+fn origin_text(key: &str, value: &Value) -> String {
     let mut text = format!("# {}", value.origin.layer.name());
     if value.origin.layer != LayerKind::Defaults {
         text.push_str(&format!(", {}", value.origin));
     }
-    let replaced: Vec<String> =
-        value.overrides.iter().rev().map(|(origin, _)| origin.to_string()).collect();
-    if !replaced.is_empty() {
-        text.push_str(&format!(", instead of {}", replaced.join(", ")));
+    let mut lead = ", instead of ";
+    for (origin, raw) in value.overrides.iter().rev() {
+        let hidden = value.sensitive || is_secret_name(key);
+        let raw = if hidden {
+            Cow::Borrowed(MASK)
+        } else {
+            redact(raw)
+        };
+        text.push_str(&format!("{lead}{raw} ({origin})"));
+        lead = ", ";
     }
     text
 }

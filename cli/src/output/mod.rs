@@ -2,6 +2,7 @@
 
 pub mod progress;
 pub mod table;
+pub mod time;
 
 use std::borrow::Cow;
 use std::io::{self, BufWriter, IsTerminal, StdoutLock, Write};
@@ -24,6 +25,7 @@ pub struct Style {
 
 impl Style {
     /// No colour at all.
+    #[cfg(test)]
     pub fn plain() -> Style {
         Style { color: false }
     }
@@ -46,7 +48,11 @@ impl Style {
     }
 
     fn paint(self, code: &str, text: &str) -> String {
-        if self.color { format!("\x1b[{code}m{text}\x1b[0m") } else { text.to_owned() }
+        if self.color {
+            format!("\x1b[{code}m{text}\x1b[0m")
+        } else {
+            text.to_owned()
+        }
     }
 
     /// Something that went well or runs.
@@ -109,7 +115,11 @@ impl Output {
 
     /// Prints a line unless `--quiet` or `--json` was asked for.
     pub fn remark(&mut self, text: impl AsRef<str>) -> io::Result<()> {
-        if self.quiet || self.json { Ok(()) } else { self.line(text) }
+        if self.quiet || self.json {
+            Ok(())
+        } else {
+            self.line(text)
+        }
     }
 
     /// Says how to take back what has just been done.
@@ -119,12 +129,10 @@ impl Output {
 
     /// Prints a table.
     pub fn table(&mut self, table: &table::Table) -> io::Result<()> {
-        table.lines(self.style).iter().try_for_each(|line| self.line(line))
-    }
-
-    /// Prints bytes as they are.
-    pub fn bytes(&mut self, bytes: &[u8]) -> io::Result<()> {
-        self.writer.write_all(bytes)
+        table
+            .lines(self.style)
+            .iter()
+            .try_for_each(|line| self.line(line))
     }
 
     /// Prints facts as one JSON object, the version first.
@@ -137,7 +145,10 @@ impl Output {
         }
         serde_json::to_writer_pretty(
             &mut self.writer,
-            &Envelope { version: JSON_VERSION, facts },
+            &Envelope {
+                version: JSON_VERSION,
+                facts,
+            },
         )?;
         writeln!(self.writer)?;
         Ok(())
@@ -232,7 +243,10 @@ mod tests {
 
     #[test]
     fn colour_is_a_choice() {
-        assert_eq!(Style::decide(Color::Always, false).good("x"), "\x1b[32mx\x1b[0m");
+        assert_eq!(
+            Style::decide(Color::Always, false).good("x"),
+            "\x1b[32mx\x1b[0m"
+        );
         assert_eq!(Style::decide(Color::Never, true).good("x"), "x");
         assert_eq!(Style::decide(Color::Auto, false).bad("x"), "x");
     }

@@ -59,7 +59,10 @@ impl Steps {
             state: Mutex::default(),
             ended: Condvar::new(),
         });
-        Steps { shared, ticker: None }
+        Steps {
+            shared,
+            ticker: None,
+        }
     }
 
     /// Starts the clock, once, and only where somebody watches it.
@@ -89,12 +92,18 @@ impl Progress for Steps {
 
     fn end(&mut self, ok: bool, detail: &str) {
         let mut state = self.shared.lock();
-        let Some(mut step) = state.current.take() else { return };
+        let Some(mut step) = state.current.take() else {
+            return;
+        };
         if !detail.is_empty() {
             step.detail = one_line(detail);
         }
         let style = self.shared.style;
-        let mark = if ok { style.good("✓") } else { style.bad("✗") };
+        let mark = if ok {
+            style.good("✓")
+        } else {
+            style.bad("✗")
+        };
         self.shared.print(&step.line(&mark));
     }
 
@@ -149,7 +158,10 @@ impl Shared {
     fn redraw_until_closed(&self) {
         let mut state = self.lock();
         while !state.closing {
-            let woken = self.ended.wait_timeout(state, TICK).unwrap_or_else(PoisonError::into_inner);
+            let woken = self
+                .ended
+                .wait_timeout(state, TICK)
+                .unwrap_or_else(PoisonError::into_inner);
             state = woken.0;
             self.draw(&state);
         }
@@ -170,7 +182,9 @@ impl Step {
 /// Progress is a courtesy: when standard error is gone, the work goes on.
 fn write_stderr(text: &str) {
     let mut stderr = io::stderr().lock();
-    let _courtesy = stderr.write_all(text.as_bytes()).and_then(|()| stderr.flush());
+    let _courtesy = stderr
+        .write_all(text.as_bytes())
+        .and_then(|()| stderr.flush());
 }
 
 fn one_line(text: &str) -> String {

@@ -30,7 +30,11 @@ impl Cell {
     pub fn new(text: impl AsRef<str>) -> Cell {
         // One line each, whatever a name or a value holds.
         let text = super::clean(text.as_ref()).replace(['\n', '\t'], " ");
-        Cell { text, tone: Tone::Plain, right: false }
+        Cell {
+            text,
+            tone: Tone::Plain,
+            right: false,
+        }
     }
 
     /// The same cell in another tone.
@@ -80,7 +84,12 @@ impl Table {
 
     /// Adds a row of headings.
     pub fn head(&mut self, titles: &[&str]) {
-        self.rows.push(titles.iter().map(|title| Cell::new(title).tone(Tone::Faint)).collect());
+        self.rows.push(
+            titles
+                .iter()
+                .map(|title| Cell::new(title).tone(Tone::Faint))
+                .collect(),
+        );
     }
 
     /// Adds a row.
@@ -88,18 +97,23 @@ impl Table {
         self.rows.push(cells);
     }
 
-    /// Whether there is no row.
-    pub fn is_empty(&self) -> bool {
-        self.rows.is_empty()
-    }
-
     /// The lines, without trailing spaces.
     pub fn lines(&self, style: Style) -> Vec<String> {
         let columns = self.rows.iter().map(Vec::len).max().unwrap_or(0);
         let widths: Vec<usize> = (0..columns)
-            .map(|c| self.rows.iter().filter_map(|r| r.get(c)).map(Cell::width).max().unwrap_or(0))
+            .map(|c| {
+                self.rows
+                    .iter()
+                    .filter_map(|r| r.get(c))
+                    .map(Cell::width)
+                    .max()
+                    .unwrap_or(0)
+            })
             .collect();
-        self.rows.iter().map(|row| self.line(row, &widths, style)).collect()
+        self.rows
+            .iter()
+            .map(|row| self.line(row, &widths, style))
+            .collect()
     }
 
     fn line(&self, row: &[Cell], widths: &[usize], style: Style) -> String {
@@ -144,7 +158,12 @@ mod tests {
         table.row(vec!["é".into(), "".into()]);
         assert_eq!(
             table.lines(Style::plain()),
-            ["  NAME        PID", "  web            7", "  jobmanager  1234", "  é"]
+            [
+                "  NAME        PID",
+                "  web            7",
+                "  jobmanager  1234",
+                "  é"
+            ]
         );
     }
 }

@@ -1,0 +1,112 @@
+//! One file for each command: it asks lifecycle, and prints what lifecycle says.
+
+mod bundle;
+mod change;
+mod deploy;
+mod exec;
+mod firewall;
+mod help;
+mod list;
+mod logs;
+mod plan;
+mod run;
+mod show;
+mod status;
+mod supervise;
+
+use std::path::PathBuf;
+
+use metactl_bundles::paths::Paths;
+use metactl_lifecycle::{Instance, LifecycleError, Manager};
+
+use crate::args::{Cli, Command, Global};
+use crate::failure::{Failure, Outcome};
+use crate::output::Output;
+use crate::output::progress::Steps;
+
+/// What every command gets.
+pub struct Context {
+    global: Global,
+    manager: Manager,
+    /// Where results go.
+    pub output: Output,
+}
+
+/// Does what the command line says.
+pub fn dispatch(cli: Cli) -> Outcome {
+    let named = cli.global.app.is_some();
+    let command = cli.command.unwrap_or(if named {
+        Command::Status
+    } else {
+        Command::List
+    });
+    let mut context = Context::new(cli.global)?;
+    let outcome = match &command {
+        Command::List => list::run(&mut context),
+        Command::Status => status::run(&mut context),
+        Command::Show(args) => show::run(&mut context, args),
+        Command::Plan => plan::run(&mut context),
+        Command::Bundle(args) => bundle::run(&mut context, args),
+        Command::Deploy(args) => deploy::run(&mut context, args),
+        Command::Start(args) => change::start(&mut context, args),
+        Command::Stop(args) => change::stop(&mut context, args),
+        Command::Restart(args) => change::restart(&mut context, args),
+        Command::Logs(args) => logs::run(&mut context, args),
+        Command::Firewall => firewall::run(&mut context),
+        Command::Shell(args) => exec::shell(&mut context, args),
+        Command::Exec(args) => exec::run(&mut context, args),
+        Command::Run(args) => run::run(&mut context, args),
+        Command::Help(args) => help::run(&mut context, args),
+        Command::Version => help::version(&mut context),
+        Command::Supervise => supervise::run(&mut context),
+    };
+    // What was printed before a failure is worth reading too.
+    context.output.flush()?;
+    outcome
+}
+
+impl Context {
+    fn new(global: Global) -> Result<Context, Failure> {
+        let mut manager = Manager::from_env()?;
+        if let Some(root) = &global.root {
+            manager.paths = Paths::under(&absolute(root)?);
+        }
+        let output = Output::new(&global);
+        Ok(Context {
+            global,
+            manager,
+            output,
+        })
+    }
+
+    /// The instance that the command is about.
+    fn instance(&self) -> Result<Instance, Failure> {
+        let Some(name) = &self.global.app else {
+            let failure = Failure::usage("which instance?");
+            return Err(match self.manager.instances() {
+                Ok(names) if !names.is_empty() => {
+                    failure.hint(format!("there are: {}", names.join(", ")))
+                }
+                _ => failure.hint("metactl APP COMMAND, see metactl help"),
+            });
+        };
+        Ok(self.manager.instance(name)?)
+    }
+
+    /// Somebody who watches the steps of a change.
+    fn steps(&self) -> Steps {
+        Steps::new(&self.global)
+    }
+}
+
+/// Directories are handed on to processes that run elsewhere.
+fn absolute(path: &PathBuf) -> Result<PathBuf, Failure> {
+    std::path::absolute(path)
+        .map_err(|error| Failure::usage(format!("--root {}: {error}", path.display())))
+}
+
+impl From<LifecycleError> for Failure {
+    fn from(error: LifecycleError) -> Failure {
+        Failure::lifecycle(&error)
+    }
+}

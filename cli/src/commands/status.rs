@@ -1,0 +1,169 @@
+//! `metactl APP status`, and `metactl APP` alone.
+
+use std::net::IpAddr;
+
+use metactl_lifecycle::status::EntryKind;
+use metactl_lifecycle::{EntryState, EntryStatus, InstanceState, Status};
+
+use super::{Context, list};
+use crate::exit;
+use crate::failure::{Failure, Outcome};
+use crate::output::table::{Cell, Table, Tone};
+use crate::output::{clean, size, time};
+
+/// What runs, since when, and what it uses. The exit code is the Linux Standard Base's.
+pub fn run(context: &mut Context) -> Outcome {
+    let status = context.instance()?.status()?;
+    if context.output.json {
+        context.output.facts(&status)?;
+    } else {
+        print(context, &status)?;
+    }
+    match code(status.state) {
+        exit::OK => Ok(()),
+        code => Err(Failure::Code(code)),
+    }
+}
+
+fn code(state: InstanceState) -> u8 {
+    match state {
+        InstanceState::Running => exit::OK,
+        InstanceState::Stopped | InstanceState::NotDeployed => exit::STOPPED,
+        InstanceState::Starting
+        | InstanceState::Partial
+        | InstanceState::Failing
+        | InstanceState::Stopping
+        | InstanceState::Unknown => exit::UNKNOWN,
+    }
+}
+
+fn print(context: &mut Context, status: &Status) -> Outcome {
+    let output = &mut context.output;
+    let style = output.style;
+    let state = match list::tone(status.state) {
+        Tone::Good => style.good(status.state.word()),
+        Tone::Bad => style.bad(status.state.word()),
+        Tone::Warn => style.warn(status.state.word()),
+        Tone::Plain | Tone::Faint => status.state.word().to_owned(),
+    };
+    let mut head = vec![format!(
+        "{}: {state}",
+        style.strong(&clean(&status.instance))
+    )];
+    head.extend(status.release.as_ref().map(|release| {
+        let commit: String = release.commit.chars().take(7).collect();
+        clean(&format!("{} ({commit})", release.tag)).into_owned()
+    }));
+    if !status.addresses.is_empty() {
+        head.push(addresses(&status.addresses));
+    }
+    head.extend(status.uid.map(|uid| format!("uid {uid}")));
+    head.extend(status.memory.map(size));
+    head.extend(
+        status
+            .since
+            .as_deref()
+            .map(|since| format!("since {}", time::local(since))),
+    );
+    output.line(head.join(" · "))?;
+    output.table(&entries(&status.entries))?;
+    for note in &status.notes {
+        output.line(style.warn(&clean(note)))?;
+    }
+    Ok(output.remark(next(status))?)
+}
+
+fn entries(entries: &[EntryStatus]) -> Table {
+    let mut table = Table::new().indent(2);
+    for entry in entries {
+        let tone = match entry.state {
+            EntryState::Running => Tone::Good,
+            EntryState::Waiting => Tone::Bad,
+            EntryState::Starting | EntryState::Stopping => Tone::Plain,
+            EntryState::Stopped | EntryState::Ended | EntryState::Scheduled => Tone::Faint,
+        };
+        table.row(vec![
+            Cell::new(&entry.name),
+            Cell::new(entry.state.word()).tone(tone),
+            Cell::new(
+                entry
+                    .pid
+                    .map(|pid| format!("pid {pid}"))
+                    .unwrap_or_default(),
+            ),
+            Cell::new(
+                entry
+                    .port
+                    .map(|port| format!("port {port}"))
+                    .unwrap_or_default(),
+            ),
+            Cell::new(entry.memory.map(size).unwrap_or_default()).right(),
+            Cell::new(times(entry)),
+        ]);
+    }
+    table
+}
+
+/// Since when, what is next, and how it ended last.
+fn times(entry: &EntryStatus) -> String {
+    let mut parts = Vec::new();
+    if entry.kind == EntryKind::Cron {
+        parts.extend(entry.schedule.clone());
+    }
+    parts.extend(
+        entry
+            .since
+            .as_deref()
+            .map(|since| format!("since {}", time::local(since))),
+    );
+    parts.extend(
+        entry
+            .next
+            .as_deref()
+            .map(|next| format!("next {}", time::local(next))),
+    );
+    if entry.restarts > 0 {
+        parts.push(format!("restarted {}×", entry.restarts));
+    }
+    if let Some(last) = &entry.last_exit {
+        parts.push(format!("last: {}, {}", last.reason, time::local(&last.at)));
+    }
+    parts.join(", ")
+}
+
+/// The addresses, as one cell.
+pub fn addresses(addresses: &[IpAddr]) -> String {
+    addresses
+        .iter()
+        .map(IpAddr::to_string)
+        .collect::<Vec<_>>()
+        .join(" ")
+}
+
+fn next(status: &Status) -> String {
+    let name = &status.instance;
+    match status.state {
+        InstanceState::NotDeployed => format!("Next: metactl {name} deploy"),
+        InstanceState::Stopped => format!("Next: metactl {name} start"),
+        InstanceState::Running | InstanceState::Starting | InstanceState::Stopping => {
+            format!("More: metactl {name} logs, firewall, show --origin")
+        }
+        InstanceState::Partial | InstanceState::Failing | InstanceState::Unknown => {
+            format!("Look at: metactl {name} logs")
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn exit_codes_are_those_of_the_linux_standard_base() {
+        assert_eq!(code(InstanceState::Running), 0);
+        assert_eq!(code(InstanceState::Stopped), 3);
+        assert_eq!(code(InstanceState::NotDeployed), 3);
+        assert_eq!(code(InstanceState::Partial), 4);
+        assert_eq!(code(InstanceState::Failing), 4);
+    }
+}
