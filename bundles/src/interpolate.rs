@@ -107,7 +107,11 @@ impl Resolved {
     /// A value in which nothing is replaced.
     pub fn as_written(raw: &str) -> Resolved {
         let shown = redact::redact(raw).into_owned();
-        Resolved { text: raw.to_owned(), shown, ..Resolved::default() }
+        Resolved {
+            text: raw.to_owned(),
+            shown,
+            ..Resolved::default()
+        }
     }
 }
 
@@ -162,7 +166,10 @@ pub struct Interpolator<'a> {
 impl<'a> Interpolator<'a> {
     /// For these names.
     pub fn new(definitions: impl IntoIterator<Item = (&'a str, Definition<'a>)>) -> Self {
-        Interpolator { definitions: definitions.into_iter().collect(), ..Self::default() }
+        Interpolator {
+            definitions: definitions.into_iter().collect(),
+            ..Self::default()
+        }
     }
 
     /// Leaves unknown names as they are instead of failing.
@@ -190,13 +197,21 @@ impl<'a> Interpolator<'a> {
     /// # Errors
     /// As [`Interpolator::value`].
     pub fn name(&mut self, name: &str) -> Result<Rc<Resolved>, Failure> {
-        match self.definitions.get_key_value(name).map(|(key, definition)| (*key, *definition)) {
+        match self
+            .definitions
+            .get_key_value(name)
+            .map(|(key, definition)| (*key, *definition))
+        {
             Some((name, definition)) => self.define(name, definition),
             None => Err(None),
         }
     }
 
-    fn define(&mut self, name: &'a str, definition: Definition<'a>) -> Result<Rc<Resolved>, Failure> {
+    fn define(
+        &mut self,
+        name: &'a str,
+        definition: Definition<'a>,
+    ) -> Result<Rc<Resolved>, Failure> {
         if let Some(done) = self.done.get(name) {
             return done.clone().ok_or(None);
         }
@@ -218,7 +233,10 @@ impl<'a> Interpolator<'a> {
 
     /// `raw`, the value of `owner` or, without one, of something outside of `[env]`.
     fn expand(&mut self, raw: &str, owner: Option<&str>) -> Result<Resolved, Failure> {
-        let here = |range| Step { name: owner.map(str::to_owned), range };
+        let here = |range| Step {
+            name: owner.map(str::to_owned),
+            range,
+        };
         let syntax = |bad: BadReference| here(bad.range).fault(FaultKind::Syntax(bad.problem));
         let mut out = Resolved::default();
         for part in parts(raw).map_err(syntax)? {
@@ -246,7 +264,10 @@ impl<'a> Interpolator<'a> {
 
     /// What the reference to `name` at `step` stands for; `None`: not known, and need not be.
     fn refer(&mut self, name: &str, step: Step) -> Result<Option<Rc<Resolved>>, Failure> {
-        let definition = self.definitions.get_key_value(name).map(|(key, value)| (*key, *value));
+        let definition = self
+            .definitions
+            .get_key_value(name)
+            .map(|(key, value)| (*key, *value));
         let Some((name, definition)) = definition else {
             if self.lenient {
                 return Ok(None);
@@ -273,11 +294,20 @@ impl<'a> Interpolator<'a> {
 impl Step {
     /// A chain that begins and ends here.
     fn fault(self, kind: FaultKind) -> Failure {
-        Some(Fault { kind, chain: vec![self] })
+        Some(Fault {
+            kind,
+            chain: vec![self],
+        })
     }
 }
 
-fn append(out: &mut Resolved, raw: &str, name: &str, range: Range<usize>, found: Option<&Resolved>) {
+fn append(
+    out: &mut Resolved,
+    raw: &str,
+    name: &str,
+    range: Range<usize>,
+    found: Option<&Resolved>,
+) {
     match found {
         Some(found) => {
             out.text.push_str(&found.text);
@@ -299,7 +329,10 @@ mod tests {
     use super::*;
 
     fn interpolator<'a>(pairs: &[(&'a str, &'a str)]) -> Interpolator<'a> {
-        let definition = |raw| Definition { raw, from_app: false };
+        let definition = |raw| Definition {
+            raw,
+            from_app: false,
+        };
         Interpolator::new(pairs.iter().map(|(name, raw)| (*name, definition(*raw))))
     }
 
@@ -308,7 +341,10 @@ mod tests {
     }
 
     fn fault(pairs: &[(&str, &str)], raw: &str) -> Fault {
-        interpolator(pairs).value(raw).expect_err("a fault").expect("told now")
+        interpolator(pairs)
+            .value(raw)
+            .expect_err("a fault")
+            .expect("told now")
     }
 
     #[test]
@@ -326,7 +362,10 @@ mod tests {
             assert_eq!(text(&pairs, raw), expected, "{raw}");
         }
         for raw in ["%(", "%()", "%(A", "%(A B)", "x %(%Y)"] {
-            assert!(matches!(fault(&pairs, raw).kind, FaultKind::Syntax(_)), "{raw}");
+            assert!(
+                matches!(fault(&pairs, raw).kind, FaultKind::Syntax(_)),
+                "{raw}"
+            );
         }
     }
 
@@ -335,7 +374,11 @@ mod tests {
         let pairs = [("A", "%(B)"), ("B", "x %(C)")];
         let unknown = fault(&pairs, "y%(A)");
         assert_eq!(unknown.kind, FaultKind::Unknown("C".to_owned()));
-        let names: Vec<_> = unknown.chain.iter().map(|step| step.name.as_deref()).collect();
+        let names: Vec<_> = unknown
+            .chain
+            .iter()
+            .map(|step| step.name.as_deref())
+            .collect();
         assert_eq!(names, [None, Some("A"), Some("B")]);
         assert_eq!(unknown.chain[2].range, 2..6);
 
@@ -343,7 +386,11 @@ mod tests {
         assert_eq!(cycle.kind, FaultKind::Cycle("A".to_owned()));
         assert_eq!(cycle.chain.len(), 3);
         let alone = fault(&[("A", "%(A)")], "%(A)");
-        let names: Vec<_> = alone.chain.iter().map(|step| step.name.as_deref()).collect();
+        let names: Vec<_> = alone
+            .chain
+            .iter()
+            .map(|step| step.name.as_deref())
+            .collect();
         assert_eq!(names, [None, Some("A")]);
     }
 
@@ -367,29 +414,50 @@ mod tests {
     fn growth_and_depth_are_bounded() {
         let names: Vec<String> = (0..40).map(|n| format!("A{n}")).collect();
         let doubled: Vec<String> = (0..40).map(|n| format!("%(A{0})%(A{0})", n + 1)).collect();
-        let mut pairs: Vec<(&str, &str)> =
-            names.iter().zip(&doubled).map(|(n, v)| (n.as_str(), v.as_str())).collect();
+        let mut pairs: Vec<(&str, &str)> = names
+            .iter()
+            .zip(&doubled)
+            .map(|(n, v)| (n.as_str(), v.as_str()))
+            .collect();
         pairs[30].1 = "0123456789";
         assert_eq!(fault(&pairs, "%(A0)").kind, FaultKind::TooLong);
         pairs[39].1 = "x";
         pairs[30].1 = "%(A31)";
-        assert!(matches!(fault(&pairs, "%(A0)").kind, FaultKind::TooDeep | FaultKind::TooLong));
+        assert!(matches!(
+            fault(&pairs, "%(A0)").kind,
+            FaultKind::TooDeep | FaultKind::TooLong
+        ));
         // The other way round, every link resolved before the next.
         let single: Vec<String> = (0..40).map(|n| format!("%(A{})", n + 1)).collect();
-        let mut chain: Vec<(&str, &str)> =
-            names.iter().zip(&single).map(|(n, v)| (n.as_str(), v.as_str())).collect();
+        let mut chain: Vec<(&str, &str)> = names
+            .iter()
+            .zip(&single)
+            .map(|(n, v)| (n.as_str(), v.as_str()))
+            .collect();
         chain[39].1 = "x";
         let mut interpolator = interpolator(&chain);
-        let failed = (0..40).rev().find(|n| interpolator.name(&format!("A{n}")).is_err());
+        let failed = (0..40)
+            .rev()
+            .find(|n| interpolator.name(&format!("A{n}")).is_err());
         assert_eq!(failed, Some(39 - MAX_DEPTH - 1));
     }
 
     #[test]
     fn what_must_not_be_printed_is_masked_also_in_what_refers_to_it() {
-        let pairs = [("PW", "hush"), ("DB_PASSWORD", "hush"), ("URL", "db://me:%(PW)@h")];
+        let pairs = [
+            ("PW", "hush"),
+            ("DB_PASSWORD", "hush"),
+            ("URL", "db://me:%(PW)@h"),
+        ];
         let mut interpolator = interpolator(&pairs);
         assert_eq!(interpolator.name("URL").unwrap().shown, "db://me:***@h");
-        assert_eq!(interpolator.value("x %(DB_PASSWORD)").unwrap().shown, "x ***");
-        assert_eq!(interpolator.value("x %(DB_PASSWORD)").unwrap().text, "x hush");
+        assert_eq!(
+            interpolator.value("x %(DB_PASSWORD)").unwrap().shown,
+            "x ***"
+        );
+        assert_eq!(
+            interpolator.value("x %(DB_PASSWORD)").unwrap().text,
+            "x hush"
+        );
     }
 }

@@ -127,7 +127,8 @@ pub fn section(name: &str) -> SectionMeaning {
         }
     }
     let below = |future: &&FutureSection| {
-        name.strip_prefix(future.name).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
+        name.strip_prefix(future.name)
+            .is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
     };
     match table::FUTURE.iter().find(below) {
         Some(future) => SectionMeaning::Future(future),
@@ -143,7 +144,9 @@ fn is_entry_point(name: &str) -> bool {
 /// Whether a daemon may be called so: letters, digits, `-`, `_`, `+`; it becomes a file's name.
 pub fn is_daemon_name(name: &str) -> bool {
     let good = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '+');
-    name.len() <= 64 && name.starts_with(|c: char| c.is_ascii_alphanumeric()) && name.chars().all(good)
+    name.len() <= 64
+        && name.starts_with(|c: char| c.is_ascii_alphanumeric())
+        && name.chars().all(good)
 }
 
 /// The row of `key` in the section `section`, a name of [`SECTIONS`]; and the key's canonical name.
@@ -158,7 +161,9 @@ pub fn find(section: &str, key: &str) -> Option<(&'static Key, String)> {
         return Some((row, row.name.to_owned()));
     }
     let exact = rows().find(|row| row.name == canonical);
-    exact.or_else(|| rows().find(|row| row.matches(&canonical))).map(|row| (row, canonical))
+    exact
+        .or_else(|| rows().find(|row| row.matches(&canonical)))
+        .map(|row| (row, canonical))
 }
 
 /// Whether this key in a section of an unknown name says that the section is a daemon's:
@@ -169,12 +174,17 @@ pub fn marks_a_daemon(key: &str) -> bool {
 
 /// The sections of the table that have a key of this name: where a misplaced key belongs.
 pub fn sections_with(key: &str) -> Vec<&'static str> {
-    KEYS.iter().filter(|row| row.name == key || row.alias == Some(key)).map(|row| row.section).collect()
+    KEYS.iter()
+        .filter(|row| row.name == key || row.alias == Some(key))
+        .map(|row| row.section)
+        .collect()
 }
 
 /// The names that could be meant in `section`: keys and their other names.
 pub fn names_in(section: &str) -> impl Iterator<Item = &'static str> {
-    let rows = KEYS.iter().filter(move |row| row.section == section && !row.name.contains('*'));
+    let rows = KEYS
+        .iter()
+        .filter(move |row| row.section == section && !row.name.contains('*'));
     rows.flat_map(|row| std::iter::once(row.name).chain(row.alias))
 }
 
@@ -190,12 +200,28 @@ mod tests {
     #[test]
     fn every_row_has_a_section_a_sentence_and_a_valid_default() {
         for key in KEYS {
-            assert!(SECTIONS.iter().any(|s| s.name == key.section), "{}", key.section);
+            assert!(
+                SECTIONS.iter().any(|s| s.name == key.section),
+                "{}",
+                key.section
+            );
             assert!(key.doc.ends_with('.'), "{} {}", key.section, key.name);
             let restricted = !matches!(key.grant, Grant::Any | Grant::Server);
-            assert_eq!(restricted, !key.why.is_empty(), "{} {}", key.section, key.name);
+            assert_eq!(
+                restricted,
+                !key.why.is_empty(),
+                "{} {}",
+                key.section,
+                key.name
+            );
             if let Some(default) = key.default {
-                assert_eq!(key.kind.check(default), Ok(()), "{} {}", key.section, key.name);
+                assert_eq!(
+                    key.kind.check(default),
+                    Ok(()),
+                    "{} {}",
+                    key.section,
+                    key.name
+                );
             }
             for platform in key.platforms {
                 assert!(platforms::names().contains(platform), "{platform}");
@@ -221,8 +247,14 @@ mod tests {
 
     #[test]
     fn sections_are_known_future_or_unknown() {
-        assert!(matches!(section("daemon.web"), SectionMeaning::Known("daemon.*")));
-        assert!(matches!(section("daemon.*"), SectionMeaning::Known("daemon.*")));
+        assert!(matches!(
+            section("daemon.web"),
+            SectionMeaning::Known("daemon.*")
+        ));
+        assert!(matches!(
+            section("daemon.*"),
+            SectionMeaning::Known("daemon.*")
+        ));
         assert!(matches!(section("daemon.a.b"), SectionMeaning::Unknown));
         assert!(matches!(section("health.web"), SectionMeaning::Future(_)));
         assert!(matches!(section("healthy"), SectionMeaning::Unknown));

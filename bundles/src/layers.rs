@@ -36,8 +36,8 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 
 pub use config::{Config, Denied, Needed, Value};
-pub use read::{MAX_FILE, read};
 pub(crate) use read::read_file;
+pub use read::{MAX_FILE, read};
 pub use show::{Row, Selector, render};
 
 /// The layers, lowest first.

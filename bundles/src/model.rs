@@ -1,1 +1,185 @@
-//! model
+//! From merged text to the typed model: every word understood, every contradiction told.
+//!
+//! | room | makes |
+//! | --- | --- |
+//! | `daemons` | `[daemon.*]`: platform, port, order, limits |
+//! | `sandbox` | `[sandbox.*]` and `[firewall.*]` |
+//! | `cron` | `[crontab]` |
+//! | `warnings` | what works but is probably not meant |
+
+mod cron;
+mod daemons;
+mod sandbox;
+mod warnings;
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use crate::app::{App, Build, EnvValue};
+use crate::diagnostics::{Collector, Diagnostic, Report};
+use crate::keys::values;
+use crate::layers::{Config, Origin, Source, Value};
+
+pub use warnings::warnings;
+
+/// Merges the layers and makes the model of them, so that everything that is wrong in either step is
+/// told in one go. Warnings of both are in [`Config::warnings`].
+///
+/// # Errors
+/// Everything that is wrong.
+pub fn load(sources: Vec<Source>, instance: &str) -> Result<(Config, App), Report> {
+    let (config, out) = Config::assemble(sources, false);
+    let mut builder = Builder {
+        config: &config,
+        out,
+    };
+    let app = builder.app(instance);
+    let mut out = builder.out;
+    for warning in warnings(&config, &app) {
+        out.warning(|| warning);
+    }
+    Ok((config.with_warnings(out)?, app))
+}
+
+/// The model of the application `instance`.
+///
+/// # Errors
+/// Everything that contradicts itself or is missing, in one report.
+pub fn build(config: &Config, instance: &str) -> Result<App, Report> {
+    let mut builder = Builder {
+        config,
+        out: Collector::default(),
+    };
+    let app = builder.app(instance);
+    builder.out.finish()?;
+    Ok(app)
+}
+
+/// Builds the model and collects what is wrong. A value about which something was told already
+/// counts as not there.
+struct Builder<'a> {
+    config: &'a Config,
+    out: Collector,
+}
+
+impl<'a> Builder<'a> {
+    fn app(&mut self, instance: &str) -> App {
+        let name = self
+            .value("app", "name")
+            .map_or(instance, |value| value.text.as_str());
+        let daemons = self.daemons();
+        let sandbox = self.sandbox();
+        self.check_limits(&daemons, &sandbox.limits);
+        App {
+            name: name.to_owned(),
+            env: self.env(),
+            build: self.build(),
+            daemons,
+            cron: self.cron(),
+            sandbox,
+        }
+    }
+
+    fn env(&self) -> BTreeMap<String, EnvValue> {
+        let value = |value: &Value| EnvValue {
+            value: value.text.clone(),
+            origin: value.origin.clone(),
+            sensitive: value.sensitive,
+        };
+        let values = self.usable("env").into_iter();
+        values
+            .map(|(name, found)| (name.to_owned(), value(found)))
+            .collect()
+    }
+
+    fn build(&mut self) -> Build {
+        let text = |value: Option<&Value>| value.map(|value| value.text.clone());
+        let origin = |value: Option<&Value>| value.map(|value| value.origin.clone());
+        let repo = self.value("build", "repo");
+        let tag = self.value("build", "tag");
+        let command = self.value("build", "command");
+        let variables = self.usable("build").into_iter();
+        let env = variables.filter_map(|(key, value)| {
+            Some((key.strip_prefix("env.")?.to_owned(), value.text.clone()))
+        });
+        Build {
+            repo: text(repo),
+            tag: text(tag),
+            command: text(command),
+            env: env.collect(),
+            output: self
+                .typed("build", "output", values::relative_path)
+                .unwrap_or_else(|| PathBuf::from(".")),
+            timeout: self.typed("build", "timeout", values::duration),
+            command_origin: origin(command),
+            repo_origin: origin(repo),
+            tag_origin: origin(tag),
+        }
+    }
+
+    /// A value that nothing was told about.
+    fn value(&self, section: &str, key: &str) -> Option<&'a Value> {
+        self.config
+            .get(section, key)
+            .filter(|_| self.config.is_usable(section, key))
+    }
+
+    /// The usable values of a section.
+    fn usable(&self, section: &str) -> Vec<(&'a str, &'a Value)> {
+        let values = self.config.section(section).into_iter().flatten();
+        values
+            .filter(|(key, _)| self.config.is_usable(section, key))
+            .collect()
+    }
+
+    /// A value as `parse` understands it.
+    fn typed<T, E: ToString>(
+        &mut self,
+        section: &str,
+        key: &str,
+        parse: impl Fn(&'a str) -> Result<T, E>,
+    ) -> Option<T> {
+        let value = self.value(section, key)?;
+        match parse(&value.text) {
+            Ok(typed) => Some(typed),
+            Err(problem) => {
+                let message = format!("`{key}` in [{section}] {}", problem.to_string());
+                self.error(&value.origin, message, None);
+                None
+            }
+        }
+    }
+
+    /// As [`Builder::typed`], `None` for `unlimited`.
+    fn limit<T, E: ToString>(
+        &mut self,
+        section: &str,
+        key: &str,
+        parse: impl Fn(&'a str) -> Result<T, E>,
+    ) -> Option<T> {
+        let unlimited = self
+            .value(section, key)
+            .is_some_and(|value| value.text == "unlimited");
+        if unlimited {
+            None
+        } else {
+            self.typed(section, key, parse)
+        }
+    }
+
+    fn error(&mut self, origin: &Origin, message: String, hint: Option<&str>) {
+        let config = self.config;
+        self.out.error(|| {
+            let diagnostic = Diagnostic::error(message).at(place(config, origin));
+            hint.into_iter().fold(diagnostic, Diagnostic::hint)
+        });
+    }
+}
+
+/// The value that begins at `origin`, to the end of its line.
+fn place(config: &Config, origin: &Origin) -> Option<crate::diagnostics::Place> {
+    config.place_of(origin, usize::MAX)
+}
+
+#[cfg(test)]
+mod tests;

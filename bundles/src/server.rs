@@ -63,7 +63,10 @@ impl Server {
         let text = text.strip_prefix('\u{feff}').unwrap_or(text);
         let document = ini::parse(file, text, &mut out);
         let mut server = Server::default();
-        let sections = document.sections.into_iter().filter(|section| section.name == "server");
+        let sections = document
+            .sections
+            .into_iter()
+            .filter(|section| section.name == "server");
         for entry in sections.flat_map(|section| section.entries) {
             let place = |span: ini::Span| {
                 let line = text.split('\n').nth(span.line - 1).unwrap_or("");
@@ -83,7 +86,11 @@ impl Server {
     fn take(&mut self, entry: &Entry) -> Result<(), (String, ini::Span, Option<String>)> {
         let Content::Value(Text { text, .. }) = &entry.content else {
             let hint = "there is no layer below; remove the line".to_owned();
-            return Err(("`unset` has nothing to take away in [server]".to_owned(), entry.span, Some(hint)));
+            return Err((
+                "`unset` has nothing to take away in [server]".to_owned(),
+                entry.span,
+                Some(hint),
+            ));
         };
         let result = match entry.key.as_str() {
             "site" => values::name(text).map(|site| self.site = Some(site.to_owned())),
@@ -98,7 +105,11 @@ impl Server {
                     Some(near) => format!("did you mean `{near}`?"),
                     None => format!("keys of this section are {}", known.join(", ")),
                 };
-                return Err((format!("unknown key `{unknown}` in [server]"), entry.span, Some(hint)));
+                return Err((
+                    format!("unknown key `{unknown}` in [server]"),
+                    entry.span,
+                    Some(hint),
+                ));
             }
         };
         let span = match &entry.content {
@@ -143,9 +154,13 @@ mod tests {
 
     #[test]
     fn faults_are_told_together() {
-        let report = parse("[server]\nsite = ../x\npol = 10.0.0.0/8\nuid.range = 1-2\n").unwrap_err();
+        let report =
+            parse("[server]\nsite = ../x\npol = 10.0.0.0/8\nuid.range = 1-2\n").unwrap_err();
         let text = report.to_string();
         assert_eq!(report.diagnostics().len(), 3, "{text}");
-        assert!(text.contains("metactl.conf:2:8") && text.contains("did you mean `pool`?"), "{text}");
+        assert!(
+            text.contains("metactl.conf:2:8") && text.contains("did you mean `pool`?"),
+            "{text}"
+        );
     }
 }

@@ -187,7 +187,12 @@ impl Config {
             Some((index, _)) => index,
             None => line.len(),
         };
-        Some(Place::new(file, origin.line, line, start..start + length))
+        Some(Place::new(
+            file,
+            origin.line,
+            line,
+            start..start.saturating_add(length),
+        ))
     }
 
     /// The highest layer that has a file here.

@@ -35,12 +35,17 @@ impl Files {
             let after = text.match_indices('\n').map(|(index, _)| index + 1);
             std::iter::once(0).chain(after).collect()
         };
-        let starts = sources.iter().map(|source| newlines(&source.text)).collect();
+        let starts = sources
+            .iter()
+            .map(|source| newlines(&source.text))
+            .collect();
         Files { sources, starts }
     }
 
     pub(super) fn path(&self, source: usize) -> &Path {
-        self.sources.get(source).map_or(Path::new(""), |source| &source.path)
+        self.sources
+            .get(source)
+            .map_or(Path::new(""), |source| &source.path)
     }
 
     fn line(&self, source: usize, line: usize) -> &str {
@@ -57,12 +62,20 @@ impl Files {
 
     pub(super) fn place(&self, at: At) -> Place {
         let line = self.line(at.source, at.span.line);
-        Place::new(self.path(at.source), at.span.line, line, ini::range(at.span))
+        Place::new(
+            self.path(at.source),
+            at.span.line,
+            line,
+            ini::range(at.span),
+        )
     }
 
     /// The place of a part of a value.
     pub(super) fn place_in(&self, source: usize, text: &Text, range: Range<usize>) -> Place {
-        self.place(At { source, span: text.span(range) })
+        self.place(At {
+            source,
+            span: text.span(range),
+        })
     }
 
     pub(super) fn origin(&self, at: At) -> Origin {

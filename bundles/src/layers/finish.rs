@@ -17,7 +17,8 @@ use crate::{platforms, redact};
 /// When `lenient`, an unknown name is no error but one that is needed of a higher layer.
 pub(super) fn finish(mut merged: Merged, lenient: bool) -> (Config, Collector) {
     let mut sections = std::mem::take(&mut merged.sections);
-    sections.retain(|section| section.spec != super::merge::ALL_DAEMONS || section.declared.is_some());
+    sections
+        .retain(|section| section.spec != super::merge::ALL_DAEMONS || section.declared.is_some());
     let rank = |section: &Merging| SECTIONS.iter().position(|spec| spec.name == section.spec);
     sections.sort_by_key(rank);
     let mut finisher = Finisher {
@@ -25,7 +26,10 @@ pub(super) fn finish(mut merged: Merged, lenient: bool) -> (Config, Collector) {
         out: merged.out,
         closed: &merged.closed,
         env: definitions(&sections),
-        daemons: sections.iter().filter_map(|section| section.name.strip_prefix("daemon.")).collect(),
+        daemons: sections
+            .iter()
+            .filter_map(|section| section.name.strip_prefix("daemon."))
+            .collect(),
         needed: BTreeMap::new(),
     };
     let mut interpolator = interpolator(&finisher.env).lenient(lenient);
@@ -36,7 +40,10 @@ pub(super) fn finish(mut merged: Merged, lenient: bool) -> (Config, Collector) {
     }
     drop(interpolator);
     let Finisher { out, needed, .. } = finisher;
-    config.needed = needed.into_iter().map(|(name, origin)| Needed { name, origin }).collect();
+    config.needed = needed
+        .into_iter()
+        .map(|(name, origin)| Needed { name, origin })
+        .collect();
     config.requests = merged.requests;
     config.sources = merged.files.sources;
     (complete(config), out)
@@ -48,12 +55,17 @@ type Env<'a> = HashMap<&'a str, &'a Written>;
 fn definitions(sections: &[Merging]) -> Env<'_> {
     let env = sections.iter().filter(|section| section.spec == "env");
     let slots = env.flat_map(|section| &section.slots);
-    slots.filter_map(|slot| Some((slot.key.as_str(), slot.current.as_ref()?))).collect()
+    slots
+        .filter_map(|slot| Some((slot.key.as_str(), slot.current.as_ref()?)))
+        .collect()
 }
 
 fn interpolator<'a>(env: &Env<'a>) -> Interpolator<'a> {
     Interpolator::new(env.iter().map(|(name, written)| {
-        let definition = Definition { raw: &written.text.text, from_app: written.layer == LayerKind::App };
+        let definition = Definition {
+            raw: &written.text.text,
+            from_app: written.layer == LayerKind::App,
+        };
         (*name, definition)
     }))
 }
@@ -73,9 +85,13 @@ impl<'a> Finisher<'a> {
     fn section(&mut self, section: &'a Merging, interpolator: &mut Interpolator<'a>) -> Section {
         let mut finished = Section::default();
         for slot in &section.slots {
-            let Some(written) = &slot.current else { continue };
+            let Some(written) = &slot.current else {
+                continue;
+            };
             let entry = self.entry(section, slot, written, interpolator);
-            finished.index.insert(entry.key.clone(), finished.entries.len());
+            finished
+                .index
+                .insert(entry.key.clone(), finished.entries.len());
             finished.entries.push(entry);
         }
         if section.spec == super::merge::ALL_DAEMONS {
@@ -91,11 +107,16 @@ impl<'a> Finisher<'a> {
         written: &Written,
         interpolator: &mut Interpolator<'a>,
     ) -> Entry {
-        let at = At { source: written.source, span: written.text.first_line() };
+        let at = At {
+            source: written.source,
+            span: written.text.first_line(),
+        };
         let origin = self.files.origin(at);
         let raw = written.text.text.clone();
         let resolved = match section.spec {
-            "env" => interpolator.name(&slot.key).map(|resolved| (*resolved).clone()),
+            "env" => interpolator
+                .name(&slot.key)
+                .map(|resolved| (*resolved).clone()),
             _ => interpolator.value(&raw),
         };
         let (resolved, failed) = match resolved {
@@ -108,29 +129,57 @@ impl<'a> Finisher<'a> {
             }
         };
         for name in &resolved.missing {
-            self.needed.entry(name.clone()).or_insert_with(|| origin.clone());
+            self.needed
+                .entry(name.clone())
+                .or_insert_with(|| origin.clone());
         }
         let pending = !resolved.missing.is_empty();
         let wrong = !failed && !pending && !self.check(section, slot, written, &resolved);
         let words = match split_words(&raw) {
             Ok(words) if slot.row.has_words() && !failed && !wrong => words
                 .iter()
-                .map(|word| interpolator.value(word).map_or_else(|_| word.clone(), |resolved| resolved.text))
+                .map(|word| {
+                    interpolator
+                        .value(word)
+                        .map_or_else(|_| word.clone(), |resolved| resolved.text)
+                })
                 .collect(),
             _ => Vec::new(),
         };
         let Resolved { text, shown, .. } = resolved;
         let sensitive = shown != text;
-        let value = Value { text, raw, origin, overrides: slot.overrides.clone(), sensitive };
-        Entry { key: slot.key.clone(), value, shown, words, unusable: failed || pending || wrong }
+        let value = Value {
+            text,
+            raw,
+            origin,
+            overrides: slot.overrides.clone(),
+            sensitive,
+        };
+        Entry {
+            key: slot.key.clone(),
+            value,
+            shown,
+            words,
+            unusable: failed || pending || wrong,
+        }
     }
 
     /// Whether the value is of its type and may be said by who says it; faults are told.
-    fn check(&mut self, section: &Merging, slot: &Slot, written: &Written, resolved: &Resolved) -> bool {
+    fn check(
+        &mut self,
+        section: &Merging,
+        slot: &Slot,
+        written: &Written,
+        resolved: &Resolved,
+    ) -> bool {
         let (files, row) = (self.files, slot.row);
         let place = || files.place_in(written.source, &written.text, 0..written.text.text.len());
         // A word of arguments is split before names are replaced.
-        let text = if row.has_words() { &written.text.text } else { &resolved.text };
+        let text = if row.has_words() {
+            &written.text.text
+        } else {
+            &resolved.text
+        };
         if let Err(problem) = row.kind.check(text) {
             let secret = resolved.shown != resolved.text;
             self.out.error(|| {
@@ -138,7 +187,8 @@ impl<'a> Finisher<'a> {
                     true => format!("is not a valid {}", row.kind.describe()),
                     false => redact::redact(&problem).into_owned(),
                 };
-                let diagnostic = Diagnostic::error(format!("`{}` in [{}] {problem}", slot.key, section.name));
+                let diagnostic =
+                    Diagnostic::error(format!("`{}` in [{}] {problem}", slot.key, section.name));
                 let diagnostic = diagnostic.at(place());
                 if resolved.text == written.text.text || secret {
                     return diagnostic;
@@ -178,7 +228,10 @@ impl<'a> Finisher<'a> {
                 return Diagnostic::error(format!("{what} is not for the app layer to say"))
                     .at(place())
                     .label(label)
-                    .hint(format!("say it in the site or local layer: {}", slot.row.why));
+                    .hint(format!(
+                        "say it in the site or local layer: {}",
+                        slot.row.why
+                    ));
             };
             let text = &written.text;
             let there = files.place_in(written.source, text, 0..text.text.len());
@@ -186,7 +239,10 @@ impl<'a> Finisher<'a> {
                 .at(place())
                 .label(label)
                 .related(Some(there), format!("the app layer defines `{name}`"))
-                .hint(format!("define {name} in [env] of the site or local layer: {}", slot.row.why))
+                .hint(format!(
+                    "define {name} in [env] of the site or local layer: {}",
+                    slot.row.why
+                ))
         });
         false
     }
@@ -213,7 +269,10 @@ impl<'a> Finisher<'a> {
                         Some(name) => name.clone(),
                         None => format!("{}:{}", section.name, slot.key),
                     };
-                    (owner, files.place_in(text.source, &text.text, step.range.clone()))
+                    (
+                        owner,
+                        files.place_in(text.source, &text.text, step.range.clone()),
+                    )
                 })
                 .collect();
             let mut chain: Vec<&str> = steps.iter().map(|(owner, _)| owner.as_str()).collect();
@@ -229,19 +288,31 @@ impl<'a> Finisher<'a> {
                 FaultKind::Cycle(name) => {
                     chain.push(name);
                     let hint = "a value cannot contain itself; spell one of them out";
-                    (format!("`{name}` refers to itself"), "leads back", hint.to_owned())
+                    (
+                        format!("`{name}` refers to itself"),
+                        "leads back",
+                        hint.to_owned(),
+                    )
                 }
                 FaultKind::Syntax(problem) => {
                     let hint = "close it with `)`, or write %%( for the characters themselves";
                     (problem.clone(), "not a reference", hint.to_owned())
                 }
                 FaultKind::TooDeep => {
-                    let message = format!("more than {} names in a chain", crate::interpolate::MAX_DEPTH);
+                    let message = format!(
+                        "more than {} names in a chain",
+                        crate::interpolate::MAX_DEPTH
+                    );
                     (message, "one too many", "refer to fewer names".to_owned())
                 }
                 FaultKind::TooLong => {
-                    let message = "the value becomes too long when its names are replaced".to_owned();
-                    (message, "grows too long", "one value has 256 KiB at most, all together 16 MiB".to_owned())
+                    let message =
+                        "the value becomes too long when its names are replaced".to_owned();
+                    (
+                        message,
+                        "grows too long",
+                        "one value has 256 KiB at most, all together 16 MiB".to_owned(),
+                    )
                 }
             };
             let shown = match chain.len() {
@@ -256,7 +327,8 @@ impl<'a> Finisher<'a> {
                     diagnostic = diagnostic.at(place);
                 } else {
                     let next = chain_target(fault, index);
-                    diagnostic = diagnostic.related(Some(place), format!("`{owner}` refers to `{next}`"));
+                    diagnostic =
+                        diagnostic.related(Some(place), format!("`{owner}` refers to `{next}`"));
                 }
             }
             diagnostic
@@ -276,7 +348,9 @@ impl<'a> Finisher<'a> {
         for entry in finished.entries.drain(..) {
             let slot = section.slots.iter().find(|slot| slot.key == entry.key);
             let serves = slot.is_none_or(|slot| slot.row.serves(&platform));
-            let for_all = slot.and_then(|slot| slot.current.as_ref()).is_some_and(|written| written.for_all);
+            let for_all = slot
+                .and_then(|slot| slot.current.as_ref())
+                .is_some_and(|written| written.for_all);
             if let (false, false, Some(slot)) = (serves, for_all, slot) {
                 self.useless(section, slot, &platform);
             }
@@ -292,16 +366,25 @@ impl<'a> Finisher<'a> {
         let Some(written) = &slot.current else { return };
         let files = self.files;
         self.out.error(|| {
-            let message = format!("`{}` means nothing to platform {platform} of [{}]", slot.key, section.name);
+            let message = format!(
+                "`{}` means nothing to platform {platform} of [{}]",
+                slot.key, section.name
+            );
             Diagnostic::error(message)
                 .at(files.place_in(written.source, &written.text, 0..written.text.text.len()))
-                .hint(format!("it is for {}; remove it or change `platform`", slot.row.platforms.join(", ")))
+                .hint(format!(
+                    "it is for {}; remove it or change `platform`",
+                    slot.row.platforms.join(", ")
+                ))
         });
     }
 
     fn no_platform(&mut self, section: &Merging, at: At) {
         let files = self.files;
-        let name = section.name.strip_prefix("daemon.").unwrap_or(&section.name);
+        let name = section
+            .name
+            .strip_prefix("daemon.")
+            .unwrap_or(&section.name);
         // A misspelt name makes a daemon of its own.
         let others = self.daemons.iter().filter(|other| **other != name);
         let meant = suggest::nearest(name, others.copied());
@@ -320,7 +403,10 @@ impl<'a> Finisher<'a> {
 
 /// The name that the reference of step `index` stands for: the owner of the next one.
 fn chain_target(fault: &Fault, index: usize) -> String {
-    let next = fault.chain.get(index + 1).and_then(|step| step.name.clone());
+    let next = fault
+        .chain
+        .get(index + 1)
+        .and_then(|step| step.name.clone());
     next.unwrap_or_default()
 }
 
@@ -335,7 +421,11 @@ fn shortened(text: &str) -> String {
 /// The platform of a daemon: as said, or clear from its keys. `None`: neither, or not usable.
 fn platform_of(section: &Section) -> Option<String> {
     let has = |key: &str| section.index.contains_key(key);
-    match section.index.get("platform").and_then(|index| section.entries.get(*index)) {
+    match section
+        .index
+        .get("platform")
+        .and_then(|index| section.entries.get(*index))
+    {
         Some(entry) if entry.unusable => None,
         Some(entry) => Some(entry.value.text.clone()),
         None if has("command") => Some("exec".to_owned()),
@@ -390,12 +480,20 @@ fn fill(spec: &str, section: &mut Section) {
             }
         }
         ("sandbox.net", _) => {
-            let mode = if section.index.contains_key("ip") { "routed" } else { "nat" };
+            let mode = if section.index.contains_key("ip") {
+                "routed"
+            } else {
+                "nat"
+            };
             add_default(section, "mode", mode);
         }
         _ => {}
     }
-    let serves = |row: &&Key| platform.as_deref().is_none_or(|platform| row.serves(platform));
+    let serves = |row: &&Key| {
+        platform
+            .as_deref()
+            .is_none_or(|platform| row.serves(platform))
+    };
     for row in KEYS.iter().filter(|row| row.section == spec).filter(serves) {
         if let Some(default) = row.default {
             add_default(section, row.name, default);
@@ -409,8 +507,20 @@ fn add_default(section: &mut Section, key: &str, text: &str) {
     }
     let origin = Origin::default_value();
     let (raw, overrides) = (text.to_owned(), Vec::new());
-    let value = Value { text: raw.clone(), raw, origin, overrides, sensitive: false };
+    let value = Value {
+        text: raw.clone(),
+        raw,
+        origin,
+        overrides,
+        sensitive: false,
+    };
     let words = Vec::new();
     section.index.insert(key.to_owned(), section.entries.len());
-    section.entries.push(Entry { key: key.to_owned(), shown: text.to_owned(), value, words, unusable: false });
+    section.entries.push(Entry {
+        key: key.to_owned(),
+        shown: text.to_owned(),
+        value,
+        words,
+        unusable: false,
+    });
 }

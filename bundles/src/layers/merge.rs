@@ -74,8 +74,9 @@ pub(super) fn merge(files: Files, mut out: Collector) -> Merged {
     let daemons = daemon_sections(&statements);
     for file in statements {
         // What is for every daemon is below what is for one, whatever the order in the file.
-        let (for_all, own): (Vec<_>, Vec<_>) =
-            file.into_iter().partition(|statement| statement.section() == ALL_DAEMONS);
+        let (for_all, own): (Vec<_>, Vec<_>) = file
+            .into_iter()
+            .partition(|statement| statement.section() == ALL_DAEMONS);
         for statement in for_all {
             for daemon in &daemons {
                 merged.apply(statement.clone(), daemon, true);
@@ -86,7 +87,9 @@ pub(super) fn merge(files: Files, mut out: Collector) -> Merged {
             merged.apply(statement, &section, false);
         }
     }
-    let Merged { requests, decided, .. } = &mut merged;
+    let Merged {
+        requests, decided, ..
+    } = &mut merged;
     requests.retain(|denied| !decided.contains(&(denied.section.clone(), denied.key.clone())));
     merged
 }
@@ -95,7 +98,10 @@ fn daemon_sections(statements: &[Vec<Statement>]) -> Vec<String> {
     let mut seen = HashSet::new();
     let names = statements.iter().flatten().map(Statement::section);
     let daemons = names.filter(|name| name.starts_with("daemon.") && *name != ALL_DAEMONS);
-    daemons.filter(|name| seen.insert(*name)).map(str::to_owned).collect()
+    daemons
+        .filter(|name| seen.insert(*name))
+        .map(str::to_owned)
+        .collect()
 }
 
 /// The firewall sections in which site, server or local say `grant = site`, or anything else that is
@@ -106,19 +112,29 @@ fn closed_sections(statements: &[Vec<Statement>], files: &Files) -> Vec<&'static
         for statement in statements.iter().flatten() {
             let trusted = files.sources[statement.at().source].layer.is_trusted();
             match statement {
-                Statement::Key { section: name, key, content, .. } if trusted && name == section && key == "grant" => {
+                Statement::Key {
+                    section: name,
+                    key,
+                    content,
+                    ..
+                } if trusted && name == section && key == "grant" => {
                     granted = match content {
                         Content::Value(text) => text.text == "any",
                         Content::Unset => true,
                     }
                 }
-                Statement::UnsetAll { section: name, .. } if trusted && name == section => granted = true,
+                Statement::UnsetAll { section: name, .. } if trusted && name == section => {
+                    granted = true
+                }
                 _ => {}
             }
         }
         granted
     };
-    ["firewall.out", "firewall.in"].into_iter().filter(|section| !granted(section)).collect()
+    ["firewall.out", "firewall.in"]
+        .into_iter()
+        .filter(|section| !granted(section))
+        .collect()
 }
 
 impl Merged {
@@ -142,37 +158,75 @@ impl Merged {
             Statement::Header { .. } if for_all => {}
             Statement::Header { at, .. } => self.section_mut(section, spec).declared = Some(at),
             Statement::UnsetAll { at, .. } => self.unset_all(section, spec, at, for_all),
-            Statement::Key { key, row, content: Content::Unset, at, .. } => {
+            Statement::Key {
+                key,
+                row,
+                content: Content::Unset,
+                at,
+                ..
+            } => {
                 self.unset(section, spec, &key, row, at, for_all);
             }
-            Statement::Key { key, row, content: Content::Value(text), at, .. } => {
+            Statement::Key {
+                key,
+                row,
+                content: Content::Value(text),
+                at,
+                ..
+            } => {
                 let layer = self.files.sources[at.source].layer;
-                let written = Written { text, source: at.source, layer, for_all };
+                let written = Written {
+                    text,
+                    source: at.source,
+                    layer,
+                    for_all,
+                };
                 self.set(section, spec, key, row, written);
             }
         }
     }
 
-    fn set(&mut self, section: &str, spec: &'static str, key: String, row: &'static Key, written: Written) {
-        let at = At { source: written.source, span: written.text.first_line() };
+    fn set(
+        &mut self,
+        section: &str,
+        spec: &'static str,
+        key: String,
+        row: &'static Key,
+        written: Written,
+    ) {
+        let at = At {
+            source: written.source,
+            span: written.text.first_line(),
+        };
         let origin = self.files.origin(at);
         if origin.layer.is_trusted() {
             self.decided.insert((section.to_owned(), key.clone()));
         } else if self.is_denied(row, &written.text.text) {
-            self.requests.push(denied(section, key, row, &written.text.text, origin));
+            self.requests
+                .push(denied(section, key, row, &written.text.text, origin));
             return;
         }
         let previous = {
             let section = self.section_mut(section, spec);
             let index = *section.index.entry(key.clone()).or_insert_with(|| {
-                section.slots.push(Slot { key, row, current: None, overrides: Vec::new() });
+                section.slots.push(Slot {
+                    key,
+                    row,
+                    current: None,
+                    overrides: Vec::new(),
+                });
                 section.slots.len() - 1
             });
-            section.slots[index].current.replace(written).map(|previous| (index, previous))
+            section.slots[index]
+                .current
+                .replace(written)
+                .map(|previous| (index, previous))
         };
         if let Some((index, previous)) = previous {
             let entry = self.override_entry(previous);
-            self.section_mut(section, spec).slots[index].overrides.push(entry);
+            self.section_mut(section, spec).slots[index]
+                .overrides
+                .push(entry);
         }
     }
 
@@ -187,7 +241,10 @@ impl Merged {
     }
 
     fn override_entry(&self, previous: Written) -> (Origin, String) {
-        let at = At { source: previous.source, span: previous.text.first_line() };
+        let at = At {
+            source: previous.source,
+            span: previous.text.first_line(),
+        };
         (self.files.origin(at), previous.text.text)
     }
 
@@ -208,12 +265,19 @@ impl Merged {
         let found = {
             let section = self.section_mut(section, spec);
             let index = section.index.get(key).copied();
-            index.and_then(|index| section.slots[index].current.take().map(|previous| (index, previous)))
+            index.and_then(|index| {
+                section.slots[index]
+                    .current
+                    .take()
+                    .map(|previous| (index, previous))
+            })
         };
         match found {
             Some((index, previous)) => {
                 let entry = self.override_entry(previous);
-                self.section_mut(section, spec).slots[index].overrides.push(entry);
+                self.section_mut(section, spec).slots[index]
+                    .overrides
+                    .push(entry);
             }
             None if for_all => {}
             None => {
@@ -237,8 +301,12 @@ impl Merged {
             set.map(|slot| (slot.key.clone(), slot.row)).collect()
         };
         if trusted {
-            let asked = self.requests.iter().filter(|denied| denied.section == section);
-            self.decided.extend(asked.map(|denied| (denied.section.clone(), denied.key.clone())));
+            let asked = self
+                .requests
+                .iter()
+                .filter(|denied| denied.section == section);
+            self.decided
+                .extend(asked.map(|denied| (denied.section.clone(), denied.key.clone())));
         }
         if keys.is_empty() && !for_all {
             let files = &self.files;
@@ -267,5 +335,12 @@ fn denied(section: &str, key: String, row: &Key, text: &str, origin: Origin) -> 
         _ => row.why.to_owned(),
     };
     let line = value.replace('\n', "\n    ");
-    Denied { grant: format!("[{section}]\n{key} = {line}"), section: section.to_owned(), key, value, origin, reason }
+    Denied {
+        grant: format!("[{section}]\n{key} = {line}"),
+        section: section.to_owned(),
+        key,
+        value,
+        origin,
+        reason,
+    }
 }

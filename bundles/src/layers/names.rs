@@ -13,11 +13,26 @@ use crate::keys::{self, Key, SECTIONS, SectionMeaning, suggest};
 #[derive(Debug, Clone)]
 pub(super) enum Statement {
     /// `[section]` is there.
-    Header { section: String, spec: &'static str, at: At },
+    Header {
+        section: String,
+        spec: &'static str,
+        at: At,
+    },
     /// `key = value` or `unset key`.
-    Key { section: String, spec: &'static str, key: String, row: &'static Key, content: Content, at: At },
+    Key {
+        section: String,
+        spec: &'static str,
+        key: String,
+        row: &'static Key,
+        content: Content,
+        at: At,
+    },
     /// `unset *`.
-    UnsetAll { section: String, spec: &'static str, at: At },
+    UnsetAll {
+        section: String,
+        spec: &'static str,
+        at: At,
+    },
 }
 
 impl Statement {
@@ -39,23 +54,39 @@ impl Statement {
 
     pub(super) fn at(&self) -> At {
         match self {
-            Statement::Header { at, .. } | Statement::Key { at, .. } | Statement::UnsetAll { at, .. } => *at,
+            Statement::Header { at, .. }
+            | Statement::Key { at, .. }
+            | Statement::UnsetAll { at, .. } => *at,
         }
     }
 }
 
 /// Parses every file.
 pub(super) fn parse(files: &Files, out: &mut Collector) -> Vec<Document> {
-    files.sources.iter().map(|source| ini::parse(&source.path, &source.text, out)).collect()
+    files
+        .sources
+        .iter()
+        .map(|source| ini::parse(&source.path, &source.text, out))
+        .collect()
 }
 
 /// The statements of every file. Those about `[server]` are checked and left out: they describe
 /// the server, not an application.
-pub(super) fn understand(files: &Files, documents: Vec<Document>, out: &mut Collector) -> Vec<Vec<Statement>> {
+pub(super) fn understand(
+    files: &Files,
+    documents: Vec<Document>,
+    out: &mut Collector,
+) -> Vec<Vec<Statement>> {
     let daemons = daemon_names(&documents);
     let mut all = Vec::new();
     for (source, document) in documents.into_iter().enumerate() {
-        let mut reader = Reader { files, source, daemons: &daemons, out, seen: HashMap::new() };
+        let mut reader = Reader {
+            files,
+            source,
+            daemons: &daemons,
+            out,
+            seen: HashMap::new(),
+        };
         let mut statements = Vec::new();
         for section in document.sections {
             reader.section(section, &mut statements);
@@ -82,7 +113,10 @@ fn daemon_names(documents: &[Document]) -> HashSet<String> {
 fn is_bare_daemon(section: &Section) -> bool {
     matches!(keys::section(&section.name), SectionMeaning::Unknown)
         && keys::is_daemon_name(&section.name)
-        && section.entries.iter().any(|entry| keys::marks_a_daemon(&entry.key))
+        && section
+            .entries
+            .iter()
+            .any(|entry| keys::marks_a_daemon(&entry.key))
 }
 
 struct Reader<'a> {
@@ -96,15 +130,28 @@ struct Reader<'a> {
 
 impl Reader<'_> {
     fn at(&self, span: Span) -> At {
-        At { source: self.source, span }
+        At {
+            source: self.source,
+            span,
+        }
     }
 
     fn section(&mut self, section: Section, statements: &mut Vec<Statement>) {
-        let Some((name, spec)) = self.meaning(&section) else { return };
-        let header = Statement::Header { section: name.clone(), spec, at: self.at(section.span) };
+        let Some((name, spec)) = self.meaning(&section) else {
+            return;
+        };
+        let header = Statement::Header {
+            section: name.clone(),
+            spec,
+            at: self.at(section.span),
+        };
         if let Some(span) = section.unset_all {
             // Before the header: what the file says itself is not taken away.
-            statements.push(Statement::UnsetAll { section: name.clone(), spec, at: self.at(span) });
+            statements.push(Statement::UnsetAll {
+                section: name.clone(),
+                spec,
+                at: self.at(span),
+            });
             if !section.entries.is_empty() {
                 statements.push(header);
             }
@@ -133,9 +180,11 @@ impl Reader<'_> {
             SectionMeaning::Known(spec) => Some((name.to_owned(), spec)),
             SectionMeaning::Future(future) => {
                 self.out.error(|| {
-                    Diagnostic::error(format!("[{name}] is not available in this version of metactl"))
-                        .at(files.place(at))
-                        .hint(format!("remove it; {}", future.instead))
+                    Diagnostic::error(format!(
+                        "[{name}] is not available in this version of metactl"
+                    ))
+                    .at(files.place(at))
+                    .hint(format!("remove it; {}", future.instead))
                 });
                 None
             }
@@ -155,7 +204,13 @@ impl Reader<'_> {
         }
     }
 
-    fn entry(&mut self, written: &str, section: &str, spec: &'static str, entry: Entry) -> Option<Statement> {
+    fn entry(
+        &mut self,
+        written: &str,
+        section: &str,
+        spec: &'static str,
+        entry: Entry,
+    ) -> Option<Statement> {
         let (files, at) = (self.files, self.at(entry.span));
         let Some((row, key)) = keys::find(spec, &entry.key) else {
             self.out.error(|| {
@@ -167,9 +222,13 @@ impl Reader<'_> {
             return None;
         };
         let open = row.name.strip_suffix('*');
-        if let Some(problem) = open.and_then(|prefix| row.kind.check_name(&key[prefix.len()..]).err()) {
+        if let Some(problem) =
+            open.and_then(|prefix| row.kind.check_name(&key[prefix.len()..]).err())
+        {
             self.out.error(|| {
-                Diagnostic::error(format!("`{key}` in [{written}] {problem}")).at(files.place(at)).label("bad name")
+                Diagnostic::error(format!("`{key}` in [{written}] {problem}"))
+                    .at(files.place(at))
+                    .label("bad name")
             });
             return None;
         }
@@ -180,24 +239,46 @@ impl Reader<'_> {
             if name != format!("{written}:{}", entry.key) {
                 self.out.error(|| {
                     let other = name.split_once(':').map_or(name.as_str(), |(_, key)| key);
-                    let message = format!("`{}` in [{written}] was set before, as `{other}`", entry.key);
+                    let message = format!(
+                        "`{}` in [{written}] was set before, as `{other}`",
+                        entry.key
+                    );
                     Diagnostic::error(message)
                         .at(files.place(at))
                         .label("the second time")
-                        .related(Some(files.place(At { source, span: first })), "the first time")
-                        .hint(format!("both mean `{key}` of [{section}]; keep one of them"))
+                        .related(
+                            Some(files.place(At {
+                                source,
+                                span: first,
+                            })),
+                            "the first time",
+                        )
+                        .hint(format!(
+                            "both mean `{key}` of [{section}]; keep one of them"
+                        ))
                 });
             }
             return None;
         }
-        self.seen.insert(place, (entry.span, format!("{written}:{}", entry.key)));
-        Some(Statement::Key { section: section.to_owned(), spec, key, row, content: entry.content, at })
+        self.seen
+            .insert(place, (entry.span, format!("{written}:{}", entry.key)));
+        Some(Statement::Key {
+            section: section.to_owned(),
+            spec,
+            key,
+            row,
+            content: entry.content,
+            at,
+        })
     }
 }
 
 fn section_hint(section: &Section, daemons: &HashSet<String>) -> String {
     let name = section.name.as_str();
-    let known = SECTIONS.iter().map(|spec| spec.name).filter(|name| !name.contains('*'));
+    let known = SECTIONS
+        .iter()
+        .map(|spec| spec.name)
+        .filter(|name| !name.contains('*'));
     let mut sorted: Vec<&str> = daemons.iter().map(String::as_str).collect();
     sorted.sort_unstable();
     if let Some(near) = suggest::nearest(name, known) {
@@ -210,10 +291,17 @@ fn section_hint(section: &Section, daemons: &HashSet<String>) -> String {
     if name.starts_with("daemon.") {
         return "a daemon's name is letters, digits, `-`, `_` and `+`, 64 at most".to_owned();
     }
-    if section.entries.iter().any(|entry| keys::find("daemon.*", &entry.key).is_some()) {
+    if section
+        .entries
+        .iter()
+        .any(|entry| keys::find("daemon.*", &entry.key).is_some())
+    {
         return format!("a daemon is written [daemon.{name}]");
     }
-    let names: Vec<String> = SECTIONS.iter().map(|spec| format!("[{}]", spec.name)).collect();
+    let names: Vec<String> = SECTIONS
+        .iter()
+        .map(|spec| format!("[{}]", spec.name))
+        .collect();
     format!("sections are {}", names.join(", ").replace(".*]", ".NAME]"))
 }
 
@@ -224,7 +312,10 @@ fn key_hint(key: &str, spec: &str) -> String {
     let elsewhere = keys::sections_with(key);
     if !elsewhere.is_empty() {
         let sections: Vec<String> = elsewhere.iter().map(|name| format!("[{name}]")).collect();
-        return format!("it belongs into {}", sections.join(" or ").replace(".*]", ".NAME]"));
+        return format!(
+            "it belongs into {}",
+            sections.join(" or ").replace(".*]", ".NAME]")
+        );
     }
     let names: Vec<&str> = keys::names_in(spec).collect();
     format!("keys of this section are {}", names.join(", "))

@@ -34,7 +34,11 @@ pub fn read(paths: &Paths, request: &Request<'_>) -> Result<Vec<Source>, Report>
     let mut out = Collector::default();
     let mut sources = Vec::new();
     let mut add = |layer, path: &Path| match read_file(path, layer) {
-        Ok(Some(text)) => sources.push(Source { layer, path: path.to_owned(), text }),
+        Ok(Some(text)) => sources.push(Source {
+            layer,
+            path: path.to_owned(),
+            text,
+        }),
         Ok(None) => {}
         Err(diagnostic) => out.error(|| *diagnostic),
     };
@@ -45,12 +49,18 @@ pub fn read(paths: &Paths, request: &Request<'_>) -> Result<Vec<Source>, Report>
     add(LayerKind::Server, &paths.server_conf());
     add(LayerKind::Local, &local);
     if let Some(site) = &server.site {
-        let local = sources.iter().find(|source| source.layer == LayerKind::Local);
+        let local = sources
+            .iter()
+            .find(|source| source.layer == LayerKind::Local);
         let name = local.and_then(|source| app_name(&source.text));
         let app = name.as_deref().unwrap_or(request.instance);
         for path in paths.site_layers(site, app) {
             match read_file(&path, LayerKind::Site) {
-                Ok(Some(text)) => sources.push(Source { layer: LayerKind::Site, path, text }),
+                Ok(Some(text)) => sources.push(Source {
+                    layer: LayerKind::Site,
+                    path,
+                    text,
+                }),
                 Ok(None) => {}
                 Err(diagnostic) => out.error(|| *diagnostic),
             }
@@ -64,7 +74,10 @@ pub fn read(paths: &Paths, request: &Request<'_>) -> Result<Vec<Source>, Report>
 /// `[app] name` of a layer, when it is one.
 fn app_name(text: &str) -> Option<String> {
     let document = ini::parse(Path::new(""), text, &mut Collector::default());
-    let app = document.sections.into_iter().find(|section| section.name == "app")?;
+    let app = document
+        .sections
+        .into_iter()
+        .find(|section| section.name == "app")?;
     let entry = app.entries.into_iter().find(|entry| entry.key == "name")?;
     match entry.content {
         Content::Value(value) => values::name(&value.text).ok().map(str::to_owned),
@@ -88,41 +101,74 @@ pub(crate) fn read_file(path: &Path, layer: LayerKind) -> Result<Option<String>,
         Ok(descriptor) => File::from(descriptor),
         Err(Errno::NOENT | Errno::NOTDIR) => return Ok(None),
         Err(Errno::LOOP) => {
-            return Err(fail("a symbolic link is not followed here".to_owned(), "put the file itself there"));
+            return Err(fail(
+                "a symbolic link is not followed here".to_owned(),
+                "put the file itself there",
+            ));
         }
         Err(error) => {
             let hint = "make it readable, or run metactl as root";
-            return Err(fail(format!("cannot open the configuration: {error}"), hint));
+            return Err(fail(
+                format!("cannot open the configuration: {error}"),
+                hint,
+            ));
         }
     };
     let cannot_read = |error: std::io::Error| {
-        fail(format!("cannot read the configuration: {error}"), "is it a regular file?")
+        fail(
+            format!("cannot read the configuration: {error}"),
+            "is it a regular file?",
+        )
     };
     let facts = file.metadata().map_err(cannot_read)?;
     if !facts.is_file() {
-        return Err(fail("not a regular file".to_owned(), "configuration is read from files only"));
+        return Err(fail(
+            "not a regular file".to_owned(),
+            "configuration is read from files only",
+        ));
     }
     let mut bytes = Vec::new();
-    file.by_ref().take(MAX_FILE + 1).read_to_end(&mut bytes).map_err(cannot_read)?;
+    file.by_ref()
+        .take(MAX_FILE + 1)
+        .read_to_end(&mut bytes)
+        .map_err(cannot_read)?;
     if bytes.len() as u64 > MAX_FILE {
-        return Err(fail("larger than 1 MiB".to_owned(), "a configuration is a page or two of text"));
+        return Err(fail(
+            "larger than 1 MiB".to_owned(),
+            "a configuration is a page or two of text",
+        ));
     }
     match String::from_utf8(bytes) {
         Ok(text) => Ok(Some(text)),
-        Err(error) => Err(Box::new(not_utf8(path, error.as_bytes(), error.utf8_error().valid_up_to()))),
+        Err(error) => Err(Box::new(not_utf8(
+            path,
+            error.as_bytes(),
+            error.utf8_error().valid_up_to(),
+        ))),
     }
 }
 
 /// Points at the first byte that is not UTF-8.
 fn not_utf8(path: &Path, bytes: &[u8], at: usize) -> Diagnostic {
     let before = &bytes[..at];
-    let start = before.iter().rposition(|b| *b == b'\n').map_or(0, |newline| newline + 1);
-    let end = bytes[at..].iter().position(|b| *b == b'\n').map_or(bytes.len(), |offset| at + offset);
+    let start = before
+        .iter()
+        .rposition(|b| *b == b'\n')
+        .map_or(0, |newline| newline + 1);
+    let end = bytes[at..]
+        .iter()
+        .position(|b| *b == b'\n')
+        .map_or(bytes.len(), |offset| at + offset);
     let line = before.iter().filter(|b| **b == b'\n').count() + 1;
     let text = String::from_utf8_lossy(&bytes[start..end]);
     let mark = at - start;
     Diagnostic::error(format!("not UTF-8: byte {:#04x}", bytes[at]))
-        .at(Place::new(path, line, &text, mark..mark + '\u{fffd}'.len_utf8()))
+        .at(Place::new(
+            path,
+            line,
+            &text,
+            mark..mark + '\u{fffd}'.len_utf8(),
+        ))
         .label("this byte")
         .hint("save the file as UTF-8")
 }

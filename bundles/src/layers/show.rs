@@ -42,14 +42,25 @@ impl Config {
             None => (text.trim(), None),
         };
         let daemon = format!("daemon.{section}");
-        let section = if self.section(section).is_none() && self.section(&daemon).is_some() { &daemon } else { section };
+        let section = if self.section(section).is_none() && self.section(&daemon).is_some() {
+            &daemon
+        } else {
+            section
+        };
         let SectionMeaning::Known(spec) = keys::section(section) else {
             let names = self.sections().chain(SECTIONS.iter().map(|spec| spec.name));
             let hint = match suggest::nearest(section, names) {
                 Some(near) => format!("did you mean `{near}`?"),
-                None => format!("sections here are {}", self.sections().collect::<Vec<_>>().join(", ")),
+                None => format!(
+                    "sections here are {}",
+                    self.sections().collect::<Vec<_>>().join(", ")
+                ),
             };
-            return Err(Diagnostic::error(format!("there is no section `{section}`")).hint(hint).into());
+            return Err(
+                Diagnostic::error(format!("there is no section `{section}`"))
+                    .hint(hint)
+                    .into(),
+            );
         };
         let key = match key {
             None => None,
@@ -65,7 +76,10 @@ impl Config {
                 }
             },
         };
-        Ok(Selector { section: section.to_owned(), key })
+        Ok(Selector {
+            section: section.to_owned(),
+            key,
+        })
     }
 
     /// The effective values, in the order of the key table; with a selector, only those.
@@ -74,7 +88,8 @@ impl Config {
         for (section, values) in &self.sections {
             for entry in &values.entries {
                 let selected = selector.is_none_or(|selector| {
-                    selector.section == *section && selector.key.as_ref().is_none_or(|key| *key == entry.key)
+                    selector.section == *section
+                        && selector.key.as_ref().is_none_or(|key| *key == entry.key)
                 });
                 if !selected {
                     continue;
@@ -90,7 +105,9 @@ impl Config {
                     key: entry.key.clone(),
                     value: entry.shown.clone(),
                     origin: entry.value.origin.clone(),
-                    overrides: overrides.map(|(origin, text)| (origin.clone(), hide(text))).collect(),
+                    overrides: overrides
+                        .map(|(origin, text)| (origin.clone(), hide(text)))
+                        .collect(),
                     sensitive: entry.value.sensitive,
                 });
             }

@@ -1,0 +1,82 @@
+//! `[crontab]`.
+
+use std::collections::HashSet;
+
+use super::Builder;
+use crate::app::CronJob;
+use crate::keys::values;
+use crate::platforms;
+
+/// The longest name of a job as a file name.
+const MAX_SLUG: usize = 64;
+
+impl Builder<'_> {
+    pub(super) fn cron(&mut self) -> Vec<CronJob> {
+        let mut slugs = HashSet::new();
+        let mut jobs = Vec::new();
+        for (name, value) in self.usable("crontab") {
+            let Ok((schedule, command)) = values::cron(&value.text) else {
+                continue;
+            };
+            jobs.push(CronJob {
+                name: name.to_owned(),
+                slug: unique(slug(name), &mut slugs),
+                schedule,
+                launch: platforms::cron(command, &value.origin),
+                command: command.to_owned(),
+                origin: value.origin.clone(),
+            });
+        }
+        jobs
+    }
+}
+
+/// `Daily housekeeping!` as a file name: `daily-housekeeping`.
+pub(super) fn slug(name: &str) -> String {
+    let lower = name.to_ascii_lowercase();
+    let words = lower
+        .split(|c: char| !c.is_ascii_alphanumeric())
+        .filter(|word| !word.is_empty());
+    let mut slug = words.collect::<Vec<_>>().join("-");
+    slug.truncate(MAX_SLUG);
+    if slug.is_empty() {
+        "job".to_owned()
+    } else {
+        slug.trim_end_matches('-').to_owned()
+    }
+}
+
+fn unique(slug: String, taken: &mut HashSet<String>) -> String {
+    let numbered = (2_usize..).map(|number| format!("{slug}-{number}"));
+    let mut names = std::iter::once(slug.clone()).chain(numbered);
+    let free = names.find(|name| !taken.contains(name)).unwrap_or(slug);
+    taken.insert(free.clone());
+    free
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_of_jobs_become_names_of_files() {
+        for (name, expected) in [
+            ("daily housekeeping", "daily-housekeeping"),
+            ("Harvest: data/../x", "harvest-data-x"),
+            ("日本", "job"),
+            ("-", "job"),
+        ] {
+            assert_eq!(slug(name), expected);
+        }
+        assert!(slug(&"a ".repeat(100)).len() <= MAX_SLUG);
+    }
+
+    #[test]
+    fn two_jobs_never_share_a_file() {
+        let mut taken = HashSet::new();
+        let names: Vec<_> = ["a b", "a-b", "A b", "a b 2"]
+            .map(|name| unique(slug(name), &mut taken))
+            .into();
+        assert_eq!(names, ["a-b", "a-b-2", "a-b-3", "a-b-2-2"]);
+    }
+}

@@ -1,0 +1,303 @@
+//! `[daemon.*]`.
+
+use std::collections::{BTreeMap, HashSet};
+use std::time::Duration;
+
+use super::{Builder, place};
+use crate::app::{Daemon, EnvValue, Limits, Restart, Stop};
+use crate::diagnostics::Diagnostic;
+use crate::keys::{suggest, values};
+use crate::layers::{Origin, Value};
+use crate::platforms::{self, DaemonSection, PlatformError};
+
+/// Names in a bundle that a daemon's directory cannot have.
+const RESERVED: [&str; 2] = ["cron", "rootfs"];
+
+impl<'a> Builder<'a> {
+    pub(super) fn daemons(&mut self) -> BTreeMap<String, Daemon> {
+        let env = self.env();
+        let config = self.config;
+        let sections = config
+            .sections()
+            .filter(|section| section.starts_with("daemon."));
+        let mut daemons = BTreeMap::new();
+        for section in sections {
+            let name = section.strip_prefix("daemon.").unwrap_or(section);
+            if let Some(daemon) = self.daemon(section, name, &env) {
+                daemons.insert(name.to_owned(), daemon);
+            }
+        }
+        self.check_order(&daemons);
+        self.check_ports(&daemons);
+        daemons
+    }
+
+    fn daemon(
+        &mut self,
+        section: &'a str,
+        name: &str,
+        env: &BTreeMap<String, EnvValue>,
+    ) -> Option<Daemon> {
+        let origin = self.first_origin(section)?;
+        if RESERVED.contains(&name) {
+            let message = format!("a daemon cannot be called `{name}`");
+            self.error(
+                &origin,
+                message,
+                Some("the bundle has a file of this name; choose another"),
+            );
+        }
+        let platform = self.value(section, "platform")?;
+        let port = self.typed(section, "port", values::port);
+        let limits = self.limits(section, "limits.");
+        let stop = Stop {
+            signal: self.typed(section, "stop.signal", values::signal)?,
+            timeout: self
+                .typed(section, "stop.timeout", values::duration)
+                .unwrap_or(Duration::from_secs(30)),
+        };
+        let restart = match self
+            .value(section, "restart")
+            .map(|value| value.text.as_str())
+        {
+            Some("never") => Restart::Never,
+            Some("on-failure") => Restart::OnFailure,
+            _ => Restart::Always,
+        };
+        let after = self
+            .value(section, "after")
+            .map(|value| values::list(&value.text));
+        let after = after.into_iter().flatten().map(str::to_owned).collect();
+        // A key about which something was told already would only be told again by the platform.
+        let mut values = self.config.section(section).into_iter().flatten();
+        if !values.all(|(key, _)| self.config.is_usable(section, key)) {
+            return None;
+        }
+        let config = self.config;
+        let get = |key: &str| config.get(section, key);
+        let words = |key: &str| config.words(section, key);
+        let view = DaemonSection {
+            name,
+            get: &get,
+            words: &words,
+            port,
+            limits: &limits,
+            env,
+        };
+        match platforms::launch(&platform.text, &view) {
+            Ok(launch) => {
+                let name = name.to_owned();
+                Some(Daemon {
+                    name,
+                    launch,
+                    port,
+                    limits,
+                    stop,
+                    restart,
+                    after,
+                    origin,
+                })
+            }
+            Err(error) => {
+                self.platform_error(error, &origin);
+                None
+            }
+        }
+    }
+
+    /// Where a section was first written: its first value, or the one that it replaced.
+    fn first_origin(&self, section: &str) -> Option<Origin> {
+        let values = self.config.section(section).into_iter().flatten();
+        let mut origins = values.map(|(_, value)| {
+            value
+                .overrides
+                .first()
+                .map_or(&value.origin, |(origin, _)| origin)
+        });
+        origins.find(|origin| origin.file.is_some()).cloned()
+    }
+
+    fn platform_error(&mut self, error: PlatformError, section: &Origin) {
+        let PlatformError {
+            origin,
+            message,
+            hint,
+            ..
+        } = error;
+        self.error(origin.as_ref().unwrap_or(section), message, Some(&hint));
+    }
+
+    /// The limits in a section, whose keys begin with `prefix`.
+    pub(super) fn limits(&mut self, section: &str, prefix: &str) -> Limits {
+        let key = |name: &str| format!("{prefix}{name}");
+        Limits {
+            memory: self.limit(section, &key("memory"), values::size),
+            pids: self.limit(section, &key("pids"), values::count),
+            cpu_millis: self.limit(section, &key("cpu"), values::cpu_millis),
+            files: self.limit(section, &key("files"), values::count),
+        }
+    }
+
+    /// `after` names daemons that there are, and never leads back.
+    fn check_order(&mut self, daemons: &BTreeMap<String, Daemon>) {
+        for (name, daemon) in daemons {
+            let section = format!("daemon.{name}");
+            let Some(value) = self.config.get(&section, "after") else {
+                continue;
+            };
+            for other in &daemon.after {
+                // One that could not be made was told about.
+                if self.config.section(&format!("daemon.{other}")).is_some() {
+                    continue;
+                }
+                let hint = match suggest::nearest(other, daemons.keys().map(String::as_str)) {
+                    Some(near) => format!("did you mean `{near}`?"),
+                    None => format!(
+                        "daemons are {}",
+                        daemons.keys().cloned().collect::<Vec<_>>().join(", ")
+                    ),
+                };
+                self.error(
+                    &value.origin,
+                    format!("there is no daemon `{other}` to start after"),
+                    Some(&hint),
+                );
+            }
+        }
+        if let Some(cycle) = cycle(daemons) {
+            let first = cycle.first().cloned().unwrap_or_default();
+            if let Some(value) = self.config.get(&format!("daemon.{first}"), "after") {
+                let chain = cycle.join(" after ");
+                let hint = "take one of these lines away";
+                self.error(
+                    &value.origin,
+                    format!("daemons wait for each other: {chain}"),
+                    Some(hint),
+                );
+            }
+        }
+    }
+
+    /// All daemons share one network, so each port is free for one of them.
+    fn check_ports(&mut self, daemons: &BTreeMap<String, Daemon>) {
+        let mut taken: BTreeMap<u16, &str> = BTreeMap::new();
+        for (name, daemon) in daemons {
+            let Some(port) = daemon.port else { continue };
+            let Some(first) = taken.insert(port, name) else {
+                continue;
+            };
+            let value = |name: &str| self.config.get(&format!("daemon.{name}"), "port");
+            let place_of = |name: &str, fallback: &Origin| {
+                let origin = value(name)
+                    .map(|value| &value.origin)
+                    .filter(|origin| origin.file.is_some());
+                place(self.config, origin.unwrap_or(fallback))
+            };
+            let (second, first_place) = (
+                place_of(name, &daemon.origin),
+                place_of(first, &daemons[first].origin),
+            );
+            self.out.error(|| {
+                Diagnostic::error(format!(
+                    "daemons `{first}` and `{name}` both have port {port}"
+                ))
+                .at(second)
+                .related(first_place, format!("`{first}` has it too"))
+                .hint(format!(
+                    "give one of them another, with `port =` in [daemon.{name}]"
+                ))
+            });
+        }
+    }
+
+    /// A limit of a daemon is inside of the instance's, and a heap inside of both.
+    pub(super) fn check_limits(&mut self, daemons: &BTreeMap<String, Daemon>, instance: &Limits) {
+        for (name, daemon) in daemons {
+            let section = format!("daemon.{name}");
+            let pairs = [
+                ("memory", daemon.limits.memory, instance.memory),
+                ("pids", daemon.limits.pids, instance.pids),
+                ("cpu", daemon.limits.cpu_millis, instance.cpu_millis),
+            ];
+            for (limit, own, whole) in pairs {
+                if own.zip(whole).is_some_and(|(own, whole)| own > whole) {
+                    let key = format!("limits.{limit}");
+                    let (own, whole) = (
+                        self.value(&section, &key),
+                        self.value("sandbox.limits", limit),
+                    );
+                    self.too_much(&section, &key, limit, own, whole);
+                }
+            }
+            let heap = self.typed(&section, "jvm.heap.max", values::heap_size);
+            let memory = daemon.limits.memory.or(instance.memory);
+            if heap.zip(memory).is_some_and(|(heap, memory)| heap > memory) {
+                let whole = match daemon.limits.memory {
+                    Some(_) => self.value(&section, "limits.memory"),
+                    None => self.value("sandbox.limits", "memory"),
+                };
+                let own = self.value(&section, "jvm.heap.max");
+                self.too_much(&section, "jvm.heap.max", "memory", own, whole);
+            }
+        }
+    }
+
+    fn too_much(
+        &mut self,
+        section: &str,
+        key: &str,
+        limit: &str,
+        own: Option<&Value>,
+        whole: Option<&Value>,
+    ) {
+        let (Some(own), Some(whole)) = (own, whole) else {
+            return;
+        };
+        let config = self.config;
+        self.out.error(|| {
+            let (text, most, from) = (&own.text, &whole.text, &whole.origin);
+            Diagnostic::error(format!(
+                "`{key}` of [{section}] is {text}, more than the limit of {most} ({from})"
+            ))
+            .at(place(config, &own.origin))
+            .related(place(config, from), "the limit")
+            .hint(format!(
+                "raise `{limit}` in [sandbox.limits], or lower this"
+            ))
+        });
+    }
+}
+
+/// A chain of `after` that leads back: `a`, `b`, `a`. Every daemon is looked at once.
+fn cycle(daemons: &BTreeMap<String, Daemon>) -> Option<Vec<String>> {
+    let mut finished: HashSet<&str> = HashSet::new();
+    for start in daemons.keys() {
+        // The way from `start`, each with how many of its `after` were followed.
+        let mut path: Vec<(&str, usize)> = vec![(start, 0)];
+        while let Some((name, followed)) = path.last_mut() {
+            let next = daemons
+                .get(*name)
+                .and_then(|daemon| daemon.after.get(*followed));
+            *followed += 1;
+            match next {
+                None => {
+                    finished.insert(name);
+                    path.pop();
+                }
+                Some(next) if finished.contains(next.as_str()) => {}
+                Some(next) => match path.iter().position(|(name, _)| name == next) {
+                    Some(at) => {
+                        let mut names: Vec<String> = path[at..]
+                            .iter()
+                            .map(|(name, _)| (*name).to_owned())
+                            .collect();
+                        names.push(next.clone());
+                        return Some(names);
+                    }
+                    None => path.push((next, 0)),
+                },
+            }
+        }
+    }
+    None
+}

@@ -1,0 +1,141 @@
+//! `[sandbox.*]` and `[firewall.*]`.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use super::Builder;
+use crate::app::{HostMount, Net, Sandbox};
+use crate::keys::values;
+use crate::network::{Mode, Policy, Verdict, parse_entry};
+
+impl Builder<'_> {
+    pub(super) fn sandbox(&mut self) -> Sandbox {
+        let sandbox = Sandbox {
+            rootfs: self.typed("sandbox", "rootfs", values::absolute_path),
+            user: self
+                .value("sandbox", "user")
+                .map(|value| value.text.clone()),
+            limits: self.limits("sandbox.limits", ""),
+            mounts: self.mounts(),
+            capabilities: self
+                .typed("sandbox", "capabilities", values::capabilities)
+                .unwrap_or_default(),
+            net: self.net(),
+            out: self.policy("firewall.out", Verdict::Reject),
+            inbound: self.policy("firewall.in", Verdict::Accept),
+        };
+        self.check_host_network(&sandbox);
+        sandbox
+    }
+
+    fn mounts(&mut self) -> Vec<HostMount> {
+        let mut seen: BTreeMap<PathBuf, &str> = BTreeMap::new();
+        let mut mounts = Vec::new();
+        for (key, value) in self.usable("sandbox.mounts") {
+            let (Ok(target), Ok((source, writable))) =
+                (values::absolute_path(key), values::mount(&value.text))
+            else {
+                continue;
+            };
+            if let Some(other) = seen.insert(target.clone(), key) {
+                let message = format!("`{other}` and `{key}` are the same path inside");
+                self.error(&value.origin, message, Some("keep one of them"));
+            }
+            mounts.push(HostMount {
+                source,
+                target,
+                writable,
+                origin: value.origin.clone(),
+            });
+        }
+        mounts
+    }
+
+    fn net(&mut self) -> Net {
+        let mode = self.value("sandbox.net", "mode");
+        let ip = self.config.get("sandbox.net", "ip");
+        let addresses = self
+            .typed("sandbox.net", "ip", values::addresses)
+            .unwrap_or_default();
+        let parsed = match mode.map(|value| value.text.as_str()) {
+            Some("routed") => Mode::Routed,
+            Some("none") => Mode::None,
+            Some("host") => Mode::Host,
+            _ => Mode::Nat,
+        };
+        if let Some(mode) = mode {
+            match (parsed, ip) {
+                (Mode::Routed, None) => {
+                    let hint =
+                        "add `ip =` to [sandbox.net] of the local layer, or use `mode = nat`";
+                    self.error(
+                        &mode.origin,
+                        "`mode = routed` needs an address".to_owned(),
+                        Some(hint),
+                    );
+                }
+                (Mode::Nat | Mode::None | Mode::Host, Some(ip)) => {
+                    let message = format!(
+                        "`ip` in [sandbox.net] has no use with `mode = {}`",
+                        mode.text
+                    );
+                    self.error(
+                        &ip.origin,
+                        message,
+                        Some("`mode = routed` gives the instance its own address"),
+                    );
+                }
+                _ => {}
+            }
+        }
+        let ip_origin = ip.map(|value| value.origin.clone());
+        Net {
+            mode: parsed,
+            addresses,
+            ip_origin,
+        }
+    }
+
+    fn policy(&mut self, section: &str, fallback: Verdict) -> Policy {
+        let policy = match self
+            .value(section, "policy")
+            .map(|value| value.text.as_str())
+        {
+            Some("accept") => Verdict::Accept,
+            Some("reject") => Verdict::Reject,
+            Some("drop") => Verdict::Drop,
+            _ => fallback,
+        };
+        let accept = self.usable(&format!("{section}.accept"));
+        let entries = accept
+            .into_iter()
+            .filter_map(|(name, value)| parse_entry(name, &value.text).ok());
+        Policy {
+            policy,
+            accept: entries.flatten().collect(),
+        }
+    }
+
+    /// The firewall is in the instance's own network. In the server's it could not be.
+    fn check_host_network(&mut self, sandbox: &Sandbox) {
+        if sandbox.net.mode != Mode::Host {
+            return;
+        }
+        let Some(mode) = self.value("sandbox.net", "mode") else {
+            return;
+        };
+        for (section, policy) in [
+            ("firewall.out", &sandbox.out),
+            ("firewall.in", &sandbox.inbound),
+        ] {
+            if policy.policy != Verdict::Accept {
+                let message =
+                    format!("`mode = host` has no firewall: [{section}] cannot be enforced");
+                let hint = format!(
+                    "write `policy = accept` in [{section}] as well, to say that this is meant"
+                );
+                self.error(&mode.origin, message, Some(&hint));
+            }
+        }
+    }
+}
