@@ -1,0 +1,583 @@
+//! Oracles: an interpreter of the produced program against a plain evaluation of the section and
+//! against seccompiler's own programs, and the kernel itself.
+
+use super::arch::X86_64;
+use super::rules::ret;
+use super::*;
+use oci_spec::runtime::{
+    LinuxSeccompAction as Action, LinuxSeccompOperator as Operator, LinuxSyscall,
+};
+use proptest::prelude::*;
+use seccompiler::{
+    SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter, SeccompRule,
+    TargetArch,
+};
+use std::collections::BTreeMap;
+
+const NATIVE: u32 = 0xc000_003e;
+const I386: u32 = 0x4000_0003;
+const X32: u32 = 0x4000_0000;
+
+/// What the kernel's interpreter does with a filter (net/core/filter.c), on one call. Falls on
+/// anything that the kernel's checker would refuse.
+fn run(program: &[sock_filter], arch: u32, number: u32, args: [u64; 6]) -> u32 {
+    let word = |offset: u32| match offset {
+        0 => number,
+        4 => arch,
+        16..64 if offset % 4 == 0 => {
+            let argument = args[(offset as usize - 16) / 8];
+            if offset % 8 == 0 { argument as u32 } else { (argument >> 32) as u32 }
+        }
+        other => panic!("load of offset {other}"),
+    };
+    let (mut a, mut at) = (0, 0);
+    loop {
+        let i = &program[at];
+        let jump = |taken: bool| if taken { i.jt as usize } else { i.jf as usize };
+        at += 1;
+        match i.code {
+            0x20 => a = word(i.k),
+            0x54 => a &= i.k,
+            0x05 => at += i.k as usize,
+            0x15 => at += jump(a == i.k),
+            0x25 => at += jump(a > i.k),
+            0x35 => at += jump(a >= i.k),
+            0x06 => return i.k,
+            code => panic!("unknown instruction {code:#x}"),
+        }
+    }
+}
+
+/// The section by its words, rule by rule, without ranges and trees.
+fn naive(section: &LinuxSeccomp, number: u32, args: [u64; 6]) -> u32 {
+    let value = |action: Action, errno: Option<u32>| match action {
+        Action::ScmpActErrno => ret::ERRNO | errno.unwrap_or(1),
+        Action::ScmpActTrace => ret::TRACE | errno.unwrap_or(1),
+        Action::ScmpActKill | Action::ScmpActKillThread => ret::KILL_THREAD,
+        Action::ScmpActKillProcess => ret::KILL_PROCESS,
+        Action::ScmpActTrap => ret::TRAP,
+        Action::ScmpActLog => ret::LOG,
+        Action::ScmpActAllow => ret::ALLOW,
+        Action::ScmpActNotify => unreachable!(),
+    };
+    let default = value(section.default_action(), section.default_errno_ret());
+    let names = |rule: &LinuxSyscall| {
+        rule.names().iter().any(|name| X86_64.calls.contains(&(name.as_str(), number)))
+    };
+    let mut best: Option<u32> = None;
+    for rule in section.syscalls().iter().flatten().filter(|rule| names(rule)) {
+        let value = value(rule.action(), rule.errno_ret());
+        if value == default {
+            continue;
+        }
+        let conditions = rule.args().as_deref().unwrap_or_default();
+        if conditions.is_empty() {
+            // Counts whatever came before and comes after.
+            return value;
+        }
+        let holds = |c: &oci_spec::runtime::LinuxSeccompArg| {
+            let (x, v) = (args[c.index()], c.value());
+            match c.op() {
+                Operator::ScmpCmpNe => x != v,
+                Operator::ScmpCmpLt => x < v,
+                Operator::ScmpCmpLe => x <= v,
+                Operator::ScmpCmpEq => x == v,
+                Operator::ScmpCmpGe => x >= v,
+                Operator::ScmpCmpGt => x > v,
+                Operator::ScmpCmpMaskedEq => x & v == c.value_two().unwrap_or(0) & v,
+            }
+        };
+        let mut indexes: Vec<_> = conditions.iter().map(|c| c.index()).collect();
+        indexes.sort_unstable();
+        indexes.dedup();
+        let matches = if indexes.len() < conditions.len() {
+            conditions.iter().any(holds)
+        } else {
+            conditions.iter().all(holds)
+        };
+        if matches && best.is_none_or(|b| strictness(value) < strictness(b)) {
+            best = Some(value);
+        }
+    }
+    best.unwrap_or(default)
+}
+
+fn strictness(value: u32) -> i32 {
+    (value & 0xffff_0000).cast_signed()
+}
+
+fn section(json: &str) -> LinuxSeccomp {
+    serde_json::from_str(json).unwrap()
+}
+
+fn compiled(json: &str) -> Vec<sock_filter> {
+    compile(&section(json), &X86_64).unwrap().instructions
+}
+
+fn error(json: &str) -> SeccompError {
+    compile(&section(json), &X86_64).unwrap_err()
+}
+
+/// Argument values around everything that a section compares with.
+fn interesting(section: &LinuxSeccomp) -> Vec<u64> {
+    let mut values = vec![0, 1, u64::MAX, u64::MAX / 2, 1 << 32, u64::from(u32::MAX)];
+    for arg in section.syscalls().iter().flatten().flat_map(|r| r.args().iter().flatten()) {
+        for v in [arg.value(), arg.value_two().unwrap_or(0)] {
+            values.extend([v, v.wrapping_add(1), v.wrapping_sub(1), !v, v ^ 1 << 32, v << 32]);
+            values.extend([v & 0xffff_ffff, v | 1 << 63, v >> 32]);
+        }
+    }
+    values.sort_unstable();
+    values.dedup();
+    values
+}
+
+/// The program and the plain evaluation agree on all numbers and on many arguments.
+fn agree(section: &LinuxSeccomp) -> Result<(), String> {
+    let program = compile(section, &X86_64).map_err(|e| e.to_string())?.instructions;
+    let values = interesting(section);
+    let check = |number: u32, args: [u64; 6]| {
+        let (is, want) = (run(&program, NATIVE, number, args), naive(section, number, args));
+        if is == want {
+            return Ok(());
+        }
+        Err(format!("call {number} {args:x?}: {is:#x} instead of {want:#x}"))
+    };
+    for number in (0..600).chain([X32 - 1, u32::MAX]) {
+        check(number, [0; 6])?;
+        check(number, [u64::MAX; 6])?;
+    }
+    let with_args: Vec<u32> = section
+        .syscalls()
+        .iter()
+        .flatten()
+        .filter(|rule| rule.args().is_some())
+        .flat_map(|rule| rule.names().iter().filter_map(|name| X86_64.number(name)))
+        .collect();
+    for number in with_args {
+        for (n, value) in values.iter().enumerate() {
+            for position in 0..6 {
+                let mut args = [values[(n * 7 + position) % values.len()]; 6];
+                args[position] = *value;
+                args[(position + 1) % 6] = values[(n * 3 + 1) % values.len()];
+                check(number, args)?;
+                let mut alone = [0; 6];
+                alone[position] = *value;
+                check(number, alone)?;
+            }
+        }
+    }
+    Ok(())
+}
+
+const ALLOW_SOME: &str = r#"{"defaultAction":"SCMP_ACT_ERRNO","architectures":["SCMP_ARCH_X86_64"],
+    "syscalls":[{"names":["read","write","exit_group"],"action":"SCMP_ACT_ALLOW"}]}"#;
+
+#[test]
+fn other_architectures_are_killed_unless_listed() {
+    let program = compiled(ALLOW_SOME);
+    assert_eq!(run(&program, NATIVE, 0, [0; 6]), ret::ALLOW);
+    assert_eq!(run(&program, NATIVE, 2, [0; 6]), ret::ERRNO | 1);
+    assert_eq!(run(&program, NATIVE, X32, [0; 6]), ret::KILL_PROCESS);
+    assert_eq!(run(&program, NATIVE, X32 | 513, [0; 6]), ret::KILL_PROCESS);
+    assert_eq!(run(&program, NATIVE, u32::MAX, [0; 6]), ret::ERRNO | 1);
+    assert_eq!(run(&program, I386, 3, [0; 6]), ret::KILL_PROCESS);
+
+    let all = r#"["SCMP_ARCH_X86_64","SCMP_ARCH_X86","SCMP_ARCH_X32","SCMP_ARCH_AARCH64"]"#;
+    let program = compiled(&ALLOW_SOME.replace(r#"["SCMP_ARCH_X86_64"]"#, all));
+    assert_eq!(run(&program, NATIVE, X32, [0; 6]), ret::ERRNO | 1);
+    assert_eq!(run(&program, I386, 3, [0; 6]), ret::ERRNO | 1);
+    assert_eq!(run(&program, 0xc000_00b7, 63, [0; 6]), ret::KILL_PROCESS);
+
+    // Where calls are let through unless denied, the rules would have to hold there as well.
+    let deny_list = format!(
+        r#"{{"defaultAction":"SCMP_ACT_ALLOW","architectures":{all},
+            "syscalls":[{{"names":["mount"],"action":"SCMP_ACT_ERRNO"}}]}}"#
+    );
+    let program = compiled(&deny_list);
+    assert_eq!(run(&program, NATIVE, 165, [0; 6]), ret::ERRNO | 1);
+    assert_eq!(run(&program, NATIVE, 0, [0; 6]), ret::ALLOW);
+    assert_eq!(run(&program, NATIVE, X32 | 165, [0; 6]), ret::KILL_PROCESS);
+    assert_eq!(run(&program, I386, 21, [0; 6]), ret::KILL_PROCESS);
+}
+
+#[test]
+fn every_action_has_its_return_value() {
+    for (action, errno, want) in [
+        ("SCMP_ACT_KILL", "", ret::KILL_THREAD),
+        ("SCMP_ACT_KILL_THREAD", "", ret::KILL_THREAD),
+        ("SCMP_ACT_KILL_PROCESS", "", ret::KILL_PROCESS),
+        ("SCMP_ACT_TRAP", "", ret::TRAP),
+        ("SCMP_ACT_ERRNO", "", ret::ERRNO | 1),
+        ("SCMP_ACT_ERRNO", r#","errnoRet":38"#, ret::ERRNO | 38),
+        ("SCMP_ACT_ERRNO", r#","errnoRet":0"#, ret::ERRNO),
+        ("SCMP_ACT_TRACE", "", ret::TRACE | 1),
+        ("SCMP_ACT_TRACE", r#","errnoRet":4660"#, ret::TRACE | 4660),
+        ("SCMP_ACT_LOG", "", ret::LOG),
+        ("SCMP_ACT_ALLOW", "", ret::ALLOW),
+    ] {
+        let json = format!(
+            r#"{{"defaultAction":"SCMP_ACT_ERRNO","defaultErrnoRet":99,
+                "syscalls":[{{"names":["open"],"action":"{action}"{errno}}}]}}"#
+        );
+        let program = compiled(&json);
+        assert_eq!(run(&program, NATIVE, 2, [0; 6]), want, "{action}{errno}");
+        assert_eq!(run(&program, NATIVE, 3, [0; 6]), ret::ERRNO | 99);
+    }
+}
+
+#[test]
+fn what_cannot_be_done_is_refused_by_name() {
+    let rule = |rule: &str| {
+        format!(r#"{{"defaultAction":"SCMP_ACT_ALLOW","syscalls":[{rule}]}}"#)
+    };
+    let notify = r#"{"names":["open"],"action":"SCMP_ACT_NOTIFY"}"#;
+    assert_eq!(error(&rule(notify)), SeccompError::Notify { at: "syscalls[0]".into() });
+    let listener = r#"{"defaultAction":"SCMP_ACT_ALLOW","listenerPath":"/run/s"}"#;
+    assert!(matches!(error(listener), SeccompError::Notify { .. }));
+    let wait = r#"{"defaultAction":"SCMP_ACT_ALLOW",
+        "flags":["SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV"]}"#;
+    assert!(matches!(error(wait), SeccompError::Notify { .. }));
+    for (json, want) in [
+        (r#"{"names":["open"],"action":"SCMP_ACT_ERRNO","errnoRet":4096}"#, "4096 is too large"),
+        (r#"{"names":["open"],"action":"SCMP_ACT_KILL","errnoRet":1}"#, "takes no errno"),
+        (r#"{"names":[],"action":"SCMP_ACT_KILL"}"#, "at least one name"),
+        (r#"{"names":[""],"action":"SCMP_ACT_KILL"}"#, "at least one name"),
+        (r#"{"names":["opne"],"action":"SCMP_ACT_KILL"}"#, "\"opne\" is no system call"),
+        (
+            r#"{"names":["open"],"action":"SCMP_ACT_KILL",
+                "args":[{"index":6,"value":0,"op":"SCMP_CMP_EQ"}]}"#,
+            "index 6",
+        ),
+    ] {
+        let text = error(&rule(json)).to_string();
+        assert!(text.contains(want), "{text:?} lacks {want:?}");
+    }
+    let default = r#"{"defaultAction":"SCMP_ACT_ALLOW","defaultErrnoRet":1}"#;
+    assert_eq!(error(default), SeccompError::NoErrno { at: "defaultErrnoRet".into() });
+    let args = |value: u32| {
+        format!(r#""args":[{{"index":0,"value":{value},"op":"SCMP_CMP_EQ"}}]"#)
+    };
+    let two = |action: &str, value| {
+        rule(&format!(
+            r#"{{"names":["open"],"action":"SCMP_ACT_KILL",{}}},
+               {{"names":["close","open"],"action":"{action}",{}}}"#,
+            args(1),
+            args(value)
+        ))
+    };
+    assert!(matches!(
+        error(&two("SCMP_ACT_TRAP", 1)),
+        SeccompError::Contradiction { index: 1, name } if name == "open"
+    ));
+    compile(&section(&two("SCMP_ACT_KILL", 1)), &X86_64).unwrap();
+    compile(&section(&two("SCMP_ACT_TRAP", 2)), &X86_64).unwrap();
+}
+
+#[test]
+fn names_that_do_not_exist_are_skipped_where_that_denies_them() {
+    let json = |default: &str, name: &str, action: &str| {
+        section(&format!(
+            r#"{{"defaultAction":"{default}","syscalls":[{{"names":["{name}"],"action":"{action}"}}]}}"#
+        ))
+    };
+    for (default, name, action, works) in [
+        ("SCMP_ACT_ERRNO", "call_of_linux_99", "SCMP_ACT_ALLOW", true),
+        ("SCMP_ACT_ERRNO", "call_of_linux_99", "SCMP_ACT_KILL", true),
+        ("SCMP_ACT_ALLOW", "call_of_linux_99", "SCMP_ACT_LOG", true),
+        ("SCMP_ACT_ALLOW", "call_of_linux_99", "SCMP_ACT_ERRNO", false),
+        ("SCMP_ACT_ALLOW", "socketcall", "SCMP_ACT_ERRNO", true),
+    ] {
+        let result = compile(&json(default, name, action), &X86_64);
+        assert_eq!(result.is_ok(), works, "{default} {name} {action}");
+    }
+}
+
+#[test]
+fn flags_become_bits() {
+    let json = r#"{"defaultAction":"SCMP_ACT_ALLOW","flags":["SECCOMP_FILTER_FLAG_LOG",
+        "SECCOMP_FILTER_FLAG_TSYNC","SECCOMP_FILTER_FLAG_SPEC_ALLOW"]}"#;
+    assert_eq!(compile(&section(json), &X86_64).unwrap().flags, 7);
+    let unknown = json.replace("FLAG_LOG", "FLAG_MAGIC");
+    assert!(serde_json::from_str::<LinuxSeccomp>(&unknown).is_err());
+}
+
+/// What libseccomp 2.5.4 answers for the same rules, recorded from its `seccomp_export_bpf`.
+#[test]
+fn several_rules_for_one_call_mean_what_they_mean_in_libseccomp() {
+    let arg = |index, op: &str, value, two| {
+        format!(r#"{{"index":{index},"op":"SCMP_CMP_{op}","value":{value},"valueTwo":{two}}}"#)
+    };
+    let rule = |action: &str, args: &[String]| {
+        let args = args.join(",");
+        match action {
+            "ALLOW" => format!(r#"{{"names":["socket"],"action":"SCMP_ACT_ALLOW","args":[{args}]}}"#),
+            errno => format!(
+                r#"{{"names":["socket"],"action":"SCMP_ACT_ERRNO","errnoRet":{errno},"args":[{args}]}}"#
+            ),
+        }
+    };
+    let eq = |index, value| arg(index, "EQ", value, 0);
+    let cases: [(Vec<String>, &[(u64, u64, u32)]); 8] = [
+        (
+            vec![rule("ALLOW", &[eq(0, 1)]), rule("5", &[eq(1, 2)])],
+            &[(1, 2, 0x50005), (1, 0, 0x7fff_0000), (0, 2, 0x50005)],
+        ),
+        (
+            vec![rule("5", &[eq(0, 1)]), rule("ALLOW", &[])],
+            &[(1, 0, 0x7fff_0000), (2, 0, 0x7fff_0000)],
+        ),
+        (
+            vec![rule("ALLOW", &[]), rule("5", &[])],
+            &[(1, 0, 0x7fff_0000)],
+        ),
+        (
+            vec![rule("ALLOW", &[arg(0, "MASKED_EQ", 0xf0, 0x13)])],
+            &[(0x13, 0, 0x7fff_0000), (0x1f, 0, 0x7fff_0000), (0x20, 0, 0x50001)],
+        ),
+        (
+            vec![rule("ALLOW", &[arg(0, "GE", 3, 0)]), rule("5", &[arg(0, "GT", 5, 0)])],
+            &[(6, 0, 0x50005), (4, 0, 0x7fff_0000), (1, 0, 0x50001)],
+        ),
+        (
+            vec![rule("ALLOW", &[arg(0, "NE", 1, 0)]), rule("ALLOW", &[arg(0, "NE", 2, 0)])],
+            &[(1, 0, 0x7fff_0000), (2, 0, 0x7fff_0000), (3, 0, 0x7fff_0000)],
+        ),
+        (
+            vec![rule("5", &[arg(0, "MASKED_EQ", 0xff, 1)]), rule("ALLOW", &[eq(0, 1)])],
+            &[(1, 0, 0x50005), (0x101, 0, 0x50005), (3, 0, 0x50001)],
+        ),
+        (
+            // One index twice: each for itself, as runc does it.
+            vec![rule("ALLOW", &[eq(0, 1), eq(0, 2)])],
+            &[(1, 0, 0x7fff_0000), (2, 0, 0x7fff_0000), (3, 0, 0x50001)],
+        ),
+    ];
+    for (rules, probes) in cases {
+        let json =
+            format!(r#"{{"defaultAction":"SCMP_ACT_ERRNO","syscalls":[{}]}}"#, rules.join(","));
+        let program = compiled(&json);
+        for (first, second, want) in probes {
+            let is = run(&program, NATIVE, 41, [*first, *second, 0, 0, 0, 0]);
+            assert_eq!(is, *want, "{first} {second} of {json}");
+        }
+    }
+}
+
+#[test]
+fn far_jumps_work_and_too_long_programs_are_refused() {
+    // Many different comparisons for every third call: no jump of eight bits spans them.
+    let long = |calls: usize, conditions: usize| {
+        let rules: Vec<String> = X86_64
+            .calls
+            .iter()
+            .step_by(3)
+            .take(calls)
+            .enumerate()
+            .map(|(n, (name, _))| {
+                let args: Vec<String> = (0..conditions)
+                    .map(|i| {
+                        let value = n * 1000 + i;
+                        format!(r#"{{"index":0,"value":{value},"op":"SCMP_CMP_EQ"}}"#)
+                    })
+                    .collect();
+                let args = args.join(",");
+                format!(r#"{{"names":["{name}"],"action":"SCMP_ACT_LOG","args":[{args}]}}"#)
+            })
+            .collect();
+        section(&format!(
+            r#"{{"defaultAction":"SCMP_ACT_ERRNO","syscalls":[{}]}}"#,
+            rules.join(",")
+        ))
+    };
+    let big = long(100, 8);
+    let length = compile(&big, &X86_64).unwrap().instructions.len();
+    assert!(length > 3000, "{length}");
+    agree(&big).unwrap();
+    agree(&long(2, 400)).unwrap();
+    let error = compile(&long(120, 12), &X86_64).unwrap_err();
+    assert!(matches!(error, SeccompError::TooLong { length } if length > MAX_INSTRUCTIONS));
+}
+
+#[test]
+fn the_default_profile_is_short_and_means_what_it_says() {
+    let profile = metactl_bundles::seccomp::default_profile().unwrap();
+    agree(&profile).unwrap();
+    let length = compile(&profile, &X86_64).unwrap().instructions.len();
+    eprintln!("default profile: {length} instructions");
+    assert!(length <= 320, "{length} instructions");
+}
+
+#[test]
+fn a_profile_of_three_hundred_calls_is_short() {
+    let names: Vec<String> =
+        X86_64.calls.iter().take(300).map(|(name, _)| format!("{name:?}")).collect();
+    let json = format!(
+        r#"{{"defaultAction":"SCMP_ACT_ERRNO",
+            "syscalls":[{{"names":[{}],"action":"SCMP_ACT_ALLOW"}}]}}"#,
+        names.join(",")
+    );
+    agree(&section(&json)).unwrap();
+    let length = compiled(&json).len();
+    eprintln!("300 calls: {length} instructions");
+    assert!(length <= 200, "{length} instructions");
+}
+
+/// Profiles that seccompiler can express as well: one action, conditions ANDed, rules ORed.
+fn seccompiler_agrees(rules: &[(usize, Vec<(u8, usize, u64, u64)>)]) {
+    let ops = ["EQ", "NE", "GT", "GE", "LT", "LE", "MASKED_EQ"];
+    let mut theirs: BTreeMap<i64, Vec<SeccompRule>> = BTreeMap::new();
+    let mut ours = Vec::new();
+    for (call, conditions) in rules {
+        let (name, number) = X86_64.calls[*call];
+        let list = theirs.entry(i64::from(number)).or_default();
+        let mut args = Vec::new();
+        let mut own = Vec::new();
+        for (index, op, value, mask) in conditions {
+            let (first, second) = if *op == 6 { (*mask, *value & *mask) } else { (*value, 0) };
+            args.push(format!(
+                r#"{{"index":{index},"value":{first},"valueTwo":{second},"op":"SCMP_CMP_{}"}}"#,
+                ops[*op]
+            ));
+            let (op, value) = match op {
+                0 => (SeccompCmpOp::Eq, *value),
+                1 => (SeccompCmpOp::Ne, *value),
+                2 => (SeccompCmpOp::Gt, *value),
+                3 => (SeccompCmpOp::Ge, *value),
+                4 => (SeccompCmpOp::Lt, *value),
+                5 => (SeccompCmpOp::Le, *value),
+                _ => (SeccompCmpOp::MaskedEq(*mask), *value & *mask),
+            };
+            own.push(SeccompCondition::new(*index, SeccompCmpArgLen::Qword, op, value).unwrap());
+        }
+        list.push(SeccompRule::new(own).unwrap());
+        let args = args.join(",");
+        ours.push(format!(r#"{{"names":["{name}"],"action":"SCMP_ACT_ALLOW","args":[{args}]}}"#));
+    }
+    let json = format!(
+        r#"{{"defaultAction":"SCMP_ACT_ERRNO","syscalls":[{}]}}"#,
+        ours.join(",")
+    );
+    let section = section(&json);
+    let ours = compile(&section, &X86_64).unwrap().instructions;
+    let filter = SeccompFilter::new(
+        theirs.clone(),
+        SeccompAction::Errno(1),
+        SeccompAction::Allow,
+        TargetArch::x86_64,
+    );
+    let theirs_program: Vec<sock_filter> = filter.unwrap().try_into().unwrap();
+    let values = interesting(&section);
+    for (call, _) in rules {
+        let number = X86_64.calls[*call].1;
+        for (n, value) in values.iter().enumerate() {
+            for position in 0..6 {
+                let mut args = [values[(n * 5 + position) % values.len()]; 6];
+                args[position] = *value;
+                assert_eq!(
+                    run(&ours, NATIVE, number, args),
+                    run(&theirs_program, NATIVE, number, args),
+                    "{number} {args:x?} of {json}"
+                );
+            }
+        }
+    }
+    for number in 0..600 {
+        let args = [0; 6];
+        assert_eq!(run(&ours, NATIVE, number, args), run(&theirs_program, NATIVE, number, args));
+    }
+    assert_eq!(run(&ours, I386, 1, [0; 6]), run(&theirs_program, I386, 1, [0; 6]));
+}
+
+/// 64-bit values that differ in one half only are what goes wrong.
+fn value() -> impl Strategy<Value = u64> {
+    prop_oneof![
+        0u64..5,
+        any::<u64>(),
+        any::<u32>().prop_map(u64::from),
+        any::<u32>().prop_map(|high| u64::from(high) << 32),
+        Just(u64::MAX),
+        Just(0x7e02_0000),
+    ]
+}
+
+fn conditions() -> impl Strategy<Value = Vec<(u8, usize, u64, u64)>> {
+    // Every index once, so that both understand the rule in the same way.
+    proptest::collection::btree_map(0u8..6, (0usize..7, value(), value()), 1..4)
+        .prop_map(|map| map.into_iter().map(|(i, (op, v, m))| (i, op, v, m)).collect())
+}
+
+fn profile() -> impl Strategy<Value = LinuxSeccomp> {
+    let action = prop_oneof![
+        Just(r#""SCMP_ACT_ALLOW""#.to_owned()),
+        Just(r#""SCMP_ACT_LOG""#.to_owned()),
+        Just(r#""SCMP_ACT_TRAP""#.to_owned()),
+        Just(r#""SCMP_ACT_KILL""#.to_owned()),
+        Just(r#""SCMP_ACT_KILL_PROCESS""#.to_owned()),
+        (0u32..4096).prop_map(|errno| format!(r#""SCMP_ACT_ERRNO","errnoRet":{errno}"#)),
+        (0u32..3).prop_map(|data| format!(r#""SCMP_ACT_TRACE","errnoRet":{data}"#)),
+    ];
+    let op = proptest::sample::select(vec!["NE", "LT", "LE", "EQ", "GE", "GT", "MASKED_EQ"]);
+    let arg = (0usize..6, op, value(), value()).prop_map(|(index, op, value, two)| {
+        format!(r#"{{"index":{index},"value":{value},"valueTwo":{two},"op":"SCMP_CMP_{op}"}}"#)
+    });
+    let args = prop_oneof![
+        2 => Just(Vec::new()),
+        3 => proptest::collection::vec(arg, 1..4),
+    ];
+    // Few calls, so that rules meet; and some that lie next to each other.
+    let names = proptest::collection::vec(0usize..40, 1..6);
+    let rule = (names, action.clone(), args).prop_map(|(names, action, args)| {
+        let names: Vec<String> =
+            names.iter().map(|n| format!("{:?}", X86_64.calls[n * 9 % X86_64.calls.len()].0)).collect();
+        format!(
+            r#"{{"names":[{}],"action":{action},"args":[{}]}}"#,
+            names.join(","),
+            args.join(",")
+        )
+    });
+    (action, proptest::collection::vec(rule, 0..12)).prop_map(|(default, rules)| {
+        let default = default.replace("errnoRet", "defaultErrnoRet");
+        section(&format!(r#"{{"defaultAction":{default},"syscalls":[{}]}}"#, rules.join(",")))
+    })
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 128, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn any_profile_means_what_it_says(profile in profile()) {
+        match compile(&profile, &X86_64) {
+            Err(SeccompError::Contradiction { .. }) => {}
+            Err(other) => prop_assert!(false, "{other}"),
+            Ok(_) => prop_assert_eq!(agree(&profile), Ok(())),
+        }
+    }
+
+    #[test]
+    fn any_program_agrees_with_seccompiler(
+        rules in proptest::collection::vec((0usize..383, conditions()), 1..8)
+    ) {
+        seccompiler_agrees(&rules);
+    }
+}
+
+/// The kernel takes the program and does what it says. A filter belongs to a thread.
+#[test]
+fn the_kernel_obeys() {
+    if !cfg!(target_arch = "x86_64") {
+        eprintln!("SKIP the_kernel_obeys: not on x86-64");
+        return;
+    }
+    let program = compiled(
+        r#"{"defaultAction":"SCMP_ACT_ALLOW","syscalls":[
+            {"names":["getcwd"],"action":"SCMP_ACT_ERRNO","errnoRet":77},
+            {"names":["sethostname"],"action":"SCMP_ACT_ERRNO","errnoRet":78,
+             "args":[{"index":1,"value":70000,"op":"SCMP_CMP_GT"}]}]}"#,
+    );
+    let seen = std::thread::spawn(move || {
+        seccompiler::apply_filter(&program).unwrap();
+        std::env::current_dir().map_err(|error| error.raw_os_error())
+    });
+    assert_eq!(seen.join().unwrap(), Err(Some(77)));
+}
