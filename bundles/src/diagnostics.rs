@@ -215,17 +215,20 @@ fn with_place<'a>(group: Group<'a>, place: &'a Place, label: &'a str) -> Group<'
     if !label.is_empty() {
         annotation = annotation.label(printable(label));
     }
+    let snippet = Snippet::source(&place.source)
+        .line_start(place.line)
+        .annotation(annotation);
+    // Of an excerpt the renderer would count the column wrongly.
+    if place.source[..place.mark.start].chars().count() + 1 == place.column {
+        return group.element(snippet.path(file));
+    }
     group
         .element(
             Origin::path(file)
                 .line(place.line)
                 .char_column(place.column),
         )
-        .element(
-            Snippet::source(&place.source)
-                .line_start(place.line)
-                .annotation(annotation),
-        )
+        .element(snippet)
 }
 
 /// Everything that was found, at least one thing.
@@ -305,16 +308,35 @@ impl Collector {
         self.errors.len() + self.omitted
     }
 
-    /// The warnings, or the report when there are errors.
+    /// The warnings, or the report when there are errors; sorted by file and line.
     pub fn finish(self) -> Result<Vec<Diagnostic>, Report> {
         if self.errors.is_empty() {
-            return Ok(self.warnings);
+            return Ok(sorted(self.warnings));
         }
         Err(Report {
-            diagnostics: self.errors,
+            diagnostics: sorted(self.errors),
             omitted: self.omitted,
         })
     }
+}
+
+/// Sorted by place; files in the order in which they come first, what has no place at the beginning.
+fn sorted(mut diagnostics: Vec<Diagnostic>) -> Vec<Diagnostic> {
+    let mut files: Vec<PathBuf> = Vec::new();
+    for place in diagnostics
+        .iter()
+        .filter_map(|diagnostic| diagnostic.place.as_ref())
+    {
+        if !files.contains(&place.file) {
+            files.push(place.file.clone());
+        }
+    }
+    diagnostics.sort_by_key(|diagnostic| {
+        let place = diagnostic.place.as_ref()?;
+        let file = files.iter().position(|file| *file == place.file)?;
+        Some((file, place.line, place.column))
+    });
+    diagnostics
 }
 
 /// `text` without what a terminal would obey: control characters and those that reorder text.
@@ -362,7 +384,7 @@ fn excerpt(text: &str, mark: Range<usize>) -> (String, Range<usize>) {
         }
         *at = to;
     };
-    for secret in redact::password_ranges(text) {
+    for secret in redact::hidden_ranges(text) {
         let secret = secret.start.max(window.start)..secret.end.min(window.end);
         if secret.is_empty() {
             continue;
@@ -439,6 +461,8 @@ mod tests {
 
     #[test]
     fn passwords_and_controls_are_not_shown() {
+        let secret = place("DB_PASSWORD = hunter2%(X)", "%(X)");
+        assert_eq!(secret.source, "DB_PASSWORD = ***%(X)");
         let text = "URL = http://me:hunter2@h/%(X) \u{1b}[31m";
         let place = place(text, "%(X)");
         assert_eq!(&place.source[place.mark.clone()], "%(X)");

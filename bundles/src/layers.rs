@@ -7,7 +7,7 @@
 //! | room | what happens there |
 //! | --- | --- |
 //! | `read` | which files there are, and what makes one unreadable |
-//! | `files` | places in their texts |
+//! | `files`, `faults` | places in their texts, and what a bad reference looks like |
 //! | `names` | sections and keys get their canonical names; unknown ones are errors |
 //! | `merge` | later layers win; `unset`; what the app layer may not say |
 //! | `finish` | `%(NAME)`, types, defaults |
@@ -25,6 +25,7 @@
 //! platform does not know are left out there: `jvm.home` stands once in `metactl.conf`.
 
 mod config;
+mod faults;
 mod files;
 mod finish;
 mod merge;

@@ -95,6 +95,9 @@ mod tests {
         });
         assert_eq!(paths.config, Path::new("/tmp/m/etc/metactl"));
         assert_eq!(paths.run, Path::new("/elsewhere"));
-        assert_eq!(paths.local_layer("a"), Path::new("/tmp/m/etc/metactl/nodes/a.conf"));
+        assert_eq!(
+            paths.local_layer("a"),
+            Path::new("/tmp/m/etc/metactl/nodes/a.conf")
+        );
     }
 }

@@ -49,6 +49,36 @@ pub fn is_secret_name(name: &str) -> bool {
     SECRET_NAMES.iter().any(|part| name.contains(part))
 }
 
+/// The byte ranges of a line of configuration that must not be shown: passwords in URLs, and the
+/// whole value of a variable whose name says that it is secret, but for the references in it.
+pub fn hidden_ranges(line: &str) -> Vec<Range<usize>> {
+    let Some((key, value)) = line.split_once('=') else {
+        return password_ranges(line);
+    };
+    let key = key.trim();
+    if key.contains(char::is_whitespace) || !is_secret_name(key) {
+        return password_ranges(line);
+    }
+    let start = line.len() - value.trim_start().len();
+    let end = line.trim_end().len().max(start);
+    let mut ranges = Vec::new();
+    let mut at = start;
+    while let Some((open, close)) = reference(&line[at..end]) {
+        ranges.push(at..at + open);
+        at += close;
+    }
+    ranges.push(at..end);
+    ranges.retain(|range| !range.is_empty());
+    ranges
+}
+
+/// Where the first `%(NAME)` begins and ends.
+fn reference(text: &str) -> Option<(usize, usize)> {
+    let open = text.find("%(")?;
+    let close = open + text[open..].find(')')? + 1;
+    is_reference(&text[open..close]).then_some((open, close))
+}
+
 /// The byte ranges of passwords in URLs, in order, not overlapping. Linear in `text`.
 ///
 /// A password that is nothing but a reference (`%(DB_PASSWORD)`) says nothing and is left alone.

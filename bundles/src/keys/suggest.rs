@@ -2,6 +2,8 @@
 
 /// Longer words than this are no typing mistakes.
 const MAX_WORD: usize = 64;
+/// More candidates than this are not looked at: a hostile file can define as many as it likes.
+const MAX_CANDIDATES: usize = 1000;
 
 /// The candidate nearest to `word`, if it is near enough to be meant.
 pub fn nearest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
@@ -12,11 +14,28 @@ pub fn nearest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) ->
     let lower = word.to_lowercase();
     candidates
         .into_iter()
+        .take(MAX_CANDIDATES)
         .filter(|candidate| candidate.len() <= MAX_WORD)
-        .map(|candidate| (distance(&lower, &candidate.to_lowercase()), candidate))
+        .map(|candidate| (difference(&lower, &candidate.to_lowercase()), candidate))
         .filter(|(distance, _)| *distance <= allowed)
         .min_by_key(|(distance, _)| *distance)
         .map(|(_, candidate)| candidate)
+}
+
+/// How far `word` is from `candidate`; a whole part of it in front or at the end is near:
+/// `jvm.heap` and `heap.max` for `jvm.heap.max`.
+fn difference(word: &str, candidate: &str) -> usize {
+    let before = candidate
+        .strip_prefix(word)
+        .is_some_and(|rest| rest.starts_with('.'));
+    let behind = candidate
+        .strip_suffix(word)
+        .is_some_and(|rest| rest.ends_with('.'));
+    if before || behind {
+        1
+    } else {
+        distance(word, candidate)
+    }
 }
 
 /// How many insertions, deletions, substitutions and swaps of neighbours make `b` of `a`
@@ -51,6 +70,11 @@ mod tests {
         assert_eq!(nearest("Env", names), Some("env"));
         assert_eq!(nearest("firewal.out", names), Some("firewall.out"));
         assert_eq!(nearest("webapp", names), None);
+        assert_eq!(
+            nearest("jvm.heap", ["jvm.home", "jvm.heap.max"]),
+            Some("jvm.heap.max")
+        );
+        assert_eq!(nearest("memory", ["limits.memory"]), Some("limits.memory"));
         assert_eq!(nearest("", names), None);
     }
 

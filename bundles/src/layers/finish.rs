@@ -3,11 +3,12 @@
 use std::collections::{BTreeMap, HashMap};
 
 use super::config::{Config, Entry, Needed, Section, Value};
+use super::faults::Told;
 use super::files::{At, Files};
 use super::merge::{Merged, Merging, Slot, Written};
 use super::{LayerKind, Origin};
 use crate::diagnostics::{Collector, Diagnostic, Place};
-use crate::interpolate::{Definition, Fault, FaultKind, Interpolator, Resolved};
+use crate::interpolate::{Definition, Fault, Interpolator, Resolved};
 use crate::keys::values::split_words;
 use crate::keys::{self, Grant, KEYS, Key, SECTIONS, suggest};
 use crate::{platforms, redact};
@@ -50,7 +51,7 @@ pub(super) fn finish(mut merged: Merged, lenient: bool) -> (Config, Collector) {
 }
 
 /// What `%(NAME)` can be, and where it was written.
-type Env<'a> = HashMap<&'a str, &'a Written>;
+pub(super) type Env<'a> = HashMap<&'a str, &'a Written>;
 
 fn definitions(sections: &[Merging]) -> Env<'_> {
     let env = sections.iter().filter(|section| section.spec == "env");
@@ -247,6 +248,7 @@ impl<'a> Finisher<'a> {
         false
     }
 
+    /// Tells why a value cannot be resolved.
     fn fault(
         &mut self,
         section: &Merging,
@@ -255,84 +257,17 @@ impl<'a> Finisher<'a> {
         fault: &Fault,
         interpolator: &Interpolator<'_>,
     ) {
-        let (files, env) = (self.files, &self.env);
+        let told = Told {
+            files: self.files,
+            env: &self.env,
+            owner: match section.spec {
+                "env" => slot.key.clone(),
+                _ => format!("{}:{}", section.name, slot.key),
+            },
+            written,
+        };
         let names = interpolator.names();
-        self.out.error(move || {
-            // What each step of the chain is, and where its reference stands.
-            let steps: Vec<(String, Place)> = fault
-                .chain
-                .iter()
-                .map(|step| {
-                    let definition = step.name.as_deref().and_then(|name| env.get(name).copied());
-                    let text = definition.unwrap_or(written);
-                    let owner = match &step.name {
-                        Some(name) => name.clone(),
-                        None => format!("{}:{}", section.name, slot.key),
-                    };
-                    (
-                        owner,
-                        files.place_in(text.source, &text.text, step.range.clone()),
-                    )
-                })
-                .collect();
-            let mut chain: Vec<&str> = steps.iter().map(|(owner, _)| owner.as_str()).collect();
-            let (message, label, hint) = match &fault.kind {
-                FaultKind::Unknown(name) => {
-                    chain.push(name);
-                    let hint = match suggest::nearest(name, names) {
-                        Some(near) => format!("did you mean %({near})?"),
-                        None => format!("define {name} in [env] of this or a higher layer"),
-                    };
-                    (format!("unknown name `{name}`"), "not in [env]", hint)
-                }
-                FaultKind::Cycle(name) => {
-                    chain.push(name);
-                    let hint = "a value cannot contain itself; spell one of them out";
-                    (
-                        format!("`{name}` refers to itself"),
-                        "leads back",
-                        hint.to_owned(),
-                    )
-                }
-                FaultKind::Syntax(problem) => {
-                    let hint = "close it with `)`, or write %%( for the characters themselves";
-                    (problem.clone(), "not a reference", hint.to_owned())
-                }
-                FaultKind::TooDeep => {
-                    let message = format!(
-                        "more than {} names in a chain",
-                        crate::interpolate::MAX_DEPTH
-                    );
-                    (message, "one too many", "refer to fewer names".to_owned())
-                }
-                FaultKind::TooLong => {
-                    let message =
-                        "the value becomes too long when its names are replaced".to_owned();
-                    (
-                        message,
-                        "grows too long",
-                        "one value has 256 KiB at most, all together 16 MiB".to_owned(),
-                    )
-                }
-            };
-            let shown = match chain.len() {
-                0..=1 => message,
-                2 if matches!(fault.kind, FaultKind::Unknown(_)) => message,
-                _ => format!("{message}: {}", chain.join(" -> ")),
-            };
-            let mut diagnostic = Diagnostic::error(shown).label(label).hint(hint);
-            let last = steps.len().saturating_sub(1);
-            for (index, (owner, place)) in steps.into_iter().enumerate() {
-                if index == last {
-                    diagnostic = diagnostic.at(place);
-                } else {
-                    let next = chain_target(fault, index);
-                    diagnostic =
-                        diagnostic.related(Some(place), format!("`{owner}` refers to `{next}`"));
-                }
-            }
-            diagnostic
-        });
+        self.out.error(|| told.diagnostic(fault, names));
     }
 
     /// Keys that the daemon's platform does not know: an error, unless they are for all daemons.
@@ -399,15 +334,6 @@ impl<'a> Finisher<'a> {
                 .hint(hint)
         });
     }
-}
-
-/// The name that the reference of step `index` stands for: the owner of the next one.
-fn chain_target(fault: &Fault, index: usize) -> String {
-    let next = fault
-        .chain
-        .get(index + 1)
-        .and_then(|step| step.name.clone());
-    next.unwrap_or_default()
 }
 
 fn shortened(text: &str) -> String {

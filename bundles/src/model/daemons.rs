@@ -152,10 +152,10 @@ impl<'a> Builder<'a> {
                 }
                 let hint = match suggest::nearest(other, daemons.keys().map(String::as_str)) {
                     Some(near) => format!("did you mean `{near}`?"),
-                    None => format!(
-                        "daemons are {}",
-                        daemons.keys().cloned().collect::<Vec<_>>().join(", ")
-                    ),
+                    None => {
+                        let names: Vec<&str> = daemons.keys().map(String::as_str).take(20).collect();
+                        format!("daemons are {}", names.join(", "))
+                    }
                 };
                 self.error(
                     &value.origin,
@@ -268,34 +268,37 @@ impl<'a> Builder<'a> {
     }
 }
 
-/// A chain of `after` that leads back: `a`, `b`, `a`. Every daemon is looked at once.
+/// A chain of `after` that leads back: `a`, `b`, `a`. Every line is followed once.
 fn cycle(daemons: &BTreeMap<String, Daemon>) -> Option<Vec<String>> {
     let mut finished: HashSet<&str> = HashSet::new();
+    let mut on_path: HashSet<&str> = HashSet::new();
     for start in daemons.keys() {
+        if finished.contains(start.as_str()) {
+            continue;
+        }
         // The way from `start`, each with how many of its `after` were followed.
         let mut path: Vec<(&str, usize)> = vec![(start, 0)];
+        on_path.insert(start);
         while let Some((name, followed)) = path.last_mut() {
-            let next = daemons
-                .get(*name)
-                .and_then(|daemon| daemon.after.get(*followed));
+            let next = daemons.get(*name).and_then(|daemon| daemon.after.get(*followed));
             *followed += 1;
-            match next {
+            match next.map(String::as_str) {
                 None => {
+                    on_path.remove(name);
                     finished.insert(name);
                     path.pop();
                 }
-                Some(next) if finished.contains(next.as_str()) => {}
-                Some(next) => match path.iter().position(|(name, _)| name == next) {
-                    Some(at) => {
-                        let mut names: Vec<String> = path[at..]
-                            .iter()
-                            .map(|(name, _)| (*name).to_owned())
-                            .collect();
-                        names.push(next.clone());
-                        return Some(names);
-                    }
-                    None => path.push((next, 0)),
-                },
+                Some(next) if on_path.contains(next) => {
+                    let back = path.iter().skip_while(|(name, _)| *name != next);
+                    let mut names: Vec<String> = back.map(|(name, _)| (*name).to_owned()).collect();
+                    names.push(next.to_owned());
+                    return Some(names);
+                }
+                Some(next) if finished.contains(next) => {}
+                Some(next) => {
+                    on_path.insert(next);
+                    path.push((next, 0));
+                }
             }
         }
     }

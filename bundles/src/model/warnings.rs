@@ -2,7 +2,7 @@
 
 use super::place;
 use crate::app::App;
-use crate::diagnostics::Diagnostic;
+use crate::diagnostics::{Diagnostic, MAX_DIAGNOSTICS};
 use crate::keys::values;
 use crate::layers::Config;
 use crate::network::{Mode, Verdict};
@@ -19,6 +19,9 @@ pub fn warnings(config: &Config, app: &App) -> Vec<Diagnostic> {
     for name in app.daemons.keys() {
         let section = format!("daemon.{name}");
         found.extend(shell_words(config, &section));
+        if found.len() >= MAX_DIAGNOSTICS {
+            return found;
+        }
     }
     found.extend(heaps(config, app));
     found.extend(accept_lists(config, app));
@@ -55,7 +58,7 @@ fn heaps(config: &Config, app: &App) -> Vec<Diagnostic> {
         if daemon
             .limits
             .memory
-            .is_some_and(|memory| heap + BESIDES_HEAP > memory)
+            .is_some_and(|memory| heap + BESIDES_HEAP > memory && found.len() < MAX_DIAGNOSTICS)
         {
             found.push(heap_warning(
                 config,
