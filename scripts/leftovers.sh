@@ -65,8 +65,9 @@ processes() {
 
 files() {
   local root
+  # Empty directories and lock files are nobody's leftovers.
   for root in "${ROOTS[@]}"; do
-    [[ ! -e $root ]] || find "$root" -maxdepth 4 \( -type f -o -type s -o -type l -o -type d \) -printf 'file %p\n'
+    [[ ! -e $root ]] || find "$root" -maxdepth 5 ! -type d ! -name '*lock' -printf 'file %p\n'
   done
   # The steps that are under way have a log of their own there.
   find "${TMPDIR:-/tmp}" /dev/shm /run/netns -mindepth 1 -maxdepth 1 \

@@ -39,7 +39,7 @@ pub const TABLE: &[Row] = &[
     Row {
         code: 2,
         name: "findings",
-        meaning: "a check ran and found something to correct",
+        meaning: "kept for checks that find something to correct",
     },
     Row {
         code: STOPPED,

@@ -65,8 +65,12 @@ fn misunderstood(error: &clap::Error) -> Outcome {
         // clap's text begins with `error: `, like every other message here.
         let text = error.render().to_string();
         let text = text.strip_prefix("error: ").unwrap_or(&text);
-        let mut lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
+        let mut lines = text
+            .lines()
+            .map(str::trim_end)
+            .filter(|line| !line.is_empty());
         let failure = Failure::usage(lines.next().unwrap_or("this was not understood"));
+        let lines = lines.map(|line| line.strip_prefix("  ").unwrap_or(line));
         return Err(lines.fold(failure, |failure, line| failure.hint(line)));
     }
     let terminal = std::io::stdout().is_terminal();

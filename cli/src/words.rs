@@ -62,16 +62,21 @@ fn check_command(definition: &Command, first: &str, second: &str) -> Result<(), 
 /// Neither word is a command: which of them was meant to be one?
 fn unknown(definition: &Command, first: &str, second: &str) -> Failure {
     let failure = Failure::usage(format!("no command among {first:?} and {second:?}"));
-    let meant = |word| {
-        let visible = definition.get_subcommands().filter(|c| !c.is_hide_set());
-        nearest(word, visible.map(Command::get_name)).map(str::to_owned)
-    };
+    let meant = |word| nearest_command(definition, word);
     let failure = match (meant(second), meant(first)) {
         (Some(command), _) => failure.hint(format!("did you mean: metactl {first} {command}")),
         (None, Some(command)) => failure.hint(format!("did you mean: metactl {command} {second}")),
         (None, None) => failure,
     };
     failure.hint("all commands: metactl help")
+}
+
+/// The command that a mistyped word was probably meant to be.
+pub fn nearest_command(definition: &Command, word: &str) -> Option<String> {
+    let visible = definition
+        .get_subcommands()
+        .filter(|command| !command.is_hide_set());
+    nearest(word, visible.map(Command::get_name)).map(str::to_owned)
 }
 
 /// The index of the next argument that is neither an option nor an option's value.

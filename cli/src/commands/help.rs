@@ -47,7 +47,7 @@ pub fn version(context: &mut Context) -> Outcome {
 }
 
 fn print_help(context: &mut Context, command: &mut clap::Command) -> Outcome {
-    let text = command.render_long_help();
+    let text = command.render_help();
     let text = if context.output.style.is_colored() {
         text.ansi().to_string()
     } else {

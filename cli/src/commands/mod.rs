@@ -16,6 +16,7 @@ mod supervise;
 
 use std::path::PathBuf;
 
+use clap::CommandFactory;
 use metactl_bundles::paths::Paths;
 use metactl_lifecycle::{Instance, LifecycleError, Manager};
 
@@ -23,11 +24,14 @@ use crate::args::{Cli, Command, Global};
 use crate::failure::{Failure, Outcome};
 use crate::output::Output;
 use crate::output::progress::Steps;
+use crate::words;
 
 /// What every command gets.
 pub struct Context {
     global: Global,
     manager: Manager,
+    /// Whether no command was named: then the word that is no instance may have been meant for one.
+    bare: bool,
     /// Where results go.
     pub output: Output,
 }
@@ -90,7 +94,16 @@ impl Context {
                 _ => failure.hint("metactl APP COMMAND, see metactl help"),
             });
         };
-        Ok(self.manager.instance(name)?)
+        self.manager.instance(name).map_err(|error| {
+            let unknown = matches!(error, LifecycleError::UnknownInstance { .. });
+            let failure = Failure::from(error);
+            match words::nearest_command(&Cli::command(), name) {
+                Some(command) if unknown && self.bare => {
+                    failure.hint(format!("or the command: metactl {command}"))
+                }
+                _ => failure,
+            }
+        })
     }
 
     /// Somebody who watches the steps of a change.
