@@ -79,6 +79,7 @@ impl Context {
         Ok(Context {
             global,
             manager,
+            bare: false,
             output,
         })
     }
