@@ -32,7 +32,6 @@ TEST=(
   jq:jq
   mkfs.ext4:e2fsprogs
   mmdebstrap:mmdebstrap
-  nc:netcat-openbsd
   ping:iputils-ping
   qemu-system-x86_64:qemu-system-x86
   runc:runc
