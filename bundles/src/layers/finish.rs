@@ -320,11 +320,11 @@ impl<'a> Finisher<'a> {
             .name
             .strip_prefix("daemon.")
             .unwrap_or(&section.name);
-        // A misspelt name makes a daemon of its own.
-        let others = self.daemons.iter().filter(|other| **other != name);
-        let meant = suggest::nearest(name, others.copied());
+        let daemons = &self.daemons;
         self.out.error(|| {
-            let hint = match meant {
+            // A misspelt name makes a daemon of its own.
+            let others = daemons.iter().filter(|other| **other != name);
+            let hint = match suggest::nearest(name, others.copied()) {
                 Some(meant) => format!("did you mean [daemon.{meant}]?"),
                 None => "say what starts it: `platform = jetty9`, or `command = ...`".to_owned(),
             };

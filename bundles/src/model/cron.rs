@@ -1,6 +1,6 @@
 //! `[crontab]`.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
 use super::Builder;
 use crate::app::CronJob;
@@ -12,7 +12,7 @@ const MAX_SLUG: usize = 64;
 
 impl Builder<'_> {
     pub(super) fn cron(&mut self) -> Vec<CronJob> {
-        let mut slugs = HashSet::new();
+        let mut slugs = Slugs::default();
         let mut jobs = Vec::new();
         for (name, value) in self.usable("crontab") {
             let Ok((schedule, command)) = values::cron(&value.text) else {
@@ -20,7 +20,7 @@ impl Builder<'_> {
             };
             jobs.push(CronJob {
                 name: name.to_owned(),
-                slug: unique(slug(name), &mut slugs),
+                slug: slugs.unique(slug(name)),
                 schedule,
                 launch: platforms::cron(command, &value.origin),
                 command: command.to_owned(),
@@ -46,12 +46,24 @@ pub(super) fn slug(name: &str) -> String {
     }
 }
 
-fn unique(slug: String, taken: &mut HashSet<String>) -> String {
-    let numbered = (2_usize..).map(|number| format!("{slug}-{number}"));
-    let mut names = std::iter::once(slug.clone()).chain(numbered);
-    let free = names.find(|name| !taken.contains(name)).unwrap_or(slug);
-    taken.insert(free.clone());
-    free
+/// The slugs given out, and for each the last number behind it.
+#[derive(Default)]
+struct Slugs {
+    taken: HashSet<String>,
+    last: HashMap<String, usize>,
+}
+
+impl Slugs {
+    /// `slug`, with a number behind it when it is taken.
+    fn unique(&mut self, slug: String) -> String {
+        let mut free = slug.clone();
+        while !self.taken.insert(free.clone()) {
+            let last = self.last.entry(slug.clone()).or_insert(1);
+            *last += 1;
+            free = format!("{slug}-{last}");
+        }
+        free
+    }
 }
 
 #[cfg(test)]
@@ -73,10 +85,8 @@ mod tests {
 
     #[test]
     fn two_jobs_never_share_a_file() {
-        let mut taken = HashSet::new();
-        let names: Vec<_> = ["a b", "a-b", "A b", "a b 2"]
-            .map(|name| unique(slug(name), &mut taken))
-            .into();
+        let mut slugs = Slugs::default();
+        let names = ["a b", "a-b", "A b", "a b 2"].map(|name| slugs.unique(slug(name)));
         assert_eq!(names, ["a-b", "a-b-2", "a-b-3", "a-b-2-2"]);
     }
 }

@@ -153,7 +153,8 @@ impl<'a> Builder<'a> {
                 let hint = match suggest::nearest(other, daemons.keys().map(String::as_str)) {
                     Some(near) => format!("did you mean `{near}`?"),
                     None => {
-                        let names: Vec<&str> = daemons.keys().map(String::as_str).take(20).collect();
+                        let names: Vec<&str> =
+                            daemons.keys().map(String::as_str).take(20).collect();
                         format!("daemons are {}", names.join(", "))
                     }
                 };
@@ -280,7 +281,9 @@ fn cycle(daemons: &BTreeMap<String, Daemon>) -> Option<Vec<String>> {
         let mut path: Vec<(&str, usize)> = vec![(start, 0)];
         on_path.insert(start);
         while let Some((name, followed)) = path.last_mut() {
-            let next = daemons.get(*name).and_then(|daemon| daemon.after.get(*followed));
+            let next = daemons
+                .get(*name)
+                .and_then(|daemon| daemon.after.get(*followed));
             *followed += 1;
             match next.map(String::as_str) {
                 None => {

@@ -1,0 +1,183 @@
+//! Properties of the language: whatever is written.
+
+use std::path::{Path, PathBuf};
+
+use metactl_bundles::diagnostics::Collector;
+use metactl_bundles::ini::{self, Content};
+use metactl_bundles::interpolate;
+use metactl_bundles::keys::{KEYS, Kind, values};
+use metactl_bundles::layers::{Config, LayerKind, Source, render};
+use metactl_bundles::{model, network, redact};
+use proptest::prelude::*;
+
+fn source(layer: LayerKind, text: &str) -> Source {
+    Source {
+        layer,
+        path: PathBuf::from("f"),
+        text: text.to_owned(),
+    }
+}
+
+/// Text with the signs that mean something.
+fn tricky() -> impl Strategy<Value = String> {
+    let line = prop::sample::select(vec![
+        "[env]",
+        "[daemon.a]",
+        "[a]",
+        "[daemon.*]",
+        "[firewall.out.accept]",
+        "[crontab]",
+        "[",
+        "]",
+        "=",
+        " = ",
+        "A",
+        "B",
+        "%(A)",
+        "%(B)",
+        "%",
+        "%%",
+        "%(",
+        "\n",
+        "\n",
+        "\n",
+        " ",
+        "\t",
+        "\r",
+        "#",
+        ";",
+        "unset ",
+        "*",
+        "platform",
+        "command",
+        "jvm.jar",
+        "exec",
+        "ä",
+        "\u{feff}",
+        "\0",
+        "'",
+        "\"",
+        "\\",
+        "://u:p@h",
+        "10.0.0.1/8",
+        ":80,443",
+    ]);
+    prop::collection::vec(line, 0..60).prop_map(|parts| parts.concat())
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(400))]
+
+    #[test]
+    fn nothing_makes_the_language_panic(app in tricky(), local in tricky(), any in any::<String>()) {
+        for text in [&app, &any] {
+            let sources = vec![source(LayerKind::App, text), source(LayerKind::Local, &local)];
+            match model::load(sources.clone(), "a") {
+                Ok((config, _)) => { render(&config.rows(None), true); }
+                Err(report) => { report.render(true); }
+            }
+            let _ = Config::check(sources);
+        }
+    }
+
+    #[test]
+    fn no_type_panics(text in ".{0,40}", words in tricky()) {
+        for text in [&text, &words] {
+            for key in KEYS {
+                let _ = key.kind.check(text);
+                let _ = key.kind.check_name(text);
+            }
+            let _ = network::parse_entry("n", text);
+            let _ = interpolate::parts(text);
+            prop_assert!(redact::password_ranges(text).is_sorted_by_key(|range| range.start));
+            let once = redact::redact(text).into_owned();
+            prop_assert_eq!(redact::redact(&once).into_owned(), once.clone());
+        }
+    }
+
+    #[test]
+    fn bytes_that_are_text_parse_with_spans_in_the_text(text in tricky()) {
+        let document = ini::parse(Path::new("f"), &text, &mut Collector::default());
+        let lines: Vec<&str> = text.split('\n').collect();
+        for entry in document.sections.iter().flat_map(|section| &section.entries) {
+            let line = lines[entry.span.line - 1];
+            prop_assert_eq!(&line[entry.span.start..entry.span.start + entry.span.len], entry.key.as_str());
+            if let Content::Value(value) = &entry.content {
+                let span = value.first_line();
+                let first = value.text.lines().next().unwrap_or("");
+                prop_assert_eq!(&lines[span.line - 1][span.start..span.start + span.len], first);
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_written_is_read_back(
+        entries in prop::collection::btree_map("[a-zA-Z%:;#\\[\\]. ä-]{1,12}", "[ -~ä\n]{0,40}", 0..8)
+    ) {
+        let mut text = String::from("[crontab]\n");
+        let mut expected = Vec::new();
+        for (key, value) in entries {
+            if let Some(written) = ini::write_entry(&key, &value) {
+                text.push_str(&written);
+                expected.push((key, value));
+            }
+        }
+        let mut out = Collector::default();
+        let document = ini::parse(Path::new("f"), &text, &mut out);
+        prop_assert_eq!(out.errors(), 0, "{}", text);
+        let read: Vec<(String, String)> = document.sections[0].entries.iter().map(|entry| {
+            let Content::Value(value) = &entry.content else { panic!("unset in {text}") };
+            (entry.key.clone(), value.text.clone())
+        }).collect();
+        prop_assert_eq!(read, expected);
+    }
+
+    #[test]
+    fn the_last_layer_that_says_a_key_wins(
+        layers in prop::collection::vec(prop::collection::btree_map("[A-D]", "[a-z]{1,5}", 0..4), 4)
+    ) {
+        let kinds = [LayerKind::App, LayerKind::Site, LayerKind::Server, LayerKind::Local];
+        let sources = kinds.iter().zip(&layers).map(|(kind, values)| {
+            let lines: String = values.iter().map(|(key, value)| format!("{key} = {value}\n")).collect();
+            source(*kind, &format!("[env]\n{lines}"))
+        });
+        // The order in which they are handed over does not matter.
+        let config = Config::from_sources(sources.rev().collect()).unwrap();
+        for key in ["A", "B", "C", "D"] {
+            let said: Vec<(LayerKind, &String)> =
+                kinds.iter().zip(&layers).filter_map(|(kind, values)| Some((*kind, values.get(key)?))).collect();
+            let value = config.get("env", key);
+            prop_assert_eq!(value.map(|v| (v.origin.layer, &v.text)), said.last().copied());
+            if let Some(value) = value {
+                let history: Vec<(LayerKind, &String)> =
+                    value.overrides.iter().map(|(origin, text)| (origin.layer, text)).collect();
+                prop_assert_eq!(history.as_slice(), &said[..said.len() - 1]);
+            }
+        }
+    }
+
+    #[test]
+    fn a_value_with_spaces_stays_one_argument(value in "[a-z '\"\\\\]{0,20}") {
+        let value = value.trim().to_owned();
+        let text = format!("[env]\nV = {value}\n[daemon.a]\ncommand = run %(V) 'x %(V)'\n");
+        let config = Config::from_sources(vec![source(LayerKind::App, &text)]).unwrap();
+        let expected = vec!["run".to_owned(), value.clone(), format!("x {value}")];
+        prop_assert_eq!(config.words("daemon.a", "command").unwrap(), expected);
+    }
+
+    #[test]
+    fn sizes_and_durations_grow_with_their_numbers(number in 1_u64..4000) {
+        for unit in ["k", "m", "g"] {
+            let size = |number: String| values::size(&(number + unit)).unwrap();
+            let smaller = size(number.to_string());
+            prop_assert!(smaller < size((number + 1).to_string()));
+            let half_more = size(number.to_string() + ".5");
+            prop_assert!(smaller < half_more);
+        }
+        for unit in ["ms", "s", "m", "h"] {
+            let time = |number: u64| values::duration(&(number.to_string() + unit)).unwrap();
+            prop_assert!(time(number) < time(number + 1));
+        }
+        prop_assert!(Kind::Count.check(&number.to_string()).is_ok());
+    }
+}
