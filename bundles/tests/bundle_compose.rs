@@ -1,4 +1,8 @@
 //! What a composed bundle holds: files, config.json by the OCI schema, the same bytes each time.
+#![allow(
+    clippy::unwrap_used,
+    reason = "a failed expectation is the failure of the test"
+)]
 
 mod support;
 

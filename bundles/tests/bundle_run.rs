@@ -1,4 +1,8 @@
 //! Bundles in other people's runtimes: `crun run` and `runc run` of Debian start them unchanged.
+#![allow(
+    clippy::unwrap_used,
+    reason = "a failed expectation is the failure of the test"
+)]
 
 mod support;
 
@@ -438,5 +442,75 @@ fn jetty9_serves_a_web_application_under_runc() {
     ];
     if private_host("jetty9_serves_a_web_application_under_runc", &tools) {
         jetty_serves("runc");
+    }
+}
+
+/// A tree of the user's own: a shell and what it needs, and nothing else.
+fn small_tree(tree: &Path) {
+    let programs = ["/bin/sh", "/bin/ls"];
+    let mut files: Vec<String> = programs
+        .iter()
+        .map(|program| (*program).to_owned())
+        .collect();
+    for program in programs {
+        let libraries = must("ldd", &[program]);
+        files.extend(
+            libraries
+                .split_whitespace()
+                .filter(|word| word.starts_with('/'))
+                .map(str::to_owned),
+        );
+    }
+    for file in files {
+        let path = tree.join(file.trim_start_matches('/'));
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::copy(&file, &path).unwrap();
+    }
+    fs::create_dir_all(tree.join("etc")).unwrap();
+    fs::write(tree.join("etc/motd"), "a tree of my own\n").unwrap();
+}
+
+fn own_tree_runs(runtime: &str) {
+    hide_v2();
+    let dir = support::open_tempdir();
+    small_tree(&dir.path().join("tree"));
+    let before = must("find", &[dir.path().to_str().unwrap()]);
+    let script =
+        b"#!/bin/sh\nread motd < /etc/motd; echo $motd; ls / /etc; echo x > /data/x && exit 3\n";
+    let mut app = with(
+        app("myapp"),
+        daemon("web", "exec", &[("command", "./say.sh")]),
+    );
+    app.sandbox.rootfs = Some(dir.path().join("tree"));
+    let bundle = Materialized::new(&app, &[("say.sh", script)]);
+    let output = bundle.run(runtime, "web");
+    let said = text(&output);
+    assert_eq!(output.status.code(), Some(3), "{said}");
+    assert!(said.contains("a tree of my own"), "{said}");
+    for name in ["app", "data", "bin", "passwd", "resolv.conf", "motd"] {
+        assert!(
+            said.lines().any(|line| line == name),
+            "no {name} in:\n{said}"
+        );
+    }
+    assert!(!said.lines().any(|line| line == "usr"), "{said}");
+    assert_eq!(
+        must("find", &[dir.path().to_str().unwrap()]),
+        before,
+        "nothing made in the tree"
+    );
+}
+
+#[test]
+fn a_tree_of_the_users_own_runs_under_crun() {
+    if private_host("a_tree_of_the_users_own_runs_under_crun", &["crun", "ldd"]) {
+        own_tree_runs("crun");
+    }
+}
+
+#[test]
+fn a_tree_of_the_users_own_runs_under_runc() {
+    if private_host("a_tree_of_the_users_own_runs_under_runc", &["runc", "ldd"]) {
+        own_tree_runs("runc");
     }
 }

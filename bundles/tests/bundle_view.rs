@@ -1,4 +1,8 @@
 //! What is shown of the host, what is refused, and how that is said.
+#![allow(
+    clippy::unwrap_used,
+    reason = "a failed expectation is the failure of the test"
+)]
 
 mod support;
 
@@ -7,7 +11,7 @@ use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::path::{Path, PathBuf};
 
 use metactl_bundles::app::{App, HostMount};
-use metactl_bundles::bundle::{self, BundleError, Composition};
+use metactl_bundles::bundle::{self, BundleError, Composition, Placement};
 use metactl_bundles::layers::Config;
 use metactl_bundles::view::{Fact, HostView, Kind};
 use support::{
@@ -15,7 +19,11 @@ use support::{
 };
 
 fn refused(app: &App, host: &HostView) -> String {
-    match bundle::compose(app, &Config::default(), &somewhere(), host) {
+    refused_at(app, &somewhere(), host)
+}
+
+fn refused_at(app: &App, place: &Placement, host: &HostView) -> String {
+    match bundle::compose(app, &Config::default(), place, host) {
         Err(BundleError::Refused(report)) => report.to_string(),
         Err(other) => panic!("{other}"),
         Ok(_) => panic!("it was not refused"),
@@ -275,7 +283,7 @@ fn make(dir: &Path, lines: &[&str]) {
 
 #[test]
 fn a_tree_of_the_users_own_takes_the_place_of_the_hosts() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = support::open_tempdir();
     let tree = dir.path().join("tree");
     make(
         &tree,
@@ -300,7 +308,7 @@ fn a_tree_of_the_users_own_takes_the_place_of_the_hosts() {
     let pairs = [("jvm.jar", "a.jar")];
     let mut app = with(app("myapp"), daemon("jobs", "jvm", &pairs));
     app.sandbox.rootfs = Some(tree.clone());
-    let place = placement(dir.path(), &dir.path().join("release"));
+    let place = placement(dir.path(), dir.path());
     let host = HostView::gather(&app, &place);
     assert_eq!(
         host.java.as_deref(),
@@ -342,7 +350,7 @@ fn a_tree_of_the_users_own_takes_the_place_of_the_hosts() {
 
 #[test]
 fn links_of_a_tree_end_inside_it() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = support::open_tempdir();
     let tree = dir.path().join("tree");
     // Links that climb out, or are absolute, lead to the tree's own paths.
     make(
@@ -362,7 +370,7 @@ fn links_of_a_tree_end_inside_it() {
 
 #[test]
 fn wars_are_found_where_builds_put_them() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = support::open_tempdir();
     let release = dir.path().join("release");
     make(
         &release,
@@ -388,15 +396,41 @@ fn wars_are_found_where_builds_put_them() {
 }
 
 #[test]
+fn a_release_that_cannot_be_entered_is_refused_before_it_fails() {
+    let dir = support::open_tempdir();
+    let release = dir.path().join("release");
+    let app = web("./server");
+    let place = placement(dir.path(), &release);
+    let text = refused_at(&app, &place, &HostView::gather(&app, &place));
+    assert!(text.contains("release: there is no such folder"), "{text}");
+    fs::create_dir(&release).unwrap();
+    fs::set_permissions(&release, fs::Permissions::from_mode(0o700)).unwrap();
+    let text = refused_at(&app, &place, &HostView::gather(&app, &place));
+    assert!(
+        text.contains("has mode 0700") && text.contains("chmod a+rX"),
+        "{text}"
+    );
+    fs::set_permissions(&release, fs::Permissions::from_mode(0o755)).unwrap();
+    compose(&app, &place, &HostView::gather(&app, &place));
+}
+
+#[test]
+fn placements_are_whole_paths() {
+    let place = placement(Path::new("/state"), Path::new("checkout"));
+    let error = bundle::compose(&web("x"), &Config::default(), &place, &debian()).unwrap_err();
+    assert!(matches!(error, BundleError::Relative { .. }), "{error}");
+}
+
+#[test]
 fn sources_that_are_links_are_resolved() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = support::open_tempdir();
     make(dir.path(), &["real/file", "link -> real"]);
     let (link, real) = (dir.path().join("link"), dir.path().join("real"));
     let mut app = web("x");
     app.sandbox
         .mounts
         .push(mount(link.to_str().unwrap(), "/mnt/x", false));
-    let place = placement(&dir.path().join("state"), &dir.path().join("release"));
+    let place = placement(&dir.path().join("state"), dir.path());
     let bundle = compose(&app, &place, &HostView::gather(&app, &place));
     let real = fs::canonicalize(real).unwrap();
     assert_eq!(
@@ -407,7 +441,7 @@ fn sources_that_are_links_are_resolved() {
 
 #[test]
 fn only_public_places_in_etc_are_shown_for_links() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = support::open_tempdir();
     let tree = dir.path().join("tree");
     make(
         &tree,
@@ -449,7 +483,7 @@ fn this_host_is_seen() {
         eprintln!("SKIP this_host_is_seen: jetty9 and a Java are not installed");
         return;
     }
-    let dir = tempfile::tempdir().unwrap();
+    let dir = support::open_tempdir();
     let release = dir.path().join("release");
     make(&release, &["app.war"]);
     let place = placement(&dir.path().join("state"), &release);

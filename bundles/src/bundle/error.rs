@@ -22,6 +22,12 @@ pub enum BundleError {
         /// What is wrong with it.
         reason: &'static str,
     },
+    /// A path of a placement that depends on where it is looked at from.
+    #[error("{} is not a whole path; a bundle needs those", path.display())]
+    Relative {
+        /// The path.
+        path: PathBuf,
+    },
     /// A capability that Linux does not have.
     #[error("[sandbox] capabilities: there is no capability `{name}` (see capabilities(7))")]
     Capability {

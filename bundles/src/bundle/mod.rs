@@ -117,6 +117,11 @@ pub fn compose(
     place: &Placement,
     host: &HostView,
 ) -> Result<Composition, BundleError> {
+    for path in [&place.state_dir, &place.release] {
+        if !path.is_absolute() {
+            return Err(BundleError::Relative { path: path.clone() });
+        }
+    }
     let mut problems = Problems::new(config);
     let entries = entries(app, host, &mut problems)?;
     let launches: Vec<&Launch> = entries.iter().map(|entry| &entry.launch).collect();

@@ -5,6 +5,9 @@ use std::path::Path;
 use crate::diagnostics::{Collector, Diagnostic, Place, Report};
 use crate::layers::{Config, Origin};
 
+/// How much of a line is marked at most, in bytes.
+const LONGEST_MARK: usize = 4096;
+
 /// Collects problems, so that all of them are reported in one go.
 pub struct Problems<'a> {
     config: &'a Config,
@@ -37,9 +40,10 @@ impl<'a> Problems<'a> {
             .error(|| Diagnostic::error(message).at(place).hint(hint));
     }
 
-    /// The place of an origin; without the text of the line when the source is not at hand.
+    /// The place of an origin, to the end of its line; without the text of the line when the source
+    /// is not at hand.
     fn place(&self, origin: &Origin) -> Option<Place> {
-        let known = self.config.place_of(origin, 1);
+        let known = self.config.place_of(origin, LONGEST_MARK);
         known.or_else(|| {
             let file: &Path = origin.file.as_deref()?;
             let mut place = Place::new(file, origin.line, "", 0..0);

@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::{Component, Path, PathBuf};
 
 use super::base;
@@ -50,6 +51,18 @@ pub struct NeedFacts {
     pub etc: BTreeMap<PathBuf, Kind>,
 }
 
+/// Whether the instance's user can enter and list the folder of the release.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Access {
+    /// Yes.
+    #[default]
+    Open,
+    /// Not with these permission bits.
+    Closed(u32),
+    /// There is no such folder.
+    Missing,
+}
+
 /// What of the host is there, as far as one instance is concerned.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct HostView {
@@ -69,6 +82,8 @@ pub struct HostView {
     pub sources: BTreeMap<PathBuf, Fact>,
     /// What is at the targets of `[sandbox.mounts]` already, in the tree or in the release.
     pub targets: BTreeMap<PathBuf, Kind>,
+    /// Whether the release can be entered.
+    pub release: Access,
     /// The `*.war` files of the release, relative to it, sorted.
     pub wars: Vec<PathBuf>,
     /// Whether the release is a web application itself (it has a `WEB-INF`).
@@ -86,6 +101,7 @@ impl HostView {
             root: root.to_path_buf(),
             root_exists: root.is_dir(),
             java: default_java(root),
+            release: access(place),
             wars: wars(&place.release),
             release_is_webapp: place.release.join("WEB-INF").is_dir(),
             ..HostView::default()
@@ -158,6 +174,27 @@ impl HostView {
         if let Some(kind) = there.as_deref().and_then(kind_nofollow) {
             self.targets.insert(target.to_path_buf(), kind);
         }
+    }
+}
+
+/// Whether the user of the instance can enter and list the release: the only folder of the way to
+/// it that is seen from inside.
+fn access(place: &Placement) -> Access {
+    let Some(meta) = fs::metadata(&place.release)
+        .ok()
+        .filter(fs::Metadata::is_dir)
+    else {
+        return Access::Missing;
+    };
+    let bits = match (meta.uid() == place.uid, meta.gid() == place.gid) {
+        (true, _) => meta.mode() >> 6,
+        (_, true) => meta.mode() >> 3,
+        _ => meta.mode(),
+    };
+    if place.uid == 0 || bits & 0o5 == 0o5 {
+        Access::Open
+    } else {
+        Access::Closed(meta.mode() & 0o7777)
     }
 }
 
@@ -347,7 +384,6 @@ fn hops_to_etc(root: &Path, link: &Path, found: &mut BTreeMap<PathBuf, Kind>) {
 
 /// Whether everybody may read a file or enter and list a folder.
 fn is_public(path: &Path) -> bool {
-    use std::os::unix::fs::PermissionsExt;
     let Ok(meta) = fs::metadata(path) else {
         return false;
     };

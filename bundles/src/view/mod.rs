@@ -13,14 +13,11 @@ mod base;
 mod host;
 mod mounts;
 
-#[cfg(test)]
-mod tests;
-
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
-pub use host::{Fact, HostView, Kind, NeedFacts, launches};
+pub use host::{Access, Fact, HostView, Kind, NeedFacts, launches};
 
 use crate::app::{App, Launch};
 use crate::bundle::{Placement, Problems};
@@ -111,6 +108,7 @@ pub fn compose(
         );
     }
     own_entries(&mut builder, app, place);
+    check_release(place, host, problems);
     for launch in launches {
         for need in &launch.needs {
             builder.need(host, need, problems);
@@ -149,6 +147,27 @@ fn tree_entries(builder: &mut mounts::Builder, host: &HostView) {
         if !made_here {
             builder.fact(&Path::new("/etc").join(name), fact);
         }
+    }
+}
+
+/// A release that its own application cannot read ends in a message that nobody understands.
+fn check_release(place: &Placement, host: &HostView, problems: &mut Problems<'_>) {
+    let path = place.release.display();
+    match host.release {
+        Access::Open => {}
+        Access::Missing => problems.at(
+            None,
+            format!("{path}: there is no such folder to be shown at {APP_DIR}"),
+            "deploy the release again, or name an existing checkout",
+        ),
+        Access::Closed(mode) => problems.at(
+            None,
+            format!(
+                "{path} has mode {mode:04o}: the application (uid {}) could not enter it",
+                place.uid
+            ),
+            &format!("chmod a+rX {path}"),
+        ),
     }
 }
 

@@ -247,6 +247,14 @@ pub fn debian() -> HostView {
     view
 }
 
+/// A folder for a test that everybody may enter.
+pub fn open_tempdir() -> tempfile::TempDir {
+    use std::os::unix::fs::PermissionsExt as _;
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::set_permissions(dir.path(), std::fs::Permissions::from_mode(0o755)).unwrap();
+    dir
+}
+
 /// Composes with no configuration behind the application.
 pub fn compose(app: &App, place: &Placement, host: &HostView) -> Composition {
     bundle::compose(app, &Config::default(), place, host).unwrap_or_else(|error| panic!("{error}"))
