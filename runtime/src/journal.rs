@@ -15,6 +15,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::cgroup;
 use crate::process::ProcessId;
 
 /// How long a process may take to die from SIGKILL.
@@ -200,7 +201,16 @@ impl Intent {
     /// Makes sure that it is gone. `Some(sentence)` when there was something to do.
     fn undo(&self) -> Result<Option<String>, String> {
         match self {
-            Intent::Cgroup { path } => removed("cgroup", path, fs::remove_dir(path)),
+            Intent::Cgroup { path } => {
+                if !path.exists() {
+                    return Ok(None);
+                }
+                let dir = std::slice::from_ref(path);
+                cgroup::kill_all(dir)
+                    .and_then(|()| cgroup::delete(dir))
+                    .map_err(|e| e.to_string())?;
+                Ok(Some(format!("removed cgroup {}", path.display())))
+            }
             Intent::SharedCgroup { path } => match fs::remove_dir(path) {
                 Ok(()) => Ok(Some(format!("removed cgroup {}", path.display()))),
                 // Others are still in it: it is theirs now.
@@ -215,10 +225,10 @@ impl Intent {
                 Ok(was) => Ok(was.then(|| format!("killed process {}", id.pid))),
                 Err(e) => Err(format!("process {}: {e}", id.pid)),
             },
-            Intent::Network { server_dir, user } => Err(format!(
-                "network of {user} in {}: not recorded by this version",
-                server_dir.display()
-            )),
+            Intent::Network { server_dir, user } => {
+                crate::network::release(server_dir, user).map_err(|e| e.to_string())?;
+                Ok(None)
+            }
         }
     }
 }

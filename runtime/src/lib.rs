@@ -1,20 +1,70 @@
 //! # metactl-runtime: launches a bundle on Linux
 //!
-//! A pure function turns a bundle into a plan, an ordered list of typed steps; the plan is
-//! compiled into a flat program before the clone; the parent and the new process carry it out.
+//! A pure function turns a bundle into a plan, an ordered list of typed steps ([`plan`]); the plan
+//! is compiled into a flat program before the clone (`compile`); the runtime ([`launch`]) and
+//! the new process (`init`) carry it out at the same time.
+//!
+//! ```text
+//! config.json -> spec -> plan -> compile -> launch (outside)  cgroups, network, state, go
+//!                 facts --^                 init   (inside)   namespaces, mounts, identity, exec
+//! ```
+//!
+//! Begin reading in [`plan::container`], then [`launch`] and `init`.
+//!
+//! | room | what it holds |
+//! | --- | --- |
+//! | [`spec`] | `config.json`, strictly |
+//! | [`facts`] | what the plan must know of the host |
+//! | [`plan`] | bundle + facts -> steps, pure |
+//! | `compile` | steps -> operations and C strings |
+//! | [`launch`] | the runtime's side: clone, report, errors |
+//! | `init`, `rootfs`, `identity`, `terminal`, `pid1` | the new process |
+//! | `shield` | the runtime's executable stays out of reach |
+//! | [`cgroup`], [`seccomp`], [`capabilities`], [`network`] | what it is made of |
+//! | [`state`], [`journal`], [`process`] | what is remembered, and how it is undone |
+//! | [`verbs`] | the command line, a file each |
+//! | `sys` | the only unsafe code |
 //!
 //! May import `bundles` (the types of `network.json`) and `netns` (the network of a sandbox).
 //! Knows nothing of layers, releases and service managers.
+//!
+//! ## Threads
+//!
+//! [`launch::launch`] may be called from any thread of a multi-threaded program. All signals of
+//! the calling thread are blocked while it clones, and its network namespace changes for a moment
+//! when a new one is made. A container in the foreground dies with the *thread* that launched it
+//! (prctl(2), `PR_SET_PDEATHSIG`): launch such containers from a thread that lives long enough.
 
 #![deny(unsafe_code)]
+// The errors of the new process hold their words themselves: it may not allocate a box for them.
+#![allow(clippy::result_large_err)]
 
+pub mod capabilities;
+pub mod cgroup;
+mod compile;
 mod error;
+pub mod facts;
 pub mod id;
+mod identity;
+mod init;
 pub mod journal;
+pub mod launch;
+pub mod network;
+mod pid1;
+pub mod plan;
 pub mod process;
+mod report;
 pub mod request;
+mod rootfs;
+pub mod seccomp;
+mod shield;
+pub mod spec;
 pub mod state;
+mod sys;
+mod terminal;
+pub mod verbs;
 
+pub use compile::CompileError;
 pub use error::Error;
 pub use id::ContainerId;
 pub use process::ProcessId;

@@ -4,6 +4,7 @@
 use std::fs;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -123,6 +124,53 @@ pub fn wait_dead(pidfd: impl AsFd, timeout: Option<Duration>) -> io::Result<bool
 pub fn boot_id() -> io::Result<String> {
     let text = fs::read_to_string("/proc/sys/kernel/random/boot_id")?;
     Ok(text.trim_end().to_owned())
+}
+
+/// The pids, outside, of all processes of a container whose first process is `first`: those of its
+/// pid namespace, or where it has none of its own, those in its cgroups.
+pub fn of_container(first: i32, cgroups: &[PathBuf]) -> io::Result<Vec<i32>> {
+    let namespace = |pid: &str| fs::read_link(format!("/proc/{pid}/ns/pid"));
+    let mut pids = Vec::new();
+    let own = match namespace(&first.to_string()) {
+        Ok(own) => own,
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(pids),
+        Err(e) => return Err(e),
+    };
+    if own == namespace("self")? {
+        cgroups
+            .iter()
+            .try_for_each(|dir| in_cgroup(dir, &mut pids))?;
+        pids.dedup();
+        return Ok(pids);
+    }
+    for entry in fs::read_dir("/proc")? {
+        let name = entry?.file_name();
+        let Some(pid) = name.to_str().and_then(|n| n.parse().ok()) else {
+            continue;
+        };
+        // Those that end while we look do not count.
+        if namespace(name.to_str().unwrap_or_default()).is_ok_and(|ns| ns == own) {
+            pids.push(pid);
+        }
+    }
+    pids.sort_unstable();
+    Ok(pids)
+}
+
+fn in_cgroup(dir: &Path, pids: &mut Vec<i32>) -> io::Result<()> {
+    match fs::read_to_string(dir.join("cgroup.procs")) {
+        Ok(text) => pids.extend(text.lines().filter_map(|line| line.parse::<i32>().ok())),
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(e) => return Err(e),
+    }
+    for entry in fs::read_dir(dir)? {
+        let entry = entry?;
+        if entry.file_type()?.is_dir() {
+            in_cgroup(&entry.path(), pids)?;
+        }
+    }
+    pids.sort_unstable();
+    Ok(())
 }
 
 fn read_stat(pid: i32) -> io::Result<Stat> {

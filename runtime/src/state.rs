@@ -50,6 +50,9 @@ pub struct State {
     /// The annotations of the configuration.
     #[serde(default)]
     pub annotations: BTreeMap<String, String>,
+    /// Of a created container: the steps of its plan, in words, for the errors of `start`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub steps: Vec<String>,
 }
 
 /// The status words of the runtime specification.
@@ -254,6 +257,11 @@ impl StateDir {
         }
     }
 
+    /// The number of the descriptor of the directory.
+    pub fn raw_fd(&self) -> std::os::fd::RawFd {
+        std::os::fd::AsRawFd::as_raw_fd(&self.lock)
+    }
+
     /// Whose it is.
     pub fn id(&self) -> &ContainerId {
         &self.id
@@ -276,6 +284,7 @@ pub fn read(root: &Path, id: &str) -> Result<State, StateError> {
             cgroups: Vec::new(),
             init: false,
             annotations: BTreeMap::new(),
+            steps: Vec::new(),
         }),
         None => Err(StateError::NotFound {
             id: id.to_string(),
@@ -430,6 +439,7 @@ mod tests {
             cgroups: vec![],
             init: false,
             annotations: BTreeMap::new(),
+            steps: Vec::new(),
         };
         dir.save(&state).unwrap();
         let listed = list(&root).unwrap();

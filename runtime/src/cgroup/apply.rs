@@ -50,7 +50,12 @@ impl CgroupPlan {
         let mut joined = Joined::default();
         let mut refused: Vec<&CgroupStep> = Vec::new();
         for step in self.steps() {
-            if let CgroupStep::Limit { directory, setting, choices } = step {
+            if let CgroupStep::Limit {
+                directory,
+                setting,
+                choices,
+            } = step
+            {
                 match write_limit(kernel, directory, setting, choices) {
                     // Limits that bound each other (memory and memory plus swap, quota and
                     // period) are refused in one order or the other when a directory already has
@@ -61,17 +66,29 @@ impl CgroupPlan {
                 continue;
             }
             for step in refused.drain(..) {
-                if let CgroupStep::Limit { directory, setting, choices } = step {
+                if let CgroupStep::Limit {
+                    directory,
+                    setting,
+                    choices,
+                } = step
+                {
                     write_limit(kernel, directory, setting, choices)?;
                 }
             }
             match step {
                 CgroupStep::Create { directory } => create(directory)?,
                 CgroupStep::InheritCpuset { directory } => inherit_cpuset(directory)?,
-                CgroupStep::Enable { directory, controllers } => {
+                CgroupStep::Enable {
+                    directory,
+                    controllers,
+                } => {
                     enable(kernel, directory, controllers)?;
                 }
-                CgroupStep::CheckMemory { directory, setting, limit } => {
+                CgroupStep::CheckMemory {
+                    directory,
+                    setting,
+                    limit,
+                } => {
                     check_memory(directory, setting, *limit)?;
                 }
                 CgroupStep::Limit { .. } => {}
@@ -130,7 +147,10 @@ fn open_directory(directory: &Path) -> Result<OwnedFd, CgroupError> {
         .custom_flags(libc::O_DIRECTORY | libc::O_PATH | libc::O_NOFOLLOW)
         .open(directory)
         .map(OwnedFd::from)
-        .map_err(|source| CgroupError::Read { path: directory.to_owned(), source })
+        .map_err(|source| CgroupError::Read {
+            path: directory.to_owned(),
+            source,
+        })
 }
 
 fn create(directory: &Path) -> Result<(), CgroupError> {
@@ -139,20 +159,32 @@ fn create(directory: &Path) -> Result<(), CgroupError> {
             if directory.is_dir() {
                 return Ok(());
             }
-            Err(CgroupError::Create { path: directory.to_owned(), source })
+            Err(CgroupError::Create {
+                path: directory.to_owned(),
+                source,
+            })
         }
-        result => result
-            .map_err(|source| CgroupError::Create { path: directory.to_owned(), source }),
+        result => result.map_err(|source| CgroupError::Create {
+            path: directory.to_owned(),
+            source,
+        }),
     }
 }
 
 /// One write(2), because each is a command to the kernel.
 fn write_file(kernel: Kernel, path: &Path, value: &str) -> io::Result<()> {
     let create = kernel != Kernel::Real;
-    let mut file = OpenOptions::new().write(true).create(create).truncate(create).open(path)?;
+    let mut file = OpenOptions::new()
+        .write(true)
+        .create(create)
+        .truncate(create)
+        .open(path)?;
     let written = file.write(value.as_bytes())?;
     if written != value.len() {
-        return Err(io::Error::new(ErrorKind::WriteZero, "the kernel took only a part"));
+        return Err(io::Error::new(
+            ErrorKind::WriteZero,
+            "the kernel took only a part",
+        ));
     }
     Ok(())
 }
@@ -172,7 +204,13 @@ fn write_limit(
                 let absent = source.kind() == ErrorKind::NotFound;
                 let hint = hint(file, &source);
                 let (setting, value) = (setting.to_owned(), value.clone());
-                let error = CgroupError::Write { setting, path, value, source, hint };
+                let error = CgroupError::Write {
+                    setting,
+                    path,
+                    value,
+                    source,
+                    hint,
+                };
                 if !absent {
                     return Err(error);
                 }
@@ -212,7 +250,9 @@ fn inherit_cpuset(directory: &Path) -> Result<(), CgroupError> {
         if !read(&directory.join(file))?.trim().is_empty() {
             continue;
         }
-        let Some(parent) = directory.parent() else { continue };
+        let Some(parent) = directory.parent() else {
+            continue;
+        };
         let value = read(&parent.join(file))?.trim().to_owned();
         let path = directory.join(file);
         write_file(Kernel::Real, &path, &value).map_err(|source| CgroupError::Write {
@@ -230,13 +270,20 @@ pub(super) fn read(path: &Path) -> Result<String, CgroupError> {
     let mut text = String::new();
     File::open(path)
         .and_then(|mut file| file.read_to_string(&mut text))
-        .map_err(|source| CgroupError::Read { path: path.to_owned(), source })?;
+        .map_err(|source| CgroupError::Read {
+            path: path.to_owned(),
+            source,
+        })?;
     Ok(text)
 }
 
 fn enable(kernel: Kernel, directory: &Path, controllers: &[String]) -> Result<(), CgroupError> {
     let path = directory.join("cgroup.subtree_control");
-    let enabled = if kernel == Kernel::Real || path.exists() { read(&path)? } else { String::new() };
+    let enabled = if kernel == Kernel::Real || path.exists() {
+        read(&path)?
+    } else {
+        String::new()
+    };
     let words: Vec<String> = controllers
         .iter()
         .filter(|name| !enabled.split_whitespace().any(|word| word == name.as_str()))
@@ -257,12 +304,19 @@ fn enable(kernel: Kernel, directory: &Path, controllers: &[String]) -> Result<()
             Some(libc::EOPNOTSUPP) => "; it is a threaded cgroup",
             _ => "",
         };
-        CgroupError::Enable { controllers: words.clone(), directory: directory.into(), source, hint }
+        CgroupError::Enable {
+            controllers: words.clone(),
+            directory: directory.into(),
+            source,
+            hint,
+        }
     })
 }
 
 fn check_memory(directory: &Path, setting: &str, limit: u64) -> Result<(), CgroupError> {
-    let Some(usage) = super::manage::memory_usage(directory) else { return Ok(()) };
+    let Some(usage) = super::manage::memory_usage(directory) else {
+        return Ok(());
+    };
     if usage <= limit {
         return Ok(());
     }
@@ -278,7 +332,11 @@ fn check_memory(directory: &Path, setting: &str, limit: u64) -> Result<(), Cgrou
 
 fn attach(directory: &Path, program: &[u64]) -> Result<(), CgroupError> {
     let error = |action| {
-        move |source| CgroupError::DeviceProgram { action, path: directory.to_owned(), source }
+        move |source| CgroupError::DeviceProgram {
+            action,
+            path: directory.to_owned(),
+            source,
+        }
     };
     let loaded = bpf::load_device_program(program).map_err(error("load"))?;
     // Attaching needs a real descriptor, not one opened with O_PATH.

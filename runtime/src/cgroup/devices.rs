@@ -63,7 +63,11 @@ impl Rule {
                 access.push(letter);
             }
         }
-        format!("{kind} {}:{} {access}", number(self.major), number(self.minor))
+        format!(
+            "{kind} {}:{} {access}",
+            number(self.major),
+            number(self.minor)
+        )
     }
 }
 
@@ -78,23 +82,36 @@ impl DeviceRules {
     /// Check the rules of config.json.
     pub fn new(rules: &[LinuxDeviceCgroup], at: &str) -> Result<Self, CgroupError> {
         let setting = format!("{at}.devices");
-        let deny_all = Rule { allow: false, kind: None, major: None, minor: None, access: ALL };
+        let deny_all = Rule {
+            allow: false,
+            kind: None,
+            major: None,
+            minor: None,
+            access: ALL,
+        };
         let mut out = vec![deny_all];
         for (index, rule) in rules.iter().enumerate() {
-            let rule = parse(rule).map_err(|why| unsupported(format!("{setting}[{index}]"), why))?;
+            let rule =
+                parse(rule).map_err(|why| unsupported(format!("{setting}[{index}]"), why))?;
             if rule.is_total() {
                 // Whatever was said before does not matter any more.
                 out.clear();
                 out.push(rule);
             } else if rule.kind.is_none() {
                 // v1 takes `a` for "everything", whatever is said with it.
-                out.extend([Kind::Block, Kind::Char].map(|k| Rule { kind: Some(k), ..rule }));
+                out.extend([Kind::Block, Kind::Char].map(|k| Rule {
+                    kind: Some(k),
+                    ..rule
+                }));
             } else {
                 out.push(rule);
             }
         }
         out.extend(defaults());
-        let rules = Self { setting, rules: out };
+        let rules = Self {
+            setting,
+            rules: out,
+        };
         rules.check_for_v1()?;
         Ok(rules)
     }
@@ -112,10 +129,23 @@ impl DeviceRules {
     /// What to write where on v1.
     pub fn v1_lines(&self) -> Vec<(&'static str, String)> {
         // In a cgroup that allows everything, allowing more is a no-op at best.
-        let rules = if self.allows_everything() { &self.rules[..1] } else { &self.rules[..] };
+        let rules = if self.allows_everything() {
+            &self.rules[..1]
+        } else {
+            &self.rules[..]
+        };
         rules
             .iter()
-            .map(|rule| (if rule.allow { "devices.allow" } else { "devices.deny" }, rule.line()))
+            .map(|rule| {
+                (
+                    if rule.allow {
+                        "devices.allow"
+                    } else {
+                        "devices.deny"
+                    },
+                    rule.line(),
+                )
+            })
             .collect()
     }
 
@@ -131,8 +161,9 @@ impl DeviceRules {
                 exceptions.clear();
             } else if rule.allow != default_allow {
                 exceptions.push(*rule);
-            } else if let Some(old) =
-                exceptions.iter().find(|old| old.overlaps(*rule) && !old.same_devices(*rule))
+            } else if let Some(old) = exceptions
+                .iter()
+                .find(|old| old.overlaps(*rule) && !old.same_devices(*rule))
             {
                 return Err(unsupported(
                     self.setting.clone(),
@@ -156,11 +187,23 @@ impl DeviceRules {
     /// What the rules say of one access: the oracle of the tests.
     #[cfg(test)]
     fn decide(&self, kind: Kind, major: u32, minor: u32, access: u8) -> bool {
-        [MKNOD, READ, WRITE].iter().filter(|bit| access & **bit != 0).all(|bit| {
-            let probe =
-                Rule { allow: true, kind: Some(kind), major: Some(major), minor: Some(minor), access: *bit };
-            self.rules.iter().rev().find(|rule| rule.overlaps(probe)).is_some_and(|r| r.allow)
-        })
+        [MKNOD, READ, WRITE]
+            .iter()
+            .filter(|bit| access & **bit != 0)
+            .all(|bit| {
+                let probe = Rule {
+                    allow: true,
+                    kind: Some(kind),
+                    major: Some(major),
+                    minor: Some(minor),
+                    access: *bit,
+                };
+                self.rules
+                    .iter()
+                    .rev()
+                    .find(|rule| rule.overlaps(probe))
+                    .is_some_and(|r| r.allow)
+            })
     }
 }
 
@@ -174,16 +217,22 @@ fn defaults() -> impl Iterator<Item = Rule> {
         access: MKNOD,
     });
     // null, zero, full, random, urandom, tty, ptmx and the pseudo terminals
-    let usable = [(1, Some(3)), (1, Some(5)), (1, Some(7)), (1, Some(8)), (1, Some(9))]
-        .into_iter()
-        .chain([(5, Some(0)), (5, Some(2)), (136, None)])
-        .map(|(major, minor)| Rule {
-            allow: true,
-            kind: Some(Kind::Char),
-            major: Some(major),
-            minor,
-            access: ALL,
-        });
+    let usable = [
+        (1, Some(3)),
+        (1, Some(5)),
+        (1, Some(7)),
+        (1, Some(8)),
+        (1, Some(9)),
+    ]
+    .into_iter()
+    .chain([(5, Some(0)), (5, Some(2)), (136, None)])
+    .map(|(major, minor)| Rule {
+        allow: true,
+        kind: Some(Kind::Char),
+        major: Some(major),
+        minor,
+        access: ALL,
+    });
     make.into_iter().chain(usable)
 }
 
@@ -198,7 +247,9 @@ fn parse(rule: &LinuxDeviceCgroup) -> Result<Rule, String> {
         None | Some(-1) => Ok(None),
         Some(n) => match u32::try_from(n) {
             Ok(n) if n < 1 << bits => Ok(Some(n)),
-            _ => Err(format!("{name} {n} is no device number; leave it out (or -1) for all")),
+            _ => Err(format!(
+                "{name} {n} is no device number; leave it out (or -1) for all"
+            )),
         },
     };
     let mut access = 0;
@@ -214,9 +265,17 @@ fn parse(rule: &LinuxDeviceCgroup) -> Result<Rule, String> {
         return Err("access is empty; say which of r, w and m".into());
     }
     // The kernel has 12 bits for the major and 20 for the minor number (linux/kdev_t.h).
-    let (major, minor) =
-        (number(rule.major(), "major", 12)?, number(rule.minor(), "minor", 20)?);
-    Ok(Rule { allow: rule.allow(), kind, major, minor, access })
+    let (major, minor) = (
+        number(rule.major(), "major", 12)?,
+        number(rule.minor(), "minor", 20)?,
+    );
+    Ok(Rule {
+        allow: rule.allow(),
+        kind,
+        major,
+        minor,
+        access,
+    })
 }
 
 /// Opcodes of eBPF (kernel documentation, bpf/standardization/instruction-set).
@@ -285,7 +344,13 @@ pub(super) fn program(rules: &DeviceRules) -> Vec<u64> {
         for (done, (register, value)) in tests.iter().enumerate() {
             // Past the remaining tests and the body: at most 2 + 5.
             let over = (tests.len() - 1 - done + body.len()) as i16;
-            out.push(instruction(op::JUMP_NOT_EQUAL32, *register, 0, over, *value));
+            out.push(instruction(
+                op::JUMP_NOT_EQUAL32,
+                *register,
+                0,
+                over,
+                *value,
+            ));
         }
         out.append(&mut body);
     }

@@ -36,7 +36,9 @@ pub enum CgroupError {
         why: &'static str,
     },
     /// Something was asked for that no mounted hierarchy can do.
-    #[error("{setting} needs the cgroup controller {controller:?}, which this host does not offer ({have}); remove the setting or enable the controller")]
+    #[error(
+        "{setting} needs the cgroup controller {controller:?}, which this host does not offer ({have}); remove the setting or enable the controller"
+    )]
     MissingController {
         /// Name of the setting in config.json.
         setting: String,

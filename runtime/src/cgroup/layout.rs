@@ -49,8 +49,7 @@ impl Layout {
     /// # Errors
     /// When a file cannot be read or parsed, or no cgroup file system is mounted.
     pub fn detect() -> Result<Self, CgroupError> {
-        let mut layout =
-            Self::parse(&read("/proc/self/mountinfo")?, &read("/proc/self/cgroup")?)?;
+        let mut layout = Self::parse(&read("/proc/self/mountinfo")?, &read("/proc/self/cgroup")?)?;
         if let Self::V2(unified) | Self::Hybrid(_, unified) = &mut layout {
             unified.read_controllers()?;
         }
@@ -79,7 +78,11 @@ impl Layout {
                     };
                     keep_better(&mut v1, found);
                 }
-                "cgroup2" if v2.as_ref().is_none_or(|old| is_better(&mount.point, &mount.root, &old.mount_point, &old.root)) => {
+                "cgroup2"
+                    if v2.as_ref().is_none_or(|old| {
+                        is_better(&mount.point, &mount.root, &old.mount_point, &old.root)
+                    }) =>
+                {
                     v2 = Some(Unified {
                         mount_point: mount.point.clone(),
                         root: mount.root.clone(),
@@ -116,7 +119,9 @@ impl Layout {
 
     /// The v1 hierarchy that has a controller.
     pub fn hierarchy(&self, controller: &str) -> Option<&Hierarchy> {
-        self.v1().iter().find(|h| h.controllers.iter().any(|c| c == controller))
+        self.v1()
+            .iter()
+            .find(|h| h.controllers.iter().any(|c| c == controller))
     }
 
     /// One word for messages: `v1`, `v2` or `hybrid`.
@@ -136,8 +141,8 @@ impl Unified {
     /// When the file cannot be read.
     pub fn read_controllers(&mut self) -> Result<(), CgroupError> {
         let path = self.mount_point.join("cgroup.controllers");
-        let text = std::fs::read_to_string(&path)
-            .map_err(|source| CgroupError::Read { path, source })?;
+        let text =
+            std::fs::read_to_string(&path).map_err(|source| CgroupError::Read { path, source })?;
         self.controllers = text.split_whitespace().map(str::to_owned).collect();
         Ok(())
     }
@@ -163,7 +168,9 @@ impl Mount {
                 && other.parent == self.parent
                 && self.point != other.point
                 && self.point.starts_with(&other.point);
-            on_top || in_the_way || (other.id == self.parent && other.id != self.id && other.is_hidden(all))
+            on_top
+                || in_the_way
+                || (other.id == self.parent && other.id != self.id && other.is_hidden(all))
         })
     }
 
@@ -179,8 +186,10 @@ impl Mount {
 }
 
 fn read(path: &'static str) -> Result<String, CgroupError> {
-    std::fs::read_to_string(path)
-        .map_err(|source| CgroupError::ReadLayout { path: path.into(), source })
+    std::fs::read_to_string(path).map_err(|source| CgroupError::ReadLayout {
+        path: path.into(),
+        source,
+    })
 }
 
 /// `/proc/self/cgroup`: controller (or `name=x`, or the empty string for v2) to path.
@@ -229,7 +238,14 @@ fn parse_mount(line: &str) -> Option<Mount> {
     let fs_type = tail.next()?.to_owned();
     let _source = tail.next()?;
     let super_options = tail.next().unwrap_or_default().to_owned();
-    Some(Mount { id, parent, root, point, fs_type, super_options })
+    Some(Mount {
+        id,
+        parent,
+        root,
+        point,
+        fs_type,
+        super_options,
+    })
 }
 
 /// Undo the kernel's octal escapes of space, tab, newline and backslash (`\040`).
@@ -239,11 +255,16 @@ fn unescape(field: &str) -> std::ffi::OsString {
     let mut out = Vec::with_capacity(bytes.len());
     let mut at = 0;
     while at < bytes.len() {
-        let octal = bytes.get(at + 1..at + 4).filter(|_| bytes[at] == b'\\').and_then(|digits| {
-            digits.iter().try_fold(0u32, |sum, d| {
-                (b'0'..=b'7').contains(d).then(|| sum * 8 + u32::from(d - b'0'))
-            })
-        });
+        let octal = bytes
+            .get(at + 1..at + 4)
+            .filter(|_| bytes[at] == b'\\')
+            .and_then(|digits| {
+                digits.iter().try_fold(0u32, |sum, d| {
+                    (b'0'..=b'7')
+                        .contains(d)
+                        .then(|| sum * 8 + u32::from(d - b'0'))
+                })
+            });
         match octal.and_then(|value| u8::try_from(value).ok()) {
             Some(byte) => {
                 out.push(byte);
@@ -263,7 +284,10 @@ fn keep_better(list: &mut Vec<Hierarchy>, found: Hierarchy) {
     if found.controllers.is_empty() {
         return;
     }
-    match list.iter_mut().find(|old| old.controllers == found.controllers) {
+    match list
+        .iter_mut()
+        .find(|old| old.controllers == found.controllers)
+    {
         Some(old) if is_better(&found.mount_point, &found.root, &old.mount_point, &old.root) => {
             *old = found;
         }
@@ -275,8 +299,7 @@ fn keep_better(list: &mut Vec<Hierarchy>, found: Hierarchy) {
 /// Better is what shows the whole hierarchy, then what is below `/sys/fs/cgroup`, then what came
 /// first.
 fn is_better(point: &Path, root: &Path, old_point: &Path, old_root: &Path) -> bool {
-    let rank = |point: &Path, root: &Path| {
-        (root != Path::new("/"), !point.starts_with("/sys/fs/cgroup"))
-    };
+    let rank =
+        |point: &Path, root: &Path| (root != Path::new("/"), !point.starts_with("/sys/fs/cgroup"));
     rank(point, root) < rank(old_point, old_root)
 }

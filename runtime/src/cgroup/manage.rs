@@ -27,7 +27,10 @@ pub fn kill_all(directories: &[PathBuf]) -> Result<(), CgroupError> {
 }
 
 fn kill(directory: &Path) -> Result<(), CgroupError> {
-    let killed_by_kernel = match fs::OpenOptions::new().write(true).open(directory.join("cgroup.kill")) {
+    let killed_by_kernel = match fs::OpenOptions::new()
+        .write(true)
+        .open(directory.join("cgroup.kill"))
+    {
         Ok(mut file) => io::Write::write(&mut file, b"1").is_ok(),
         Err(_) => false,
     };
@@ -65,7 +68,11 @@ fn signal_tree(directory: &Path) -> Result<(), CgroupError> {
         }
     }
     // A pid that is still listed after its pidfd was opened is the process that we mean.
-    let still = if targets.is_empty() { Vec::new() } else { processes(directory)? };
+    let still = if targets.is_empty() {
+        Vec::new()
+    } else {
+        processes(directory)?
+    };
     for (pid, pidfd) in targets {
         if !still.contains(&pid.as_raw_nonzero().get()) {
             continue;
@@ -73,11 +80,16 @@ fn signal_tree(directory: &Path) -> Result<(), CgroupError> {
         match pidfd_send_signal(&pidfd, Signal::KILL) {
             Ok(()) | Err(rustix::io::Errno::SRCH) => {}
             Err(errno) => {
-                return Err(CgroupError::Kill { path: directory.to_owned(), source: errno.into() });
+                return Err(CgroupError::Kill {
+                    path: directory.to_owned(),
+                    source: errno.into(),
+                });
             }
         }
     }
-    children(directory).iter().try_for_each(|child| signal_tree(child))
+    children(directory)
+        .iter()
+        .try_for_each(|child| signal_tree(child))
 }
 
 /// The pids in one cgroup; nothing when it is gone. `0` stands for processes that are not visible
@@ -104,7 +116,9 @@ fn count(directory: &Path) -> Result<usize, CgroupError> {
 }
 
 fn children(directory: &Path) -> Vec<PathBuf> {
-    let Ok(entries) = fs::read_dir(directory) else { return Vec::new() };
+    let Ok(entries) = fs::read_dir(directory) else {
+        return Vec::new();
+    };
     entries
         .flatten()
         .filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()))
@@ -147,7 +161,11 @@ fn remove_tree(directory: &Path) -> Result<(), CgroupError> {
         let busy = matches!(source.raw_os_error(), Some(libc::EBUSY | libc::ENOTEMPTY));
         if !busy || start.elapsed() > REMOVE_PATIENCE {
             let left = count(directory).unwrap_or(0);
-            return Err(CgroupError::Remove { path: directory.to_owned(), source, left });
+            return Err(CgroupError::Remove {
+                path: directory.to_owned(),
+                source,
+                left,
+            });
         }
         sleep(pause);
         pause = (pause * 2).min(Duration::from_millis(20));

@@ -25,9 +25,16 @@ impl CgroupPath {
     /// [`CgroupError::BadPath`] for an empty path, `/` alone, `.` or `..` components, control
     /// characters, overlong names and the `slice:prefix:name` form of systemd.
     pub fn new(text: &str) -> Result<Self, CgroupError> {
-        let bad = |why| Err(CgroupError::BadPath { path: text.to_owned(), why });
+        let bad = |why| {
+            Err(CgroupError::BadPath {
+                path: text.to_owned(),
+                why,
+            })
+        };
         if text.bytes().any(|b| b < 0x20 || b == 0x7f) {
-            return bad("it contains control characters; use a plain path such as /metactl/app/web");
+            return bad(
+                "it contains control characters; use a plain path such as /metactl/app/web",
+            );
         }
         if text.matches(':').count() == 2 && !text.contains('/') {
             return bad(
@@ -101,16 +108,29 @@ mod tests {
         }
         let path = CgroupPath::new("/a/b/c").unwrap();
         assert_eq!(path.depth(), 3);
-        assert_eq!(path.under(Path::new("/cg/memory")), Path::new("/cg/memory/a/b/c"));
+        assert_eq!(
+            path.under(Path::new("/cg/memory")),
+            Path::new("/cg/memory/a/b/c")
+        );
         assert_eq!(path.chain(Path::new("/cg"))[1], Path::new("/cg/a/b"));
     }
 
     #[test]
     fn paths_that_could_escape_are_refused() {
         let long = format!("/{}", "x".repeat(256));
-        for text in
-            ["", "/", "//", "..", "/../x", "/a/../../b", "a/./b", "/a\nb", "/a\0b", "s:p:n", &long]
-        {
+        for text in [
+            "",
+            "/",
+            "//",
+            "..",
+            "/../x",
+            "/a/../../b",
+            "a/./b",
+            "/a\nb",
+            "/a\0b",
+            "s:p:n",
+            &long,
+        ] {
             assert!(CgroupPath::new(text).is_err(), "{text:?} was accepted");
         }
     }

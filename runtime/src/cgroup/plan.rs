@@ -34,7 +34,10 @@ pub(super) struct Limit {
 impl Limit {
     /// A setting that only one file can hold.
     pub fn one(setting: String, file: impl Into<String>, value: impl ToString) -> Self {
-        Self { setting, choices: vec![(file.into(), value.to_string())] }
+        Self {
+            setting,
+            choices: vec![(file.into(), value.to_string())],
+        }
     }
 }
 
@@ -100,16 +103,38 @@ impl fmt::Display for CgroupStep {
         match self {
             Self::Create { directory } => write!(f, "create cgroup {}", directory.display()),
             Self::InheritCpuset { directory } => {
-                write!(f, "copy cpuset.cpus and cpuset.mems from above to {}", directory.display())
+                write!(
+                    f,
+                    "copy cpuset.cpus and cpuset.mems from above to {}",
+                    directory.display()
+                )
             }
-            Self::Enable { directory, controllers } => {
-                write!(f, "enable {} below {}", controllers.join(", "), directory.display())
+            Self::Enable {
+                directory,
+                controllers,
+            } => {
+                write!(
+                    f,
+                    "enable {} below {}",
+                    controllers.join(", "),
+                    directory.display()
+                )
             }
-            Self::CheckMemory { directory, limit, .. } => {
-                write!(f, "check that {} uses no more than {limit} bytes", directory.display())
+            Self::CheckMemory {
+                directory, limit, ..
+            } => {
+                write!(
+                    f,
+                    "check that {} uses no more than {limit} bytes",
+                    directory.display()
+                )
             }
-            Self::Limit { directory, choices, .. } => {
-                let Some((file, value)) = choices.first() else { return Ok(()) };
+            Self::Limit {
+                directory, choices, ..
+            } => {
+                let Some((file, value)) = choices.first() else {
+                    return Ok(());
+                };
                 write!(f, "write {value:?} to {}/{file}", directory.display())?;
                 for (file, value) in choices.iter().skip(1) {
                     write!(f, ", or {value:?} to {file}")?;
@@ -199,7 +224,14 @@ pub fn plan(layout: &Layout, request: &Request<'_>) -> Result<CgroupPlan, Cgroup
     for (index, hierarchy) in layout.v1().iter().enumerate() {
         if own.uses(index) || instance.uses(index) || tracked == Some(Home::V1(index)) {
             let cpuset = hierarchy.controllers.iter().any(|c| c == "cpuset");
-            plan.v1(&hierarchy.mount_point, request.path, index, cpuset, &own, &instance);
+            plan.v1(
+                &hierarchy.mount_point,
+                request.path,
+                index,
+                cpuset,
+                &own,
+                &instance,
+            );
         }
     }
     if let Some(unified) = layout.unified() {
@@ -247,24 +279,60 @@ impl Wanted {
         let mut wanted = Self::default();
         let w = &mut wanted;
         if let Some(m) = r.memory() {
-            w.add(layout, "memory", "memory", v1::memory(m, at), v2::memory(m, at))?;
+            w.add(
+                layout,
+                "memory",
+                "memory",
+                v1::memory(m, at),
+                v2::memory(m, at),
+            )?;
             w.check_memory(layout, m, at);
         }
         if let Some(cpu) = r.cpu() {
             w.add(layout, "cpu", "cpu", v1::cpu(cpu, at), v2::cpu(cpu, at))?;
-            w.add(layout, "cpuset", "cpuset", v1::cpuset(cpu, at), v1::cpuset(cpu, at))?;
+            w.add(
+                layout,
+                "cpuset",
+                "cpuset",
+                v1::cpuset(cpu, at),
+                v1::cpuset(cpu, at),
+            )?;
         }
         if let Some(pids) = r.pids() {
-            w.add(layout, "pids", "pids", v1::pids(pids, at), v1::pids(pids, at))?;
+            w.add(
+                layout,
+                "pids",
+                "pids",
+                v1::pids(pids, at),
+                v1::pids(pids, at),
+            )?;
         }
         if let Some(io) = r.block_io() {
-            w.add(layout, "blkio", "io", v1::block_io(io, at), v2::block_io(io, at))?;
+            w.add(
+                layout,
+                "blkio",
+                "io",
+                v1::block_io(io, at),
+                v2::block_io(io, at),
+            )?;
         }
         if let Some(pages) = r.hugepage_limits() {
-            w.add(layout, "hugetlb", "hugetlb", v1::hugetlb(pages, at), v2::hugetlb(pages, at))?;
+            w.add(
+                layout,
+                "hugetlb",
+                "hugetlb",
+                v1::hugetlb(pages, at),
+                v2::hugetlb(pages, at),
+            )?;
         }
         if let Some(rdma) = r.rdma() {
-            w.add(layout, "rdma", "rdma", v1::rdma(rdma, at), v1::rdma(rdma, at))?;
+            w.add(
+                layout,
+                "rdma",
+                "rdma",
+                v1::rdma(rdma, at),
+                v1::rdma(rdma, at),
+            )?;
         }
         if let Some(network) = r.network() {
             let none = || v2::no_network(network, at);
@@ -295,19 +363,31 @@ impl Wanted {
         v2_limits: Result<Vec<Limit>, CgroupError>,
     ) -> Result<(), CgroupError> {
         if let Some(index) = layout.v1_index(v1_name) {
-            self.limits.extend(v1_limits?.into_iter().map(|limit| (Home::V1(index), limit)));
+            self.limits
+                .extend(v1_limits?.into_iter().map(|limit| (Home::V1(index), limit)));
             return Ok(());
         }
         let on_v2 = layout.has_v2(v2_name);
         // A pure v2 host has the better message for what v2 cannot do at all.
-        let limits = if on_v2 || matches!(layout, Layout::V2(_)) { v2_limits? } else { v1_limits? };
-        let Some(first) = limits.first() else { return Ok(()) };
+        let limits = if on_v2 || matches!(layout, Layout::V2(_)) {
+            v2_limits?
+        } else {
+            v1_limits?
+        };
+        let Some(first) = limits.first() else {
+            return Ok(());
+        };
         if !on_v2 {
-            let name = if matches!(layout, Layout::V2(_)) { v2_name } else { v1_name };
+            let name = if matches!(layout, Layout::V2(_)) {
+                v2_name
+            } else {
+                v1_name
+            };
             return Err(missing(layout, &first.setting, name));
         }
         self.need_v2(v2_name);
-        self.limits.extend(limits.into_iter().map(|limit| (Home::V2, limit)));
+        self.limits
+            .extend(limits.into_iter().map(|limit| (Home::V2, limit)));
         Ok(())
     }
 
@@ -318,7 +398,10 @@ impl Wanted {
     }
 
     fn check_memory(&mut self, layout: &Layout, m: &oci_spec::runtime::LinuxMemory, at: &str) {
-        let limit = m.limit().and_then(|limit| u64::try_from(limit).ok()).filter(|l| *l > 0);
+        let limit = m
+            .limit()
+            .and_then(|limit| u64::try_from(limit).ok())
+            .filter(|l| *l > 0);
         if let (Some(true), Some(limit)) = (m.check_before_update(), limit) {
             let home = layout.v1_index("memory").map_or(Home::V2, Home::V1);
             self.check_memory = Some((home, format!("{at}.memory.limit"), limit));
@@ -336,8 +419,10 @@ impl Wanted {
         entries.sort();
         for (file, value) in entries {
             let setting = format!("{at}.unified[{file:?}]");
-            let controller = v2::controller_of(file)
-                .map_err(|why| CgroupError::Unsupported { setting: setting.clone(), why })?;
+            let controller = v2::controller_of(file).map_err(|why| CgroupError::Unsupported {
+                setting: setting.clone(),
+                why,
+            })?;
             if layout.unified().is_none() {
                 return Err(CgroupError::Unsupported {
                     setting,
@@ -350,7 +435,8 @@ impl Wanted {
                 }
                 self.need_v2(controller);
             }
-            self.limits.push((Home::V2, Limit::one(setting, file.clone(), value)));
+            self.limits
+                .push((Home::V2, Limit::one(setting, file.clone(), value)));
         }
         Ok(())
     }
@@ -376,11 +462,14 @@ impl Wanted {
 
 impl Layout {
     fn v1_index(&self, controller: &str) -> Option<usize> {
-        self.v1().iter().position(|h| h.controllers.iter().any(|c| c == controller))
+        self.v1()
+            .iter()
+            .position(|h| h.controllers.iter().any(|c| c == controller))
     }
 
     fn has_v2(&self, controller: &str) -> bool {
-        self.unified().is_some_and(|u| u.controllers.iter().any(|c| c == controller))
+        self.unified()
+            .is_some_and(|u| u.controllers.iter().any(|c| c == controller))
     }
 }
 
@@ -393,7 +482,11 @@ fn missing(layout: &Layout, setting: &str, controller: &str) -> CgroupError {
         .map(String::as_str)
         .collect();
     have.sort_unstable();
-    let have = if have.is_empty() { "none".to_owned() } else { have.join(", ") };
+    let have = if have.is_empty() {
+        "none".to_owned()
+    } else {
+        have.join(", ")
+    };
     CgroupError::MissingController {
         setting: setting.to_owned(),
         controller: controller.to_owned(),
@@ -403,7 +496,9 @@ fn missing(layout: &Layout, setting: &str, controller: &str) -> CgroupError {
 
 /// With nothing else to do in any hierarchy, choose the cheapest one that can hold the processes.
 fn tracking_hierarchy(layout: &Layout, track: bool, own: &Wanted, up: &Wanted) -> Option<Home> {
-    let used = [own, up].iter().any(|w| !w.limits.is_empty() || w.devices.is_some());
+    let used = [own, up]
+        .iter()
+        .any(|w| !w.limits.is_empty() || w.devices.is_some());
     if !track || used {
         return None;
     }
@@ -430,24 +525,38 @@ impl CgroupPlan {
         let home = Home::V1(index);
         let chain = path.chain(mount_point);
         for (level, directory) in chain.iter().enumerate() {
-            self.steps.push(CgroupStep::Create { directory: directory.clone() });
+            self.steps.push(CgroupStep::Create {
+                directory: directory.clone(),
+            });
             if cpuset {
-                self.steps.push(CgroupStep::InheritCpuset { directory: directory.clone() });
+                self.steps.push(CgroupStep::InheritCpuset {
+                    directory: directory.clone(),
+                });
             }
             if level + 2 == chain.len() {
                 instance.steps(home, directory, &mut self.steps);
             }
         }
-        let Some((leaf, above)) = chain.split_last() else { return };
+        let Some((leaf, above)) = chain.split_last() else {
+            return;
+        };
         own.steps(home, leaf, &mut self.steps);
         if let Some((_, rules)) = own.devices.as_ref().filter(|(h, _)| *h == home) {
-            self.steps.extend(rules.v1_lines().into_iter().map(|(file, value)| CgroupStep::Limit {
-                directory: leaf.clone(),
-                setting: rules.setting().to_owned(),
-                choices: vec![(file.to_owned(), value)],
-            }));
+            self.steps
+                .extend(
+                    rules
+                        .v1_lines()
+                        .into_iter()
+                        .map(|(file, value)| CgroupStep::Limit {
+                            directory: leaf.clone(),
+                            setting: rules.setting().to_owned(),
+                            choices: vec![(file.to_owned(), value)],
+                        }),
+                );
         }
-        self.steps.push(CgroupStep::OpenTasks { directory: leaf.clone() });
+        self.steps.push(CgroupStep::OpenTasks {
+            directory: leaf.clone(),
+        });
         self.finish(leaf, above);
     }
 
@@ -468,20 +577,32 @@ impl CgroupPlan {
         for (level, directory) in chain.iter().enumerate() {
             // The directory above the leaf only has to pass down what the leaf itself uses.
             let is_leaf = level + 1 == chain.len();
-            let controllers = if is_leaf { &own.v2_controllers } else { &everything };
-            let above = if level == 0 { mount_point } else { chain[level - 1].as_path() };
+            let controllers = if is_leaf {
+                &own.v2_controllers
+            } else {
+                &everything
+            };
+            let above = if level == 0 {
+                mount_point
+            } else {
+                chain[level - 1].as_path()
+            };
             if !controllers.is_empty() {
                 self.steps.push(CgroupStep::Enable {
                     directory: above.to_owned(),
                     controllers: controllers.clone(),
                 });
             }
-            self.steps.push(CgroupStep::Create { directory: directory.clone() });
+            self.steps.push(CgroupStep::Create {
+                directory: directory.clone(),
+            });
             if level + 2 == chain.len() {
                 instance.steps(Home::V2, directory, &mut self.steps);
             }
         }
-        let Some((leaf, above)) = chain.split_last() else { return Ok(()) };
+        let Some((leaf, above)) = chain.split_last() else {
+            return Ok(());
+        };
         own.steps(Home::V2, leaf, &mut self.steps);
         if let Some((_, rules)) = own.devices.as_ref().filter(|(h, _)| *h == Home::V2)
             && !rules.allows_everything()
@@ -491,7 +612,9 @@ impl CgroupPlan {
                 program: devices::program(rules),
             });
         }
-        self.steps.push(CgroupStep::OpenDirectory { directory: leaf.clone() });
+        self.steps.push(CgroupStep::OpenDirectory {
+            directory: leaf.clone(),
+        });
         self.finish(leaf, above);
         Ok(())
     }

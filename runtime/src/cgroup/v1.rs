@@ -14,7 +14,10 @@ use std::collections::HashMap;
 pub(super) type Limits = Result<Vec<Limit>, CgroupError>;
 
 pub(super) fn unsupported(setting: String, why: impl Into<String>) -> CgroupError {
-    CgroupError::Unsupported { setting, why: why.into() }
+    CgroupError::Unsupported {
+        setting,
+        why: why.into(),
+    }
 }
 
 /// A byte count of OCI: nothing for "not set", an error below -1.
@@ -60,19 +63,34 @@ pub(super) fn memory(m: &LinuxMemory, at: &str) -> Limits {
         out.push(Limit::one(name("limit"), "memory.limit_in_bytes", limit));
     }
     if let Some(swap) = swap {
-        out.push(Limit::one(name("swap"), "memory.memsw.limit_in_bytes", swap));
+        out.push(Limit::one(
+            name("swap"),
+            "memory.memsw.limit_in_bytes",
+            swap,
+        ));
     }
     if let Some(value) = bytes(m.reservation(), &name("reservation"))? {
-        out.push(Limit::one(name("reservation"), "memory.soft_limit_in_bytes", value));
+        out.push(Limit::one(
+            name("reservation"),
+            "memory.soft_limit_in_bytes",
+            value,
+        ));
     }
     if let Some(value) = m.swappiness() {
         if value > 100 {
-            return Err(unsupported(name("swappiness"), format!("{value} is not in 0..=100")));
+            return Err(unsupported(
+                name("swappiness"),
+                format!("{value} is not in 0..=100"),
+            ));
         }
         out.push(Limit::one(name("swappiness"), "memory.swappiness", value));
     }
     if m.disable_oom_killer() == Some(true) {
-        out.push(Limit::one(name("disableOOMKiller"), "memory.oom_control", 1));
+        out.push(Limit::one(
+            name("disableOOMKiller"),
+            "memory.oom_control",
+            1,
+        ));
     }
     Ok(out)
 }
@@ -108,9 +126,21 @@ pub(super) fn cpu(cpu: &LinuxCpu, at: &str) -> Limits {
     add("shares", "cpu.shares", positive(cpu.shares()));
     add("period", "cpu.cfs_period_us", positive(cpu.period()));
     add("quota", "cpu.cfs_quota_us", signed(cpu.quota()));
-    add("burst", "cpu.cfs_burst_us", cpu.burst().map(|v| v.to_string()));
-    add("realtimePeriod", "cpu.rt_period_us", positive(cpu.realtime_period()));
-    add("realtimeRuntime", "cpu.rt_runtime_us", signed(cpu.realtime_runtime()));
+    add(
+        "burst",
+        "cpu.cfs_burst_us",
+        cpu.burst().map(|v| v.to_string()),
+    );
+    add(
+        "realtimePeriod",
+        "cpu.rt_period_us",
+        positive(cpu.realtime_period()),
+    );
+    add(
+        "realtimeRuntime",
+        "cpu.rt_runtime_us",
+        signed(cpu.realtime_runtime()),
+    );
     add("idle", "cpu.idle", cpu.idle().map(|v| v.to_string()));
     Ok(out)
 }
@@ -118,13 +148,22 @@ pub(super) fn cpu(cpu: &LinuxCpu, at: &str) -> Limits {
 /// The same on v2.
 pub(super) fn cpuset(cpu: &LinuxCpu, at: &str) -> Limits {
     let mut out = Vec::new();
-    for (key, file, value) in
-        [("cpus", "cpuset.cpus", cpu.cpus()), ("mems", "cpuset.mems", cpu.mems())]
-    {
-        let Some(value) = value.as_deref().filter(|value| !value.is_empty()) else { continue };
+    for (key, file, value) in [
+        ("cpus", "cpuset.cpus", cpu.cpus()),
+        ("mems", "cpuset.mems", cpu.mems()),
+    ] {
+        let Some(value) = value.as_deref().filter(|value| !value.is_empty()) else {
+            continue;
+        };
         let setting = format!("{at}.cpu.{key}");
-        if !value.bytes().all(|b| b.is_ascii_digit() || b == b',' || b == b'-') {
-            return Err(unsupported(setting, format!("{value:?} is not a list such as 0-3,7")));
+        if !value
+            .bytes()
+            .all(|b| b.is_ascii_digit() || b == b',' || b == b'-')
+        {
+            return Err(unsupported(
+                setting,
+                format!("{value:?} is not a list such as 0-3,7"),
+            ));
         }
         out.push(Limit::one(setting, file, value));
     }
@@ -133,15 +172,26 @@ pub(super) fn cpuset(cpu: &LinuxCpu, at: &str) -> Limits {
 
 /// The same on v2. Anything that is not positive is "max".
 pub(super) fn pids(pids: &LinuxPids, at: &str) -> Limits {
-    let value = if pids.limit() > 0 { pids.limit().to_string() } else { "max".to_owned() };
-    Ok(vec![Limit::one(format!("{at}.pids.limit"), "pids.max", value)])
+    let value = if pids.limit() > 0 {
+        pids.limit().to_string()
+    } else {
+        "max".to_owned()
+    };
+    Ok(vec![Limit::one(
+        format!("{at}.pids.limit"),
+        "pids.max",
+        value,
+    )])
 }
 
 pub(super) fn check_weight(weight: u16, setting: &str) -> Result<(), CgroupError> {
     if (10..=1000).contains(&weight) {
         return Ok(());
     }
-    Err(unsupported(setting.to_owned(), format!("{weight} is not in 10..=1000")))
+    Err(unsupported(
+        setting.to_owned(),
+        format!("{weight} is not in 10..=1000"),
+    ))
 }
 
 pub(super) fn block_io(io: &LinuxBlockIo, at: &str) -> Limits {
@@ -190,7 +240,12 @@ pub(super) fn block_io(io: &LinuxBlockIo, at: &str) -> Limits {
 /// The four throttles: key in config.json, v1 file, v2 word, devices.
 pub(super) fn throttles(
     io: &LinuxBlockIo,
-) -> [(&'static str, &'static str, &'static str, &[LinuxThrottleDevice]); 4] {
+) -> [(
+    &'static str,
+    &'static str,
+    &'static str,
+    &[LinuxThrottleDevice],
+); 4] {
     fn list(of: &Option<Vec<LinuxThrottleDevice>>) -> &[LinuxThrottleDevice] {
         of.as_deref().unwrap_or_default()
     }
@@ -223,12 +278,17 @@ pub(super) fn throttles(
 }
 
 fn both(first: &str, second: &str, value: &str) -> Vec<(String, String)> {
-    vec![(first.to_owned(), value.to_owned()), (second.to_owned(), value.to_owned())]
+    vec![
+        (first.to_owned(), value.to_owned()),
+        (second.to_owned(), value.to_owned()),
+    ]
 }
 
 /// A page size becomes part of a file name, so it must look like one: `64KB`, `2MB`, `1GB`.
 pub(super) fn check_page_size(size: &str, at: &str) -> Result<(), CgroupError> {
-    let number = ["KB", "MB", "GB"].iter().find_map(|unit| size.strip_suffix(unit));
+    let number = ["KB", "MB", "GB"]
+        .iter()
+        .find_map(|unit| size.strip_suffix(unit));
     if number.is_some_and(|n| !n.is_empty() && n.bytes().all(|b| b.is_ascii_digit())) {
         return Ok(());
     }
@@ -288,7 +348,10 @@ pub(super) fn net_prio(network: &LinuxNetwork, at: &str) -> Limits {
     for entry in network.priorities().iter().flatten() {
         let setting = format!("{at}.network.priorities");
         if entry.name().is_empty() || entry.name().contains(char::is_whitespace) {
-            return Err(unsupported(setting, format!("{:?} is no interface", entry.name())));
+            return Err(unsupported(
+                setting,
+                format!("{:?} is no interface", entry.name()),
+            ));
         }
         let value = format!("{} {}", entry.name(), entry.priority());
         out.push(Limit::one(setting, "net_prio.ifpriomap", value));

@@ -19,7 +19,11 @@ pub(super) fn io_weight(weight: u16) -> u64 {
 }
 
 fn max_or(value: i64) -> String {
-    if value < 0 { "max".to_owned() } else { value.to_string() }
+    if value < 0 {
+        "max".to_owned()
+    } else {
+        value.to_string()
+    }
 }
 
 pub(super) fn memory(m: &LinuxMemory, at: &str) -> Limits {
@@ -45,7 +49,10 @@ pub(super) fn memory(m: &LinuxMemory, at: &str) -> Limits {
         out.push(Limit::one(name("reservation"), "memory.low", max_or(value)));
     }
     if m.swappiness().is_some() {
-        return Err(unsupported(name("swappiness"), "cgroup v2 has no swappiness; remove it"));
+        return Err(unsupported(
+            name("swappiness"),
+            "cgroup v2 has no swappiness; remove it",
+        ));
     }
     if m.disable_oom_killer() == Some(true) {
         let why = "cgroup v2 cannot disable the OOM killer; remove it";
@@ -57,8 +64,14 @@ pub(super) fn memory(m: &LinuxMemory, at: &str) -> Limits {
 pub(super) fn cpu(cpu: &LinuxCpu, at: &str) -> Limits {
     let name = |key: &str| format!("{at}.cpu.{key}");
     for (key, set) in [
-        ("realtimeRuntime", cpu.realtime_runtime().is_some_and(|v| v != 0)),
-        ("realtimePeriod", cpu.realtime_period().is_some_and(|v| v != 0)),
+        (
+            "realtimeRuntime",
+            cpu.realtime_runtime().is_some_and(|v| v != 0),
+        ),
+        (
+            "realtimePeriod",
+            cpu.realtime_period().is_some_and(|v| v != 0),
+        ),
     ] {
         if set {
             let why = "cgroup v2 has no real-time limits; remove it";
@@ -72,7 +85,11 @@ pub(super) fn cpu(cpu: &LinuxCpu, at: &str) -> Limits {
     let quota = cpu.quota().filter(|v| *v != 0);
     let period = cpu.period().filter(|v| *v > 0);
     if quota.is_some() || period.is_some() {
-        let value = format!("{} {}", max_or(quota.unwrap_or(-1)), period.unwrap_or(100_000));
+        let value = format!(
+            "{} {}",
+            max_or(quota.unwrap_or(-1)),
+            period.unwrap_or(100_000)
+        );
         let key = if quota.is_some() { "quota" } else { "period" };
         out.push(Limit::one(name(key), "cpu.max", value));
     }
@@ -107,7 +124,9 @@ pub(super) fn block_io(io: &LinuxBlockIo, at: &str) -> Limits {
         if device.leaf_weight().is_some() {
             return Err(unsupported(setting, leaf));
         }
-        let Some(weight) = device.weight() else { continue };
+        let Some(weight) = device.weight() else {
+            continue;
+        };
         check_weight(weight, &setting)?;
         let at = format!("{}:{}", device.major(), device.minor());
         out.push(Limit {
@@ -120,7 +139,12 @@ pub(super) fn block_io(io: &LinuxBlockIo, at: &str) -> Limits {
     }
     for (key, _, word, devices) in throttles(io) {
         for device in devices {
-            let value = format!("{}:{} {word}={}", device.major(), device.minor(), device.rate());
+            let value = format!(
+                "{}:{} {word}={}",
+                device.major(),
+                device.minor(),
+                device.rate()
+            );
             out.push(Limit::one(name(key), "io.max", value));
         }
     }
@@ -154,15 +178,22 @@ pub(super) fn no_network(network: &LinuxNetwork, at: &str) -> Limits {
 /// The controller of a file named in `linux.resources.unified`; nothing for the files that every
 /// cgroup has.
 pub(super) fn controller_of(file: &str) -> Result<Option<&str>, String> {
-    const CORE: [&str; 3] = ["cgroup.max.depth", "cgroup.max.descendants", "cgroup.pressure"];
+    const CORE: [&str; 3] = [
+        "cgroup.max.depth",
+        "cgroup.max.descendants",
+        "cgroup.pressure",
+    ];
     if CORE.contains(&file) {
         return Ok(None);
     }
-    let plain = file.bytes().all(|b| b.is_ascii_alphanumeric() || b"._-".contains(&b));
+    let plain = file
+        .bytes()
+        .all(|b| b.is_ascii_alphanumeric() || b"._-".contains(&b));
     match file.split_once('.') {
-        Some(("cgroup", _)) => {
-            Err(format!("it belongs to the runtime; only {} can be set", CORE.join(", ")))
-        }
+        Some(("cgroup", _)) => Err(format!(
+            "it belongs to the runtime; only {} can be set",
+            CORE.join(", ")
+        )),
         Some((controller, rest)) if plain && !controller.is_empty() && !rest.is_empty() => {
             Ok(Some(controller))
         }

@@ -22,7 +22,10 @@ pub struct Arch {
 impl Arch {
     /// The number of a system call.
     pub(super) fn number(&self, name: &str) -> Option<u32> {
-        let index = self.calls.binary_search_by(|(known, _)| (*known).cmp(name)).ok()?;
+        let index = self
+            .calls
+            .binary_search_by(|(known, _)| (*known).cmp(name))
+            .ok()?;
         Some(self.calls[index].1)
     }
 

@@ -4,16 +4,22 @@
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 pub enum SeccompError {
     /// The machine's architecture has no table of system calls here.
-    #[error("seccomp is not supported on {0}; remove linux.seccomp from config.json to run without")]
+    #[error(
+        "seccomp is not supported on {0}; remove linux.seccomp from config.json to run without"
+    )]
     Architecture(&'static str),
     /// Notification needs an agent to talk to, which is not supported.
-    #[error("linux.seccomp.{at}: SCMP_ACT_NOTIFY and its listener are not supported; use another action, such as SCMP_ACT_ERRNO")]
+    #[error(
+        "linux.seccomp.{at}: SCMP_ACT_NOTIFY and its listener are not supported; use another action, such as SCMP_ACT_ERRNO"
+    )]
     Notify {
         /// The field.
         at: String,
     },
     /// An action that cannot carry a number was given one.
-    #[error("linux.seccomp.{at}: this action takes no errno; remove it, or use SCMP_ACT_ERRNO or SCMP_ACT_TRACE")]
+    #[error(
+        "linux.seccomp.{at}: this action takes no errno; remove it, or use SCMP_ACT_ERRNO or SCMP_ACT_TRACE"
+    )]
     NoErrno {
         /// The field.
         at: String,
@@ -35,7 +41,9 @@ pub enum SeccompError {
         index: usize,
     },
     /// A denied system call that does not exist, while the default action lets calls through.
-    #[error("linux.seccomp.syscalls[{index}].names: {name:?} is no system call that is known here, so it cannot be denied; correct or remove it")]
+    #[error(
+        "linux.seccomp.syscalls[{index}].names: {name:?} is no system call that is known here, so it cannot be denied; correct or remove it"
+    )]
     UnknownName {
         /// Index of the rule.
         index: usize,
@@ -51,7 +59,9 @@ pub enum SeccompError {
         index: usize,
     },
     /// Two rules with the same condition and different actions.
-    #[error("linux.seccomp.syscalls[{index}]: an earlier rule for {name:?} has the same args and another action; remove one of them")]
+    #[error(
+        "linux.seccomp.syscalls[{index}]: an earlier rule for {name:?} has the same args and another action; remove one of them"
+    )]
     Contradiction {
         /// Index of the later rule.
         index: usize,
@@ -59,7 +69,9 @@ pub enum SeccompError {
         name: String,
     },
     /// The kernel would refuse the program.
-    #[error("linux.seccomp: the filter has {length} instructions, the kernel takes 4096; name fewer system calls with args")]
+    #[error(
+        "linux.seccomp: the filter has {length} instructions, the kernel takes 4096; name fewer system calls with args"
+    )]
     TooLong {
         /// How many instructions it has.
         length: usize,

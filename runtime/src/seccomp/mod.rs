@@ -63,14 +63,21 @@ pub struct Filter {
 pub fn compile(section: &LinuxSeccomp, arch: &Arch) -> Result<Filter, SeccompError> {
     let flags = flags(section)?;
     if section.listener_path().is_some() || section.listener_metadata().is_some() {
-        return Err(SeccompError::Notify { at: "listenerPath".into() });
+        return Err(SeccompError::Notify {
+            at: "listenerPath".into(),
+        });
     }
     let profile = rules::Profile::read(section, arch)?;
     let instructions = program::generate(&profile, arch);
     if instructions.len() > MAX_INSTRUCTIONS {
-        return Err(SeccompError::TooLong { length: instructions.len() });
+        return Err(SeccompError::TooLong {
+            length: instructions.len(),
+        });
     }
-    Ok(Filter { instructions, flags })
+    Ok(Filter {
+        instructions,
+        flags,
+    })
 }
 
 fn flags(section: &LinuxSeccomp) -> Result<u32, SeccompError> {
@@ -78,12 +85,16 @@ fn flags(section: &LinuxSeccomp) -> Result<u32, SeccompError> {
     const TSYNC: u32 = 1;
     const LOG: u32 = 2;
     const SPEC_ALLOW: u32 = 4;
-    section.flags().iter().flatten().try_fold(0, |flags, flag| match flag {
-        LinuxSeccompFilterFlag::SeccompFilterFlagTsync => Ok(flags | TSYNC),
-        LinuxSeccompFilterFlag::SeccompFilterFlagLog => Ok(flags | LOG),
-        LinuxSeccompFilterFlag::SeccompFilterFlagSpecAllow => Ok(flags | SPEC_ALLOW),
-        LinuxSeccompFilterFlag::SeccompFilterFlagWaitKillableRecv => {
-            Err(SeccompError::Notify { at: "flags".into() })
-        }
-    })
+    section
+        .flags()
+        .iter()
+        .flatten()
+        .try_fold(0, |flags, flag| match flag {
+            LinuxSeccompFilterFlag::SeccompFilterFlagTsync => Ok(flags | TSYNC),
+            LinuxSeccompFilterFlag::SeccompFilterFlagLog => Ok(flags | LOG),
+            LinuxSeccompFilterFlag::SeccompFilterFlagSpecAllow => Ok(flags | SPEC_ALLOW),
+            LinuxSeccompFilterFlag::SeccompFilterFlagWaitKillableRecv => {
+                Err(SeccompError::Notify { at: "flags".into() })
+            }
+        })
 }

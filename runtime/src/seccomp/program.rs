@@ -28,7 +28,11 @@ struct Range<'a> {
 /// Lay out a profile.
 pub(super) fn generate(profile: &Profile, arch: &Arch) -> Vec<sock_filter> {
     let ranges = ranges(profile, arch);
-    let mut tree = Tree { assembler: Assembler::default(), default: profile.default, rules: vec![] };
+    let mut tree = Tree {
+        assembler: Assembler::default(),
+        default: profile.default,
+        rules: vec![],
+    };
     let native = tree.branch(&ranges);
     let mut assembler = tree.assembler;
     let native = assembler.load(NUMBER, native);
@@ -93,7 +97,8 @@ impl<'a> Tree<'a> {
                 let middle = ranges.len() / 2;
                 let yes = self.branch(&ranges[middle..]);
                 let no = self.branch(&ranges[..middle]);
-                self.assembler.branch(If::GreaterOrEqual, ranges[middle].start, yes, no)
+                self.assembler
+                    .branch(If::GreaterOrEqual, ranges[middle].start, yes, no)
             }
         }
     }
@@ -127,9 +132,19 @@ impl<'a> Tree<'a> {
 
     fn condition(&mut self, condition: Condition, then: Label, otherwise: Label) -> Label {
         let low = ARGUMENTS + 8 * u32::from(condition.argument);
-        let order = |negate: bool| if negate { (otherwise, then) } else { (then, otherwise) };
+        let order = |negate: bool| {
+            if negate {
+                (otherwise, then)
+            } else {
+                (then, otherwise)
+            }
+        };
         match condition.test {
-            Test::Masked { mask, value, negate } => {
+            Test::Masked {
+                mask,
+                value,
+                negate,
+            } => {
                 let (yes, no) = order(negate);
                 let next = self.word(low, mask as u32, value as u32, yes, no);
                 self.word(low + 4, (mask >> 32) as u32, (value >> 32) as u32, next, no)
@@ -151,7 +166,11 @@ impl<'a> Tree<'a> {
             return yes;
         }
         let test = self.assembler.branch(If::Equal, value, yes, no);
-        let test = if mask == u32::MAX { test } else { self.assembler.and(mask, test) };
+        let test = if mask == u32::MAX {
+            test
+        } else {
+            self.assembler.and(mask, test)
+        };
         self.assembler.load(offset, test)
     }
 

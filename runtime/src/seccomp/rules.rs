@@ -77,11 +77,18 @@ pub(super) struct Profile {
 
 impl Profile {
     pub fn read(section: &LinuxSeccomp, arch: &Arch) -> Result<Self, SeccompError> {
-        let default =
-            action(section.default_action(), section.default_errno_ret(), "defaultAction")?;
+        let default = action(
+            section.default_action(),
+            section.default_errno_ret(),
+            "defaultAction",
+        )?;
         let listed = section.architectures().as_deref().unwrap_or_default();
         // The rules below are not translated for other interfaces, so only denying is safe.
-        let denied = if denies(default) { default } else { ret::KILL_PROCESS };
+        let denied = if denies(default) {
+            default
+        } else {
+            ret::KILL_PROCESS
+        };
         let mut profile = Self {
             default,
             calls: Vec::new(),
@@ -96,7 +103,12 @@ impl Profile {
                 .map(|(_, audit)| (*audit, denied))
                 .collect(),
         };
-        let size = arch.calls.iter().map(|(_, number)| number + 1).max().unwrap_or(0);
+        let size = arch
+            .calls
+            .iter()
+            .map(|(_, number)| number + 1)
+            .max()
+            .unwrap_or(0);
         profile.calls.resize(size as usize, Decision::Default);
         for (index, rule) in section.syscalls().iter().flatten().enumerate() {
             profile.add(index, rule, arch)?;
@@ -118,7 +130,10 @@ impl Profile {
         for name in rule.names() {
             let Some(number) = arch.number(name) else {
                 if denies(action) && !denies(self.default) && !arch.is_known(name) {
-                    return Err(SeccompError::UnknownName { index, name: name.clone() });
+                    return Err(SeccompError::UnknownName {
+                        index,
+                        name: name.clone(),
+                    });
                 }
                 continue;
             };
@@ -130,7 +145,10 @@ impl Profile {
             } else {
                 decision
                     .add(&alternatives, action)
-                    .map_err(|()| SeccompError::Contradiction { index, name: name.clone() })?;
+                    .map_err(|()| SeccompError::Contradiction {
+                        index,
+                        name: name.clone(),
+                    })?;
             }
         }
         Ok(())
@@ -142,12 +160,17 @@ impl Decision {
         if *self == Self::Default {
             *self = Self::ByArguments(Vec::new());
         }
-        let Self::ByArguments(rules) = self else { return Ok(()) };
+        let Self::ByArguments(rules) = self else {
+            return Ok(());
+        };
         for conditions in alternatives {
             match rules.iter().find(|rule| rule.conditions == *conditions) {
                 Some(same) if same.action == action => {}
                 Some(_) => return Err(()),
-                None => rules.push(Rule { conditions: conditions.clone(), action }),
+                None => rules.push(Rule {
+                    conditions: conditions.clone(),
+                    action,
+                }),
             }
         }
         Ok(())
@@ -170,10 +193,18 @@ fn denies(value: u32) -> bool {
 /// The return value for an action of a section.
 fn action(action: Action, errno: Option<u32>, at: &str) -> Result<u32, SeccompError> {
     let field = || {
-        if at == "defaultAction" { "defaultErrnoRet".to_owned() } else { format!("{at}.errnoRet") }
+        if at == "defaultAction" {
+            "defaultErrnoRet".to_owned()
+        } else {
+            format!("{at}.errnoRet")
+        }
     };
     let with_number = |base: u32, most: u32| match errno.unwrap_or(EPERM) {
-        value if value > most => Err(SeccompError::ErrnoRange { at: field(), value, most }),
+        value if value > most => Err(SeccompError::ErrnoRange {
+            at: field(),
+            value,
+            most,
+        }),
         value => Ok(base | value),
     };
     let value = match action {
@@ -197,17 +228,23 @@ fn alternatives(
     args: &[LinuxSeccompArg],
     rule: usize,
 ) -> Result<Vec<Vec<Condition>>, SeccompError> {
-    let mut conditions =
-        args.iter().map(|arg| condition(arg, rule)).collect::<Result<Vec<_>, _>>()?;
+    let mut conditions = args
+        .iter()
+        .map(|arg| condition(arg, rule))
+        .collect::<Result<Vec<_>, _>>()?;
     if conditions.is_empty() {
         return Ok(Vec::new());
     }
-    let repeated = conditions
-        .iter()
-        .enumerate()
-        .any(|(n, c)| conditions[..n].iter().any(|earlier| earlier.argument == c.argument));
+    let repeated = conditions.iter().enumerate().any(|(n, c)| {
+        conditions[..n]
+            .iter()
+            .any(|earlier| earlier.argument == c.argument)
+    });
     if repeated {
-        return Ok(conditions.into_iter().map(|condition| vec![condition]).collect());
+        return Ok(conditions
+            .into_iter()
+            .map(|condition| vec![condition])
+            .collect());
     }
     conditions.sort_unstable();
     Ok(vec![conditions])
@@ -217,20 +254,43 @@ fn condition(arg: &LinuxSeccompArg, rule: usize) -> Result<Condition, SeccompErr
     let argument = u8::try_from(arg.index())
         .ok()
         .filter(|index| *index <= 5)
-        .ok_or(SeccompError::ArgumentIndex { rule, index: arg.index() })?;
+        .ok_or(SeccompError::ArgumentIndex {
+            rule,
+            index: arg.index(),
+        })?;
     let value = arg.value();
-    let whole = |negate| Test::Masked { mask: u64::MAX, value, negate };
+    let whole = |negate| Test::Masked {
+        mask: u64::MAX,
+        value,
+        negate,
+    };
     let test = match arg.op() {
         Operator::ScmpCmpEq => whole(false),
         Operator::ScmpCmpNe => whole(true),
-        Operator::ScmpCmpGt => Test::Greater { value, negate: false },
-        Operator::ScmpCmpLe => Test::Greater { value, negate: true },
-        Operator::ScmpCmpGe => Test::GreaterOrEqual { value, negate: false },
-        Operator::ScmpCmpLt => Test::GreaterOrEqual { value, negate: true },
+        Operator::ScmpCmpGt => Test::Greater {
+            value,
+            negate: false,
+        },
+        Operator::ScmpCmpLe => Test::Greater {
+            value,
+            negate: true,
+        },
+        Operator::ScmpCmpGe => Test::GreaterOrEqual {
+            value,
+            negate: false,
+        },
+        Operator::ScmpCmpLt => Test::GreaterOrEqual {
+            value,
+            negate: true,
+        },
         Operator::ScmpCmpMaskedEq => {
             // libseccomp, too, looks only at the bits of the mask.
             let wanted = arg.value_two().unwrap_or(0) & value;
-            Test::Masked { mask: value, value: wanted, negate: false }
+            Test::Masked {
+                mask: value,
+                value: wanted,
+                negate: false,
+            }
         }
     };
     Ok(Condition { argument, test })

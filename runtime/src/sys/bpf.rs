@@ -60,7 +60,12 @@ pub fn load_device_program(instructions: &[u64]) -> io::Result<OwnedFd> {
     // SAFETY: `attr` is a valid prefix of union bpf_attr and its size is given; the instructions
     // and the licence outlive the call, which copies them.
     let fd = unsafe {
-        libc::syscall(libc::SYS_bpf, BPF_PROG_LOAD, &raw const attr, size_of::<Load>())
+        libc::syscall(
+            libc::SYS_bpf,
+            BPF_PROG_LOAD,
+            &raw const attr,
+            size_of::<Load>(),
+        )
     };
     match i32::try_from(fd) {
         // SAFETY: the kernel has just made this descriptor for us (always close-on-exec).
@@ -80,7 +85,16 @@ pub fn attach_device_program(cgroup: BorrowedFd<'_>, program: BorrowedFd<'_>) ->
     // SAFETY: `attr` is a valid prefix of union bpf_attr and its size is given; both descriptors
     // are borrowed for the call.
     let result = unsafe {
-        libc::syscall(libc::SYS_bpf, BPF_PROG_ATTACH, &raw const attr, size_of::<Attach>())
+        libc::syscall(
+            libc::SYS_bpf,
+            BPF_PROG_ATTACH,
+            &raw const attr,
+            size_of::<Attach>(),
+        )
     };
-    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+    if result < 0 {
+        Err(io::Error::last_os_error())
+    } else {
+        Ok(())
+    }
 }

@@ -1,0 +1,119 @@
+//! What can go wrong while a plan is carried out.
+
+use std::io;
+
+use rustix::io::Errno;
+
+use crate::plan::{Plan, Step};
+use crate::report::{Fault, Part};
+
+/// Why a launch failed. Whatever had been made is undone.
+#[derive(Debug, thiserror::Error)]
+pub enum LaunchError {
+    /// The new process could not do a step.
+    #[error("{step}: {problem}: {source}{hint}")]
+    Step {
+        /// The step, as the plan prints it.
+        step: String,
+        /// Which part of it, on what.
+        problem: String,
+        /// The error number.
+        source: io::Error,
+        /// What to do; begins with a separator, or is empty.
+        hint: &'static str,
+    },
+    /// The new process ended without a word.
+    #[error("the new process was killed before it could execute its program{0}")]
+    Died(&'static str),
+    /// A signal ended the launch.
+    #[error("interrupted by signal {signal} while the container was being launched")]
+    Interrupted {
+        /// Its number.
+        signal: i32,
+    },
+    /// The runtime could not do something.
+    #[error("cannot {what}: {source}")]
+    System {
+        /// What was tried.
+        what: String,
+        /// Why.
+        source: io::Error,
+    },
+    /// The container is not in the right state for this.
+    #[error("container {id} is {status}; {need}")]
+    Status {
+        /// The container.
+        id: String,
+        /// What it is.
+        status: String,
+        /// What is needed.
+        need: &'static str,
+    },
+}
+
+impl LaunchError {
+    /// A failure of the runtime itself.
+    pub fn system(what: impl Into<String>, source: impl Into<io::Error>) -> LaunchError {
+        LaunchError::System {
+            what: what.into(),
+            source: source.into(),
+        }
+    }
+
+    /// What the new process reported, in words.
+    pub fn fault(plan: &Plan, index: usize, fault: &Fault) -> LaunchError {
+        let step = plan.steps.get(index);
+        LaunchError::described(&plan.describe(index), step, fault)
+    }
+
+    /// The same when only the words of the step are known.
+    pub fn described(text: &str, step: Option<&Step>, fault: &Fault) -> LaunchError {
+        let detail = String::from_utf8_lossy(fault.detail.as_bytes()).into_owned();
+        let problem = match (fault.part, detail.as_str()) {
+            (Part::Whole, "") => "failed".to_owned(),
+            (Part::Whole, detail) => detail.to_owned(),
+            (part, "") => part.words().to_owned(),
+            (part, detail) => format!("{} ({detail})", part.words()),
+        };
+        LaunchError::Step {
+            step: text.to_owned(),
+            problem,
+            source: fault.errno.into(),
+            hint: hint(step, fault),
+        }
+    }
+}
+
+/// What usually helps.
+fn hint(step: Option<&Step>, fault: &Fault) -> &'static str {
+    match (step, fault.part, fault.errno) {
+        (Some(Step::Execute(_)), _, Errno::NOENT) if fault.detail.as_bytes().is_empty() => {
+            "; no such program in the container's PATH"
+        }
+        (Some(Step::Execute(_)), _, Errno::NOENT) => {
+            "; it, its interpreter (#!) or its loader is not in the root of the container"
+        }
+        (Some(Step::Execute(_)), _, Errno::ACCESS) => {
+            "; it is not executable for the user of the process, or on a noexec mount"
+        }
+        (Some(Step::Execute(_)), _, Errno::NOEXEC) => {
+            "; it is neither a program for this machine nor a script with a #! line"
+        }
+        (Some(Step::WorkingDirectory(_)), Part::Verify, _) => "; it leads out of the root",
+        (Some(Step::WorkingDirectory(_)), _, Errno::ACCESS) => {
+            "; the user of the process may not enter it"
+        }
+        (Some(Step::Limit(_)), _, Errno::PERM) => {
+            "; the hard limit of the runtime is lower, and it may not raise it"
+        }
+        (_, Part::Target | Part::Create, Errno::LOOP) => {
+            "; a symbolic link is in the way inside the root"
+        }
+        (_, Part::Create, Errno::ROFS) => {
+            "; the mount point is missing and the root is on a read-only file system: make it in the rootfs"
+        }
+        (_, Part::Filesystem, Errno::NODEV) => "; this kernel does not have that file system",
+        (_, _, Errno::NOSYS) => "; this kernel is too old (Linux 5.12 is needed)",
+        _ => "",
+    }
+}

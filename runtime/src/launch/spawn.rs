@@ -1,0 +1,253 @@
+//! The clone, and the conversation with the new process until its program runs.
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::time::Duration;
+
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::io::Errno;
+use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
+use rustix::process::{WaitId, WaitIdOptions, waitid};
+
+use crate::compile::Program;
+use crate::init::{self, Prepared};
+use crate::launch::signals::Signals;
+use crate::launch::{LaunchError, signals};
+use crate::plan::Plan;
+use crate::process::wait_dead;
+use crate::report::{self, Message};
+use crate::shield;
+use crate::sys::shield::Trailer;
+use crate::sys::{self, CloneArgs, Forked, Strings};
+
+/// How long a process may take to die from SIGKILL.
+const KILL_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// A new process on its way to its program.
+#[derive(Debug)]
+pub struct Child {
+    /// Its pid in the pid namespace of the runtime.
+    pub pid: i32,
+    /// A descriptor of it.
+    pub pidfd: OwnedFd,
+    /// Whether it is a child of this process (else of the parent of this process).
+    pub own: bool,
+    /// The runtime's end of the conversation.
+    pub socket: OwnedFd,
+}
+
+/// What was heard until the program ran (or was ready to).
+#[derive(Debug, Default)]
+pub struct Heard {
+    /// The outer end of the terminal.
+    pub console: Option<OwnedFd>,
+    /// The pid of the process that executes the program, if it is not the child itself.
+    pub grandchild: Option<i32>,
+}
+
+/// How to clone.
+#[derive(Debug, Default)]
+pub struct Birth<'a> {
+    /// `CLONE_NEW*`.
+    pub flags: u64,
+    /// The v2 cgroup to begin in.
+    pub cgroup: Option<BorrowedFd<'a>>,
+    /// Make it a child of this process's parent, if that can be had.
+    pub sibling: bool,
+    /// The pid namespace to be born into.
+    pub join_pid: Option<BorrowedFd<'a>>,
+    /// The plan needs the shield; the index of the step to blame in its reports.
+    pub shield: Option<usize>,
+}
+
+/// Makes the new process, which carries `program` out.
+pub fn spawn(program: Program, birth: &Birth<'_>) -> Result<Child, LaunchError> {
+    let flags = SocketFlags::CLOEXEC;
+    let (ours, theirs) = socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None)
+        .map_err(|e| LaunchError::system("make a socket pair", e))?;
+    let shield = birth
+        .shield
+        .map(|step| make_shield(&theirs, step))
+        .transpose()?;
+    let prepared = Prepared {
+        program: &program,
+        arguments: match shield {
+            Some(_) => Strings::new(program.shielded_arguments()),
+            None => Strings::new(program.arguments()),
+        },
+        environment: Strings::new(program.environment()),
+        shield,
+    };
+    let own_pid_ns = birth.join_pid.map(enter_pid_namespace).transpose()?;
+    let mask = sys::block_signals().map_err(|e| LaunchError::system("block signals", e))?;
+    let forked = clone(birth);
+    if let Ok((Forked::Child, _)) = forked {
+        drop(ours);
+        init::run(&prepared, theirs);
+    }
+    mask.restore()
+        .map_err(|e| LaunchError::system("unblock signals", e))?;
+    if let Some(own) = own_pid_ns {
+        sys::setns(own, libc::CLONE_NEWPID)
+            .map_err(|e| LaunchError::system("return to the runtime's pid namespace", e))?;
+    }
+    match forked {
+        Ok((Forked::Parent { pid, pidfd }, own)) => Ok(Child {
+            pid,
+            pidfd,
+            own,
+            socket: ours,
+        }),
+        Ok((Forked::Child, _)) => sys::exit(1),
+        Err(errno) => {
+            let why = match errno {
+                Errno::NOSYS => " (clone3 needs Linux 5.7 and a container engine that allows it)",
+                Errno::NOSPC => " (too many nested namespaces, or user.max_*_namespaces reached)",
+                _ => "",
+            };
+            Err(LaunchError::system(
+                format!("make the new process{why}"),
+                errno,
+            ))
+        }
+    }
+}
+
+fn make_shield(report: &OwnedFd, step: usize) -> Result<OwnedFd, LaunchError> {
+    use std::os::fd::AsRawFd;
+    let trailer = Trailer {
+        report: report.as_raw_fd().cast_unsigned(),
+        step: u32::try_from(step).unwrap_or(u32::MAX),
+    };
+    shield::make(trailer).map_err(|e| LaunchError::system("make the shield of the runtime", e))
+}
+
+/// Makes children be born into `target`; returns the way back.
+fn enter_pid_namespace(target: BorrowedFd<'_>) -> Result<OwnedFd, LaunchError> {
+    use rustix::fs::{CWD, Mode, OFlags, openat};
+    let flags = OFlags::RDONLY | OFlags::CLOEXEC;
+    let own = openat(CWD, c"/proc/thread-self/ns/pid", flags, Mode::empty())
+        .map_err(|e| LaunchError::system("open the runtime's pid namespace", e))?;
+    sys::setns(target, libc::CLONE_NEWPID)
+        .map_err(|e| LaunchError::system("join the pid namespace", e))?;
+    Ok(own)
+}
+
+fn clone(birth: &Birth<'_>) -> Result<(Forked, bool), Errno> {
+    let args = CloneArgs {
+        flags: birth.flags,
+        cgroup: birth.cgroup,
+    };
+    if birth.sibling {
+        let flags = birth.flags | u64::from(libc::CLONE_PARENT.cast_unsigned());
+        match sys::clone3(CloneArgs { flags, ..args }) {
+            // The init of a pid namespace can have no siblings.
+            Err(Errno::INVAL) => {}
+            result => return result.map(|forked| (forked, false)),
+        }
+    }
+    sys::clone3(args).map(|forked| (forked, true))
+}
+
+impl Child {
+    /// Tells the new process something. That it does not listen any more is no error here: why,
+    /// it has reported itself.
+    pub fn tell(&self, message: &Message, fd: Option<BorrowedFd<'_>>) -> Result<(), LaunchError> {
+        let sent = match fd {
+            Some(fd) => report::send_with(&self.socket, message, fd),
+            None => report::send_quietly(&self.socket, message),
+        };
+        match sent {
+            Ok(()) | Err(Errno::PIPE | Errno::CONNRESET) => Ok(()),
+            Err(e) => Err(LaunchError::system("talk to the new process", e)),
+        }
+    }
+
+    /// Listens until the program runs, or with `create` until it is ready to.
+    pub fn listen(
+        &self,
+        plan: &Plan,
+        create: bool,
+        mut signals: Option<&mut Signals>,
+    ) -> Result<Heard, LaunchError> {
+        let mut heard = Heard::default();
+        let mut executing = false;
+        loop {
+            if let Some(signals) = signals.as_deref_mut() {
+                wait_readable(&self.socket, signals)?;
+            }
+            let message = report::receive(&self.socket)
+                .map_err(|e| LaunchError::system("listen to the new process", e))?;
+            match message {
+                Some((Message::Fault { step, fault }, _)) => {
+                    return Err(LaunchError::fault(plan, step, &fault));
+                }
+                Some((Message::Console, fd)) => heard.console = fd,
+                Some((Message::Child { pid }, _)) => heard.grandchild = Some(pid),
+                Some((Message::Executing, _)) => executing = true,
+                Some((Message::Prepared, _)) if create => return Ok(heard),
+                Some(_) => {
+                    let odd = std::io::Error::from(Errno::PROTO);
+                    return Err(LaunchError::system("understand the new process", odd));
+                }
+                None if executing => return Ok(heard),
+                None => return Err(self.silent_death()),
+            }
+        }
+    }
+
+    /// It ended without a report: only a signal does that.
+    fn silent_death(&self) -> LaunchError {
+        LaunchError::Died("; was it the out-of-memory killer? its memory limit may be too small")
+    }
+
+    /// Kills it and waits for its end.
+    pub fn kill(&self) -> Result<(), LaunchError> {
+        match sys::pidfd_kill(&self.pidfd, libc::SIGKILL) {
+            Ok(()) | Err(Errno::SRCH) => {}
+            Err(e) => return Err(LaunchError::system("kill the new process", e)),
+        }
+        wait_dead(&self.pidfd, Some(KILL_TIMEOUT))
+            .map_err(|e| LaunchError::system("wait for the end of the new process", e))?;
+        self.reap();
+        Ok(())
+    }
+
+    /// Takes the status of a child that is about to end by itself.
+    pub fn reap_soon(&self) {
+        if wait_dead(&self.pidfd, Some(KILL_TIMEOUT)).unwrap_or(false) {
+            self.reap();
+        }
+    }
+
+    /// Takes the status of a dead child, so that no zombie stays.
+    pub fn reap(&self) {
+        if self.own {
+            let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG;
+            // Somebody else in this program may have waited for all its children.
+            let _ = waitid(WaitId::PidFd(self.pidfd.as_fd()), options);
+        }
+    }
+}
+
+/// Waits for the socket; a signal that would end a program ends the launch.
+fn wait_readable(socket: &OwnedFd, signals: &mut Signals) -> Result<(), LaunchError> {
+    loop {
+        let mut fds = [
+            PollFd::new(socket, PollFlags::IN),
+            PollFd::from_borrowed_fd(signals.as_fd(), PollFlags::IN),
+        ];
+        match poll(&mut fds, None) {
+            Ok(_) | Err(Errno::INTR) => {}
+            Err(e) => return Err(LaunchError::system("wait for the new process", e)),
+        }
+        if !fds[0].revents().is_empty() {
+            return Ok(());
+        }
+        while let Some(signal) = signals.next_new() {
+            if signals::ends_a_launch(signal) {
+                return Err(LaunchError::Interrupted { signal });
+            }
+            signals.keep(signal);
+        }
+    }
+}

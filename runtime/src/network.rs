@@ -1,0 +1,293 @@
+//! The network of a container as the `netns` crate makes it, and pinned network namespaces.
+
+use std::fs;
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::{Path, PathBuf};
+
+use metactl_bundles::network::{FORMAT, Mode, NetworkSpec};
+use metactl_netns::facts::HostFacts;
+use metactl_netns::plan::{LinkIds, NetPlan};
+use metactl_netns::{NetError, Resolved};
+use rustix::fs::{CWD, FlockOperation, OFlags, flock, fstatfs, openat};
+use serde::{Deserialize, Serialize};
+
+use crate::journal::{self, Intent, Journal, JournalError};
+use crate::request::NetworkFiles;
+use crate::state::write_atomically;
+use crate::sys;
+
+/// `NSFS_MAGIC`.
+const NSFS: i64 = 0x6e73_6673;
+
+/// Why a network namespace could not be made.
+#[derive(Debug, thiserror::Error)]
+pub enum NetworkError {
+    /// `network.json` or the file of names could not be read.
+    #[error("cannot read {}: {source}", path.display())]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// It is not in the form that this version knows.
+    #[error("{}: {source}", path.display())]
+    Parse {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: serde_json::Error,
+    },
+    /// Another format.
+    #[error("{}: format {found}, this version knows {FORMAT}", path.display())]
+    Format {
+        /// The file.
+        path: PathBuf,
+        /// What it says.
+        found: u32,
+    },
+    /// A system call failed.
+    #[error("cannot {what}: {source}")]
+    System {
+        /// What was tried.
+        what: String,
+        /// Why.
+        source: io::Error,
+    },
+    /// The network itself.
+    #[error(transparent)]
+    Net(#[from] NetError),
+    /// The record of a pin.
+    #[error(transparent)]
+    Journal(#[from] JournalError),
+}
+
+/// The files of a network, read.
+#[derive(Debug, Clone)]
+pub struct NetworkInput {
+    /// `network.json`.
+    pub spec: NetworkSpec,
+    /// The addresses of the names in it.
+    pub names: Resolved,
+    ids: LinkIds,
+}
+
+impl NetworkInput {
+    /// Reads the files.
+    pub fn load(files: &NetworkFiles) -> Result<NetworkInput, NetworkError> {
+        let spec: NetworkSpec = read(&files.spec)?;
+        if spec.format != FORMAT {
+            return Err(NetworkError::Format {
+                path: files.spec.clone(),
+                found: spec.format,
+            });
+        }
+        let names = files
+            .names
+            .as_deref()
+            .map(read)
+            .transpose()?
+            .unwrap_or_default();
+        Ok(NetworkInput {
+            spec,
+            names,
+            ids: LinkIds::fresh(None),
+        })
+    }
+
+    /// Plans it. The same devices are named every time; `pid` gives the outer one another name.
+    pub fn plan(&self, facts: &HostFacts, pid: Option<u32>) -> Result<NetPlan, NetError> {
+        let ids = LinkIds {
+            pid,
+            ..self.ids.clone()
+        };
+        metactl_netns::plan::plan(&self.spec, &self.names, facts, &ids)
+    }
+
+    /// Whether it is a network of its own.
+    pub fn is_own(&self) -> bool {
+        self.spec.mode != Mode::Host
+    }
+}
+
+fn read<T: serde::de::DeserializeOwned>(path: &Path) -> Result<T, NetworkError> {
+    let text = fs::read(path);
+    let text = text.map_err(|source| NetworkError::Read {
+        path: path.to_owned(),
+        source,
+    })?;
+    serde_json::from_slice(&text).map_err(|source| NetworkError::Parse {
+        path: path.to_owned(),
+        source,
+    })
+}
+
+fn system(what: impl Into<String>, source: impl Into<io::Error>) -> NetworkError {
+    NetworkError::System {
+        what: what.into(),
+        source: source.into(),
+    }
+}
+
+/// Makes a network namespace with its loopback device up. The calling thread is in it for a
+/// moment only.
+pub fn new_namespace() -> Result<OwnedFd, NetworkError> {
+    let open = || {
+        openat(
+            CWD,
+            c"/proc/thread-self/ns/net",
+            OFlags::RDONLY | OFlags::CLOEXEC,
+            rustix::fs::Mode::empty(),
+        )
+    };
+    let own = open().map_err(|e| system("open the runtime's network namespace", e))?;
+    sys::unshare(libc::CLONE_NEWNET).map_err(|e| system("make a network namespace", e))?;
+    let made = sys::loopback_up().and_then(|()| open());
+    // Back first: whatever happened, the caller must not stay there.
+    sys::setns(&own, libc::CLONE_NEWNET)
+        .map_err(|e| system("return to the runtime's network namespace", e))?;
+    made.map_err(|e| system("switch the loopback device on", e))
+}
+
+/// Gives back what `user` holds on the server.
+pub fn release(server_dir: &Path, user: &str) -> Result<(), NetError> {
+    metactl_netns::server::release(server_dir, user)
+}
+
+/// What a pin was made from, to see whether it is still what is wanted.
+#[derive(Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct PinRecord {
+    spec: NetworkSpec,
+    names: Resolved,
+    boot_id: String,
+    outer: Option<String>,
+    altnames: Vec<String>,
+}
+
+/// A network namespace that lives without a process, bound to a file.
+#[derive(Debug)]
+pub struct Pin {
+    path: PathBuf,
+    server_dir: PathBuf,
+    user: String,
+    lock: fs::File,
+}
+
+impl Pin {
+    /// The pin at `path`, locked. Its directory is made when it is missing.
+    pub fn lock(path: &Path, server_dir: &Path, user: &str) -> Result<Pin, NetworkError> {
+        let path = std::path::absolute(path).map_err(|e| system("find the pin", e))?;
+        let dir = path.parent().unwrap_or(Path::new("/"));
+        let name = || format!("lock {}", dir.display());
+        fs::create_dir_all(dir).map_err(|e| system(format!("create {}", dir.display()), e))?;
+        let lock = fs::File::open(dir).map_err(|e| system(name(), e))?;
+        rustix::io::retry_on_intr(|| flock(&lock, FlockOperation::LockExclusive))
+            .map_err(|e| system(name(), e))?;
+        Ok(Pin {
+            path,
+            server_dir: server_dir.to_owned(),
+            user: user.to_owned(),
+            lock,
+        })
+    }
+
+    fn beside(&self, ending: &str) -> PathBuf {
+        let mut name = self.path.as_os_str().to_owned();
+        name.push(ending);
+        PathBuf::from(name)
+    }
+
+    /// The namespace, if it is there.
+    pub fn open(&self) -> Option<OwnedFd> {
+        let fd = openat(
+            CWD,
+            &self.path,
+            OFlags::RDONLY | OFlags::CLOEXEC,
+            rustix::fs::Mode::empty(),
+        )
+        .ok()?;
+        (fstatfs(&fd).ok()?.f_type == NSFS).then_some(fd)
+    }
+
+    /// Makes the namespace and its network. When it is there, whole, and made from the same
+    /// files, nothing happens and `false` is returned; anything else is taken down first.
+    pub fn up(&self, input: &NetworkInput, uplink: Option<&str>) -> Result<bool, NetworkError> {
+        let boot_id = crate::process::boot_id().map_err(|e| system("read the boot id", e))?;
+        let record = fs::read(self.beside(".json")).ok();
+        let record = record.and_then(|text| serde_json::from_slice::<PinRecord>(&text).ok());
+        let same =
+            |r: &PinRecord| r.spec == input.spec && r.names == input.names && r.boot_id == boot_id;
+        if self.open().is_some() && record.as_ref().is_some_and(same) {
+            return Ok(false);
+        }
+        self.down()?;
+        let made = self.make(input, uplink, boot_id);
+        if made.is_err() {
+            // The first error is the one to report; what cannot be undone stays in the journal.
+            self.down().map(drop).unwrap_or_default();
+        }
+        made.map(|()| true)
+    }
+
+    fn make(
+        &self,
+        input: &NetworkInput,
+        uplink: Option<&str>,
+        boot_id: String,
+    ) -> Result<(), NetworkError> {
+        let facts = metactl_netns::facts::gather(uplink)?;
+        let plan = input.plan(&facts, None)?;
+        let mut journal = Journal::open(&self.beside(".journal"))?;
+        let path = self.path.clone();
+        journal.record_all(&[
+            Intent::Network {
+                server_dir: self.server_dir.clone(),
+                user: self.user.clone(),
+            },
+            Intent::File {
+                path: self.beside(".json"),
+            },
+            Intent::File { path: path.clone() },
+            Intent::Mount { path },
+        ])?;
+        let netns = new_namespace()?;
+        fs::File::create(&self.path)
+            .map_err(|e| system(format!("create {}", self.path.display()), e))?;
+        let bind = || -> Result<(), rustix::io::Errno> {
+            let target = openat(
+                CWD,
+                &self.path,
+                OFlags::PATH | OFlags::CLOEXEC,
+                rustix::fs::Mode::empty(),
+            )?;
+            let tree = crate::rootfs::clone_fd(&netns, false)?;
+            crate::rootfs::attach(tree, target)
+        };
+        bind().map_err(|e| system(format!("pin the namespace at {}", self.path.display()), e))?;
+        let applied =
+            metactl_netns::apply::apply(&plan, netns.as_fd(), &self.server_dir, &self.user)?;
+        let record = PinRecord {
+            spec: input.spec.clone(),
+            names: input.names.clone(),
+            boot_id,
+            outer: applied.outer,
+            altnames: applied.altnames,
+        };
+        let file = self.beside(".json");
+        let text = serde_json::to_vec(&record).map_err(|source| NetworkError::Parse {
+            path: file.clone(),
+            source,
+        })?;
+        write_atomically(&file, &text, 0o600)
+            .map_err(|e| system(format!("write {}", file.display()), e))
+    }
+
+    /// Takes everything away. Returns what was there; nothing when nothing was.
+    pub fn down(&self) -> Result<Vec<String>, NetworkError> {
+        // The lock is what makes replaying safe.
+        let _held = &self.lock;
+        Ok(journal::replay(&self.beside(".journal"))?)
+    }
+}

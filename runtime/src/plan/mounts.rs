@@ -1,0 +1,365 @@
+//! Mounts of config.json as typed steps: what the option words of mount(8) mean.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+use oci_spec::runtime::Mount;
+
+use crate::spec::{Bundle, SpecError, clean_path};
+use crate::sys::MountAttr;
+
+/// One mount inside the root.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MountStep {
+    /// Absolute path inside the root, without `.` and `..`.
+    pub target: PathBuf,
+    /// What is mounted.
+    pub kind: MountKind,
+    /// With which attributes.
+    pub attributes: Attributes,
+}
+
+/// What is mounted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum MountKind {
+    /// A file or directory of the host.
+    Bind {
+        /// Absolute host path.
+        source: PathBuf,
+        /// With the mounts below it.
+        recursive: bool,
+    },
+    /// A new instance of a file system.
+    New {
+        /// Its type.
+        fstype: String,
+        /// Its source, for those that have one.
+        source: Option<String>,
+        /// Its own parameters, for fsconfig(2).
+        parameters: Vec<(String, Option<String>)>,
+    },
+}
+
+/// Attributes of a mount, as mount_setattr(2) takes them.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Attributes {
+    /// Of the mount itself.
+    pub own: MountAttr,
+    /// Of the mount and everything below it.
+    pub deep: MountAttr,
+    /// How mount events travel (`MS_PRIVATE` and so on); 0 leaves it.
+    pub propagation: u64,
+    /// The same for everything below.
+    pub deep_propagation: u64,
+}
+
+const RDONLY: u64 = libc::MOUNT_ATTR_RDONLY;
+const NOSUID: u64 = libc::MOUNT_ATTR_NOSUID;
+const NODEV: u64 = libc::MOUNT_ATTR_NODEV;
+const NOEXEC: u64 = libc::MOUNT_ATTR_NOEXEC;
+const ATIME: u64 = libc::MOUNT_ATTR__ATIME;
+const NOATIME: u64 = libc::MOUNT_ATTR_NOATIME;
+const STRICTATIME: u64 = libc::MOUNT_ATTR_STRICTATIME;
+const NODIRATIME: u64 = libc::MOUNT_ATTR_NODIRATIME;
+const NOSYMFOLLOW: u64 = libc::MOUNT_ATTR_NOSYMFOLLOW;
+
+/// `(word, bits to set, bits to clear)`. With an `r` in front each works on the whole tree.
+const ATTRIBUTE_WORDS: &[(&str, u64, u64)] = &[
+    ("ro", RDONLY, 0),
+    ("rw", 0, RDONLY),
+    ("nosuid", NOSUID, 0),
+    ("suid", 0, NOSUID),
+    ("nodev", NODEV, 0),
+    ("dev", 0, NODEV),
+    ("noexec", NOEXEC, 0),
+    ("exec", 0, NOEXEC),
+    ("noatime", NOATIME, ATIME),
+    ("atime", 0, ATIME),
+    ("relatime", 0, ATIME),
+    ("norelatime", 0, ATIME),
+    ("strictatime", STRICTATIME, ATIME),
+    ("nostrictatime", 0, ATIME),
+    ("nodiratime", NODIRATIME, 0),
+    ("diratime", 0, NODIRATIME),
+    ("nosymfollow", NOSYMFOLLOW, 0),
+    ("symfollow", 0, NOSYMFOLLOW),
+];
+
+const PROPAGATION_WORDS: &[(&str, u64)] = &[
+    ("private", libc::MS_PRIVATE),
+    ("slave", libc::MS_SLAVE),
+    ("shared", libc::MS_SHARED),
+    ("unbindable", libc::MS_UNBINDABLE),
+];
+
+/// File systems whose superblock is shared between mounts: `ro` is an attribute of the mount
+/// only.
+const SHARED_SUPERBLOCK: &[&str] = &["proc", "sysfs", "devpts", "mqueue", "cgroup", "cgroup2"];
+
+impl Attributes {
+    fn word(&mut self, word: &str) -> bool {
+        if let Some(&(_, set, clear)) = ATTRIBUTE_WORDS.iter().find(|(w, ..)| *w == word) {
+            change(&mut self.own, set, clear);
+            return true;
+        }
+        if let Some(&(_, flag)) = PROPAGATION_WORDS.iter().find(|(w, _)| *w == word) {
+            self.propagation = flag;
+            return true;
+        }
+        let Some(deep) = word.strip_prefix('r') else {
+            return false;
+        };
+        if let Some(&(_, set, clear)) = ATTRIBUTE_WORDS.iter().find(|(w, ..)| *w == deep) {
+            change(&mut self.deep, set, clear);
+            return true;
+        }
+        if let Some(&(_, flag)) = PROPAGATION_WORDS.iter().find(|(w, _)| *w == deep) {
+            self.deep_propagation = flag;
+            return true;
+        }
+        false
+    }
+}
+
+/// The last word wins, as on the command line of mount(8).
+fn change(attr: &mut MountAttr, set: u64, clear: u64) {
+    attr.set = (attr.set & !clear & !set) | set;
+    attr.clear = (attr.clear & !set) | clear;
+}
+
+/// The step for `mounts[index]`.
+pub fn step(bundle: &Bundle, index: usize, mount: &Mount) -> Result<MountStep, SpecError> {
+    let field = |name: &str| format!("mounts[{index}].{name}");
+    let target =
+        clean_path(mount.destination()).map_err(|why| bundle.invalid(field("destination"), why))?;
+    let mut attributes = Attributes::default();
+    let mut bind = (mount.typ().as_deref() == Some("bind")).then_some(false);
+    let mut parameters = Vec::new();
+    for option in mount.options().iter().flatten() {
+        match option.as_str() {
+            "bind" => bind = bind.or(Some(false)),
+            "rbind" => bind = Some(true),
+            "defaults" | "" => {}
+            "tmpcopyup" | "idmap" | "ridmap" | "copy-symlink" => {
+                let why = "this mount option is not supported yet";
+                return Err(bundle.unsupported(format!("{}: {option}", field("options")), why));
+            }
+            word if attributes.word(word) => {}
+            word => parameters.push(match word.split_once('=') {
+                Some((key, value)) => (key.to_owned(), Some(value.to_owned())),
+                None => (word.to_owned(), None),
+            }),
+        }
+    }
+    let kind = match bind {
+        Some(recursive) => {
+            if let Some((key, _)) = parameters.first() {
+                let why = format!("{key} is no option of a bind mount");
+                return Err(bundle.invalid(field("options"), why));
+            }
+            let source = mount.source().as_deref();
+            let source = source.ok_or_else(|| bundle.invalid(field("source"), "is missing"))?;
+            MountKind::Bind {
+                source: bundle.dir.join(source),
+                recursive,
+            }
+        }
+        None => {
+            let fstype = mount.typ().clone().filter(|t| !t.is_empty() && t != "none");
+            let fstype = fstype.ok_or_else(|| {
+                bundle.invalid(field("type"), "is missing, and the options do not say bind")
+            })?;
+            if attributes.own.set & RDONLY != 0 && owns_superblock(&fstype) {
+                parameters.push(("ro".to_owned(), None));
+            }
+            New::of(fstype, mount.source().as_deref(), parameters)
+        }
+    };
+    Ok(MountStep {
+        target,
+        kind,
+        attributes,
+    })
+}
+
+/// A tmpfs is filled by us after it was mounted, so its superblock stays writable.
+fn owns_superblock(fstype: &str) -> bool {
+    !SHARED_SUPERBLOCK.contains(&fstype) && fstype != "tmpfs"
+}
+
+struct New;
+
+impl New {
+    fn of(
+        fstype: String,
+        source: Option<&Path>,
+        parameters: Vec<(String, Option<String>)>,
+    ) -> MountKind {
+        // Virtual file systems take no source; what config.json says there is decoration.
+        let source = source.filter(|_| owns_superblock(&fstype));
+        let source = source.map(|s| s.to_string_lossy().into_owned());
+        MountKind::New {
+            fstype,
+            source,
+            parameters,
+        }
+    }
+}
+
+/// A mount that this runtime adds itself.
+pub fn plain(target: &Path, fstype: &str, words: &[&str]) -> MountStep {
+    let mut attributes = Attributes::default();
+    let mut parameters = Vec::new();
+    for word in words {
+        if !attributes.word(word) {
+            match word.split_once('=') {
+                Some((k, v)) => parameters.push((k.to_owned(), Some(v.to_owned()))),
+                None => parameters.push(((*word).to_owned(), None)),
+            }
+        }
+    }
+    let kind = New::of(fstype.to_owned(), None, parameters);
+    MountStep {
+        target: target.to_owned(),
+        kind,
+        attributes,
+    }
+}
+
+impl fmt::Display for MountStep {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut words = Vec::new();
+        match &self.kind {
+            MountKind::Bind { source, recursive } => {
+                let how = if *recursive { "bind the tree" } else { "bind" };
+                write!(f, "{how} {} on {}", source.display(), self.target.display())?;
+            }
+            MountKind::New {
+                fstype, parameters, ..
+            } => {
+                write!(f, "mount {fstype} on {}", self.target.display())?;
+                words.extend(parameters.iter().map(|(k, v)| match v {
+                    Some(v) => format!("{k}={v}"),
+                    None => k.clone(),
+                }));
+            }
+        }
+        words.splice(0..0, self.attributes.words());
+        words.dedup();
+        if words.is_empty() {
+            Ok(())
+        } else {
+            write!(f, " ({})", words.join(", "))
+        }
+    }
+}
+
+impl Attributes {
+    fn words(&self) -> Vec<String> {
+        let mut words = Vec::new();
+        for (attr, prefix) in [(&self.own, ""), (&self.deep, "r")] {
+            for (word, set, clear) in ATTRIBUTE_WORDS {
+                let said = if *set != 0 {
+                    attr.set & set == *set
+                } else {
+                    matches!(*word, "rw" | "suid" | "dev" | "exec") && attr.clear & clear != 0
+                };
+                if said {
+                    words.push(format!("{prefix}{word}"));
+                }
+            }
+        }
+        for (flag, prefix) in [(self.propagation, ""), (self.deep_propagation, "r")] {
+            let word = PROPAGATION_WORDS.iter().find(|(_, f)| *f == flag);
+            words.extend(word.map(|(word, _)| format!("{prefix}{word}")));
+        }
+        words
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn bundle() -> Bundle {
+        let text = r#"{"ociVersion": "1.2.0", "root": {"path": "r"}, "linux": {"namespaces":
+            [{"type": "mount"}]}, "process": {"user": {}, "args": ["x"], "cwd": "/"}}"#;
+        Bundle::parse(Path::new("/b"), text.as_bytes().to_vec()).unwrap()
+    }
+
+    fn parse(json: &str) -> Result<MountStep, SpecError> {
+        step(&bundle(), 3, &serde_json::from_str(json).unwrap())
+    }
+
+    #[test]
+    fn options_become_attributes_and_parameters() {
+        let dev = r#"{"destination": "/dev//", "type": "tmpfs", "source": "tmpfs",
+            "options": ["nosuid", "strictatime", "mode=755", "size=65536k"]}"#;
+        let dev = parse(dev).unwrap();
+        assert_eq!(
+            dev.to_string(),
+            "mount tmpfs on /dev (nosuid, strictatime, mode=755, size=65536k)"
+        );
+        assert_eq!(dev.attributes.own.set, NOSUID | STRICTATIME);
+        assert_eq!(dev.attributes.own.clear, ATIME);
+
+        let bind =
+            r#"{"destination": "/usr", "source": "/usr", "options": ["ro", "bind", "nodev"]}"#;
+        assert_eq!(
+            parse(bind).unwrap().to_string(),
+            "bind /usr on /usr (ro, nodev)"
+        );
+        let tree = r#"{"destination": "/x", "type": "none", "source": "data",
+            "options": ["rbind", "rro", "rslave", "rw", "ro", "rw"]}"#;
+        let tree = parse(tree).unwrap();
+        assert_eq!(
+            tree.to_string(),
+            "bind the tree /b/data on /x (rw, rro, rslave)"
+        );
+        assert_eq!(tree.attributes.own.set, 0);
+    }
+
+    #[test]
+    fn ro_of_a_file_system_of_its_own_is_also_said_to_it() {
+        let mount =
+            r#"{"destination": "/m", "type": "ext4", "source": "/dev/vdb", "options": ["ro"]}"#;
+        let MountKind::New {
+            source, parameters, ..
+        } = parse(mount).unwrap().kind
+        else {
+            panic!()
+        };
+        assert_eq!((source.as_deref(), parameters.len()), (Some("/dev/vdb"), 1));
+        let mount =
+            r#"{"destination": "/m", "type": "sysfs", "source": "sysfs", "options": ["ro"]}"#;
+        let MountKind::New {
+            source, parameters, ..
+        } = parse(mount).unwrap().kind
+        else {
+            panic!()
+        };
+        assert_eq!((source, parameters.len()), (None, 0));
+    }
+
+    #[test]
+    fn contradictions_are_named() {
+        for (json, want) in [
+            (
+                r#"{"destination": "/a", "source": "/a", "options": ["bind", "size=1"]}"#,
+                "size",
+            ),
+            (r#"{"destination": "/a", "source": "/a"}"#, "mounts[3].type"),
+            (
+                r#"{"destination": "/a", "options": ["bind"]}"#,
+                "mounts[3].source",
+            ),
+            (
+                r#"{"destination": "/a", "type": "tmpfs", "options": ["tmpcopyup"]}"#,
+                "tmpcopyup",
+            ),
+        ] {
+            let text = parse(json).unwrap_err().to_string();
+            assert!(text.contains(want), "{text}");
+        }
+    }
+}

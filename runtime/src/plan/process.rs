@@ -1,0 +1,165 @@
+//! The steps that make the process what it shall be, the same for `run`, `create` and `exec`.
+
+use std::collections::HashSet;
+
+use oci_spec::runtime::{LinuxSeccomp, PosixRlimitType, Process};
+use rustix::process::Resource;
+
+use crate::capabilities::CapabilitySets;
+use crate::plan::step::{Identity, Limit, Program, Step};
+use crate::plan::{PlanError, Watch};
+use crate::seccomp;
+use crate::spec::Bundle;
+
+/// The file creation mask when the configuration says nothing, as with runc and crun.
+const DEFAULT_UMASK: u32 = 0o022;
+
+/// What a process needs beside its `process` object.
+#[derive(Debug, Clone, Copy)]
+pub struct Around<'a> {
+    /// The bundle it belongs to, for messages.
+    pub bundle: &'a Bundle,
+    /// Its filter.
+    pub seccomp: Option<&'a LinuxSeccomp>,
+    /// What becomes of it when the runtime dies.
+    pub watch: Watch,
+    /// How it comes to its program.
+    pub birth: Birth,
+}
+
+/// How the final process comes to its program.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Birth {
+    /// It executes it.
+    Direct,
+    /// It forks, stays as init and lets the child execute it.
+    Init,
+    /// It forks into the pid namespace that it joined, and ends.
+    Fork,
+}
+
+/// Whether a process could rewrite the runtime's executable if it got hold of it: root could, and
+/// so could whoever has or can gain a capability. An app with an unprivileged uid and no
+/// capabilities cannot.
+pub fn could_rewrite_runtime(process: &Process) -> Result<bool, PlanError> {
+    let sets = CapabilitySets::new(process.capabilities().as_ref())?;
+    let bound = process.no_new_privileges() == Some(true);
+    Ok(process.user().uid() == 0 || !sets.is_empty() || !bound)
+}
+
+/// The steps from the go to the program, in their order.
+pub fn steps(process: &Process, around: &Around<'_>) -> Result<Vec<Step>, PlanError> {
+    let bound = process.no_new_privileges() == Some(true);
+    let filter = match around.seccomp {
+        Some(section) => Some(filter(section, bound)?),
+        None => None,
+    };
+    let mut steps = Vec::new();
+    if around.birth != Birth::Fork {
+        steps.push(Step::Session {
+            terminal: around.birth == Birth::Direct,
+        });
+    }
+    steps.extend(limits(process, around.bundle)?.into_iter().map(Step::Limit));
+    let mut early = filter;
+    // With no_new_privs the filter can be the last step, so that it need not allow what comes
+    // before; without, loading it takes the privilege that the next steps give up.
+    let late = if bound { early.take() } else { None };
+    steps.extend(early);
+    let sets = CapabilitySets::new(process.capabilities().as_ref())?;
+    steps.push(Step::Identity(identity(process)));
+    steps.push(Step::Capabilities(sets));
+    if bound {
+        steps.push(Step::NoNewPrivileges);
+    }
+    steps.push(Step::WorkingDirectory(process.cwd().clone()));
+    let watch = (around.watch == Watch::DieWithRuntime).then_some(Step::DieWithRuntime);
+    match around.birth {
+        Birth::Direct => steps.extend(watch),
+        // The init dies with the runtime, and its pid namespace with it. The program leads a
+        // session of its own, so that the keys of a terminal reach it and not the init.
+        Birth::Init => {
+            steps.extend(watch);
+            steps.push(Step::Init);
+            steps.push(Step::Session { terminal: true });
+        }
+        Birth::Fork => {
+            steps.push(Step::Fork);
+            steps.push(Step::Session { terminal: true });
+            steps.extend(watch);
+        }
+    }
+    steps.extend(late);
+    steps.push(Step::Execute(Program {
+        arguments: process.args().clone().unwrap_or_default(),
+        environment: process.env().clone().unwrap_or_default(),
+    }));
+    Ok(steps)
+}
+
+fn filter(section: &LinuxSeccomp, last: bool) -> Result<Step, PlanError> {
+    let filter = seccomp::compile(section, seccomp::native()?)?;
+    Ok(Step::Filter {
+        program: filter.instructions,
+        flags: filter.flags,
+        last,
+    })
+}
+
+fn identity(process: &Process) -> Identity {
+    let user = process.user();
+    let mut seen = HashSet::new();
+    let groups = user.additional_gids().iter().flatten().copied();
+    Identity {
+        uid: user.uid(),
+        gid: user.gid(),
+        groups: groups.filter(|g| seen.insert(*g)).collect(),
+        umask: user.umask().unwrap_or(DEFAULT_UMASK) & 0o777,
+    }
+}
+
+fn limits(process: &Process, bundle: &Bundle) -> Result<Vec<Limit>, PlanError> {
+    let mut limits: Vec<Limit> = Vec::new();
+    for limit in process.rlimits().iter().flatten() {
+        let (resource, name) = resource(limit.typ());
+        if limit.soft() > limit.hard() {
+            let why = format!("soft {} is above hard {}", limit.soft(), limit.hard());
+            return Err(bundle
+                .invalid(format!("process.rlimits: {name}"), why)
+                .into());
+        }
+        if limits.iter().any(|l| l.name == name) {
+            return Err(bundle
+                .invalid(format!("process.rlimits: {name}"), "is there twice")
+                .into());
+        }
+        limits.push(Limit {
+            resource,
+            name,
+            soft: limit.soft(),
+            hard: limit.hard(),
+        });
+    }
+    Ok(limits)
+}
+
+fn resource(typ: PosixRlimitType) -> (Resource, &'static str) {
+    match typ {
+        PosixRlimitType::RlimitCpu => (Resource::Cpu, "RLIMIT_CPU"),
+        PosixRlimitType::RlimitFsize => (Resource::Fsize, "RLIMIT_FSIZE"),
+        PosixRlimitType::RlimitData => (Resource::Data, "RLIMIT_DATA"),
+        PosixRlimitType::RlimitStack => (Resource::Stack, "RLIMIT_STACK"),
+        PosixRlimitType::RlimitCore => (Resource::Core, "RLIMIT_CORE"),
+        PosixRlimitType::RlimitRss => (Resource::Rss, "RLIMIT_RSS"),
+        PosixRlimitType::RlimitNproc => (Resource::Nproc, "RLIMIT_NPROC"),
+        PosixRlimitType::RlimitNofile => (Resource::Nofile, "RLIMIT_NOFILE"),
+        PosixRlimitType::RlimitMemlock => (Resource::Memlock, "RLIMIT_MEMLOCK"),
+        PosixRlimitType::RlimitAs => (Resource::As, "RLIMIT_AS"),
+        PosixRlimitType::RlimitLocks => (Resource::Locks, "RLIMIT_LOCKS"),
+        PosixRlimitType::RlimitSigpending => (Resource::Sigpending, "RLIMIT_SIGPENDING"),
+        PosixRlimitType::RlimitMsgqueue => (Resource::Msgqueue, "RLIMIT_MSGQUEUE"),
+        PosixRlimitType::RlimitNice => (Resource::Nice, "RLIMIT_NICE"),
+        PosixRlimitType::RlimitRtprio => (Resource::Rtprio, "RLIMIT_RTPRIO"),
+        PosixRlimitType::RlimitRttime => (Resource::Rttime, "RLIMIT_RTTIME"),
+    }
+}

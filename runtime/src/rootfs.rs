@@ -1,0 +1,306 @@
+//! Everything inside the root, by descriptor.
+//!
+//! What is in a rootfs belongs to somebody who may want out, and a container that shares a
+//! directory with this one may change it at any moment. So a path inside is never joined to
+//! another and given to the kernel twice. It is resolved once, by the kernel, with the root as its
+//! `/` (openat2(2), `RESOLVE_IN_ROOT`: CVE-2021-30465), never through magic links of procfs, and
+//! from then on only the descriptor is used: to make things in it (mkdirat(2), mknodat(2): CVE-2024-45310)
+//! and to mount on it (move_mount(2)).
+//!
+//! Runs in the new process: nothing here allocates.
+
+use std::ffi::CStr;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use rustix::fs::{
+    AtFlags, CWD, FileType, Gid, Mode, OFlags, ResolveFlags, Uid, makedev, mkdirat, openat, openat2,
+};
+use rustix::io::Errno;
+use rustix::mount::{
+    FsMountFlags, FsOpenFlags, MountAttrFlags, MoveMountFlags, OpenTreeFlags, fsconfig_create,
+    fsconfig_set_flag, fsconfig_set_string, fsmount, fsopen, move_mount, open_tree,
+};
+
+use crate::compile::Device;
+use crate::plan::devices::DeviceKind;
+use crate::plan::mounts::Attributes;
+use crate::report::{At, Detail, Fault, Part};
+use crate::sys::{self, MountAttr};
+
+/// The longest path that can be made inside the root (PATH_MAX).
+const MAX_PATH: usize = 4096;
+
+/// How often a resolution that raced with a rename is tried again (openat2(2), EAGAIN).
+const MAX_RACES: usize = 64;
+
+/// What a mount point must be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Want {
+    /// A directory.
+    Directory,
+    /// Anything but a directory.
+    File,
+}
+
+/// Opens a path inside the root, to hold on to it (`O_PATH`). With `strict` no component may be a
+/// symlink; without, symlinks lead where they lead inside.
+pub fn open_in(root: BorrowedFd<'_>, path: &CStr, strict: bool) -> Result<OwnedFd, Errno> {
+    resolve(root, path, OFlags::PATH | OFlags::CLOEXEC, strict)
+}
+
+/// Opens a path inside the root with `flags`.
+pub fn resolve(
+    root: BorrowedFd<'_>,
+    path: &CStr,
+    flags: OFlags,
+    strict: bool,
+) -> Result<OwnedFd, Errno> {
+    let mut how = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
+    if strict {
+        how |= ResolveFlags::NO_SYMLINKS;
+    }
+    for _ in 0..MAX_RACES {
+        match openat2(root, path, flags, Mode::empty(), how) {
+            // A rename or mount somewhere made `..` uncertain, or a signal came.
+            Err(Errno::AGAIN | Errno::INTR) => {}
+            result => return result,
+        }
+    }
+    Err(Errno::AGAIN)
+}
+
+/// Opens a mount point inside the root; makes it, and the directories above it, when it is missing.
+pub fn ensure(
+    root: BorrowedFd<'_>,
+    path: &CStr,
+    want: Want,
+    strict: bool,
+) -> Result<OwnedFd, Fault> {
+    match open_in(root, path, strict) {
+        Err(Errno::NOENT) => create(root, path.to_bytes(), want, strict).at(Part::Create),
+        result => result.at(Part::Target),
+    }
+}
+
+/// Walks down `path`: as far as directories exist, symlinks count; below the first missing one
+/// everything is made by this walk, in the directory that it holds open, and no name is looked up
+/// twice. A dangling symlink on the way is an error.
+fn create(root: BorrowedFd<'_>, path: &[u8], want: Want, strict: bool) -> Result<OwnedFd, Errno> {
+    let mut buffer = [0u8; MAX_PATH];
+    let mut parent: Option<OwnedFd> = None;
+    let mut made = false;
+    // The path is absolute and clean: one slash before each component.
+    let mut start = 1;
+    loop {
+        let rest = path.get(start..).ok_or(Errno::INVAL)?;
+        let slash = rest.iter().position(|&b| b == b'/');
+        let end = start + slash.unwrap_or(rest.len());
+        let this = if slash.is_none() {
+            want
+        } else {
+            Want::Directory
+        };
+        let existing = if made {
+            None
+        } else {
+            let prefix = c_string(&mut buffer, path.get(..end).ok_or(Errno::INVAL)?)?;
+            match open_in(root, prefix, strict) {
+                Err(Errno::NOENT) => None,
+                result => Some(result?),
+            }
+        };
+        let next = match existing {
+            Some(fd) => fd,
+            None => {
+                made = true;
+                let name = c_string(&mut buffer, path.get(start..end).ok_or(Errno::INVAL)?)?;
+                make(parent.as_ref().map_or(root, AsFd::as_fd), name, this)?
+            }
+        };
+        if slash.is_none() {
+            return Ok(next);
+        }
+        parent = Some(next);
+        start = end + 1;
+    }
+}
+
+/// Makes one directory or file and opens it. When somebody else made it at the same moment, that
+/// one is taken, but never through a symlink.
+fn make(parent: BorrowedFd<'_>, name: &CStr, want: Want) -> Result<OwnedFd, Errno> {
+    let hold = OFlags::PATH | OFlags::CLOEXEC | OFlags::NOFOLLOW;
+    match want {
+        Want::Directory => {
+            match mkdirat(parent, name, Mode::from_raw_mode(0o755)) {
+                Ok(()) | Err(Errno::EXIST) => {}
+                Err(e) => return Err(e),
+            }
+            openat(parent, name, hold | OFlags::DIRECTORY, Mode::empty())
+        }
+        Want::File => {
+            let flags = OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+            match openat(
+                parent,
+                name,
+                flags | OFlags::WRONLY,
+                Mode::from_raw_mode(0o644),
+            ) {
+                Ok(_) | Err(Errno::EXIST) => {}
+                Err(e) => return Err(e),
+            }
+            let fd = openat(parent, name, hold, Mode::empty())?;
+            match FileType::from_raw_mode(rustix::fs::fstat(&fd)?.st_mode) {
+                FileType::Symlink => Err(Errno::LOOP),
+                _ => Ok(fd),
+            }
+        }
+    }
+}
+
+/// A C string in `buffer`, without allocating.
+fn c_string<'b>(buffer: &'b mut [u8; MAX_PATH], bytes: &[u8]) -> Result<&'b CStr, Errno> {
+    let room = buffer.get_mut(..=bytes.len()).ok_or(Errno::NAMETOOLONG)?;
+    for (to, from) in room.iter_mut().zip(bytes.iter().chain([&0])) {
+        *to = *from;
+    }
+    CStr::from_bytes_with_nul(room).map_err(|_| Errno::INVAL)
+}
+
+/// Clones the mount at a host path, or the whole tree below it.
+pub fn clone_host(path: &CStr, recursive: bool) -> Result<OwnedFd, Errno> {
+    let mut flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
+    if recursive {
+        flags |= OpenTreeFlags::AT_RECURSIVE;
+    }
+    open_tree(CWD, path, flags)
+}
+
+/// Clones the mount that a descriptor is in, from the descriptor down.
+pub fn clone_fd(fd: impl AsFd, recursive: bool) -> Result<OwnedFd, Errno> {
+    let mut flags = OpenTreeFlags::OPEN_TREE_CLONE
+        | OpenTreeFlags::OPEN_TREE_CLOEXEC
+        | OpenTreeFlags::AT_EMPTY_PATH;
+    if recursive {
+        flags |= OpenTreeFlags::AT_RECURSIVE;
+    }
+    open_tree(fd, c"", flags)
+}
+
+/// Mounts a detached tree on what `target` refers to.
+pub fn attach(tree: impl AsFd, target: impl AsFd) -> Result<(), Errno> {
+    let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH;
+    move_mount(tree, c"", target, c"", flags)
+}
+
+/// Makes a file system, not attached anywhere.
+pub fn new_filesystem<'p>(
+    fstype: &CStr,
+    parameters: impl Iterator<Item = (&'p CStr, Option<&'p CStr>)>,
+    attributes: u64,
+) -> Result<OwnedFd, Fault> {
+    let context = fsopen(fstype, FsOpenFlags::FSOPEN_CLOEXEC).at(Part::Filesystem)?;
+    for (key, value) in parameters {
+        let set = match value {
+            Some(value) => fsconfig_set_string(&context, key, value),
+            None => fsconfig_set_flag(&context, key),
+        };
+        set.map_err(|errno| explain(&context, errno, Part::Parameter, key))?;
+    }
+    fsconfig_create(&context).map_err(|e| explain(&context, e, Part::Filesystem, fstype))?;
+    let attributes = MountAttrFlags::from_bits_retain(u32::try_from(attributes).unwrap_or(0));
+    fsmount(&context, FsMountFlags::FSMOUNT_CLOEXEC, attributes).at(Part::Filesystem)
+}
+
+/// What the kernel says about a refused parameter can be read from the context; without, the name
+/// of the parameter has to do.
+fn explain(context: &OwnedFd, errno: Errno, part: Part, what: &CStr) -> Fault {
+    let mut text = [0u8; 256];
+    let detail = match rustix::io::read(context, &mut text) {
+        // "e tmpfs: Bad value for 'size'": the first letter is the severity.
+        Ok(n) => Detail::new(text.get(2..n).unwrap_or_default().trim_ascii_end()),
+        Err(_) => Detail::new(what.to_bytes()),
+    };
+    Fault {
+        errno,
+        part,
+        detail,
+    }
+}
+
+/// Sets attributes of a cloned or new mount before it is attached.
+pub fn set_attributes(mount: impl AsFd, attributes: &Attributes) -> Result<(), Errno> {
+    if attributes.deep != MountAttr::default() {
+        sys::mount_setattr(mount.as_fd(), &attributes.deep, true)?;
+    }
+    if attributes.own != MountAttr::default() {
+        sys::mount_setattr(mount.as_fd(), &attributes.own, false)?;
+    }
+    Ok(())
+}
+
+/// Sets the propagation of a mount, after it was attached.
+pub fn set_propagation(mount: impl AsFd, attributes: &Attributes) -> Result<(), Errno> {
+    for (propagation, deep) in [
+        (attributes.deep_propagation, true),
+        (attributes.propagation, false),
+    ] {
+        if propagation != 0 {
+            let attr = MountAttr {
+                propagation,
+                ..MountAttr::default()
+            };
+            sys::mount_setattr(mount.as_fd(), &attr, deep)?;
+        }
+    }
+    Ok(())
+}
+
+/// Whether a descriptor is a directory.
+pub fn is_directory(fd: impl AsFd) -> Result<bool, Errno> {
+    let stat = rustix::fs::fstat(fd)?;
+    Ok(FileType::from_raw_mode(stat.st_mode) == FileType::Directory)
+}
+
+/// Whether a descriptor is the character device with this number. Nothing else may take its
+/// place (CVE-2025-31133: a /dev/null swapped for a link to something else).
+pub fn is_char_device(fd: impl AsFd, number: (u32, u32)) -> Result<bool, Errno> {
+    let stat = rustix::fs::fstat(fd)?;
+    Ok(
+        FileType::from_raw_mode(stat.st_mode) == FileType::CharacterDevice
+            && stat.st_rdev == makedev(number.0, number.1),
+    )
+}
+
+/// Makes a device node in the directory `parent`; what is there already must be that very device.
+pub fn make_device(parent: impl AsFd, name: &CStr, device: &Device) -> Result<(), Fault> {
+    let parent = parent.as_fd();
+    let kind = match device.kind {
+        DeviceKind::Char => FileType::CharacterDevice,
+        DeviceKind::Block => FileType::BlockDevice,
+        DeviceKind::Fifo => FileType::Fifo,
+    };
+    let number = makedev(device.number.0, device.number.1);
+    let mode = Mode::from_raw_mode(device.mode);
+    match rustix::fs::mknodat(parent, name, kind, mode, number) {
+        Ok(()) => {}
+        Err(Errno::EXIST) => {
+            let hold = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+            let found = openat(parent, name, hold, Mode::empty()).at(Part::Verify)?;
+            let stat = rustix::fs::fstat(&found).at(Part::Verify)?;
+            let same = FileType::from_raw_mode(stat.st_mode) == kind
+                && (kind == FileType::Fifo || stat.st_rdev == number);
+            return if same {
+                Ok(())
+            } else {
+                Err(Errno::EXIST).at(Part::Verify)
+            };
+        }
+        Err(e) => return Err(e).at(Part::Create),
+    }
+    if (device.uid, device.gid) != (0, 0) {
+        let (uid, gid) = (Uid::from_raw(device.uid), Gid::from_raw(device.gid));
+        let flags = AtFlags::SYMLINK_NOFOLLOW;
+        rustix::fs::chownat(parent, name, Some(uid), Some(gid), flags).at(Part::Create)?;
+    }
+    Ok(())
+}

@@ -1,0 +1,99 @@
+//! `kill`: sends a signal to the first process of a container, or to all.
+
+use std::str::FromStr;
+
+use lexopt::{Parser, ValueExt};
+use nix::sys::signal::Signal;
+
+use crate::launch::LaunchError;
+use crate::process::of_container;
+use crate::state::{self, Status};
+use crate::verbs::{Failure, Globals, Word, next, unexpected};
+use crate::{cgroup, sys};
+
+pub(super) fn run(globals: &Globals, parser: &mut Parser) -> Result<u8, Failure> {
+    let mut id = None;
+    let mut signal = None;
+    let mut all = false;
+    while let Some(word) = next(parser)? {
+        match &word {
+            Word::Option(name) if name == "--all" || name == "-a" => all = true,
+            Word::Value(value) if id.is_none() => id = Some(value.clone().string()?),
+            Word::Value(value) if signal.is_none() => {
+                signal = Some(parse(&value.clone().string()?)?);
+            }
+            word => return Err(unexpected(word)),
+        }
+    }
+    let id = id.ok_or_else(|| Failure::Usage("a container id is missing".into()))?;
+    let signal = signal.unwrap_or(libc::SIGTERM);
+    let state = state::read(&globals.root, &id)?;
+    let wrong = |status: Status| LaunchError::Status {
+        id: id.clone(),
+        status: status.to_string(),
+        need: "only a created or running one can get a signal",
+    };
+    let process = state
+        .process
+        .as_ref()
+        .ok_or_else(|| wrong(state.status()))?;
+    let pidfd = process
+        .open()
+        .map_err(|e| LaunchError::system("open the process", e))?;
+    let Some(pidfd) = pidfd else {
+        return Err(wrong(state.status()).into());
+    };
+    sys::pidfd_kill(&pidfd, signal)
+        .map_err(|e| LaunchError::system(format!("send signal {signal}"), e))?;
+    if all && signal == libc::SIGKILL {
+        // Without a pid namespace the others do not die with the first.
+        cgroup::kill_all(&state.cgroups).map_err(crate::Error::from)?;
+    } else if all {
+        let pids = of_container(process.pid, &state.cgroups)
+            .map_err(|e| LaunchError::system("list the processes", e))?;
+        for pid in pids.into_iter().filter(|pid| *pid != process.pid) {
+            match sys::kill(pid, signal) {
+                Ok(()) | Err(rustix::io::Errno::SRCH) => {}
+                Err(e) => {
+                    return Err(LaunchError::system(format!("signal process {pid}"), e).into());
+                }
+            }
+        }
+    }
+    Ok(0)
+}
+
+/// A number, or a name with or without `SIG`.
+fn parse(text: &str) -> Result<i32, Failure> {
+    if let Ok(number) = text.parse::<i32>() {
+        if (1..=64).contains(&number) {
+            return Ok(number);
+        }
+    } else {
+        let upper = text.to_ascii_uppercase();
+        let name = if upper.starts_with("SIG") {
+            upper
+        } else {
+            format!("SIG{upper}")
+        };
+        if let Ok(signal) = Signal::from_str(&name) {
+            return Ok(signal as i32);
+        }
+    }
+    Err(Failure::Usage(format!("{text:?} is not a signal")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn signals_have_names_and_numbers() {
+        for (text, number) in [("9", 9), ("TERM", 15), ("sigusr1", 10), ("34", 34)] {
+            assert_eq!(parse(text).unwrap(), number);
+        }
+        for bad in ["0", "65", "-1", "SIGNOT", "", "9x"] {
+            assert!(parse(bad).is_err(), "{bad:?}");
+        }
+    }
+}

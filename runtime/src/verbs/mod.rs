@@ -1,0 +1,259 @@
+//! The verbs of the command line, a file each. Each takes its own options and does its work
+//! through the library.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+use lexopt::{Arg, Parser, ValueExt};
+
+use crate::launch::LaunchError;
+use crate::plan::PlanError;
+use crate::request::{DEFAULT_ROOT, DEFAULT_SERVER_DIR, LaunchRequest, Mode, NetworkFiles};
+use crate::{ContainerId, Error, Network};
+
+mod create;
+mod delete;
+mod exec;
+mod kill;
+mod list;
+mod network;
+mod plan;
+mod ps;
+mod relay;
+mod run;
+mod start;
+mod state;
+
+/// What all verbs know.
+#[derive(Debug, Clone)]
+pub struct Globals {
+    /// Where the state of containers is.
+    pub root: PathBuf,
+}
+
+impl Default for Globals {
+    fn default() -> Globals {
+        Globals {
+            root: PathBuf::from(DEFAULT_ROOT),
+        }
+    }
+}
+
+/// Why a verb failed.
+#[derive(Debug, thiserror::Error)]
+pub enum Failure {
+    /// The command line makes no sense.
+    #[error("{0}; see `metactl-runtime --help`")]
+    Usage(String),
+    /// The work failed.
+    #[error(transparent)]
+    Error(#[from] Error),
+}
+
+impl Failure {
+    /// The exit code.
+    pub fn exit_code(&self) -> u8 {
+        match self {
+            Failure::Usage(_) => 64,
+            Failure::Error(Error::Launch(LaunchError::Interrupted { signal })) => {
+                u8::try_from(128 + signal).unwrap_or(1)
+            }
+            Failure::Error(error) => error.exit_code(),
+        }
+    }
+}
+
+impl From<lexopt::Error> for Failure {
+    fn from(error: lexopt::Error) -> Failure {
+        Failure::Usage(error.to_string())
+    }
+}
+
+macro_rules! failure_from {
+    ($($error:ty),* $(,)?) => {
+        $(impl From<$error> for Failure {
+            fn from(error: $error) -> Failure {
+                Failure::Error(error.into())
+            }
+        })*
+    };
+}
+
+failure_from!(
+    LaunchError,
+    PlanError,
+    crate::id::IdError,
+    crate::journal::JournalError,
+    crate::network::NetworkError,
+    crate::spec::SpecError,
+    crate::state::StateError,
+);
+
+/// A verb: takes the rest of the command line, gives the exit code.
+pub type Verb = fn(&Globals, &mut Parser) -> Result<u8, Failure>;
+
+/// The verb with this name.
+pub fn find(name: &str) -> Option<Verb> {
+    Some(match name {
+        "create" => create::run,
+        "delete" => delete::run,
+        "exec" => exec::run,
+        "kill" => kill::run,
+        "list" => list::run,
+        "network" => network::run,
+        "plan" => plan::run,
+        "ps" => ps::run,
+        "run" => run::run,
+        "start" => start::run,
+        "state" => state::run,
+        _ => return None,
+    })
+}
+
+/// The options that describe a container to launch.
+#[derive(Debug, Default)]
+struct LaunchOptions {
+    bundle: Option<PathBuf>,
+    pid_file: Option<PathBuf>,
+    network: Option<PathBuf>,
+    names: Option<PathBuf>,
+    uplink: Option<String>,
+    server_dir: Option<PathBuf>,
+    netns: Option<PathBuf>,
+    id: Option<OsString>,
+}
+
+/// A command line argument, free of the borrow of its parser.
+enum Word {
+    Option(String),
+    Value(OsString),
+}
+
+fn next(parser: &mut Parser) -> Result<Option<Word>, Failure> {
+    Ok(match parser.next()? {
+        None => None,
+        Some(Arg::Long(name)) => Some(Word::Option(format!("--{name}"))),
+        Some(Arg::Short(name)) => Some(Word::Option(format!("-{name}"))),
+        Some(Arg::Value(value)) => Some(Word::Value(value)),
+    })
+}
+
+fn unexpected(word: &Word) -> Failure {
+    Failure::Usage(match word {
+        Word::Option(name) => format!("unknown option {name}"),
+        Word::Value(value) => format!("unexpected argument {value:?}"),
+    })
+}
+
+impl LaunchOptions {
+    /// Takes a word if it is one of these options.
+    fn take(&mut self, word: &Word, parser: &mut Parser) -> Result<bool, Failure> {
+        match word {
+            Word::Option(name) => {
+                let slot = match name.as_str() {
+                    "--bundle" | "-b" => &mut self.bundle,
+                    "--pid-file" => &mut self.pid_file,
+                    "--network" => &mut self.network,
+                    "--names" => &mut self.names,
+                    "--server-dir" => &mut self.server_dir,
+                    "--netns" => &mut self.netns,
+                    "--uplink" => {
+                        self.uplink = Some(parser.value()?.string()?);
+                        return Ok(true);
+                    }
+                    _ => return Ok(false),
+                };
+                *slot = Some(parser.value()?.into());
+                Ok(true)
+            }
+            Word::Value(value) if self.id.is_none() => {
+                self.id = Some(value.clone());
+                Ok(true)
+            }
+            Word::Value(_) => Ok(false),
+        }
+    }
+
+    fn network(&self) -> Result<Network, Failure> {
+        let spare = self.names.is_some() || self.uplink.is_some();
+        match (&self.network, &self.netns) {
+            (Some(_), Some(_)) => Err(Failure::Usage(
+                "--network and --netns exclude each other".into(),
+            )),
+            (None, _) if spare => Err(Failure::Usage(
+                "--names and --uplink belong to --network".into(),
+            )),
+            (Some(spec), None) => Ok(Network::Spec(NetworkFiles {
+                spec: spec.clone(),
+                names: self.names.clone(),
+                uplink: self.uplink.clone(),
+                server_dir: self.server_dir(),
+            })),
+            (None, Some(path)) => Ok(Network::Join(path.clone())),
+            (None, None) => Ok(Network::Config),
+        }
+    }
+
+    fn server_dir(&self) -> PathBuf {
+        self.server_dir
+            .clone()
+            .unwrap_or_else(|| PathBuf::from(DEFAULT_SERVER_DIR))
+    }
+
+    fn request(self, globals: &Globals, mode: Mode) -> Result<LaunchRequest, Failure> {
+        let network = self.network()?;
+        let id = self
+            .id
+            .ok_or_else(|| Failure::Usage("a container id is missing".into()))?;
+        Ok(LaunchRequest {
+            id: ContainerId::new(&id.to_string_lossy())?,
+            root: globals.root.clone(),
+            bundle: self.bundle.unwrap_or_else(|| PathBuf::from(".")),
+            mode,
+            network,
+            pid_file: self.pid_file,
+        })
+    }
+}
+
+/// The only argument of a verb that takes a container and nothing else.
+fn only_id(parser: &mut Parser) -> Result<String, Failure> {
+    let mut id = None;
+    while let Some(word) = next(parser)? {
+        match word {
+            Word::Value(value) if id.is_none() => id = Some(value.string()?),
+            other => return Err(unexpected(&other)),
+        }
+    }
+    id.ok_or_else(|| Failure::Usage("a container id is missing".into()))
+}
+
+/// CVE-2019-5736: when the container could get hold of the runtime's executable, run once more from
+/// a read-only clone of its mount; then it is not writable any more, and this does nothing.
+fn unless_exposed<T>(result: Result<T, Error>) -> Result<T, Failure> {
+    match result {
+        Err(Error::Plan(PlanError::Exposed)) => {
+            let error = crate::shield::run_from_read_only_clone();
+            Err(LaunchError::system("run from a read-only clone of the executable", error).into())
+        }
+        other => Ok(other?),
+    }
+}
+
+/// Writes to standard output; a reader that went away is no error.
+fn print(text: &str) -> Result<(), Failure> {
+    use std::io::Write;
+    match std::io::stdout().lock().write_all(text.as_bytes()) {
+        Err(e) if e.kind() != std::io::ErrorKind::BrokenPipe => {
+            Err(LaunchError::system("write to standard output", e).into())
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Writes JSON and a newline to standard output.
+fn print_json(value: &impl serde::Serialize) -> Result<(), Failure> {
+    let text = serde_json::to_string_pretty(value)
+        .map_err(|e| LaunchError::system("write JSON", std::io::Error::from(e)))?;
+    print(&format!("{text}\n"))
+}

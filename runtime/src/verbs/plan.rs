@@ -1,0 +1,23 @@
+//! `plan`: what `run` would do, a line for each step.
+
+use lexopt::Parser;
+
+use crate::launch::prepare;
+use crate::request::Mode;
+use crate::spec::Bundle;
+use crate::verbs::{Failure, Globals, LaunchOptions, next, print, unexpected, unless_exposed};
+
+pub(super) fn run(globals: &Globals, parser: &mut Parser) -> Result<u8, Failure> {
+    let mut options = LaunchOptions::default();
+    while let Some(word) = next(parser)? {
+        if !options.take(&word, parser)? {
+            return Err(unexpected(&word));
+        }
+    }
+    options.id.get_or_insert_with(|| "plan".into());
+    let request = options.request(globals, Mode::Foreground)?;
+    let bundle = Bundle::load(&request.bundle)?;
+    let (_, _, plan) = unless_exposed(prepare(&bundle, &request))?;
+    print(&plan.to_string())?;
+    Ok(0)
+}

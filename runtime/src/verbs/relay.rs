@@ -1,0 +1,177 @@
+//! What the runtime does while a process of a container runs in the foreground: hand signals on,
+//! carry bytes between two terminals, wait.
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::io::Errno;
+use rustix::termios::{
+    OptionalActions, Termios, isatty, tcgetattr, tcgetwinsize, tcsetattr, tcsetwinsize,
+};
+
+use crate::launch::signals::{Signals, is_own};
+use crate::launch::{Exit, LaunchError, exit};
+use crate::sys;
+
+/// Until the process behind `pidfd` has ended.
+pub(super) fn until_end(
+    pidfd: &OwnedFd,
+    own: bool,
+    console: Option<OwnedFd>,
+    signals: &mut Signals,
+) -> Result<Exit, LaunchError> {
+    let mut relay = console.map(Relay::new).transpose()?;
+    loop {
+        forward(pidfd, relay.as_ref(), signals)?;
+        let mut fds = vec![
+            PollFd::new(pidfd, PollFlags::IN),
+            PollFd::from_borrowed_fd(signals.as_fd(), PollFlags::IN),
+        ];
+        if let Some(relay) = &relay {
+            fds.push(PollFd::new(&relay.console, PollFlags::IN));
+            if relay.input_open {
+                fds.push(PollFd::from_borrowed_fd(sys::standard(0), PollFlags::IN));
+            }
+        }
+        match poll(&mut fds, None) {
+            Ok(_) | Err(Errno::INTR) => {}
+            Err(e) => return Err(LaunchError::system("wait for the container", e)),
+        }
+        let ready: Vec<bool> = fds.iter().map(|fd| !fd.revents().is_empty()).collect();
+        let is = |at: usize| ready.get(at).copied().unwrap_or(false);
+        drop(fds);
+        if let Some(relay) = &mut relay {
+            if is(2) {
+                relay.output();
+            }
+            if is(3) {
+                relay.input();
+            }
+        }
+        if is(0) {
+            if let Some(relay) = &mut relay {
+                relay.drain();
+            }
+            return exit::wait(pidfd, own);
+        }
+    }
+}
+
+/// Hands waiting signals on. With a terminal, its keys reach the container as bytes.
+fn forward(
+    pidfd: &OwnedFd,
+    relay: Option<&Relay>,
+    signals: &mut Signals,
+) -> Result<(), LaunchError> {
+    while let Some(signal) = signals.take() {
+        match (signal, relay) {
+            (libc::SIGWINCH, Some(relay)) => relay.resize(),
+            (signal, _) if is_own(signal) => {}
+            (signal, _) => match sys::pidfd_kill(pidfd, signal) {
+                Ok(()) | Err(Errno::SRCH) => {}
+                Err(e) => return Err(LaunchError::system(format!("send signal {signal}"), e)),
+            },
+        }
+    }
+    Ok(())
+}
+
+/// The outer end of a container's terminal, and the terminal that this runs in.
+struct Relay {
+    console: OwnedFd,
+    before: Option<Termios>,
+    input_open: bool,
+}
+
+impl Relay {
+    fn new(console: OwnedFd) -> Result<Relay, LaunchError> {
+        let input = sys::standard(0);
+        let mut before = None;
+        if isatty(input) {
+            let termios = tcgetattr(input)
+                .map_err(|e| LaunchError::system("read the settings of the terminal", e))?;
+            let mut raw = termios.clone();
+            raw.make_raw();
+            tcsetattr(input, OptionalActions::Now, &raw)
+                .map_err(|e| LaunchError::system("change the settings of the terminal", e))?;
+            before = Some(termios);
+        }
+        let relay = Relay {
+            console,
+            before,
+            input_open: true,
+        };
+        relay.resize();
+        Ok(relay)
+    }
+
+    /// Gives the inner terminal the size of the outer one.
+    fn resize(&self) {
+        if let Ok(size) = tcgetwinsize(sys::standard(0)) {
+            // A terminal of the wrong size is still a terminal.
+            tcsetwinsize(&self.console, size).unwrap_or_default();
+        }
+    }
+
+    /// From the container. `false` when there was nothing.
+    fn output(&mut self) -> bool {
+        let mut buffer = [0u8; 4096];
+        // EIO: the last process with the terminal open has closed it.
+        let Ok(n) = rustix::io::read(&self.console, &mut buffer) else {
+            return false;
+        };
+        write_all(sys::standard(1), buffer.get(..n).unwrap_or_default());
+        n > 0
+    }
+
+    /// To the container.
+    fn input(&mut self) {
+        let mut buffer = [0u8; 4096];
+        match rustix::io::read(sys::standard(0), &mut buffer) {
+            Ok(0) => {
+                // End of a pipe: what Ctrl-D would say.
+                write_all(self.console.as_fd(), b"\x04");
+                self.input_open = false;
+            }
+            Ok(n) => write_all(self.console.as_fd(), buffer.get(..n).unwrap_or_default()),
+            Err(Errno::INTR | Errno::AGAIN) => {}
+            Err(_) => self.input_open = false,
+        }
+    }
+
+    /// What the process wrote before it ended.
+    fn drain(&mut self) {
+        loop {
+            let mut fds = [PollFd::new(&self.console, PollFlags::IN)];
+            let now = rustix::event::Timespec {
+                tv_sec: 0,
+                tv_nsec: 0,
+            };
+            let readable = poll(&mut fds, Some(&now)).unwrap_or(0) > 0
+                && fds[0].revents().contains(PollFlags::IN);
+            if !readable || !self.output() {
+                return;
+            }
+        }
+    }
+}
+
+impl Drop for Relay {
+    fn drop(&mut self) {
+        if let Some(before) = &self.before {
+            // Whoever took the terminal away meanwhile does not need its settings.
+            tcsetattr(sys::standard(0), OptionalActions::Now, before).unwrap_or_default();
+        }
+    }
+}
+
+/// Writes everything; a reader that went away loses it.
+fn write_all(fd: BorrowedFd<'_>, mut bytes: &[u8]) {
+    while !bytes.is_empty() {
+        match rustix::io::write(fd, bytes) {
+            Ok(n) => bytes = bytes.get(n..).unwrap_or_default(),
+            Err(Errno::INTR) => {}
+            Err(_) => return,
+        }
+    }
+}
