@@ -1,16 +1,16 @@
 //! Carries a plan out: one function per step, in order; undoes what was done when one fails.
 
 use std::collections::BTreeSet;
-use std::io;
 use std::net::IpAddr;
 use std::os::fd::BorrowedFd;
 use std::path::Path;
+use std::time::{Duration, Instant};
 
 use rustix::io::Errno;
 
 use crate::link::{Device, GROUP, Holder, Links, Route};
 use crate::netlink::{Netlink, Refusal, inside};
-use crate::plan::{NetPlan, Side, Step, Veth};
+use crate::plan::{NetPlan, Side, Step, Veth, random};
 use crate::{NetError, nftables, server};
 
 /// What was made.
@@ -67,6 +67,13 @@ pub fn apply(
     }
 }
 
+/// The range of numbers for our devices.
+const FIRST_NUMBER: u32 = 1_000_000;
+const NUMBERS: u32 = 1_000_000_000;
+
+/// How long to wait for the carrier of the outer device.
+const CARRIER_MOST: Duration = Duration::from_millis(100);
+
 /// The state of an execution; sockets are closed with it.
 struct Work<'a> {
     netns: BorrowedFd<'a>,
@@ -116,6 +123,9 @@ impl Work<'_> {
                     }
                     result.map_err(|refusal| failed(step, refusal))?;
                 }
+                Step::Ready(device) => self
+                    .ready(device)
+                    .map_err(|refusal| failed(step, refusal))?,
                 step => self.step(step).map_err(|refusal| failed(step, refusal))?,
             }
         }
@@ -177,7 +187,11 @@ impl Work<'_> {
                     replace,
                 )
             }
-            Step::Server(_) | Step::Free(_) | Step::Veth(_) | Step::Altname { .. } => Ok(()),
+            Step::Server(_)
+            | Step::Free(_)
+            | Step::Veth(_)
+            | Step::Altname { .. }
+            | Step::Ready(_) => Ok(()),
         }
     }
 
@@ -216,35 +230,36 @@ impl Work<'_> {
         Ok(device.group == GROUP && !self.host.peer_is_alive(device)?)
     }
 
+    /// The number of the outer device is ours to choose, far above those that the kernel gives.
     fn veth(&mut self, veth: &Veth, step: &Step) -> Result<(), NetError> {
         let fail = |refusal| failed(step, refusal);
-        if let Err(refusal) = self.host.add_veth(veth, self.netns) {
-            let taken =
-                refusal.is(Errno::EXIST) && self.host.find(&veth.outer).map_err(fail)?.is_some();
-            return Err(if taken {
-                NetError::NameTaken {
-                    name: veth.outer.clone(),
+        let mut tries = 0;
+        loop {
+            let outer = FIRST_NUMBER + random() % NUMBERS;
+            tries += 1;
+            match self.host.add_veth(veth, self.netns, outer) {
+                Ok(()) => {
+                    self.outer = Some(outer);
+                    self.applied.outer = Some(veth.outer.clone());
+                    self.applied.ifindex = Some(outer);
+                    let inner = self.sandbox.find(&veth.inner).map_err(fail)?;
+                    self.inner = inner.map(|device| device.index);
+                    return Ok(());
                 }
-            } else {
-                fail(refusal)
-            });
+                Err(refusal) if refusal.is(Errno::BUSY) && tries < 5 => {}
+                Err(refusal) if refusal.is(Errno::EXIST) => {
+                    let taken = self.host.find(&veth.outer).map_err(fail)?.is_some();
+                    return Err(if taken {
+                        NetError::NameTaken {
+                            name: veth.outer.clone(),
+                        }
+                    } else {
+                        fail(refusal)
+                    });
+                }
+                Err(refusal) => return Err(fail(refusal)),
+            }
         }
-        let missing = || Refusal::from(io::Error::other("the kernel made it but does not find it"));
-        let outer = self
-            .host
-            .find(&veth.outer)
-            .map_err(fail)?
-            .ok_or_else(|| fail(missing()))?;
-        self.outer = Some(outer.index);
-        self.applied.outer = Some(veth.outer.clone());
-        self.applied.ifindex = Some(outer.index);
-        let inner = self
-            .sandbox
-            .find(&veth.inner)
-            .map_err(fail)?
-            .ok_or_else(|| fail(missing()))?;
-        self.inner = Some(inner.index);
-        Ok(())
     }
 
     fn altname(&mut self, name: &str) -> Result<(), Refusal> {
@@ -279,6 +294,27 @@ impl Work<'_> {
                 .applied
                 .warnings
                 .push(format!("no alternative name {name}: {}", refusal.source)),
+        }
+        Ok(())
+    }
+
+    /// The end that goes up first loses its packets until a worker of the kernel has noticed the carrier, and a lost
+    /// first packet costs a second. Since Linux 6.8 asking for the device does that work; before, it is done very soon.
+    fn ready(&mut self, name: &str) -> Result<(), Refusal> {
+        let outer = self.outer.ok_or_else(|| Refusal::from(Errno::NODEV))?;
+        let deadline = Instant::now() + CARRIER_MOST;
+        while self
+            .host
+            .get(outer)?
+            .is_some_and(|device| device.qdisc == "noop")
+        {
+            if Instant::now() > deadline {
+                self.applied
+                    .warnings
+                    .push(format!("{name} was not ready after {CARRIER_MOST:?}"));
+                break;
+            }
+            std::thread::sleep(Duration::from_micros(200));
         }
         Ok(())
     }

@@ -61,6 +61,8 @@ pub(crate) struct Device {
     pub group: u32,
     pub altnames: Vec<String>,
     pub mac: Vec<u8>,
+    /// `noop` until the kernel has noticed the carrier: packets are lost so far.
+    pub qdisc: String,
     /// The number of the network namespace of its peer, if it has one that is alive enough to have a number.
     pub peer_netns: Option<i32>,
 }
@@ -120,7 +122,14 @@ impl Links {
     }
 
     /// The pair, its inner end directly in `netns`. One queue each: half the time of the default.
-    pub fn add_veth(&mut self, veth: &Veth, netns: BorrowedFd<'_>) -> Result<(), Refusal> {
+    /// The outer end gets the number `index`, which must be free. Of a pair with equal numbers, each in its namespace,
+    /// the kernel notices the carrier up to a second late; so it should be one that no inner end ever gets.
+    pub fn add_veth(
+        &mut self,
+        veth: &Veth,
+        netns: BorrowedFd<'_>,
+        index: u32,
+    ) -> Result<(), Refusal> {
         let end = |name: &str, mac: &Mac| {
             vec![
                 LinkAttribute::IfName(name.into()),
@@ -135,6 +144,7 @@ impl Links {
         peer.attributes
             .push(LinkAttribute::NetNsFd(netns.as_raw_fd()));
         let mut message = LinkMessage::default();
+        message.header.index = index;
         message.attributes = end(&veth.outer, &veth.outer_mac);
         message.attributes.push(LinkAttribute::Group(GROUP));
         message.attributes.push(LinkAttribute::LinkInfo(vec![
@@ -470,6 +480,7 @@ fn device(answer: RouteNetlinkMessage) -> Option<Device> {
             LinkAttribute::IfName(name) => device.name = name,
             LinkAttribute::Mtu(mtu) => device.mtu = mtu,
             LinkAttribute::Group(group) => device.group = group,
+            LinkAttribute::Qdisc(qdisc) => device.qdisc = qdisc,
             LinkAttribute::Address(mac) => device.mac = mac,
             LinkAttribute::LinkNetNsId(id) => device.peer_netns = (id >= 0).then_some(id),
             LinkAttribute::PropList(props) => {

@@ -50,9 +50,7 @@ impl LinkIds {
     /// A random generation.
     pub fn fresh(pid: Option<u32>) -> LinkIds {
         const DIGITS: &[u8; 32] = b"0123456789abcdefghjkmnpqrstvwxyz";
-        // The hasher of the standard library is seeded by the system; nothing secret is at stake.
-        let seed =
-            std::hash::BuildHasher::hash_one(&std::collections::hash_map::RandomState::new(), pid);
+        let seed = random();
         let digit = |n: u32| {
             DIGITS
                 .get((seed >> (5 * n)) as usize % DIGITS.len())
@@ -63,6 +61,11 @@ impl LinkIds {
             pid,
         }
     }
+}
+
+/// Seeded by the system through the standard library's hasher; nothing secret is at stake.
+pub(crate) fn random() -> u32 {
+    std::hash::BuildHasher::hash_one(&std::collections::hash_map::RandomState::new(), 0u8) as u32
 }
 
 /// The complete list of steps, in the order in which they are taken.
@@ -154,6 +157,8 @@ pub enum Step {
         /// The preferred source address.
         source: Option<IpAddr>,
     },
+    /// The outer device has noticed that both ends are up: from here on no packet is lost.
+    Ready(String),
 }
 
 /// Something that remains on the server after the sandbox is gone, until [`crate::server::release`].
@@ -244,6 +249,7 @@ pub fn plan(
             maker.link(&mut plan, ids);
             maker.sandbox(&mut plan);
             maker.to_sandbox(&mut plan);
+            maker.ready(&mut plan);
             maker.notes(&mut plan);
         }
     }
@@ -355,12 +361,6 @@ impl Maker<'_> {
 
     fn link(&self, plan: &mut NetPlan, ids: &LinkIds) {
         let steps = &mut plan.steps;
-        steps.extend(
-            self.spec
-                .addresses
-                .iter()
-                .map(|address| Step::Free(*address)),
-        );
         let device = || self.outer.clone();
         steps.push(Step::Veth(Veth {
             outer: device(),
@@ -491,6 +491,10 @@ impl Maker<'_> {
                 source,
             });
         }
+    }
+
+    fn ready(&self, plan: &mut NetPlan) {
+        plan.steps.push(Step::Ready(self.outer.clone()));
     }
 
     fn notes(&self, plan: &mut NetPlan) {

@@ -238,7 +238,7 @@ impl Compiler<'_> {
             let (shape, set) = (Shape::Flow(family), flow_set(family));
             rules.push(
                 Rule::new()
-                    .protocol(17)
+                    .transport(17)
                     .found_in(Selector::Flow(end), shape, &set)
                     .accept(),
             );
@@ -300,7 +300,7 @@ impl Compiler<'_> {
         for family in self.families() {
             let (shape, set) = (Shape::Service(family), refused_set(direction, family));
             for protocol in [6, 17] {
-                rules.push(Rule::new().protocol(protocol).update(
+                rules.push(Rule::new().transport(protocol).update(
                     Selector::Service(end),
                     shape,
                     &set,
@@ -328,7 +328,7 @@ fn remember_chain(direction: Direction) -> String {
 }
 
 fn open_flow(end: End, family: Family) -> Rule {
-    Rule::new().protocol(17).update(
+    Rule::new().transport(17).update(
         Selector::Flow(end),
         Shape::Flow(family),
         &flow_set(family),

@@ -182,6 +182,8 @@ pub struct Rule {
     text: String,
     exprs: Vec<Expr>,
     family_known: bool,
+    /// nft says `tcp dport` where the protocol is known, `th dport` where it is not.
+    transport: Option<&'static str>,
 }
 
 impl fmt::Display for Rule {
@@ -277,26 +279,20 @@ impl Rule {
 
     /// `tcp`, `udp`, `icmp`, ...
     pub(crate) fn protocol(mut self, number: u8) -> Rule {
-        match number {
-            6 => self.word("meta l4proto tcp"),
-            17 => self.word("meta l4proto udp"),
-            number => self.word(format_args!("meta l4proto {number}")),
-        }
+        self.word(format_args!("meta l4proto {}", protocol_word(number)));
+        self.meta(META_L4PROTO, true, &[number]);
+        self
+    }
+
+    /// TCP or UDP, which the words that follow imply.
+    pub(crate) fn transport(mut self, number: u8) -> Rule {
+        self.transport = Some(if number == 6 { "tcp" } else { "udp" });
         self.meta(META_L4PROTO, true, &[number]);
         self
     }
 
     pub(crate) fn not_protocol(mut self, number: u8) -> Rule {
-        self.word(format_args!(
-            "meta l4proto != {}",
-            if number == 6 {
-                "tcp".into()
-            } else if number == 17 {
-                "udp".into()
-            } else {
-                number.to_string()
-            }
-        ));
+        self.word(format_args!("meta l4proto != {}", protocol_word(number)));
         self.meta(META_L4PROTO, false, &[number]);
         self
     }
@@ -325,7 +321,7 @@ impl Rule {
             Family::V4 => ("icmp", 1),
             Family::V6 => ("icmpv6", 58),
         };
-        self.word(format_args!("{word} type {kind}"));
+        self.word(format_args!("{word} type {}", icmp_word(family, kind)));
         self.imply_family(family);
         self.meta(META_L4PROTO, true, &[protocol]);
         self.exprs.push(Expr::Payload {
@@ -423,11 +419,10 @@ impl Rule {
                 let other = matches!(selector, Selector::Other(_));
                 self.exprs
                     .push(transport(if other { 0 } else { 2 }, second + 1));
-                words += if other {
-                    " . meta l4proto . @th,0,16"
-                } else {
-                    " . meta l4proto . th dport"
-                };
+                let word = self.transport.unwrap_or("th");
+                // As nft has it: the first two bytes are called source port whatever they are.
+                let port = if other { "sport" } else { "dport" };
+                words += &format!(" . meta l4proto . {word} {port}");
             }
             Selector::Flow(_) => {
                 self.exprs.push(transport(end.port_offset(), second));
@@ -543,6 +538,29 @@ impl Rule {
         self.exprs.push(Expr::Masquerade);
         self
     }
+}
+
+fn protocol_word(number: u8) -> String {
+    match number {
+        6 => "tcp".into(),
+        17 => "udp".into(),
+        number => number.to_string(),
+    }
+}
+
+/// nft's word for a type of ICMP.
+fn icmp_word(family: Family, kind: u8) -> String {
+    let word = match (family, kind) {
+        (Family::V4, 0) | (Family::V6, 129) => "echo-reply",
+        (Family::V4, 3) | (Family::V6, 1) => "destination-unreachable",
+        (Family::V4, 11) | (Family::V6, 3) => "time-exceeded",
+        (Family::V4, 12) | (Family::V6, 4) => "parameter-problem",
+        (Family::V6, 2) => "packet-too-big",
+        (Family::V6, 135) => "nd-neighbor-solicit",
+        (Family::V6, 136) => "nd-neighbor-advert",
+        (_, kind) => return kind.to_string(),
+    };
+    word.into()
 }
 
 /// The bytes of an address.

@@ -92,6 +92,7 @@ impl fmt::Display for Step {
                     option(&net.addr())
                 )
             }
+            Step::Ready(device) => write!(f, "{} {device} has its carrier", Side::Server),
             Step::Up(side, device) => write!(f, "{side} ip link set {device} up"),
             Step::Neighbour {
                 side,
