@@ -69,8 +69,14 @@ pub struct Key {
 impl Key {
     /// Whether `platform` makes use of this key.
     pub fn serves(&self, platform: &str) -> bool {
+        // `jetty` as a platform is jetty9, in the table it is every Jetty.
+        let platform = if platform == "jetty" {
+            "jetty9"
+        } else {
+            platform
+        };
         let is = |name: &&str| *name == platform || (*name == "jetty" && is_jetty(platform));
-        self.platforms.is_empty() || self.platforms.iter().any(|name| is(&name))
+        self.platforms.is_empty() || self.platforms.iter().any(is)
     }
 
     /// Whether the value is split into argument words.
@@ -243,6 +249,16 @@ mod tests {
         assert_eq!(find("daemon.*", "java.heap.max").unwrap().1, "jvm.heap.max");
         assert_eq!(find("build", "env.X").unwrap().0.name, "env.*");
         assert!(find("build", "env.").is_none() && find("build", "jvm.home").is_none());
+    }
+
+    #[test]
+    fn keys_serve_their_platforms() {
+        let serves = |key: &str, platform: &str| find("daemon.*", key).unwrap().0.serves(platform);
+        assert!(serves("jetty.modules", "jetty") && serves("jetty.modules", "jetty12"));
+        assert!(!serves("jetty.modules", "jetty8") && serves("jetty.war", "jetty8"));
+        assert!(
+            serves("jvm.home", "jetty") && !serves("jvm.home", "exec") && serves("port", "exec")
+        );
     }
 
     #[test]

@@ -1,4 +1,5 @@
 //! Input that wants to cost memory or time, or to make the program fall over.
+#![allow(clippy::unwrap_used, clippy::expect_used)]
 
 use std::fmt::Write as _;
 use std::path::PathBuf;

@@ -1,4 +1,5 @@
 //! Layers on disk: which files are read, who wins, what can be taken back, and who may say what.
+#![allow(clippy::unwrap_used, clippy::expect_used)]
 
 use std::fs;
 use std::os::unix::fs::symlink;

@@ -1,4 +1,5 @@
 //! Properties of the language: whatever is written.
+#![allow(clippy::unwrap_used, clippy::expect_used)]
 
 use std::path::{Path, PathBuf};
 

@@ -1,5 +1,6 @@
 //! The configuration samples of the original design note, as they are written there, and the
 //! results that it implies.
+#![allow(clippy::unwrap_used, clippy::expect_used)]
 
 use std::net::IpAddr;
 use std::path::PathBuf;

@@ -50,7 +50,18 @@ fn meaning(key: &Key) -> String {
     if key.platforms.is_empty() {
         return key.doc.to_owned();
     }
-    format!("{} *Platforms: {}.*", key.doc, key.platforms.join(", "))
+    let platforms: Vec<&str> = key
+        .platforms
+        .iter()
+        .map(|name| {
+            if *name == "jetty" {
+                "every jetty"
+            } else {
+                name
+            }
+        })
+        .collect();
+    format!("{} *Platforms: {}.*", key.doc, platforms.join(", "))
 }
 
 /// The keys as lines for a terminal; with `word`, only those whose section, name or sentence has it.

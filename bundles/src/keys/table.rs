@@ -107,7 +107,7 @@ const fn key(section: &'static str, name: &'static str, kind: Kind, doc: &'stati
 
 const JAVA: &[&str] = &["jvm", "jetty"];
 const JETTY: &[&str] = &["jetty"];
-const MODULAR_JETTY: &[&str] = &["jetty", "jetty9", "jetty10", "jetty11", "jetty12"];
+const MODULAR_JETTY: &[&str] = &["jetty9", "jetty10", "jetty11", "jetty12"];
 const HOST_PATH: &str = "it shows the application a path of the server";
 
 /// Every key there is.
