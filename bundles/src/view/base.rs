@@ -21,8 +21,6 @@ pub(super) const ETC: &[&str] = &[
     "crypto-policies",
     "fonts",
     "ld.so.cache",
-    "ld.so.conf",
-    "ld.so.conf.d",
     "localtime",
     "mime.types",
     "os-release",

@@ -186,7 +186,7 @@ impl Builder {
                 "mount a folder that holds only what the application needs".to_owned(),
             ));
         }
-        if place.state_dir.starts_with(source) || source.starts_with(&place.state_dir) {
+        if place.state_dir.starts_with(source) || is_metactls(&place.state_dir, source) {
             return Err((
                 format!("{} holds the state of metactl itself", source.display()),
                 "what the application keeps belongs into /data, which it already has".to_owned(),
@@ -277,4 +277,11 @@ impl Builder {
             entries,
         }
     }
+}
+
+/// Whether a path is in a folder of the state directory that metactl keeps for itself.
+fn is_metactls(state_dir: &Path, path: &Path) -> bool {
+    let own = ["bundles", "data", "etc", "releases", "tmp"];
+    own.iter()
+        .any(|name| path.starts_with(state_dir.join(name)))
 }
