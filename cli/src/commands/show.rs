@@ -1,11 +1,9 @@
 //! `metactl APP show`: the merged configuration, in the language in which it was written.
 
-use std::borrow::Cow;
 use std::collections::BTreeMap;
 
-use metactl_bundles::keys::suggest::nearest;
-use metactl_bundles::layers::{Config, LayerKind, Origin, Value};
-use metactl_bundles::redact::{MASK, is_secret_name, redact};
+use metactl_bundles::layers::{Config, LayerKind, Origin, Row, Selector};
+use metactl_lifecycle::LifecycleError;
 use serde::Serialize;
 
 use super::Context;
@@ -18,53 +16,53 @@ use crate::output::table::{Cell, Table, Tone};
 /// Prints all of it, a section, or one value.
 pub fn run(context: &mut Context, args: &Show) -> Outcome {
     let config = context.instance()?.config()?;
-    let view = View {
-        config: &config,
-        args,
+    let selector = match &args.what {
+        None => None,
+        Some(what) => Some(config.select(what).map_err(LifecycleError::from)?),
     };
-    let (section, key) = match &args.what {
-        None => (None, None),
-        Some(what) => match what.split_once(':') {
-            None => (Some(what.as_str()), None),
-            Some((section, key)) => (Some(section), Some(key)),
-        },
-    };
-    if let Some(section) = section {
-        view.check(section, key)?;
+    let mut rows = config.rows(selector.as_ref());
+    if args.secrets {
+        reveal(&config, &mut rows);
     }
-    let chosen: Vec<&str> = match section {
-        Some(section) => vec![section],
-        None => config.sections().collect(),
-    };
     if context.output.json {
-        return context.output.facts(&view.facts(&chosen, key));
+        return context.output.facts(&facts(&rows, args.secrets));
     }
-    if let (Some(section), Some(key)) = (section, key) {
-        return view.print_value(context, section, key);
-    }
-    let mut first = true;
-    for name in chosen {
-        if !std::mem::take(&mut first) {
-            context.output.line("")?;
+    match selector {
+        Some(Selector {
+            section,
+            key: Some(key),
+        }) => {
+            let Some(row) = rows.first() else {
+                return Err(unset(&section, &key));
+            };
+            print_value(context, args, row)
         }
-        view.print_section(context, name)?;
+        Some(_) => print_sections(context, args, &rows),
+        None => {
+            print_sections(context, args, &rows)?;
+            print_requests(context, &config)
+        }
     }
-    view.print_requests(context)
 }
 
-struct View<'a> {
-    config: &'a Config,
-    args: &'a Show,
+/// Puts passwords back in, for who asked for them.
+fn reveal(config: &Config, rows: &mut [Row]) {
+    for row in rows {
+        if let Some(value) = config.get(&row.section, &row.key) {
+            row.value.clone_from(&value.text);
+        }
+    }
 }
 
 #[derive(Serialize)]
-struct Facts {
-    sections: BTreeMap<String, BTreeMap<String, ValueFacts>>,
+struct Facts<'a> {
+    sections: BTreeMap<&'a str, BTreeMap<&'a str, ValueFacts<'a>>>,
 }
 
 #[derive(Serialize)]
-struct ValueFacts {
-    value: String,
+struct ValueFacts<'a> {
+    value: &'a str,
+    /// Whether something is not printed.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     redacted: bool,
     origin: OriginFacts,
@@ -91,158 +89,103 @@ impl From<&Origin> for OriginFacts {
     }
 }
 
-impl View<'_> {
-    /// The section, and the key in it, must be there.
-    fn check(&self, section: &str, key: Option<&str>) -> Outcome {
-        let Some(mut values) = self.config.section(section) else {
-            let close = nearest(section, self.config.sections());
-            return Err(absent(
-                format!("there is no section [{section}]"),
-                close,
-                |name| format!("[{name}]"),
-            ));
+fn facts(rows: &[Row], revealed: bool) -> Facts<'_> {
+    let mut sections = BTreeMap::<&str, BTreeMap<&str, ValueFacts<'_>>>::new();
+    for row in rows {
+        let value = ValueFacts {
+            value: &row.value,
+            redacted: row.sensitive && !revealed,
+            origin: (&row.origin).into(),
+            overrides: row
+                .overrides
+                .iter()
+                .map(|(origin, _)| origin.into())
+                .collect(),
         };
-        let Some(key) = key else { return Ok(()) };
-        if values.any(|(name, _)| name == key) {
-            return Ok(());
-        }
-        let names = self
-            .config
-            .section(section)
-            .into_iter()
-            .flatten()
-            .map(|(name, _)| name);
-        let close = nearest(key, names);
-        Err(absent(
-            format!("[{section}] has no value for {key:?}"),
-            close,
-            str::to_owned,
-        ))
+        sections
+            .entry(&row.section)
+            .or_default()
+            .insert(&row.key, value);
     }
+    Facts { sections }
+}
 
-    fn text(&self, section: &str, key: &str, value: &Value) -> String {
-        if self.args.secrets {
-            return value.text.clone();
-        }
-        self.config
-            .shown(section, key)
-            .unwrap_or_default()
-            .to_owned()
+/// The value alone on its line, so that a script can read it.
+fn print_value(context: &mut Context, args: &Show, row: &Row) -> Outcome {
+    context.output.line(clean(&row.value))?;
+    if args.origin {
+        let origin = context.output.style.faint(&clean(&origin_text(row)));
+        context.output.line(origin)?;
     }
+    Ok(())
+}
 
-    fn print_value(&self, context: &mut Context, section: &str, key: &str) -> Outcome {
-        let Some(value) = self.config.get(section, key) else {
-            return Ok(());
-        };
-        // Alone on its line, so that a script can read it.
-        context
-            .output
-            .line(clean(&self.text(section, key, value)))?;
-        if self.args.origin {
-            let origin = context.output.style.faint(&origin_text(key, value));
-            context.output.line(origin)?;
+fn print_sections(context: &mut Context, args: &Show, rows: &[Row]) -> Outcome {
+    let output = &mut context.output;
+    let style = output.style;
+    for (number, section) in rows.chunk_by(|a, b| a.section == b.section).enumerate() {
+        if number > 0 {
+            output.line("")?;
         }
-        Ok(())
-    }
-
-    fn print_section(&self, context: &mut Context, name: &str) -> Outcome {
-        let style = context.output.style;
-        context
-            .output
-            .line(style.strong(&format!("[{}]", clean(name))))?;
         let mut table = Table::new();
-        for (key, value) in self.config.section(name).into_iter().flatten() {
-            let text = self.text(name, key, value);
-            let mut lines = text.lines();
-            let setting = format!("{key} = {}", lines.next().unwrap_or_default());
-            let mut row = vec![Cell::new(setting.trim_end())];
-            if self.args.origin {
-                row.push(Cell::new(origin_text(key, value)).tone(Tone::Faint));
+        for row in section {
+            let mut lines = row.value.lines();
+            let setting = format!("{} = {}", row.key, lines.next().unwrap_or_default());
+            let mut cells = vec![Cell::new(setting.trim_end())];
+            if args.origin {
+                cells.push(Cell::new(origin_text(row)).tone(Tone::Faint));
             }
-            table.row(row);
+            table.row(cells);
             // Further lines are indented, as they are written.
             for line in lines {
                 table.row(vec![Cell::new(format!("    {line}"))]);
             }
         }
-        Ok(context.output.table(&table)?)
+        output.line(style.strong(&clean(&format!("[{}]", section[0].section))))?;
+        output.table(&table)?;
     }
+    Ok(())
+}
 
-    /// What the application asks for and does not get is part of what is in force.
-    fn print_requests(&self, context: &mut Context) -> Outcome {
-        if self.args.what.is_some() || context.output.quiet {
-            return Ok(());
+/// What the application asks for and does not get is part of what is in force.
+fn print_requests(context: &mut Context, config: &Config) -> Outcome {
+    let style = context.output.style;
+    for request in config.requests() {
+        let what = format!(
+            "# {}: asked for, not granted: [{}] {} = {}\n# {}; granted by:",
+            request.origin, request.section, request.key, request.value, request.reason
+        );
+        context.output.remark("")?;
+        for line in clean(&what).lines() {
+            context.output.remark(style.warn(line))?;
         }
-        let style = context.output.style;
-        for request in self.config.requests() {
-            context.output.line("")?;
-            let what = format!(
-                "# {}: asked for, not granted: [{}] {} = {}",
-                request.origin, request.section, request.key, request.value
-            );
-            context.output.line(style.warn(&clean(&what)))?;
-            context
-                .output
-                .line(style.warn(&clean(&format!("# {}", request.reason))))?;
-            for line in request.grant.lines() {
-                context.output.line(clean(&format!("#   {line}")))?;
-            }
-        }
-        Ok(())
-    }
-
-    fn facts(&self, sections: &[&str], key: Option<&str>) -> Facts {
-        let values = |section: &str| {
-            let all = self.config.section(section).into_iter().flatten();
-            all.filter(|(name, _)| key.is_none_or(|key| key == *name))
-                .map(|(name, value)| {
-                    let facts = ValueFacts {
-                        value: self.text(section, name, value),
-                        redacted: value.sensitive && !self.args.secrets,
-                        origin: (&value.origin).into(),
-                        overrides: value
-                            .overrides
-                            .iter()
-                            .map(|(origin, _)| origin.into())
-                            .collect(),
-                    };
-                    (name.to_owned(), facts)
-                })
-                .collect()
-        };
-        Facts {
-            sections: sections
-                .iter()
-                .map(|name| ((*name).to_owned(), values(name)))
-                .collect(),
+        for line in request.grant.lines() {
+            context.output.remark(clean(&format!("#   {line}")))?;
         }
     }
+    Ok(())
 }
 
 /// `# local, nodes/myapp.conf:3, instead of 9000 (.metactl:2)`
-fn origin_text(key: &str, value: &Value) -> String {
-    let mut text = format!("# {}", value.origin.layer.name());
-    if value.origin.layer != LayerKind::Defaults {
-        text.push_str(&format!(", {}", value.origin));
+fn origin_text(row: &Row) -> String {
+    let mut text = format!("# {}", row.origin.layer.name());
+    if row.origin.layer != LayerKind::Defaults {
+        text.push_str(&format!(", {}", row.origin));
     }
     let mut lead = ", instead of ";
-    for (origin, raw) in value.overrides.iter().rev() {
-        let hidden = value.sensitive || is_secret_name(key);
-        let raw = if hidden {
-            Cow::Borrowed(MASK)
-        } else {
-            redact(raw)
-        };
-        text.push_str(&format!("{lead}{raw} ({origin})"));
+    for (origin, replaced) in row.overrides.iter().rev() {
+        text.push_str(&format!("{lead}{replaced} ({origin})"));
         lead = ", ";
     }
     text
 }
 
-fn absent(message: String, close: Option<&str>, say: impl Fn(&str) -> String) -> Failure {
-    let failure = Failure::new(exit::FAILED, message);
-    match close {
-        Some(name) => failure.hint(format!("did you mean {}?", say(name))),
-        None => failure.hint("metactl APP show prints everything"),
-    }
+fn unset(section: &str, key: &str) -> Failure {
+    Failure::new(
+        exit::FAILED,
+        format!("[{section}] {key} is not set, and has no default"),
+    )
+    .hint(format!(
+        "metactl APP show {section} prints what is set there"
+    ))
 }
