@@ -353,7 +353,10 @@ fn is_unsafe(c: char) -> bool {
 
 fn floor_char(text: &str, index: usize) -> usize {
     let index = index.min(text.len());
-    (0..=index).rev().find(|at| text.is_char_boundary(*at)).unwrap_or(0)
+    (0..=index)
+        .rev()
+        .find(|at| text.is_char_boundary(*at))
+        .unwrap_or(0)
 }
 
 /// The part of `text` around `mark` with passwords masked, and where the mark is in it.

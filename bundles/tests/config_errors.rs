@@ -237,7 +237,7 @@ fn facts_of_the_server_do_not_belong_into_a_layer() {
 #[test]
 fn secret_values_are_not_in_messages() {
     let text = text(
-        "[env]\nAPI_TOKEN = t0p %(X)\nU = http://u:t0p@h\n[build]\ntag = %(U) x\n[firewall.out.accept]\nx = http://u:t0p@h/\n[daemon.a]\ncommand = x\nport = t0p%(API_TOKEN)\n",
+        "[env]\nAPI_TOKEN = t0p %(X)\nU = http://u:t0p@h\n[build]\ntag = %(U) x\n[firewall.out.accept]\nx = http://u:t0p@h/\n[daemon.a]\ncommand = x\nport = t0p%(API_TOKEN)\n[daemon.b]\ncommand = ../%(U)\n",
     );
     assert!(!text.replace("port = t0p", "").contains("t0p"), "{text}");
 }

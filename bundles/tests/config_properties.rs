@@ -66,8 +66,24 @@ fn tricky() -> impl Strategy<Value = String> {
     prop::collection::vec(line, 0..60).prop_map(|parts| parts.concat())
 }
 
+/// A field of a schedule, mostly right.
+fn field(first: u32, last: u32) -> impl Strategy<Value = String> {
+    let number = || first..=last + 1;
+    let part = prop_oneof![
+        3 => number().prop_map(|n| n.to_string()),
+        3 => Just("*".to_owned()),
+        2 => (number(), number()).prop_map(|(a, b)| format!("{}-{}", a.min(b), a.max(b))),
+        1 => prop::sample::select(vec!["mon", "SUN", "jan", "mon-fri", "Jan-mar"]).prop_map(str::to_owned),
+    ];
+    let stepped = (part, prop::option::of(1_u32..40)).prop_map(|(part, step)| match step {
+        Some(step) if part.contains(['*', '-']) => format!("{part}/{step}"),
+        _ => part,
+    });
+    prop::collection::vec(stepped, 1..3).prop_map(|parts| parts.join(","))
+}
+
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(400))]
+    #![proptest_config(ProptestConfig { cases: 400, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn nothing_makes_the_language_panic(app in tricky(), local in tricky(), any in any::<String>()) {
@@ -180,5 +196,18 @@ proptest! {
             prop_assert!(time(number) < time(number + 1));
         }
         prop_assert!(Kind::Count.check(&number.to_string()).is_ok());
+    }
+
+    #[test]
+    fn the_schedule_of_every_accepted_line_can_be_computed(
+        fields in (field(0, 59), field(0, 23), field(1, 31), field(1, 12), field(0, 7)),
+        word in prop::sample::select(vec!["@hourly", "@daily", "@midnight", "@weekly", "@monthly", "@yearly", "@annually"]),
+    ) {
+        for line in [format!("{} {} {} {} {} x", fields.0, fields.1, fields.2, fields.3, fields.4), format!("{word} x")] {
+            if let Ok((schedule, _)) = values::cron(&line) {
+                let parsed = croner::parser::CronParser::new().parse(&schedule);
+                prop_assert!(parsed.is_ok(), "{}: {:?}", schedule, parsed.err());
+            }
+        }
     }
 }

@@ -99,7 +99,7 @@ impl<'a> Builder<'a> {
                 })
             }
             Err(error) => {
-                self.platform_error(error, &origin);
+                self.platform_error(section, error, &origin);
                 None
             }
         }
@@ -117,14 +117,24 @@ impl<'a> Builder<'a> {
         origins.find(|origin| origin.file.is_some()).cloned()
     }
 
-    fn platform_error(&mut self, error: PlatformError, section: &Origin) {
+    fn platform_error(&mut self, section: &str, error: PlatformError, first: &Origin) {
         let PlatformError {
+            key,
             origin,
             message,
             hint,
-            ..
         } = error;
-        self.error(origin.as_ref().unwrap_or(section), message, Some(&hint));
+        // The platform's message may quote the value.
+        let secret = self
+            .config
+            .get(section, &key)
+            .is_some_and(|value| value.sensitive);
+        let message = if secret {
+            format!("`{key}` in [{section}] cannot be used")
+        } else {
+            message
+        };
+        self.error(origin.as_ref().unwrap_or(first), message, Some(&hint));
     }
 
     /// The limits in a section, whose keys begin with `prefix`.

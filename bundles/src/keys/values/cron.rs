@@ -88,7 +88,14 @@ pub fn cron(text: &str) -> Result<(String, &str), String> {
     if rest.is_empty() {
         return Err("must have a command behind the schedule".to_owned());
     }
-    Ok((fields.join(" "), rest))
+    let schedule = fields.join(" ");
+    // Two words for the same time.
+    let schedule = if schedule == "@midnight" {
+        "@daily".to_owned()
+    } else {
+        schedule
+    };
+    Ok((schedule, rest))
 }
 
 fn known_word(word: &str) -> Result<(), String> {
@@ -113,6 +120,11 @@ fn check_field(text: &str, field: &Field) -> Result<(), String> {
             "must have a {name} from {first} to {last} (`*`, `a-b`, `*/n`, `a,b`), not `{text}`"
         )
     };
+    if text.contains(',') && text.contains('*') {
+        return Err(format!(
+            "must have `*` alone in a field, not in a list like `{text}`"
+        ));
+    }
     for part in text.split(',') {
         let (range, step) = match part.split_once('/') {
             Some((range, step)) => (range, Some(step)),
