@@ -10,13 +10,13 @@
 //! ```
 //!
 //! [`compose`] is a pure function of the application, the placement and the facts of the host; the
-//! digest is that of its result, so the same input gives the same folder. [`write`] puts it on
+//! digest is that of its result, so the same input gives the same folder. [`write()`] puts it on
 //! disk, whole or not at all; [`activate`] switches the link `bundle` to it, which is the only
 //! commit point of a deployment. A folder that was written once is never changed.
 
 mod error;
 mod items;
-mod manifest;
+pub mod manifest;
 mod problems;
 mod store;
 mod write;

@@ -46,7 +46,7 @@ pub fn write(composition: &Composition, state_dir: &Path) -> Result<Written, Bun
 /// Writes a copy without secrets into the folder `out`, which must not exist.
 ///
 /// # Errors
-/// As [`write`].
+/// As [`write()`].
 pub fn write_redacted(composition: &Composition, out: &Path) -> Result<(), BundleError> {
     let mut made = Made::default();
     let copy = composition.redacted();

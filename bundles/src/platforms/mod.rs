@@ -10,7 +10,7 @@
 //! | `exec` | `command` | [`exec`] |
 //! | `jvm` | `jvm.*` | [`jvm`] |
 //! | `jetty6` .. `jetty12`, `jetty` (jetty9) | `jetty.*`, `jvm.*`, `port` | [`jetty`] |
-//! | a line of `[crontab]` | | [`cron`] |
+//! | a line of `[crontab]` | | [`mod@cron`] |
 
 pub mod cron;
 pub mod exec;
