@@ -19,14 +19,15 @@
 //! | [`keys`] | | the one table of every key there is |
 //! | [`layers`] | parsed files | merged configuration, each value with its origin |
 //! | [`interpolate`] | merged configuration | `%(NAME)` replaced |
-//! | [`app`] | configuration | the typed model ([`app::App`]) |
+//! | [`model`] | configuration | the typed model ([`app::App`]) |
 //! | [`platforms`] | a daemon's section | command line, environment, needs |
 //! | [`view`] | model | what the application sees of the file system |
 //! | [`oci`] | model + view | `config.json` |
 //! | [`network`] | model | `network.json` |
 //! | [`bundle`] | all of these | the directory on disk |
 //!
-//! [`diagnostics`] is what errors in configuration look like; [`paths`] is where things are.
+//! [`diagnostics`] is what errors in configuration look like, [`redact`] what must not be printed,
+//! [`server`] the facts of this server, [`paths`] where things are.
 #![forbid(unsafe_code)]
 
 pub mod app;

@@ -244,3 +244,17 @@ fn the_app_layer_alone_names_what_it_needs() {
         "{report}"
     );
 }
+
+#[test]
+fn the_examples_are_right() {
+    let examples = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../examples");
+    for name in ["hello", "myapp"] {
+        let path = examples.join(name).join(".metactl");
+        let text = std::fs::read_to_string(&path).unwrap();
+        let config = Config::check(vec![source(LayerKind::App, ".metactl", &text)])
+            .unwrap_or_else(|report| panic!("{report}"));
+        assert!(config.requests().is_empty() && config.warnings().is_empty(), "{name}");
+        let app = model::build(&config, name).unwrap_or_else(|report| panic!("{report}"));
+        assert!(!app.daemons.is_empty(), "{name}");
+    }
+}
