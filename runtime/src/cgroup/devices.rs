@@ -357,3 +357,118 @@ pub(super) fn program(rules: &DeviceRules) -> Vec<u64> {
     ret(&mut out, 0);
     out
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn rules(json: &str) -> Result<DeviceRules, CgroupError> {
+        DeviceRules::new(
+            &serde_json::from_str::<Vec<LinuxDeviceCgroup>>(json).unwrap(),
+            "r",
+        )
+    }
+
+    /// The kernel's interpreter, for the instructions that are used here.
+    fn run(program: &[u64], kind: Kind, major: u32, minor: u32, access: u8) -> u32 {
+        let context = [u32::from(access) << 16 | kind as u32, major, minor];
+        let mut r = [0u32; 11];
+        let mut at = 0usize;
+        loop {
+            let i = program[at];
+            let (code, imm) = (i as u8, (i >> 32) as u32);
+            let (dst, src) = ((i >> 8 & 15) as usize, (i >> 12 & 15) as usize);
+            let offset = (i >> 16) as u16 as i16;
+            at += 1;
+            let jump = match code {
+                op::LOAD_WORD => {
+                    r[dst] = context[offset as usize / 4];
+                    false
+                }
+                op::MOVE32 => {
+                    r[dst] = r[src];
+                    false
+                }
+                op::MOVE32_IMM => {
+                    r[dst] = imm;
+                    false
+                }
+                op::AND32_IMM => {
+                    r[dst] &= imm;
+                    false
+                }
+                op::SHIFT_RIGHT32_IMM => {
+                    r[dst] >>= imm;
+                    false
+                }
+                op::JUMP_EQUAL32 => r[dst] == imm,
+                op::JUMP_NOT_EQUAL32 => r[dst] != imm,
+                op::EXIT => return r[0],
+                code => panic!("unknown instruction {code:#x}"),
+            };
+            if jump {
+                at = at.checked_add_signed(isize::from(offset)).unwrap();
+            }
+        }
+    }
+
+    #[test]
+    fn the_program_decides_as_the_rules_say() {
+        for json in [
+            r#"[{"allow":false,"access":"rwm"}]"#,
+            r#"[{"allow":true,"access":"rwm"}]"#,
+            r#"[{"allow":true,"type":"c","major":10,"minor":200,"access":"rw"}]"#,
+            r#"[{"allow":true,"type":"b","access":"r"},{"allow":true,"type":"b","major":8,"access":"w"}]"#,
+            r#"[{"allow":true,"access":"rwm"},{"allow":false,"type":"c","major":4,"access":"w"}]"#,
+            r#"[{"allow":true,"major":4,"access":"rw"},{"allow":false,"major":4,"access":"w"}]"#,
+        ] {
+            let rules = rules(json).unwrap();
+            let program = program(&rules);
+            for kind in [Kind::Block, Kind::Char] {
+                for major in [0, 1, 4, 5, 8, 10, 136, 4095] {
+                    for minor in [0, 1, 2, 3, 5, 200, 0xf_ffff] {
+                        for access in 1..8 {
+                            let is = run(&program, kind, major, minor, access) == 1;
+                            let want = rules.decide(kind, major, minor, access);
+                            assert_eq!(is, want, "{kind:?} {major}:{minor} {access} of {json}");
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn lines_for_v1() {
+        let lines = |json| -> Vec<String> {
+            let lines = rules(json).unwrap().v1_lines();
+            lines
+                .into_iter()
+                .map(|(file, line)| format!("{file} {line}"))
+                .collect()
+        };
+        assert_eq!(
+            lines(r#"[{"allow":true,"access":"rwm"}]"#),
+            ["devices.allow a"]
+        );
+        let deny = lines(r#"[{"allow":false},{"allow":true,"major":7,"access":"mr"}]"#);
+        assert_eq!(
+            deny[..4],
+            [
+                "devices.deny a",
+                "devices.allow b 7:* rm",
+                "devices.allow c 7:* rm",
+                "devices.allow c *:* m",
+            ]
+        );
+        assert!(deny.contains(&"devices.allow c 1:3 rwm".to_owned()));
+    }
+
+    #[test]
+    fn rules_that_v1_would_ignore_are_refused() {
+        let json = r#"[{"allow":true,"type":"c","access":"rw"},
+                       {"allow":false,"type":"c","major":1,"minor":11,"access":"rw"}]"#;
+        let error = rules(json).unwrap_err().to_string();
+        assert!(error.contains("takes back a part of"), "{error}");
+    }
+}

@@ -161,17 +161,29 @@ struct Mount {
 impl Mount {
     /// Something else was mounted on top of it, or over a directory on the way to it.
     fn is_hidden(&self, all: &[Mount]) -> bool {
-        all.iter().any(|other| {
-            let on_top = other.parent == self.id && other.point == self.point;
-            // Mounts are listed parents first and siblings in the order they were made.
-            let in_the_way = other.id != self.id
-                && other.parent == self.parent
+        let covered = |other: &Mount| other.parent == self.id && other.point == self.point;
+        all.iter().any(covered) || self.is_out_of_reach(all)
+    }
+
+    /// A directory on the way to its mount point is covered.
+    fn is_out_of_reach(&self, all: &[Mount]) -> bool {
+        // What was mounted after it on the same parent, nearer to the root. (What was mounted
+        // there before would be the parent.)
+        let in_the_way = |other: &Mount| {
+            other.parent == self.parent
                 && self.point != other.point
-                && self.point.starts_with(&other.point);
-            on_top
-                || in_the_way
-                || (other.id == self.parent && other.id != self.id && other.is_hidden(all))
-        })
+                && self.point.starts_with(&other.point)
+        };
+        let above = all.iter().find(|m| m.id == self.parent && m.id != self.id);
+        all.iter().any(in_the_way)
+            || above.is_some_and(|above| {
+                // What lies on top of a mount is not hidden by being its cover.
+                if above.point == self.point {
+                    above.is_out_of_reach(all)
+                } else {
+                    above.is_hidden(all)
+                }
+            })
     }
 
     /// Controllers are what the super block options and `/proc/self/cgroup` both name; a mount
@@ -302,4 +314,173 @@ fn is_better(point: &Path, root: &Path, old_point: &Path, old_root: &Path) -> bo
     let rank =
         |point: &Path, root: &Path| (root != Path::new("/"), !point.starts_with("/sys/fs/cgroup"));
     rank(point, root) < rank(old_point, old_root)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ROOT: &str = "23 1 254:0 / / rw,relatime - ext4 /dev/vda rw\n";
+
+    fn mount(id: u32, parent: u32, root: &str, point: &str, kind: &str, options: &str) -> String {
+        format!(
+            "{id} {parent} 0:{id} {root} {point} rw,nosuid shared:9 - {kind} {kind} {options}\n"
+        )
+    }
+
+    fn v1_only() -> String {
+        [
+            ROOT.to_owned(),
+            mount(30, 23, "/", "/sys/fs/cgroup", "tmpfs", "ro,mode=755"),
+            mount(
+                31,
+                30,
+                "/",
+                "/sys/fs/cgroup/systemd",
+                "cgroup",
+                "rw,xattr,name=systemd",
+            ),
+            mount(
+                32,
+                30,
+                "/",
+                "/sys/fs/cgroup/cpu,cpuacct",
+                "cgroup",
+                "rw,cpu,cpuacct",
+            ),
+            mount(33, 30, "/", "/sys/fs/cgroup/memory", "cgroup", "rw,memory"),
+        ]
+        .concat()
+    }
+
+    const V1_OWN: &str =
+        "4:name=systemd:/user.slice\n3:cpu,cpuacct:/\n2:memory:/a b\n1:pids:/\n0::/x\n";
+
+    #[test]
+    fn a_v1_host() {
+        let layout = Layout::parse(&v1_only(), V1_OWN).unwrap();
+        assert_eq!(layout.name(), "v1");
+        assert_eq!(layout.v1().len(), 3);
+        let cpu = layout.hierarchy("cpuacct").unwrap();
+        assert_eq!(cpu.controllers, ["cpu", "cpuacct"]);
+        assert_eq!(cpu.mount_point, Path::new("/sys/fs/cgroup/cpu,cpuacct"));
+        assert_eq!(
+            layout.hierarchy("memory").unwrap().own.as_deref(),
+            Some(Path::new("/a b"))
+        );
+        assert!(layout.hierarchy("name=systemd").is_some());
+        assert!(
+            layout.hierarchy("pids").is_none(),
+            "listed, but not mounted"
+        );
+        assert!(layout.hierarchy("xattr").is_none(), "a mount option");
+    }
+
+    #[test]
+    fn a_hybrid_host_and_one_whose_v2_is_hidden() {
+        let v2 = mount(
+            40,
+            30,
+            "/",
+            "/sys/fs/cgroup/unified",
+            "cgroup2",
+            "rw,nsdelegate",
+        );
+        let text = v1_only() + &v2;
+        let layout = Layout::parse(&text, V1_OWN).unwrap();
+        assert_eq!(layout.name(), "hybrid");
+        assert_eq!(
+            layout.unified().unwrap().own.as_deref(),
+            Some(Path::new("/x"))
+        );
+
+        let over = mount(41, 40, "/", "/sys/fs/cgroup/unified", "tmpfs", "rw");
+        assert_eq!(
+            Layout::parse(&(text.clone() + &over), V1_OWN)
+                .unwrap()
+                .name(),
+            "v1"
+        );
+        let over_all = mount(42, 30, "/", "/sys/fs/cgroup", "cgroup2", "rw");
+        let layout = Layout::parse(&(text + &over_all), V1_OWN).unwrap();
+        assert_eq!(layout.name(), "v2");
+        assert_eq!(
+            layout.unified().unwrap().mount_point,
+            Path::new("/sys/fs/cgroup")
+        );
+    }
+
+    #[test]
+    fn a_v2_host() {
+        let text = ROOT.to_owned() + &mount(30, 23, "/", "/sys/fs/cgroup", "cgroup2", "rw");
+        let layout = Layout::parse(&text, "0::/system.slice/ssh.service\n").unwrap();
+        let Layout::V2(unified) = &layout else {
+            panic!("{layout:?}")
+        };
+        assert_eq!(
+            unified.own.as_deref(),
+            Some(Path::new("/system.slice/ssh.service"))
+        );
+        assert!(layout.hierarchy("memory").is_none());
+    }
+
+    #[test]
+    fn inside_of_a_container() {
+        let text = [
+            ROOT.to_owned(),
+            mount(30, 23, "/", "/sys/fs/cgroup", "tmpfs", "rw"),
+            mount(
+                31,
+                30,
+                "/docker/abc",
+                "/sys/fs/cgroup/memory",
+                "cgroup",
+                "rw,memory",
+            ),
+            mount(
+                32,
+                23,
+                "/docker/abc",
+                "/mnt/with\\040space",
+                "cgroup",
+                "rw,pids",
+            ),
+            mount(33, 23, "/", "/mnt/whole", "cgroup", "rw,memory"),
+        ]
+        .concat();
+        let layout = Layout::parse(&text, "2:memory:/docker/abc\n1:pids:/docker/abc\n").unwrap();
+        let memory = layout.hierarchy("memory").unwrap();
+        assert_eq!(
+            memory.mount_point,
+            Path::new("/mnt/whole"),
+            "shows the whole hierarchy"
+        );
+        let pids = layout.hierarchy("pids").unwrap();
+        assert_eq!(pids.mount_point, Path::new("/mnt/with space"));
+        assert_eq!(pids.root, Path::new("/docker/abc"));
+    }
+
+    #[test]
+    fn nothing_and_nonsense() {
+        assert!(matches!(
+            Layout::parse(ROOT, "0::/\n"),
+            Err(CgroupError::NotMounted)
+        ));
+        assert!(matches!(
+            Layout::parse("nonsense\n", ""),
+            Err(CgroupError::ParseLayout { line: 1, .. })
+        ));
+        assert!(matches!(
+            Layout::parse(ROOT, "0::/\n12\n"),
+            Err(CgroupError::ParseLayout { line: 2, .. })
+        ));
+    }
+
+    #[test]
+    fn this_host_can_be_read() {
+        match Layout::detect() {
+            Ok(layout) => assert!(layout.unified().is_some() || !layout.v1().is_empty()),
+            Err(error) => eprintln!("SKIP this_host_can_be_read: {error}"),
+        }
+    }
 }

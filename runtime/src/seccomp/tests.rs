@@ -52,8 +52,19 @@ fn run(program: &[sock_filter], arch: u32, number: u32, args: [u64; 6]) -> u32 {
     }
 }
 
-/// The section by its words, rule by rule, without ranges and trees.
-fn naive(section: &LinuxSeccomp, number: u32, args: [u64; 6]) -> u32 {
+/// The rules that name a call, in order.
+fn rules_for(section: &LinuxSeccomp, number: u32) -> Vec<&LinuxSyscall> {
+    let Some((name, _)) = X86_64.calls.iter().find(|(_, n)| *n == number) else {
+        return vec![];
+    };
+    let rules = section.syscalls().iter().flatten();
+    rules
+        .filter(|rule| rule.names().iter().any(|n| n == name))
+        .collect()
+}
+
+/// What a section says of a call, from the rules that name it, without ranges and trees.
+fn naive(section: &LinuxSeccomp, rules: &[&LinuxSyscall], args: [u64; 6]) -> u32 {
     let value = |action: Action, errno: Option<u32>| match action {
         Action::ScmpActErrno => ret::ERRNO | errno.unwrap_or(1),
         Action::ScmpActTrace => ret::TRACE | errno.unwrap_or(1),
@@ -65,18 +76,8 @@ fn naive(section: &LinuxSeccomp, number: u32, args: [u64; 6]) -> u32 {
         Action::ScmpActNotify => unreachable!(),
     };
     let default = value(section.default_action(), section.default_errno_ret());
-    let names = |rule: &LinuxSyscall| {
-        rule.names()
-            .iter()
-            .any(|name| X86_64.calls.contains(&(name.as_str(), number)))
-    };
     let mut best: Option<u32> = None;
-    for rule in section
-        .syscalls()
-        .iter()
-        .flatten()
-        .filter(|rule| names(rule))
-    {
+    for rule in rules {
         let value = value(rule.action(), rule.errno_ret());
         if value == default {
             continue;
@@ -161,11 +162,9 @@ fn agree(section: &LinuxSeccomp) -> Result<(), String> {
         .map_err(|e| e.to_string())?
         .instructions;
     let values = interesting(section);
-    let check = |number: u32, args: [u64; 6]| {
-        let (is, want) = (
-            run(&program, NATIVE, number, args),
-            naive(section, number, args),
-        );
+    let check = |number: u32, rules: &[&LinuxSyscall], args: [u64; 6]| {
+        let is = run(&program, NATIVE, number, args);
+        let want = naive(section, rules, args);
         if is == want {
             return Ok(());
         }
@@ -174,27 +173,19 @@ fn agree(section: &LinuxSeccomp) -> Result<(), String> {
         ))
     };
     for number in (0..600).chain([X32 - 1, u32::MAX]) {
-        check(number, [0; 6])?;
-        check(number, [u64::MAX; 6])?;
-    }
-    let with_args: Vec<u32> = section
-        .syscalls()
-        .iter()
-        .flatten()
-        .filter(|rule| rule.args().is_some())
-        .flat_map(|rule| rule.names().iter().filter_map(|name| X86_64.number(name)))
-        .collect();
-    // A bounded number of probes: every one reads the whole section. The stride has no factor in
-    // common with small counts, so all values meet all calls in the end.
-    let probes = (6000 / with_args.len().max(1)).clamp(12, values.len().max(12) * 2);
-    for (start, number) in with_args.into_iter().enumerate() {
-        for n in 0..probes {
-            let pick = |k: usize| values[(start * 31 + n * 7 + k * 13) % values.len()];
-            let mut args = std::array::from_fn(pick);
-            check(number, args)?;
-            args = [0; 6];
-            args[n % 6] = pick(0);
-            check(number, args)?;
+        let rules = rules_for(section, number);
+        check(number, &rules, [0; 6])?;
+        check(number, &rules, [u64::MAX; 6])?;
+        if rules.iter().all(|rule| rule.args().is_none()) {
+            continue;
+        }
+        // Every value in one position, beside changing values in the others, and alone.
+        for n in 0..values.len().clamp(12, 500) {
+            let pick = |k: usize| values[(number as usize * 31 + n + k * 13) % values.len()];
+            check(number, &rules, std::array::from_fn(pick))?;
+            let mut alone = [0; 6];
+            alone[n % 6] = pick(0);
+            check(number, &rules, alone)?;
         }
     }
     Ok(())
