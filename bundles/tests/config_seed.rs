@@ -7,9 +7,10 @@ use std::path::PathBuf;
 
 use ipnet::IpNet;
 use metactl_bundles::app::App;
-use metactl_bundles::layers::{Config, LayerKind, Source};
+use metactl_bundles::layers::{self, Config, LayerKind, Request, Source};
 use metactl_bundles::model;
 use metactl_bundles::network::{Mode, Peer, PortRange, Verdict};
+use metactl_bundles::paths::Paths;
 
 fn source(layer: LayerKind, path: &str, text: &str) -> Source {
     Source {
@@ -253,8 +254,32 @@ fn the_examples_are_right() {
         let text = std::fs::read_to_string(&path).unwrap();
         let config = Config::check(vec![source(LayerKind::App, ".metactl", &text)])
             .unwrap_or_else(|report| panic!("{report}"));
-        assert!(config.requests().is_empty() && config.warnings().is_empty(), "{name}");
+        assert!(
+            config.requests().is_empty() && config.warnings().is_empty(),
+            "{name}"
+        );
         let app = model::build(&config, name).unwrap_or_else(|report| panic!("{report}"));
         assert!(!app.daemons.is_empty(), "{name}");
     }
+}
+
+#[test]
+fn the_example_of_a_server_is_right() {
+    let example = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../examples/myapp");
+    let mut paths = Paths::under(&example);
+    paths.config = example.join("server");
+    let app_layer = example.join(".metactl");
+    let request = Request {
+        instance: "myapp",
+        app_layer: Some(&app_layer),
+    };
+    let sources = layers::read(&paths, &request).unwrap_or_else(|report| panic!("{report}"));
+    assert!(sources.len() >= 3);
+    let (config, app) = model::load(sources, "myapp").unwrap_or_else(|report| panic!("{report}"));
+    assert!(
+        config.requests().is_empty() && config.warnings().is_empty(),
+        "{:?}",
+        config.warnings()
+    );
+    assert_eq!(app.sandbox.out.accept.len(), 2);
 }
