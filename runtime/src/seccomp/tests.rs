@@ -24,9 +24,9 @@ fn run(program: &[sock_filter], arch: u32, number: u32, args: [u64; 6]) -> u32 {
     let word = |offset: u32| match offset {
         0 => number,
         4 => arch,
-        16..64 if offset % 4 == 0 => {
+        16..64 if offset.is_multiple_of(4) => {
             let argument = args[(offset as usize - 16) / 8];
-            if offset % 8 == 0 {
+            if offset.is_multiple_of(8) {
                 argument as u32
             } else {
                 (argument >> 32) as u32
@@ -349,6 +349,9 @@ fn flags_become_bits() {
     assert!(serde_json::from_str::<LinuxSeccomp>(&unknown).is_err());
 }
 
+/// The first two arguments of a call, and the return value.
+type Probe = (u64, u64, u32);
+
 /// What libseccomp 2.5.4 answers for the same rules, recorded from its `seccomp_export_bpf`.
 #[test]
 fn several_rules_for_one_call_mean_what_they_mean_in_libseccomp() {
@@ -367,7 +370,7 @@ fn several_rules_for_one_call_mean_what_they_mean_in_libseccomp() {
         }
     };
     let eq = |index, value| arg(index, "EQ", value, 0);
-    let cases: [(Vec<String>, &[(u64, u64, u32)]); 8] = [
+    let cases: [(Vec<String>, &[Probe]); 8] = [
         (
             vec![rule("ALLOW", &[eq(0, 1)]), rule("5", &[eq(1, 2)])],
             &[(1, 2, 0x50005), (1, 0, 0x7fff_0000), (0, 2, 0x50005)],
@@ -495,8 +498,11 @@ fn a_profile_of_three_hundred_calls_is_short() {
     assert!(length <= 200, "{length} instructions");
 }
 
+/// A comparison: argument, operator (index into the list below), value, mask.
+type Comparison = (u8, usize, u64, u64);
+
 /// Profiles that seccompiler can express as well: one action, conditions ANDed, rules ORed.
-fn seccompiler_agrees(rules: &[(usize, Vec<(u8, usize, u64, u64)>)]) {
+fn seccompiler_agrees(rules: &[(usize, Vec<Comparison>)]) {
     let ops = ["EQ", "NE", "GT", "GE", "LT", "LE", "MASKED_EQ"];
     let mut theirs: BTreeMap<i64, Vec<SeccompRule>> = BTreeMap::new();
     let mut ours = Vec::new();
@@ -585,7 +591,7 @@ fn value() -> impl Strategy<Value = u64> {
     ]
 }
 
-fn conditions() -> impl Strategy<Value = Vec<(u8, usize, u64, u64)>> {
+fn conditions() -> impl Strategy<Value = Vec<Comparison>> {
     // Every index once, so that both understand the rule in the same way.
     proptest::collection::btree_map(0u8..6, (0usize..7, value(), value()), 1..4).prop_map(|map| {
         map.into_iter()
