@@ -48,6 +48,7 @@ pub fn apply(
     })?;
     let mut work = Work {
         netns,
+        server_dir,
         host,
         sandbox,
         firewall,
@@ -58,10 +59,10 @@ pub fn apply(
         acquired: false,
         applied: Applied::default(),
     };
-    match work.carry_out(plan, server_dir, user) {
+    match work.carry_out(plan, user) {
         Ok(()) => Ok(work.applied),
         Err(error) => {
-            work.undo(server_dir, user);
+            work.undo(user);
             Err(error)
         }
     }
@@ -77,6 +78,7 @@ const CARRIER_MOST: Duration = Duration::from_millis(100);
 /// The state of an execution; sockets are closed with it.
 struct Work<'a> {
     netns: BorrowedFd<'a>,
+    server_dir: &'a Path,
     host: Links,
     sandbox: Links,
     firewall: Netlink,
@@ -92,7 +94,7 @@ struct Work<'a> {
 }
 
 impl Work<'_> {
-    fn carry_out(&mut self, plan: &NetPlan, server_dir: &Path, user: &str) -> Result<(), NetError> {
+    fn carry_out(&mut self, plan: &NetPlan, user: &str) -> Result<(), NetError> {
         let effects = plan.server_effects();
         let mut waiting = !effects.is_empty();
         for step in &plan.steps {
@@ -101,13 +103,11 @@ impl Work<'_> {
                 Step::Server(_) if !waiting => {}
                 Step::Server(_) => {
                     waiting = false;
-                    self.acquired = server::acquire(server_dir, user, &effects)?;
+                    self.acquired = server::acquire(self.server_dir, user, plan.outer(), &effects)?;
                 }
                 Step::Free(address) => self.free(*address)?,
                 Step::Veth(veth) => self.veth(veth, step)?,
-                Step::Altname { name, .. } => self
-                    .altname(name)
-                    .map_err(|refusal| failed(step, refusal))?,
+                Step::Altname { name, .. } => self.altname(name, step)?,
                 Step::Route {
                     destination,
                     side: Side::Server,
@@ -203,8 +203,8 @@ impl Work<'_> {
         }
     }
 
-    /// A route that leads to a dying sandbox is no obstacle: the kernel takes it away within milliseconds, and
-    /// the instance that is being restarted cannot wait for that.
+    /// A route that leads to a sandbox that is over is no obstacle: it vanishes with the namespace, but the instance
+    /// that is being restarted cannot wait for that.
     fn free(&mut self, address: IpAddr) -> Result<(), NetError> {
         let look = |refusal: Refusal| refusal.during(format!("find out who has {address}"));
         let taken = |holder: String| Err(NetError::AddressTaken { address, holder });
@@ -217,7 +217,7 @@ impl Work<'_> {
             }
             Some(Holder::Device(index)) => match self.host.get(index).map_err(look)? {
                 None => Ok(()),
-                Some(device) if self.dying(&device).map_err(look)? => {
+                Some(device) if self.is_over(&device)? => {
                     self.replace.insert(address);
                     Ok(())
                 }
@@ -226,8 +226,16 @@ impl Work<'_> {
         }
     }
 
-    fn dying(&mut self, device: &Device) -> Result<bool, Refusal> {
-        Ok(device.group == GROUP && !self.host.peer_is_alive(device)?)
+    /// The device of a sandbox that is dying, or was released and only waits for its last connections.
+    fn is_over(&mut self, device: &Device) -> Result<bool, NetError> {
+        if device.group != GROUP {
+            return Ok(false);
+        }
+        let look = |refusal: Refusal| {
+            refusal.during(format!("find out whether {} is in use", device.name))
+        };
+        Ok(!self.host.peer_is_alive(device).map_err(look)?
+            || !server::is_owned(self.server_dir, &device.name)?)
     }
 
     /// The number of the outer device is ours to choose, far above those that the kernel gives.
@@ -262,24 +270,31 @@ impl Work<'_> {
         }
     }
 
-    fn altname(&mut self, name: &str) -> Result<(), Refusal> {
-        let outer = self.outer.ok_or_else(|| Refusal::from(Errno::NODEV))?;
+    /// A name that is taken is no reason to fail, only to say so.
+    fn altname(&mut self, name: &str, step: &Step) -> Result<(), NetError> {
+        let fail = |refusal| failed(step, refusal);
+        let outer = self.outer.ok_or_else(|| fail(Errno::NODEV.into()))?;
         let mut result = self.host.add_altname(outer, name);
         if result
             .as_ref()
             .is_err_and(|refusal| refusal.is(Errno::EXIST))
         {
-            match self.host.find(name)? {
+            match self.host.find(name).map_err(fail)? {
                 // It vanished meanwhile.
                 None => result = self.host.add_altname(outer, name),
-                Some(holder) if self.dying(&holder)? => {
-                    // It may be gone by now: then the name is free just as well.
-                    if let Err(refusal) = self.host.remove_altname(holder.index, name)
-                        && !refusal.is(Errno::NODEV)
-                    {
-                        return Err(refusal);
-                    }
-                    result = self.host.add_altname(outer, name);
+                Some(holder) if self.is_over(&holder)? => {
+                    // If it is gone by now, the name is free just as well.
+                    result = self
+                        .host
+                        .remove_altname(holder.index, name)
+                        .or_else(|refusal| {
+                            if refusal.is(Errno::NODEV) {
+                                Ok(())
+                            } else {
+                                Err(refusal)
+                            }
+                        });
+                    result = result.and_then(|()| self.host.add_altname(outer, name));
                 }
                 Some(holder) => {
                     let warning = format!("the name {name} belongs to {} already", holder.name);
@@ -320,7 +335,7 @@ impl Work<'_> {
     }
 
     /// Best effort: what cannot be undone now is found later by group, by user, or dies with the namespace.
-    fn undo(&mut self, server_dir: &Path, user: &str) {
+    fn undo(&mut self, user: &str) {
         if let Some(outer) = self.outer {
             self.host.remove(outer).unwrap_or_default();
         }
@@ -328,7 +343,7 @@ impl Work<'_> {
             nftables::remove_table(&mut self.firewall).unwrap_or_default();
         }
         if self.acquired {
-            server::release(server_dir, user).unwrap_or_default();
+            server::release(self.server_dir, user).unwrap_or_default();
         }
     }
 }

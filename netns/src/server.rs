@@ -19,13 +19,19 @@ use crate::nftables::{self, Batch};
 use crate::plan::ServerEffect;
 use record::{Locked, Record};
 
-/// Makes `effects` true and records that `user` needs them (in addition to what it needed before). Returns
-/// whether the user is new. On failure, what a new user had brought is given back.
-pub fn acquire(server_dir: &Path, user: &str, effects: &[ServerEffect]) -> Result<bool, NetError> {
+/// Makes `effects` true and records that `user` needs them and has the outer device `device` (in addition to what it
+/// had before). Returns whether the user is new. On failure, what a new user had brought is given back.
+pub fn acquire(
+    server_dir: &Path,
+    user: &str,
+    device: Option<&str>,
+    effects: &[ServerEffect],
+) -> Result<bool, NetError> {
     let mut locked = Locked::open(server_dir)?;
     let new = !locked.record.users.contains_key(user);
-    let needs = locked.record.users.entry(user.to_string()).or_default();
-    needs.extend(effects.iter().cloned());
+    let entry = locked.record.users.entry(user.to_string()).or_default();
+    entry.devices.extend(device.map(str::to_string));
+    entry.needs.extend(effects.iter().cloned());
     if let Err(error) = establish(&mut locked, effects) {
         if new {
             // The first error is the one to report.
@@ -34,6 +40,19 @@ pub fn acquire(server_dir: &Path, user: &str, effects: &[ServerEffect]) -> Resul
         return Err(error);
     }
     Ok(new)
+}
+
+/// True when a user has the outer device `device`. A device that nobody has belongs to a sandbox that was released:
+/// its namespace can live on for minutes, for connections whose other end does not answer any more.
+pub(crate) fn is_owned(server_dir: &Path, device: &str) -> Result<bool, NetError> {
+    if !record::exists(server_dir) {
+        return Ok(false);
+    }
+    let record = Locked::open(server_dir)?.record;
+    Ok(record
+        .users
+        .values()
+        .any(|user| user.devices.contains(device)))
 }
 
 /// Gives back what `user` needed; what nobody else needs gets its old value. Harmless for an unknown user and for
@@ -96,8 +115,8 @@ fn establish(locked: &mut Locked, effects: &[ServerEffect]) -> Result<(), NetErr
 }
 
 fn give_back(locked: &mut Locked, user: &str) -> Result<(), NetError> {
-    let gone = locked.record.users.remove(user).unwrap_or_default();
-    let needed: BTreeSet<ServerEffect> = locked.record.users.values().flatten().cloned().collect();
+    let gone = locked.record.users.remove(user).unwrap_or_default().needs;
+    let needed: BTreeSet<ServerEffect> = locked.record.effects().cloned().collect();
     for effect in gone.difference(&needed) {
         if let ServerEffect::Proxy { .. } = effect {
             change_proxy(effect, Links::remove_proxy)?;
@@ -160,6 +179,6 @@ fn refresh_table(locked: &mut Locked) -> Result<(), NetError> {
 
 impl Record {
     fn effects(&self) -> impl Iterator<Item = &ServerEffect> {
-        self.users.values().flatten()
+        self.users.values().flat_map(|user| &user.needs)
     }
 }

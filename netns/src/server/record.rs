@@ -26,7 +26,16 @@ pub(super) struct Record {
     /// The table on the server, as text.
     pub table: Option<String>,
     /// Who needs what.
-    pub users: BTreeMap<String, BTreeSet<ServerEffect>>,
+    pub users: BTreeMap<String, User>,
+}
+
+/// Who needs something.
+#[derive(Debug, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct User {
+    /// Its outer devices. One that is nobody's belongs to a sandbox that is over.
+    pub devices: BTreeSet<String>,
+    pub needs: BTreeSet<ServerEffect>,
 }
 
 /// A sysctl that was looked after.

@@ -301,11 +301,17 @@ impl World {
 
     /// Waits until the kernel has taken every outer device away.
     pub fn settle(&self) {
+        self.settle_to(0);
+    }
+
+    /// Waits until so many are left.
+    pub fn settle_to(&self, count: usize) {
         for _ in 0..200 {
             if self
                 .server
                 .run(|| metactl_netns::link::outer_links().unwrap())
-                .is_empty()
+                .len()
+                == count
             {
                 return;
             }
