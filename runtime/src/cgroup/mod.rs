@@ -19,12 +19,15 @@ mod layout;
 mod manage;
 mod path;
 mod plan;
+mod step;
 mod v1;
 mod v2;
+mod wanted;
 
 pub use apply::{Joined, open};
 pub use error::CgroupError;
 pub use layout::{Hierarchy, Layout, Unified};
 pub use manage::{Stats, delete, kill_all, prune_parents, stats};
 pub use path::CgroupPath;
-pub use plan::{CgroupPlan, CgroupStep, Request, plan};
+pub use plan::{CgroupPlan, Request, plan};
+pub use step::CgroupStep;

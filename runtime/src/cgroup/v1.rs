@@ -4,7 +4,7 @@
 //! As in runc, a numeric limit of 0 means "not set" and -1 means "without limit".
 
 use super::CgroupError;
-use super::plan::Limit;
+use super::wanted::Limit;
 use oci_spec::runtime::{
     LinuxBlockIo, LinuxCpu, LinuxHugepageLimit, LinuxMemory, LinuxNetwork, LinuxPids, LinuxRdma,
     LinuxThrottleDevice,

@@ -1,11 +1,11 @@
 //! The control files of cgroup v2 (kernel documentation, admin-guide/cgroup-v2), and how the
 //! settings of OCI, which were made for v1, are converted (runtime-spec, config-linux; runc).
 
-use super::plan::Limit;
 use super::v1::{
     Limits, bytes, check_page_size, check_swap, check_weight, refuse_kernel_memory, throttles,
     unsupported,
 };
+use super::wanted::Limit;
 use oci_spec::runtime::{LinuxBlockIo, LinuxCpu, LinuxHugepageLimit, LinuxMemory, LinuxNetwork};
 
 /// CPU shares 2..=262144 to weight 1..=10000, linearly, as runc and crun do.
