@@ -6,6 +6,8 @@
 mod encode;
 mod read;
 pub(crate) mod rule;
+#[cfg(test)]
+mod tests;
 
 use std::fmt;
 

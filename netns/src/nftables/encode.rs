@@ -1,7 +1,7 @@
 //! A [`Ruleset`] as netlink messages of one transaction.
 
 use super::rule::{Expr, octets};
-use super::{Chain, Element, Key, Kind, Ruleset, Set, Shape, TABLE};
+use super::{Chain, Element, Key, Kind, Rule, Ruleset, Set, Shape, TABLE};
 use crate::netlink::{
     HEADER, NLM_F_ACK, NLM_F_APPEND, NLM_F_CREATE, NLM_F_EXCL, NLM_F_REQUEST, Netlink, Refusal,
 };
@@ -163,9 +163,7 @@ impl<'a> Batch<'a> {
                 let mut attrs = Attrs::default();
                 attrs.string(1, TABLE);
                 attrs.string(2, &chain.name);
-                attrs.nested(4, |list| {
-                    rule.exprs().iter().for_each(|expr| expression(list, expr))
-                });
+                attrs.nested(4, |list| expressions(list, rule));
                 self.push(
                     NEW_RULE,
                     NLM_F_CREATE | NLM_F_APPEND,
@@ -216,19 +214,7 @@ impl<'a> Batch<'a> {
             let mut attrs = Attrs::default();
             attrs.string(1, TABLE);
             attrs.string(2, &set.name);
-            attrs.nested(3, |list| {
-                for element in chunk {
-                    list.nested(1, |one| {
-                        one.data(1, &key(&element.first, set.shape));
-                        if set.kind == Kind::Interval {
-                            one.data(10, &key(&element.last, set.shape));
-                        }
-                        if let Some(comment) = comment(&element.comment) {
-                            one.bytes(6, &comment);
-                        }
-                    });
-                }
-            });
+            attrs.nested(3, |list| element_list(list, set, chunk));
             self.push(
                 NEW_ELEMENTS,
                 NLM_F_CREATE,
@@ -333,6 +319,24 @@ fn comment(text: &str) -> Option<Vec<u8>> {
     Some(bytes)
 }
 
+pub(super) fn element_list(list: &mut Attrs, set: &Set, elements: &[Element]) {
+    for element in elements {
+        list.nested(1, |one| {
+            one.data(1, &key(&element.first, set.shape));
+            if set.kind == Kind::Interval {
+                one.data(10, &key(&element.last, set.shape));
+            }
+            if let Some(comment) = comment(&element.comment) {
+                one.bytes(6, &comment);
+            }
+        });
+    }
+}
+
+pub(super) fn expressions(list: &mut Attrs, rule: &Rule) {
+    rule.exprs().iter().for_each(|expr| expression(list, expr));
+}
+
 /// One `NFTA_LIST_ELEM` of a rule.
 fn expression(list: &mut Attrs, expr: &Expr) {
     let name = match expr {
@@ -380,6 +384,8 @@ fn expression_data(data: &mut Attrs, expr: &Expr) {
         Expr::Bitwise { register, mask } => {
             data.u32(1, *register);
             data.u32(2, *register);
+            // NFT_BITWISE_MASK_XOR.
+            data.u32(6, 0);
             data.u32(3, mask.len() as u32);
             data.data(4, mask);
             data.data(5, &vec![0; mask.len()]);
