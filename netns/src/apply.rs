@@ -72,8 +72,8 @@ pub fn apply(
 const FIRST_NUMBER: u32 = 1_000_000;
 const NUMBERS: u32 = 1_000_000_000;
 
-/// How long to wait for the carrier of the outer device.
-const CARRIER_MOST: Duration = Duration::from_millis(100);
+/// How long to wait for a worker of the kernel.
+const WORKER_MOST: Duration = Duration::from_millis(100);
 
 /// The state of an execution; sockets are closed with it.
 struct Work<'a> {
@@ -123,9 +123,9 @@ impl Work<'_> {
                     }
                     result.map_err(|refusal| failed(step, refusal))?;
                 }
-                Step::Ready(device) => self
-                    .ready(device)
-                    .map_err(|refusal| failed(step, refusal))?,
+                Step::Carrier(_) | Step::InForce { .. } => {
+                    self.wait(step).map_err(|refusal| failed(step, refusal))?;
+                }
                 step => self.step(step).map_err(|refusal| failed(step, refusal))?,
             }
         }
@@ -191,7 +191,8 @@ impl Work<'_> {
             | Step::Free(_)
             | Step::Veth(_)
             | Step::Altname { .. }
-            | Step::Ready(_) => Ok(()),
+            | Step::Carrier(_)
+            | Step::InForce { .. } => Ok(()),
         }
     }
 
@@ -313,25 +314,36 @@ impl Work<'_> {
         Ok(())
     }
 
-    /// The end that goes up first loses its packets until a worker of the kernel has noticed the carrier, and a lost
-    /// first packet costs a second. Since Linux 6.8 asking for the device does that work; before, it is done very soon.
-    fn ready(&mut self, name: &str) -> Result<(), Refusal> {
-        let outer = self.outer.ok_or_else(|| Refusal::from(Errno::NODEV))?;
-        let deadline = Instant::now() + CARRIER_MOST;
-        while self
-            .host
-            .get(outer)?
-            .is_some_and(|device| device.qdisc == "noop")
-        {
+    /// Two things the kernel does a little later, in a worker; a first packet that comes before is lost, and that costs
+    /// a second. The end that goes up first has to notice the carrier (since Linux 6.8 asking for the device does that
+    /// work), and an IPv6 address has to get its route, even without duplicate address detection.
+    fn wait(&mut self, step: &Step) -> Result<(), Refusal> {
+        let deadline = Instant::now() + WORKER_MOST;
+        loop {
+            let done = match step {
+                Step::Carrier(_) => {
+                    let (links, device) = self.side(Side::Server)?;
+                    links
+                        .get(device)?
+                        .is_none_or(|device| device.qdisc != "noop")
+                }
+                Step::InForce { side, address, .. } => {
+                    let (links, device) = self.side(*side)?;
+                    links.is_local(device, *address)?
+                }
+                _ => true,
+            };
+            if done {
+                return Ok(());
+            }
             if Instant::now() > deadline {
                 self.applied
                     .warnings
-                    .push(format!("{name} was not ready after {CARRIER_MOST:?}"));
-                break;
+                    .push(format!("not so after {WORKER_MOST:?}: {step}"));
+                return Ok(());
             }
-            std::thread::sleep(Duration::from_micros(200));
+            std::thread::sleep(Duration::from_micros(100));
         }
-        Ok(())
     }
 
     /// Best effort: what cannot be undone now is found later by group, by user, or dies with the namespace.

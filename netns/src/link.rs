@@ -1,5 +1,8 @@
 //! Devices, addresses, routes and neighbours: one function per thing, each one rtnetlink(7) request.
 
+mod messages;
+mod outer;
+
 use std::net::IpAddr;
 use std::os::fd::{AsRawFd, BorrowedFd};
 
@@ -12,24 +15,26 @@ use netlink_packet_route::link::{
     AfSpecInet6, AfSpecUnspec, In6AddrGenMode, InfoData, InfoKind, InfoVeth, LinkAttribute,
     LinkFlags, LinkInfo, LinkMessage, Prop,
 };
-use netlink_packet_route::neighbour::{
-    NeighbourAddress, NeighbourAttribute, NeighbourFlags, NeighbourMessage, NeighbourState,
-};
+use netlink_packet_route::neighbour::{NeighbourAttribute, NeighbourFlags, NeighbourState};
 use netlink_packet_route::route::{
-    RouteAddress, RouteAttribute, RouteFlags, RouteHeader, RouteMessage, RouteNextHop,
-    RouteProtocol, RouteScope, RouteType,
+    RouteAttribute, RouteFlags, RouteHeader, RouteMessage, RouteProtocol, RouteScope, RouteType,
 };
 use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
 use rustix::io::Errno;
 
-use crate::NetError;
 use crate::netlink::{
     NLM_F_ACK, NLM_F_CREATE, NLM_F_DUMP, NLM_F_EXCL, NLM_F_REPLACE, NLM_F_REQUEST, Netlink, Refusal,
 };
 
+use messages::{altname, device, family, neighbour, route_devices, route_message};
+pub use outer::{OuterLink, outer_links, remove_outer};
+
 /// The group of every outer device: the table on the server knows instances by it, whatever their names.
 /// (`ip link show group 28003`.)
 pub const GROUP: u32 = 0x6d63;
+
+/// How often to repeat a dump that was overtaken by a change.
+const DUMPS_MOST: u32 = 10;
 
 /// A hardware address.
 pub(crate) type Mac = [u8; 6];
@@ -99,22 +104,33 @@ impl Links {
     ) -> Result<Vec<RouteNetlinkMessage>, Refusal> {
         let mut header = NetlinkHeader::default();
         header.flags = NLM_F_REQUEST | flags;
-        header.sequence_number = self.0.next_seq();
         let mut packet = NetlinkMessage::new(header, NetlinkPayload::from(message));
-        packet.finalize();
-        let mut bytes = vec![0; packet.buffer_len()];
-        packet.serialize(&mut bytes);
-        let mut answers = Vec::new();
-        self.0
-            .transact(&bytes, packet.header.sequence_number, |kind, payload| {
-                let mut header = NetlinkHeader::default();
-                header.message_type = kind;
-                // An answer that cannot be read is one that says nothing we ask for.
-                if let Ok(answer) = RouteNetlinkMessage::deserialize(&header, payload) {
-                    answers.push(answer);
-                }
-            })?;
-        Ok(answers)
+        let mut tries = 0;
+        loop {
+            packet.header.sequence_number = self.0.next_seq();
+            packet.finalize();
+            let mut bytes = vec![0; packet.buffer_len()];
+            packet.serialize(&mut bytes);
+            let mut answers = Vec::new();
+            let result = self
+                .0
+                .transact(&bytes, packet.header.sequence_number, |kind, payload| {
+                    let mut header = NetlinkHeader::default();
+                    header.message_type = kind;
+                    // An answer that cannot be read is one that says nothing we ask for.
+                    if let Ok(answer) = RouteNetlinkMessage::deserialize(&header, payload) {
+                        answers.push(answer);
+                    }
+                });
+            tries += 1;
+            match result {
+                Ok(()) => return Ok(answers),
+                // Something changed during a dump. Where that never ends, the last answer has to do.
+                Err(refusal) if refusal.is(Errno::INTR) && tries < DUMPS_MOST => {}
+                Err(refusal) if refusal.is(Errno::INTR) => return Ok(answers),
+                Err(refusal) => return Err(refusal),
+            }
+        }
     }
 
     fn change(&mut self, message: RouteNetlinkMessage, flags: u16) -> Result<(), Refusal> {
@@ -392,6 +408,23 @@ impl Links {
         }))
     }
 
+    /// Packets to `address` that come in over `device` are for this machine.
+    pub fn is_local(&mut self, device: u32, address: IpAddr) -> Result<bool, Refusal> {
+        let mut message = route_message(&IpNet::from(address));
+        message.header.flags = RouteFlags::FibMatch;
+        message.attributes.push(RouteAttribute::Oif(device));
+        let answers = match self.request(RouteNetlinkMessage::GetRoute(message), NLM_F_ACK) {
+            Ok(answers) => answers,
+            // Not yet.
+            Err(refusal) if refusal.is(Errno::NETUNREACH) => return Ok(false),
+            Err(refusal) => return Err(refusal),
+        };
+        Ok(answers.iter().any(|answer| match answer {
+            RouteNetlinkMessage::NewRoute(route) => route.header.kind == RouteType::Local,
+            _ => false,
+        }))
+    }
+
     /// The devices of the default routes in the main table, each once.
     pub fn default_devices(&mut self, want: AddressFamily) -> Result<Vec<u32>, Refusal> {
         let mut message = RouteMessage::default();
@@ -416,100 +449,6 @@ impl Links {
     }
 }
 
-fn route_devices(attribute: &RouteAttribute) -> Vec<u32> {
-    match attribute {
-        RouteAttribute::Oif(index) => vec![*index],
-        RouteAttribute::MultiPath(hops) => hops
-            .iter()
-            .map(|hop: &RouteNextHop| hop.interface_index)
-            .collect(),
-        _ => Vec::new(),
-    }
-}
-
-fn family(address: &IpAddr) -> AddressFamily {
-    if address.is_ipv4() {
-        AddressFamily::Inet
-    } else {
-        AddressFamily::Inet6
-    }
-}
-
-fn altname(index: u32, name: &str) -> LinkMessage {
-    let mut message = LinkMessage::default();
-    message.header.index = index;
-    message.attributes = vec![LinkAttribute::PropList(vec![Prop::AltIfName(name.into())])];
-    message
-}
-
-fn neighbour(device: u32, address: IpAddr) -> NeighbourMessage {
-    let mut message = NeighbourMessage::default();
-    message.header.family = family(&address);
-    message.header.ifindex = device;
-    let destination = match address {
-        IpAddr::V4(v4) => NeighbourAddress::Inet(v4),
-        IpAddr::V6(v6) => NeighbourAddress::Inet6(v6),
-    };
-    message.attributes = vec![NeighbourAttribute::Destination(destination)];
-    message
-}
-
-fn route_message(destination: &IpNet) -> RouteMessage {
-    let mut message = RouteMessage::default();
-    message.header.address_family = family(&destination.addr());
-    message.header.destination_prefix_length = destination.prefix_len();
-    if destination.prefix_len() > 0 {
-        let address = RouteAddress::from(destination.network());
-        message
-            .attributes
-            .push(RouteAttribute::Destination(address));
-    }
-    message
-}
-
-fn device(answer: RouteNetlinkMessage) -> Option<Device> {
-    let RouteNetlinkMessage::NewLink(message) = answer else {
-        return None;
-    };
-    let mut device = Device {
-        index: message.header.index,
-        ..Device::default()
-    };
-    for attribute in message.attributes {
-        match attribute {
-            LinkAttribute::IfName(name) => device.name = name,
-            LinkAttribute::Mtu(mtu) => device.mtu = mtu,
-            LinkAttribute::Group(group) => device.group = group,
-            LinkAttribute::Qdisc(qdisc) => device.qdisc = qdisc,
-            LinkAttribute::Address(mac) => device.mac = mac,
-            LinkAttribute::LinkNetNsId(id) => device.peer_netns = (id >= 0).then_some(id),
-            LinkAttribute::PropList(props) => {
-                device
-                    .altnames
-                    .extend(props.into_iter().filter_map(|prop| match prop {
-                        Prop::AltIfName(name) => Some(name),
-                        _ => None,
-                    }))
-            }
-            _ => {}
-        }
-    }
-    Some(device)
-}
-
-/// An outer device of an instance on this server.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct OuterLink {
-    /// Its name.
-    pub name: String,
-    /// Its number.
-    pub index: u32,
-    /// The instance, from the alternative name `metactl-<instance>`; none when that could not be given.
-    pub instance: Option<String>,
-    /// False when its sandbox is gone: the kernel is about to take it away.
-    pub alive: bool,
-}
-
 /// The prefix of the alternative name that holds the full name of the instance.
 pub(crate) const ALTNAME_PREFIX: &str = "metactl-";
 
@@ -527,49 +466,4 @@ impl Device {
             .iter()
             .find_map(|name| name.strip_prefix(ALTNAME_PREFIX))
     }
-}
-
-/// Every outer device on this server, also those whose instance is long gone.
-pub fn outer_links() -> Result<Vec<OuterLink>, NetError> {
-    let list = || -> Result<Vec<OuterLink>, Refusal> {
-        let mut links = Links::open()?;
-        let mut found = Vec::new();
-        for device in links
-            .all()?
-            .into_iter()
-            .filter(|device| device.group == GROUP)
-        {
-            let alive = links.peer_is_alive(&device)?;
-            let instance = device.instance().map(str::to_string);
-            found.push(OuterLink {
-                name: device.name,
-                index: device.index,
-                instance,
-                alive,
-            });
-        }
-        Ok(found)
-    };
-    list().map_err(|refusal| refusal.during("list the network devices of instances"))
-}
-
-/// Removes an outer device by its name. Takes 30 ms; a namespace that dies does it by itself. True when it was
-/// there. Devices that are not of metactl's group are refused.
-pub fn remove_outer(name: &str) -> Result<bool, NetError> {
-    let remove = || -> Result<bool, Refusal> {
-        let mut links = Links::open()?;
-        let Some(device) = links.find(name)? else {
-            return Ok(false);
-        };
-        if device.group != GROUP {
-            let words = std::io::Error::other("it is not a device of metactl");
-            return Err(words.into());
-        }
-        match links.remove(device.index) {
-            // It died between the question and the request.
-            Err(refusal) if refusal.is(Errno::NODEV) => Ok(false),
-            result => result.map(|()| true),
-        }
-    };
-    remove().map_err(|refusal| refusal.during(format!("remove the network device {name}")))
 }

@@ -5,16 +5,18 @@
 
 mod encode;
 mod read;
-pub(crate) mod rule;
+mod rule;
 #[cfg(test)]
 mod tests;
+mod words;
 
 use std::fmt;
 
 pub(crate) use encode::{Batch, load, remove_table};
 pub(crate) use read::{ReadElement, elements, table_exists};
-pub(crate) use rule::Family;
 pub use rule::Rule;
+pub use words::Family;
+pub(crate) use words::{End, Selector};
 
 /// The name of every table that metactl makes, inside sandboxes and on the server; family `inet`.
 pub const TABLE: &str = "metactl";

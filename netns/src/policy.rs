@@ -26,8 +26,9 @@ use serde::Serialize;
 
 pub use live::{EntryStatus, FirewallStatus, Refused, status, update_names};
 
-use crate::nftables::rule::{End, Selector};
-use crate::nftables::{At, Chain, Element, Family, Hook, Key, Kind, Rule, Ruleset, Set, Shape};
+use crate::nftables::{
+    At, Chain, Element, End, Family, Hook, Key, Kind, Rule, Ruleset, Selector, Set, Shape,
+};
 use crate::{NetError, Resolved};
 use sets::AcceptSets;
 

@@ -1,6 +1,6 @@
 //! A [`Ruleset`] as netlink messages of one transaction.
 
-use super::rule::{Expr, octets};
+use super::words::{Expr, octets};
 use super::{Chain, Element, Key, Kind, Rule, Ruleset, Set, Shape, TABLE};
 use crate::netlink::{
     HEADER, NLM_F_ACK, NLM_F_APPEND, NLM_F_CREATE, NLM_F_EXCL, NLM_F_REQUEST, Netlink, Refusal,

@@ -1,7 +1,6 @@
 //! The bytes that nft 1.0.6 sends for the same rules, recorded from its system calls.
 
 use super::encode::{Attrs, element_list, expressions};
-use super::rule::{End, Selector};
 use super::*;
 
 fn hex(bytes: &[u8]) -> String {
@@ -65,7 +64,7 @@ fn rules_have_the_bytes_of_nft() {
         (
             "reject with icmpx admin-prohibited",
             Rule::new().prohibit(),
-            concat!("240001800b00010072656a65637400001400028008000100000000020500020003000000",),
+            "240001800b00010072656a65637400001400028008000100000000020500020003000000",
         ),
     ];
     for (text, rule, bytes) in cases {

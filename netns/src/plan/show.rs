@@ -92,7 +92,12 @@ impl fmt::Display for Step {
                     option(&net.addr())
                 )
             }
-            Step::Ready(device) => write!(f, "{} {device} has its carrier", Side::Server),
+            Step::Carrier(device) => write!(f, "{} {device} has its carrier", Side::Server),
+            Step::InForce {
+                side,
+                device,
+                address,
+            } => write!(f, "{side} {address} is in force on {device}"),
             Step::Up(side, device) => write!(f, "{side} ip link set {device} up"),
             Step::Neighbour {
                 side,

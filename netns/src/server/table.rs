@@ -8,8 +8,7 @@ use ipnet::IpNet;
 use super::record::Record;
 use super::sysctl;
 use crate::link::GROUP;
-use crate::nftables::rule::End;
-use crate::nftables::{At, Chain, Family, Hook, Rule, Ruleset};
+use crate::nftables::{At, Chain, End, Family, Hook, Rule, Ruleset};
 use crate::plan::ServerEffect;
 
 /// What the record calls for; none without users.
