@@ -123,13 +123,26 @@ impl Locked {
         })
     }
 
-    /// All or nothing; the directory is on a tmpfs, so there is nothing to sync.
+    /// All or nothing; the directory is on a tmpfs, so there is nothing to sync. A record of nothing
+    /// is no file: the last instance leaves none behind.
     pub(super) fn save(&self) -> Result<(), NetError> {
         let failed = |source| NetError::File {
             what: "write",
             path: self.path.clone(),
             source,
         };
+        let Record {
+            originals,
+            table,
+            users,
+            ..
+        } = &self.record;
+        if originals.is_empty() && table.is_none() && users.is_empty() {
+            return match fs::remove_file(&self.path) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => Err(failed(error)),
+                _ => Ok(()),
+            };
+        }
         let bytes = serde_json::to_vec_pretty(&self.record)
             .map_err(io::Error::other)
             .map_err(failed)?;
