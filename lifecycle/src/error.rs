@@ -4,6 +4,7 @@ use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use metactl_bundles::bundle::BundleError;
 use metactl_bundles::diagnostics::Report;
 
 /// The result of everything here.
@@ -47,6 +48,12 @@ pub enum LifecycleError {
     /// The configuration is wrong.
     #[error("{0}")]
     Configuration(#[from] Report),
+    /// The configuration does not fit this server or this release.
+    #[error("{0}")]
+    Unfit(Report),
+    /// A bundle could not be composed, written or read.
+    #[error(transparent)]
+    Bundle(BundleError),
     /// A name that no instance can have.
     #[error("{name:?} cannot be the name of an instance: {why}")]
     BadName {
@@ -177,6 +184,12 @@ pub enum LifecycleError {
         /// The newest tags that there are.
         known: Vec<String>,
     },
+    /// A word that no revision can be called.
+    #[error("{tag:?} cannot be the name of a tag, branch or commit")]
+    BadTag {
+        /// The word.
+        tag: String,
+    },
     /// The build command failed.
     #[error("the build failed: {command}{}: {why}", written_at(origin.as_deref()))]
     Build {
@@ -275,9 +288,12 @@ impl LifecycleError {
             | LifecycleError::Setting { .. }
             | LifecycleError::UsedUp { .. }
             | LifecycleError::Taken { .. } => Class::Configuration,
-            LifecycleError::BadName { .. } | LifecycleError::UnknownEntry { .. } => Class::Usage,
+            LifecycleError::BadName { .. }
+            | LifecycleError::BadTag { .. }
+            | LifecycleError::UnknownEntry { .. } => Class::Usage,
             LifecycleError::UnknownInstance { .. }
             | LifecycleError::NotDeployed { .. }
+            | LifecycleError::Unfit(_)
             | LifecycleError::NotRunning { .. }
             | LifecycleError::Unavailable { .. } => Class::Unavailable,
             LifecycleError::NotPermitted { .. } => Class::NotPermitted,
@@ -365,10 +381,19 @@ impl LifecycleError {
     /// The report on the configuration, to be rendered with colours, when that is what it is.
     pub fn report(&self) -> Option<&Report> {
         match self {
-            LifecycleError::Configuration(report) => Some(report),
+            LifecycleError::Configuration(report) | LifecycleError::Unfit(report) => Some(report),
             LifecycleError::RolledBack { cause, .. }
             | LifecycleError::NotRolledBack { cause, .. } => cause.report(),
             _ => None,
+        }
+    }
+}
+
+impl From<BundleError> for LifecycleError {
+    fn from(error: BundleError) -> LifecycleError {
+        match error {
+            BundleError::Refused(report) => LifecycleError::Unfit(report),
+            other => LifecycleError::Bundle(other),
         }
     }
 }

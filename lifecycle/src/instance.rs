@@ -3,16 +3,34 @@
 use std::convert::Infallible;
 use std::ffi::OsString;
 use std::io;
+use std::os::fd::AsFd;
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use metactl_bundles::app::App;
+use metactl_bundles::bundle::{self, EntryKind, EntryRef, Manifest, read_manifest, write_redacted};
 use metactl_bundles::layers::Config;
+use metactl_bundles::network::NetworkSpec;
+use metactl_bundles::server::Server;
 use metactl_netns::policy::FirewallStatus;
+use metactl_runtime::state::Status as ContainerStatus;
 
-use crate::error::Result;
-use crate::manager::Manager;
+use crate::error::{LifecycleError, OnPath, Result};
+use crate::launcher::Runtime;
+use crate::lock::Lock;
+use crate::manager::{Manager, require_root};
+use crate::materialize::{self, Ingredients, Ready};
 use crate::progress::Progress;
-use crate::status::{EntryKind, ReleaseInfo, Status};
+use crate::release::{APP_LAYER, Releases};
+use crate::standalone::{self, records::RunDir};
+use crate::status::{ReleaseInfo, Status};
+use crate::{change, converge, deploy, files, inspect, logs, status};
+
+/// How long a command waits for another one that changes the instance.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
+/// What `shell` runs.
+const SHELL: &str = "/bin/sh";
 
 /// One instance.
 #[derive(Debug, Clone)]
@@ -60,7 +78,7 @@ pub struct LogFile {
     /// The entry point.
     pub entry: String,
     /// What it is.
-    pub kind: EntryKind,
+    pub kind: status::EntryKind,
     /// The file. It need not exist.
     pub path: PathBuf,
 }
@@ -69,108 +87,462 @@ pub struct LogFile {
 /// the reading.
 pub type LineSink<'a> = dyn FnMut(&str, &str) -> io::Result<()> + 'a;
 
+/// The bundle that counts.
+#[derive(Debug, Clone)]
+pub(crate) struct Current {
+    pub(crate) dir: PathBuf,
+    pub(crate) digest: String,
+    pub(crate) manifest: Manifest,
+}
+
 impl Instance {
     /// Its name.
     pub fn name(&self) -> &str {
         &self.name
     }
 
-    /// The merged configuration, with the `.metactl` of the release in use (none yet: without).
+    /// The merged configuration, with the `.metactl` of the release in use. Before the first
+    /// deployment without; names that only that can define are then left as they are.
+    ///
+    /// # Errors
+    /// Everything that is wrong in the layers.
     pub fn config(&self) -> Result<Config> {
-        Err(crate::later())
+        let current = self.current()?;
+        let layer = current
+            .as_ref()
+            .map(|current| current.manifest.release_path.join(APP_LAYER));
+        let sources =
+            materialize::sources(&self.manager.paths, &self.name, layer.as_deref(), None)?;
+        Ok(match layer {
+            Some(_) => Config::from_sources(sources)?,
+            None => Config::check(sources)?,
+        })
     }
 
     /// The typed model of the configuration.
+    ///
+    /// # Errors
+    /// Everything that is wrong in the layers; an instance that is not deployed has no model.
     pub fn app(&self) -> Result<App> {
-        Err(crate::later())
+        let current = self.deployed()?;
+        Ok(self.ingredients(&current)?.understand()?.app)
     }
 
     /// Writes the bundle that `start` would run, without starting it.
+    ///
+    /// # Errors
+    /// A configuration that is wrong or does not fit, and everything that can fail on disk; then
+    /// nothing has changed.
     pub fn bundle(&self) -> Result<Materialized> {
-        Err(crate::later())
+        require_root("writing a bundle")?;
+        let _lock = self.lock("bundle")?;
+        let current = self.deployed()?;
+        let ready = self.ready(&current)?;
+        let written = ready.write()?;
+        let manifest = read_manifest(&written.dir)?;
+        let entry = |entry: &EntryRef| (entry.name.clone(), written.dir.join(&entry.dir));
+        Ok(Materialized {
+            in_use: written.digest == current.digest,
+            entries: manifest.entries.iter().map(entry).collect(),
+            warnings: ready.warnings(),
+            digest: written.digest,
+            dir: written.dir,
+        })
     }
 
     /// Writes a copy of that bundle for auditors to `out`, which must not exist or be empty: without
-    /// passwords, readable by whoever may read the directory. Nothing else changes.
+    /// passwords. Nothing else changes.
+    ///
+    /// # Errors
+    /// As [`bundle`](Instance::bundle).
     pub fn bundle_redacted(&self, out: &Path) -> Result<()> {
-        let _ = out;
-        Err(crate::later())
+        require_root("reading the whole configuration")?;
+        let _lock = self.lock("bundle")?;
+        let ready = self.ready(&self.deployed()?)?;
+        files::remove_empty_dir(out);
+        Ok(write_redacted(&ready.composition, out)?)
     }
 
-    /// The steps that `start` would take, one a line, for every entry point.
+    /// The steps that `start` would take, one a line, for every entry point; then what the
+    /// application asks for and nobody granted. Nothing changes.
+    ///
+    /// # Errors
+    /// As [`bundle`](Instance::bundle).
     pub fn plan(&self) -> Result<String> {
-        Err(crate::later())
+        require_root("planning a launch")?;
+        let _lock = self.lock("plan")?;
+        let current = self.deployed()?;
+        let ready = self.ready(&current)?;
+        let written = ready.write()?;
+        let text = self.plan_of(&ready, &written.dir);
+        if written.is_new {
+            self.prune_bundles(&[])?;
+        }
+        text
+    }
+
+    fn plan_of(&self, ready: &Ready, dir: &Path) -> Result<String> {
+        let uplink = ready.understood.server.uplink.as_deref();
+        let spec = dir.join("network.json");
+        let mut text = String::new();
+        for entry in &ready.composition.manifest.entries {
+            let steps = self.runtime().plan(&dir.join(&entry.dir), &spec, uplink)?;
+            text.push_str(&format!("{}:\n", entry.name));
+            for line in steps.lines() {
+                text.push_str(&format!("  {line}\n"));
+            }
+        }
+        for request in ready.understood.config.requests() {
+            text.push_str(&format!(
+                "asked for, not granted ({}): [{}] {} = {}\n  {}; this would grant it:\n",
+                request.origin, request.section, request.key, request.value, request.reason
+            ));
+            for line in request.grant.lines() {
+                text.push_str(&format!("    {line}\n"));
+            }
+        }
+        Ok(text)
     }
 
     /// Fetches `tag` (else `[build] tag`), builds it, makes a release and switches to it.
+    ///
+    /// # Errors
+    /// Whatever fails: then what ran before runs as before, and the state on disk is as before.
+    /// [`LifecycleError::RolledBack`] when that meant going back.
     pub fn deploy(&self, tag: Option<&str>, progress: &mut dyn Progress) -> Result<Deployed> {
-        let _ = (tag, progress);
-        Err(crate::later())
+        require_root("deploying")?;
+        deploy::deploy(self, tag, progress)
     }
 
     /// Starts all daemons and the cron jobs, or one daemon.
+    ///
+    /// # Errors
+    /// A configuration that is wrong or does not fit: then nothing has changed. A daemon that does
+    /// not come up: it goes on being started again, as `restart =` says.
     pub fn start(&self, entry: Option<&str>, progress: &mut dyn Progress) -> Result<Change> {
-        let _ = (entry, progress);
-        Err(crate::later())
+        require_root("starting")?;
+        change::start(self, entry, progress)
     }
 
-    /// Stops everything, or one daemon.
+    /// Stops everything, or one daemon. Whether it is started at boot stays as it is.
+    ///
+    /// # Errors
+    /// What does not stop although it was killed.
     pub fn stop(&self, entry: Option<&str>, progress: &mut dyn Progress) -> Result<Change> {
-        let _ = (entry, progress);
-        Err(crate::later())
+        require_root("stopping")?;
+        change::stop(self, entry, progress)
     }
 
     /// Stops and starts with the configuration of now. Also starts what is stopped.
+    ///
+    /// # Errors
+    /// As [`start`](Instance::start); when a new configuration does not come up, the one before
+    /// runs again ([`LifecycleError::RolledBack`]).
     pub fn restart(&self, entry: Option<&str>, progress: &mut dyn Progress) -> Result<Change> {
-        let _ = (entry, progress);
-        Err(crate::later())
+        require_root("restarting")?;
+        change::restart(self, entry, progress)
     }
 
     /// What runs. As root this first cleans up after whatever was killed.
+    ///
+    /// # Errors
+    /// Records that cannot be read.
     pub fn status(&self) -> Result<Status> {
-        Err(crate::later())
+        let notes = match self.try_lock("status")? {
+            Some(_lock) if nix::unistd::geteuid().is_root() => converge::converge(self)?,
+            _ => Vec::new(),
+        };
+        inspect::status(self, notes)
     }
 
     /// The logs of all entry points, or of one.
+    ///
+    /// # Errors
+    /// An entry point that there is not.
     pub fn log_files(&self, entry: Option<&str>) -> Result<Vec<LogFile>> {
-        let _ = entry;
-        Err(crate::later())
+        logs::files(self, entry)
     }
 
-    /// The last `lines` lines of each log, oldest log first.
+    /// The last `lines` lines of each log.
+    ///
+    /// # Errors
+    /// A log that cannot be read, and what `sink` says (unless its reader went away).
     pub fn tail(&self, entry: Option<&str>, lines: usize, sink: &mut LineSink<'_>) -> Result<()> {
-        let _ = (entry, lines, sink);
-        Err(crate::later())
+        logs::tail(&self.log_files(entry)?, lines, sink).map(drop)
     }
 
     /// Like [`tail`](Instance::tail), then every line that comes, until `sink` fails. A failure of
     /// kind `BrokenPipe` is no error.
+    ///
+    /// # Errors
+    /// As [`tail`](Instance::tail).
     pub fn follow(&self, entry: Option<&str>, lines: usize, sink: &mut LineSink<'_>) -> Result<()> {
-        let _ = (entry, lines, sink);
-        Err(crate::later())
+        logs::follow(&self.log_files(entry)?, lines, sink)
     }
 
     /// Becomes a command in the sandbox of an entry point (the first daemon that runs): returns
     /// only when that fails. The exit code is the command's own. An empty `argv` is a shell.
+    ///
+    /// # Errors
+    /// When nothing runs that could be entered.
     pub fn exec(&self, entry: Option<&str>, argv: &[OsString], tty: bool) -> Result<Infallible> {
-        let _ = (entry, argv, tty);
-        Err(crate::later())
+        require_root("entering a sandbox")?;
+        if let Some(_lock) = self.try_lock("exec")? {
+            converge::converge(self)?;
+        }
+        let id = self.running_container(entry)?;
+        let shell = [OsString::from(SHELL)];
+        let argv = if argv.is_empty() { &shell } else { argv };
+        let runtime = self.runtime();
+        let error = runtime.exec(&id, argv, tty).exec();
+        Err(runtime.absent(&error))
+    }
+
+    fn running_container(&self, entry: Option<&str>) -> Result<String> {
+        let name = entry
+            .map(|entry| self.entry(entry).map(|found| found.name))
+            .transpose()?;
+        let prefix = format!("{}.", self.name);
+        let wanted = name.as_ref().map(|name| format!("{prefix}{name}"));
+        let running = self
+            .runtime()
+            .containers(&prefix)?
+            .into_iter()
+            .find(|state| {
+                let fits = wanted.as_ref().is_none_or(|id| *id == state.id);
+                fits && state.status() == ContainerStatus::Running
+            });
+        running.map(|state| state.id).ok_or_else(|| {
+            let one = name
+                .as_ref()
+                .map_or_else(String::new, |name| format!(" {name}"));
+            LifecycleError::NotRunning {
+                what: format!("{}{one}", self.name),
+                hint: format!("metactl {} start{one}", self.name),
+            }
+        })
     }
 
     /// What the firewall of the sandbox has seen.
+    ///
+    /// # Errors
+    /// When the instance does not run, or has no network of its own.
     pub fn firewall(&self) -> Result<FirewallStatus> {
-        Err(crate::later())
+        require_root("looking into a sandbox")?;
+        let run = self.run_dir();
+        let Some(spec) = files::read_json::<NetworkSpec>(&run.network())? else {
+            return Err(LifecycleError::NotRunning {
+                what: self.name.clone(),
+                hint: format!("metactl {} start", self.name),
+            });
+        };
+        let path = run.netns();
+        if spec.mode == metactl_bundles::network::Mode::Host {
+            return Err(LifecycleError::Unavailable {
+                what: format!(
+                    "{} has no network of its own ([sandbox.net] mode = host)",
+                    self.name
+                ),
+                hint: "its connections are filtered by the server's firewall, if at all".to_owned(),
+            });
+        }
+        let netns = std::fs::File::open(&path).on("open", &path)?;
+        Ok(metactl_netns::policy::status(netns.as_fd(), &spec)?)
     }
 
     /// Cleans up after whatever was killed: adopts what runs without a supervisor, ends what was
-    /// half done. Returns what was done, a sentence each. Every other method does this as root.
+    /// half done. Returns what was done, a sentence each. The other methods do this as root.
+    ///
+    /// # Errors
+    /// What cannot be cleaned up.
     pub fn converge(&self) -> Result<Vec<String>> {
-        Err(crate::later())
+        require_root("cleaning up")?;
+        let _lock = self.lock("converge")?;
+        converge::converge(self)
+    }
+
+    /// Starts it, if it is enabled, from the bundle in use: for the boot of a server without a
+    /// service manager. Nothing is merged, resolved or built.
+    ///
+    /// # Errors
+    /// As [`start`](Instance::start).
+    pub fn boot(&self, progress: &mut dyn Progress) -> Result<Change> {
+        require_root("starting")?;
+        change::boot(self, progress)
     }
 
     /// Keeps the instance running: the body of `metactl -a APP supervise`. Returns when everything
     /// is stopped.
+    ///
+    /// # Errors
+    /// When it cannot begin.
     pub fn supervise(&self) -> Result<()> {
-        Err(crate::later())
+        require_root("supervising")?;
+        standalone::supervise(self)
+    }
+
+    // --- Where things are -----------------------------------------------------------------------
+
+    pub(crate) fn state_dir(&self) -> PathBuf {
+        self.manager.paths.instance_state(&self.name)
+    }
+
+    pub(crate) fn run_dir(&self) -> RunDir {
+        RunDir(self.manager.paths.instance_run(&self.name))
+    }
+
+    pub(crate) fn log_dir(&self) -> PathBuf {
+        self.manager.paths.instance_log(&self.name)
+    }
+
+    pub(crate) fn log_file(&self, entry: &str) -> PathBuf {
+        self.log_dir().join(format!("{entry}.log"))
+    }
+
+    pub(crate) fn supervisor_log(&self) -> PathBuf {
+        self.log_file("supervisor")
+    }
+
+    /// Marks an instance that is started at boot.
+    pub(crate) fn enabled_mark(&self) -> PathBuf {
+        self.state_dir().join("enabled")
+    }
+
+    pub(crate) fn releases(&self) -> Releases {
+        Releases::of(&self.state_dir())
+    }
+
+    pub(crate) fn runtime(&self) -> Runtime {
+        self.manager.runtime()
+    }
+
+    // --- What is there --------------------------------------------------------------------------
+
+    pub(crate) fn lock(&self, doing: &str) -> Result<Lock> {
+        self.lock_within(doing, PATIENCE)
+    }
+
+    pub(crate) fn lock_within(&self, doing: &str, patience: Duration) -> Result<Lock> {
+        let doing = format!("metactl {} {doing}", self.name);
+        Lock::of_instance(&self.manager.paths.run, &self.name, &doing, patience)
+    }
+
+    /// The lock, unless somebody has it, or this is not root.
+    pub(crate) fn try_lock(&self, doing: &str) -> Result<Option<Lock>> {
+        if !nix::unistd::geteuid().is_root() {
+            return Ok(None);
+        }
+        match self.lock_within(doing, Duration::ZERO) {
+            Ok(lock) => Ok(Some(lock)),
+            Err(LifecycleError::Locked { .. }) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// The bundle that counts; none before the first deployment.
+    pub(crate) fn current(&self) -> Result<Option<Current>> {
+        let Some(dir) = bundle::current(&self.state_dir())? else {
+            return Ok(None);
+        };
+        let manifest = read_manifest(&dir)?;
+        let digest = files::name_of(&dir).to_owned();
+        Ok(Some(Current {
+            dir,
+            digest,
+            manifest,
+        }))
+    }
+
+    pub(crate) fn deployed(&self) -> Result<Current> {
+        self.current()?.ok_or_else(|| LifecycleError::NotDeployed {
+            instance: self.name.clone(),
+        })
+    }
+
+    /// What a start is made of: the release in use, and the configuration of now.
+    pub(crate) fn ingredients(&self, current: &Current) -> Result<Ingredients<'_>> {
+        Ok(Ingredients {
+            paths: &self.manager.paths,
+            instance: &self.name,
+            state_dir: self.state_dir(),
+            release: current.manifest.release_path.clone(),
+            release_id: current.manifest.release.clone(),
+            local: None,
+            site_only: false,
+        })
+    }
+
+    pub(crate) fn ready(&self, current: &Current) -> Result<Ready> {
+        let ingredients = self.ingredients(current)?;
+        ingredients.compose(ingredients.understand()?)
+    }
+
+    /// The entry point of this name, or of this title.
+    pub(crate) fn entry(&self, name: &str) -> Result<EntryRef> {
+        let entries = self.deployed()?.manifest.entries;
+        let fits = |entry: &&EntryRef| {
+            entry.name == name || entry.title == name || entry.name == format!("cron.{name}")
+        };
+        entries
+            .iter()
+            .find(fits)
+            .cloned()
+            .ok_or_else(|| LifecycleError::UnknownEntry {
+                instance: self.name.clone(),
+                entry: name.to_owned(),
+                known: entries.iter().map(|entry| entry.name.clone()).collect(),
+            })
+    }
+
+    /// A daemon of this name.
+    pub(crate) fn daemon(&self, name: &str) -> Result<EntryRef> {
+        let entry = self.entry(name)?;
+        if entry.kind == EntryKind::Daemon {
+            return Ok(entry);
+        }
+        Err(LifecycleError::UnknownEntry {
+            instance: self.name.clone(),
+            entry: format!("{name} (it is a cron job; only daemons are started and stopped)"),
+            known: self.daemon_names(&self.deployed()?.manifest),
+        })
+    }
+
+    pub(crate) fn daemon_names(&self, manifest: &Manifest) -> Vec<String> {
+        let daemons = manifest
+            .entries
+            .iter()
+            .filter(|entry| entry.kind == EntryKind::Daemon);
+        daemons.map(|entry| entry.name.clone()).collect()
+    }
+
+    /// Removes bundles that neither count, nor run, nor are in `keep`.
+    pub(crate) fn prune_bundles(&self, keep: &[String]) -> Result<()> {
+        let mut keep = keep.to_vec();
+        let run = self.run_dir();
+        keep.extend(run.wanted()?.map(|wanted| wanted.bundle));
+        // What runs keeps its bundle: removing the root of a sandbox detaches its mounts.
+        for state in self.runtime().containers(&format!("{}.", self.name))? {
+            let names = state.bundle.ancestors().map(files::name_of);
+            keep.extend(names.map(str::to_owned));
+        }
+        if self.state_dir().join("bundles").is_dir() {
+            bundle::prune(&self.state_dir(), &keep)?;
+        }
+        Ok(())
+    }
+
+    /// The facts of the server.
+    pub(crate) fn server(&self) -> Result<Server> {
+        Ok(Server::read(&self.manager.paths)?)
+    }
+
+    /// Removes the run directory of an instance that does not run.
+    pub(crate) fn clear_run_dir(&self) -> Result<()> {
+        let run = self.run_dir();
+        if run.exists() {
+            self.runtime().network_down(&run.netns(), &self.name)?;
+            files::remove_tree(&run.0)?;
+        }
+        Ok(())
     }
 }

@@ -1,13 +1,70 @@
 //! WHEN things run: deployments, supervision, cron jobs, logs.
+//!
+//! Everything that can be done with the applications of a server is a method of [`Manager`] (all
+//! of them) or [`Instance`] (one). The command line asks, and prints what it is told.
+//!
+//! Three rules hold everywhere in here, and most of the code is about them:
+//!
+//! - **Whoever is killed, nothing is lost and nothing is left.** What should be is written down
+//!   before it is made, each record is replaced as a whole, and the next command that has the
+//!   instance's lock finds out what is true (`converge`) before it does its own work.
+//! - **A failure changes nothing.** A bundle counts from the moment in which the link `bundle` is
+//!   switched to it, and that happens when it runs. Until then every step is undone.
+//! - **What a repository holds, what a build makes and what an application writes is hostile.**
+//!   Names are checked, links are not followed, sandboxes end before their output is touched.
+//!
+//! May import `bundles` (what an instance is), `netns` (names, conflicts of addresses, counters of
+//! the firewall), and of `runtime` the records of containers and processes; launching is left to
+//! the program `metactl-runtime`, by its command line (`launcher`). It forbids `unsafe`.
+//!
+//! # Where to begin reading
+//!
+//! [`Instance`] has the verbs. `deploy` is the longest road and shows most of the others:
+//!
+//! | room | what it holds |
+//! | --- | --- |
+//! | [`Manager`], [`Instance`] | the public face |
+//! | `deploy` | from a tag to a running release, or back |
+//! | `scm/`, `build`, `release` | source, build sandbox, immutable results |
+//! | `allocation`, `accounts`, `conflicts` | user ids, addresses, ports, and who has them already |
+//! | `materialize` | layers to bundle |
+//! | `change` | start, stop, restart, and the switch between two bundles |
+//! | `standalone/` | metactl's own service manager: one supervisor process per instance |
+//! | `health` | whether what was started is up |
+//! | `converge` | the truth after a crash |
+//! | `inspect`, [`status`], `logs`, `tail` | what runs, what it wrote |
+//! | `foreground` | `metactl run` |
+//! | `launcher` | the command line of `metactl-runtime` |
+//! | `files`, `lock`, `hosts`, `local` | small things on disk |
 #![forbid(unsafe_code)]
 
+mod accounts;
+mod allocation;
+mod build;
+mod change;
+mod conflicts;
+mod converge;
+mod deploy;
 mod error;
+mod files;
+mod foreground;
+mod health;
+mod hosts;
+mod inspect;
 mod instance;
 mod launcher;
+mod local;
+mod lock;
+mod logs;
 mod manager;
+mod materialize;
 pub mod names;
 mod progress;
+mod release;
+mod scm;
+mod standalone;
 pub mod status;
+mod tail;
 
 pub use error::{Class, LifecycleError, Result};
 pub use instance::{Change, Deployed, Instance, LineSink, LogFile, Materialized};
@@ -15,10 +72,3 @@ pub use manager::{Manager, RunTarget};
 pub use metactl_netns::policy::{Direction, FirewallStatus, Refused};
 pub use progress::{Progress, Silent};
 pub use status::{EntryState, EntryStatus, InstanceState, Status, Summary};
-
-fn later() -> LifecycleError {
-    LifecycleError::Unavailable {
-        what: "this is not available yet".to_owned(),
-        hint: String::new(),
-    }
-}

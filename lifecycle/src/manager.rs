@@ -4,18 +4,21 @@ use std::path::PathBuf;
 
 use metactl_bundles::paths::Paths;
 
-use crate::error::Result;
+use crate::error::{LifecycleError, OnPath, Result};
 use crate::instance::Instance;
-use crate::progress::Progress;
+use crate::launcher::{Runtime, find_runtime};
 use crate::status::Summary;
+use crate::{allocation, files, foreground, names};
 
-/// One metactl: its directories and its runtime.
+/// One metactl: its directories and its programs.
 #[derive(Debug, Clone)]
 pub struct Manager {
     /// Where everything is.
     pub paths: Paths,
     /// The program `metactl-runtime`.
     pub runtime: PathBuf,
+    /// The program `metactl` itself, for supervisors.
+    pub metactl: PathBuf,
 }
 
 /// What [`Manager::run_foreground`] runs.
@@ -30,42 +33,98 @@ pub enum RunTarget {
 impl Manager {
     /// As the environment says: see [`Paths::from_env`]; the runtime is `METACTL_RUNTIME`, else
     /// `metactl-runtime` beside this program, else the one in `PATH`.
+    ///
+    /// # Errors
+    /// When the path of this program cannot be found out.
     pub fn from_env() -> Result<Manager> {
+        let metactl = std::env::current_exe().on("find", "/proc/self/exe".as_ref())?;
         Ok(Manager {
             paths: Paths::from_env(|name| std::env::var_os(name)),
-            runtime: crate::launcher::find_runtime(),
+            runtime: find_runtime(),
+            metactl,
         })
     }
 
     /// The names of all instances, sorted: those with a local layer and those with state.
+    ///
+    /// # Errors
+    /// A directory that cannot be read.
     pub fn instances(&self) -> Result<Vec<String>> {
-        Err(crate::later())
+        let mut found = Vec::new();
+        for path in files::entries(&self.paths.config.join("nodes"))? {
+            found.extend(
+                files::name_of(&path)
+                    .strip_suffix(".conf")
+                    .map(str::to_owned),
+            );
+        }
+        for path in files::entries(&self.paths.state)? {
+            if path.join(allocation::FILE).is_file() || path.join("bundle").is_symlink() {
+                found.push(files::name_of(&path).to_owned());
+            }
+        }
+        found.retain(|name| names::check(name).is_ok());
+        found.sort();
+        found.dedup();
+        Ok(found)
     }
 
     /// An instance that exists.
+    ///
+    /// # Errors
+    /// When the name cannot be one, or there is no such instance.
     pub fn instance(&self, name: &str) -> Result<Instance> {
-        crate::names::check(name)?;
-        Ok(Instance {
+        names::check(name)?;
+        let instance = Instance {
             manager: self.clone(),
             name: name.to_owned(),
+        };
+        if self.paths.local_layer(name).is_file() || instance.state_dir().is_dir() {
+            return Ok(instance);
+        }
+        let all = self.instances()?;
+        let similar = metactl_bundles::keys::suggest::nearest(name, all.iter().map(String::as_str));
+        Err(LifecycleError::UnknownInstance {
+            name: name.to_owned(),
+            similar: similar.map(str::to_owned),
+            local_layer: self.paths.local_layer(name),
         })
     }
 
-    /// One line for each instance.
+    /// One line for each instance. As root this first cleans up after whatever was killed.
+    ///
+    /// # Errors
+    /// When the instances cannot be found. What is wrong with a single one is in its line.
     pub fn list(&self) -> Result<Vec<Summary>> {
-        Err(crate::later())
+        if nix::unistd::geteuid().is_root() {
+            foreground::sweep(self)?;
+        }
+        let names = self.instances()?;
+        Ok(names.into_iter().map(|name| self.summary(name)).collect())
     }
 
-    /// Runs one entry point in the foreground, with nothing installed and nothing left; returns its
-    /// exit code, 128 and the number of the signal when one ended it. Without an entry, the only
-    /// daemon that there is.
-    pub fn run_foreground(
-        &self,
-        target: &RunTarget,
-        entry: Option<&str>,
-        progress: &mut dyn Progress,
-    ) -> Result<i32> {
-        let _ = (target, entry, progress);
-        Err(crate::later())
+    fn summary(&self, name: String) -> Summary {
+        let instance = Instance {
+            manager: self.clone(),
+            name,
+        };
+        match instance.status() {
+            Ok(status) => status.into(),
+            Err(error) => Summary::unknown(instance.name, &error),
+        }
     }
+
+    pub(crate) fn runtime(&self) -> Runtime {
+        Runtime::new(&self.runtime, &self.paths)
+    }
+}
+
+/// Fails unless this is root.
+pub(crate) fn require_root(what: &str) -> Result<()> {
+    if nix::unistd::geteuid().is_root() {
+        return Ok(());
+    }
+    Err(LifecycleError::NotPermitted {
+        what: what.to_owned(),
+    })
 }

@@ -79,8 +79,8 @@ const COMMANDS: &[&str] = &[
 /// Names of metactl's own files beside the directories of instances.
 const OWN: &[&str] = &["oci", "locks", "site", "sites", "nodes", "git", "tmp"];
 
-/// Checks a name: lower and upper case letters, digits, `-`, `_` and `.`; begins with a letter or a
-/// digit; at most 63 characters; not a command.
+/// Checks a name: letters, digits, `-` and `_`; begins with a letter or a digit; at most 63
+/// characters; not a command. No dot: `<instance>.<entry>` is the id of a container.
 pub fn check(name: &str) -> Result<()> {
     let bad = |why| {
         Err(LifecycleError::BadName {
@@ -97,16 +97,9 @@ pub fn check(name: &str) -> Result<()> {
     if !name.starts_with(|c: char| c.is_ascii_alphanumeric()) {
         return bad("it has to begin with a letter or a digit");
     }
-    let fits = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
+    let fits = |c: char| c.is_ascii_alphanumeric() || "-_".contains(c);
     if !name.chars().all(fits) {
-        return bad("only letters, digits, `-`, `_` and `.` may be in it");
-    }
-    if name.contains("..") {
-        return bad("it has `..` in it");
-    }
-    // `<instance>.cron.<slug>` and `<instance>.<entry>` are ids of containers.
-    if name.contains(".cron.") || name.ends_with('.') || name.ends_with(".conf") {
-        return bad("its end or `.cron.` in it would be mistaken for something else");
+        return bad("only letters, digits, `-` and `_` may be in it");
     }
     // `run-<name>-<pid>` are foreground runs.
     if OWN.contains(&name) || name.starts_with("run-") {
@@ -124,13 +117,13 @@ mod tests {
 
     #[test]
     fn names_are_single_words() {
-        for good in ["myapp", "a", "shop-2", "x_y", "app.prod", "9to5"] {
+        for good in ["myapp", "a", "shop-2", "x_y", "9to5"] {
             assert!(check(good).is_ok(), "{good}");
         }
         let long = "x".repeat(64);
         for bad in [
             "", ".", "..", "../x", "a/b", ".x", "-a", "a b", "a\n", "ä", &long, "status", "deploy",
-            "a..b", "x.conf", "a.", "run-a-1", "server", "a.cron.b",
+            "a..b", "x.conf", "a.b", "run-a-1", "server",
         ] {
             assert!(check(bad).is_err(), "{bad:?}");
         }

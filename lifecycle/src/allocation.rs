@@ -1,0 +1,305 @@
+//! What the server gives to an instance: a user id, and in `nat` mode an address of the pool.
+//!
+//! Recorded in `allocation.json` beside the instance's data, so that an instance keeps both for as
+//! long as it has data. All allocations of a server are made under one lock, `<state>/.lock`.
+
+use std::collections::BTreeSet;
+use std::net::{IpAddr, Ipv4Addr};
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use metactl_bundles::network::NetworkSpec;
+use metactl_bundles::paths::Paths;
+use metactl_bundles::server::Server;
+use serde::{Deserialize, Serialize};
+
+use crate::accounts::{self, Accounts};
+use crate::error::{LifecycleError, OnPath, Result};
+use crate::files;
+use crate::lock::Lock;
+
+/// The format number of `allocation.json`.
+const FORMAT: u32 = 1;
+/// The name of the file.
+pub(crate) const FILE: &str = "allocation.json";
+/// How long others may take for an allocation of theirs.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// What an instance was given.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub(crate) struct Allocation {
+    /// [`FORMAT`].
+    pub(crate) format: u32,
+    /// Its user id.
+    pub(crate) uid: u32,
+    /// Its group id: the same number, unless `[sandbox] user` names an account.
+    pub(crate) gid: u32,
+    /// Its address of the pool.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) address: Option<Ipv4Addr>,
+}
+
+/// What an instance needs.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Needs<'a> {
+    /// The directory that `allocation.json` is in.
+    pub(crate) dir: &'a Path,
+    /// `[sandbox] user`.
+    pub(crate) account: Option<&'a str>,
+    /// Whether it needs an address of the pool.
+    pub(crate) address: bool,
+}
+
+/// Reads what an instance was given.
+pub(crate) fn read(dir: &Path) -> Result<Option<Allocation>> {
+    let path = dir.join(FILE);
+    let allocation: Option<Allocation> = files::read_json(&path)?;
+    match allocation {
+        Some(found) if found.format != FORMAT => Err(LifecycleError::Record {
+            path,
+            why: format!("format {} is not known to this metactl", found.format),
+        }),
+        other => Ok(other),
+    }
+}
+
+/// Gives an instance what it needs, the same as before where it has it already.
+pub(crate) fn allocate(paths: &Paths, server: &Server, needs: Needs<'_>) -> Result<Allocation> {
+    let before = read(needs.dir)?;
+    let lock = Lock::acquire(&paths.state.join(".lock"), "allocate", PATIENCE)?;
+    let _lock = lock.map_err(|held| LifecycleError::Locked {
+        instance: "the list of user ids and addresses".to_owned(),
+        holder: held.0,
+    })?;
+    let others = Others::gather(paths, needs.dir)?;
+    let (uid, gid) = match (needs.account, &before) {
+        (Some(name), _) => accounts::of_name(name)?,
+        (None, Some(had)) if server.uid_range.contains(&had.uid) => (had.uid, had.gid),
+        (None, _) => {
+            let uid = others.free_uid(server, &Accounts::read(Path::new("/etc"))?)?;
+            (uid, uid)
+        }
+    };
+    let kept = before
+        .as_ref()
+        .and_then(|had| had.address)
+        .filter(|a| server.pool.contains(a));
+    let address = match (needs.address, kept) {
+        (false, kept) => kept,
+        (true, Some(kept)) if !others.addresses.contains(&kept) => Some(kept),
+        (true, _) => Some(others.free_address(server)?),
+    };
+    let allocation = Allocation {
+        format: FORMAT,
+        uid,
+        gid,
+        address,
+    };
+    if before.as_ref() != Some(&allocation) {
+        files::make_dir(needs.dir, 0o755)?;
+        files::replace_json(&needs.dir.join(FILE), &allocation, 0o644)?;
+    }
+    Ok(allocation)
+}
+
+/// What others have.
+#[derive(Debug, Default)]
+struct Others {
+    uids: BTreeSet<u32>,
+    addresses: BTreeSet<Ipv4Addr>,
+}
+
+impl Others {
+    /// Looks at every instance and every foreground run but `own`.
+    fn gather(paths: &Paths, own: &Path) -> Result<Others> {
+        let mut others = Others::default();
+        for dir in state_dirs(paths)? {
+            // Who owns data keeps the uid, also when the record is gone.
+            others.add_owners(&dir.join("data"))?;
+            if dir == own {
+                continue;
+            }
+            if let Some(had) = read(&dir)? {
+                others.uids.extend([had.uid, had.gid]);
+                others.addresses.extend(had.address);
+            }
+            for address in bundle_addresses(&dir) {
+                if let IpAddr::V4(address) = address {
+                    others.addresses.insert(address);
+                }
+            }
+        }
+        // The own data, too: they are only kept by those who have the record.
+        Ok(others)
+    }
+
+    fn add_owners(&mut self, data: &Path) -> Result<()> {
+        for path in std::iter::once(data.to_path_buf()).chain(files::entries(data)?) {
+            if let Ok(meta) = std::fs::symlink_metadata(&path) {
+                self.uids.extend([meta.uid(), meta.gid()]);
+            }
+        }
+        Ok(())
+    }
+
+    fn free_uid(&self, server: &Server, accounts: &Accounts) -> Result<u32> {
+        let free = |id: &u32| {
+            !self.uids.contains(id) && !accounts.contains(*id) && !accounts::has_name(*id)
+        };
+        server
+            .uid_range
+            .clone()
+            .filter(|id| *id != 0)
+            .find(free)
+            .ok_or_else(|| LifecycleError::UsedUp {
+                what: format!(
+                    "the range of user ids {}-{}",
+                    server.uid_range.start(),
+                    server.uid_range.end()
+                ),
+                hint: "metactl.conf: [server] uid.range = FIRST-LAST".to_owned(),
+            })
+    }
+
+    /// The lowest free one. The first address of the pool is the server's.
+    fn free_address(&self, server: &Server) -> Result<Ipv4Addr> {
+        let mut hosts = server.pool.hosts().skip(1);
+        hosts
+            .find(|address| !self.addresses.contains(address))
+            .ok_or_else(|| LifecycleError::UsedUp {
+                what: format!("the pool of addresses {}", server.pool),
+                hint: "metactl.conf: [server] pool = a larger one".to_owned(),
+            })
+    }
+}
+
+/// The state directories of all instances and foreground runs.
+pub(crate) fn state_dirs(paths: &Paths) -> Result<Vec<PathBuf>> {
+    let mut dirs = files::entries(&paths.state)?;
+    dirs.extend(files::entries(&paths.cache.join("run"))?);
+    dirs.retain(|path| !files::name_of(path).starts_with('.') && path.is_dir());
+    Ok(dirs)
+}
+
+/// The addresses in the bundle in use; none when it cannot be read.
+pub(crate) fn bundle_addresses(state_dir: &Path) -> Vec<IpAddr> {
+    let spec: Result<Option<NetworkSpec>> =
+        files::read_json(&state_dir.join("bundle").join("network.json"));
+    spec.ok()
+        .flatten()
+        .map(|spec| spec.addresses)
+        .unwrap_or_default()
+}
+
+/// The name servers that a sandbox can ask: those of `metactl.conf`, else those of the server that
+/// are not its own loopback.
+pub(crate) fn nameservers(server: &Server) -> Result<Vec<IpAddr>> {
+    if !server.nameservers.is_empty() {
+        return Ok(server.nameservers.clone());
+    }
+    let own = resolv_conf(Path::new("/etc/resolv.conf"))?;
+    let reachable: Vec<IpAddr> = own.into_iter().filter(|a| !a.is_loopback()).collect();
+    if !reachable.is_empty() {
+        return Ok(reachable);
+    }
+    // systemd-resolved(8): the servers behind the local stub.
+    let behind = resolv_conf(Path::new("/run/systemd/resolve/resolv.conf"))?;
+    Ok(behind
+        .into_iter()
+        .filter(|address| !address.is_loopback())
+        .collect())
+}
+
+/// The `nameserver` lines of a file (resolv.conf(5)).
+pub(crate) fn resolv_conf(path: &Path) -> Result<Vec<IpAddr>> {
+    // /etc/resolv.conf is often a symbolic link.
+    let text = match std::fs::read(path) {
+        Ok(text) => String::from_utf8_lossy(&text).into_owned(),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) => return Err(error).on("read", path),
+    };
+    let server = |line: &str| {
+        let mut words = line.split_whitespace();
+        (words.next() == Some("nameserver"))
+            .then(|| words.next()?.parse().ok())
+            .flatten()
+    };
+    Ok(text.lines().filter_map(server).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn needs(dir: &Path) -> Needs<'_> {
+        Needs {
+            dir,
+            account: None,
+            address: true,
+        }
+    }
+
+    #[test]
+    fn everybody_gets_the_lowest_that_is_free_and_keeps_it() {
+        let root = tempfile::tempdir().unwrap();
+        let paths = Paths::under(root.path());
+        let server = Server::default();
+        let dir = |name: &str| paths.instance_state(name);
+        let one = allocate(&paths, &server, needs(&dir("one"))).unwrap();
+        let two = allocate(&paths, &server, needs(&dir("two"))).unwrap();
+        assert_eq!(one.address, Some([10, 77, 0, 2].into()));
+        assert_eq!(two.address, Some([10, 77, 0, 3].into()));
+        assert!(two.uid > one.uid && one.uid == one.gid);
+        assert_eq!(allocate(&paths, &server, needs(&dir("one"))).unwrap(), one);
+
+        // Who goes away makes room, but for the uid when data stay.
+        std::fs::remove_file(dir("one").join(FILE)).unwrap();
+        let three = allocate(&paths, &server, needs(&dir("three"))).unwrap();
+        assert_eq!(three, one);
+        assert!(!paths.state.join(".lock").exists());
+    }
+
+    #[test]
+    fn owners_of_data_keep_their_uid() {
+        let root = tempfile::tempdir().unwrap();
+        let paths = Paths::under(root.path());
+        let data = paths.instance_state("gone").join("data");
+        std::fs::create_dir_all(&data).unwrap();
+        let own = std::fs::metadata(&data).unwrap().uid();
+        let mut others = Others::default();
+        others.add_owners(&data).unwrap();
+        assert!(others.uids.contains(&own));
+    }
+
+    #[test]
+    fn what_is_used_up_is_told() {
+        let root = tempfile::tempdir().unwrap();
+        let paths = Paths::under(root.path());
+        let server = Server {
+            pool: "10.9.0.0/30".parse().unwrap(),
+            ..Server::default()
+        };
+        let dir = |name: &str| paths.instance_state(name);
+        allocate(&paths, &server, needs(&dir("one"))).unwrap();
+        let error = allocate(&paths, &server, needs(&dir("two"))).unwrap_err();
+        assert!(error.to_string().contains("10.9.0.0/30"), "{error}");
+        assert!(error.hint().unwrap().contains("[server] pool"));
+    }
+
+    #[test]
+    fn a_pool_that_moved_gives_a_new_address() {
+        let root = tempfile::tempdir().unwrap();
+        let paths = Paths::under(root.path());
+        let dir = paths.instance_state("one");
+        let before = allocate(&paths, &Server::default(), needs(&dir)).unwrap();
+        let moved = Server {
+            pool: "10.9.0.0/24".parse().unwrap(),
+            ..Server::default()
+        };
+        let after = allocate(&paths, &moved, needs(&dir)).unwrap();
+        assert_eq!(after.address, Some([10, 9, 0, 2].into()));
+        assert_eq!(before.uid, after.uid);
+    }
+}

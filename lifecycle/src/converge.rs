@@ -1,0 +1,96 @@
+//! The truth after a crash: whatever was killed, command, supervisor or application, the next
+//! command that has the instance's lock comes through here first.
+//!
+//! - A deployment that was not finished is finished when its bundle counts, else undone.
+//! - What runs without a supervisor gets one, which adopts it.
+//! - What should run but does not, because everything was killed, is not started behind anybody's
+//!   back: it is stopped now, and what is left of it is removed.
+
+use metactl_bundles::bundle;
+use metactl_runtime::state::Status;
+
+use crate::build::Workshop;
+use crate::error::Result;
+use crate::instance::Instance;
+use crate::{change, deploy, files};
+
+/// Cleans up; the caller holds the lock. Returns what was done.
+pub(crate) fn converge(instance: &Instance) -> Result<Vec<String>> {
+    let mut done = deploy::recover(instance)?;
+    done.extend(supervise_again(instance)?);
+    agree(instance)?;
+    Ok(done)
+}
+
+fn supervise_again(instance: &Instance) -> Result<Vec<String>> {
+    let run = instance.run_dir();
+    if run.supervisor()?.is_some() {
+        return Ok(Vec::new());
+    }
+    let runtime = instance.runtime();
+    let prefix = format!("{}.", instance.name);
+    let ids = runtime.ids(&prefix)?;
+    if ids.is_empty() && !run.exists() {
+        return Ok(Vec::new());
+    }
+    let containers = runtime.containers(&prefix)?;
+    let alive = containers
+        .iter()
+        .filter(|state| state.status() == Status::Running)
+        .count();
+    if let (Some(wanted), 1..) = (run.wanted()?, alive) {
+        instance.want(&wanted)?;
+        let what = if alive == 1 {
+            "1 entry point".to_owned()
+        } else {
+            format!("{alive} entry points")
+        };
+        return Ok(vec![format!(
+            "the supervisor had died; a new one has adopted {what}"
+        )]);
+    }
+    // Nothing runs, or nothing should.
+    run.clear_wanted()?;
+    for id in &ids {
+        runtime.remove(id)?;
+    }
+    for tmp in files::entries(&instance.state_dir().join("tmp"))? {
+        files::empty_dir(&tmp)?;
+    }
+    instance.clear_run_dir()?;
+    Ok(vec![
+        "everything of it had been killed; what was left is removed".to_owned(),
+    ])
+}
+
+/// A start that was killed has its bundle running, but not counting.
+fn agree(instance: &Instance) -> Result<()> {
+    let Some(wanted) = instance.run_dir().wanted()? else {
+        return Ok(());
+    };
+    let state_dir = instance.state_dir();
+    let current = bundle::current(&state_dir)?;
+    let digest = current.as_deref().map(files::name_of);
+    let exists = state_dir.join("bundles").join(&wanted.bundle).is_dir();
+    if digest != Some(wanted.bundle.as_str()) && exists {
+        bundle::activate(&state_dir, &wanted.bundle)?;
+    }
+    Ok(())
+}
+
+/// Removes what a build that was killed left.
+pub(crate) fn clear_workshop(instance: &Instance) -> Result<()> {
+    let workshop = Workshop::new(
+        &instance.manager.paths.cache,
+        &instance.log_dir(),
+        &instance.name,
+    );
+    workshop.clear_container(&instance.runtime())?;
+    workshop.clear()
+}
+
+/// Stops what a deployment that failed or was killed has started.
+pub(crate) fn stop_everything(instance: &Instance) -> Result<()> {
+    instance.want_nothing(change::patience(instance)?)?;
+    supervise_again(instance).map(drop)
+}

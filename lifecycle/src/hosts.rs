@@ -1,0 +1,82 @@
+//! `/etc/hosts` of an instance: the only file that it sees that changes while it runs.
+//!
+//! It is a bind mount, so it is written in place: a new file under its name would not be seen.
+
+use std::fs::OpenOptions;
+use std::io::{self, Write};
+use std::net::IpAddr;
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::path::Path;
+
+use metactl_netns::Resolved;
+use rustix::fs::OFlags;
+
+use crate::error::{OnPath, Result};
+
+/// The text: its own names, then those that its accept lists name.
+pub(crate) fn text(hostname: &str, addresses: &[IpAddr], names: &Resolved) -> String {
+    let mut text = "127.0.0.1 localhost\n::1 localhost ip6-localhost ip6-loopback\n".to_owned();
+    if addresses.is_empty() {
+        text.push_str(&format!("127.0.1.1 {hostname}\n"));
+    }
+    for address in addresses {
+        text.push_str(&format!("{address} {hostname}\n"));
+    }
+    for (name, addresses) in names {
+        for address in addresses {
+            text.push_str(&format!("{address} {name}\n"));
+        }
+    }
+    text
+}
+
+/// Writes the text in place. Readers see the old text or the new one: both fit into one write.
+pub(crate) fn write(path: &Path, text: &str) -> Result<()> {
+    let write = || -> io::Result<()> {
+        let flags = OFlags::NOFOLLOW.bits().cast_signed();
+        let mut file = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .mode(0o644)
+            .custom_flags(flags)
+            .open(path)?;
+        let mut before = vec![0; usize::try_from(file.metadata()?.len()).unwrap_or(0)];
+        if file.read_exact_at(&mut before, 0).is_ok() && before == text.as_bytes() {
+            return Ok(());
+        }
+        file.write_all(text.as_bytes())?;
+        file.set_len(text.len() as u64)
+    };
+    write().on("write", path)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::MetadataExt;
+
+    use super::*;
+
+    #[test]
+    fn the_file_stays_the_same_file() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("hosts");
+        let address = IpAddr::from([10, 77, 0, 2]);
+        let names = Resolved::from([("db.example.org".to_owned(), vec![[10, 2, 0, 20].into()])]);
+        write(&path, &text("a", &[address], &names)).unwrap();
+        let before = std::fs::metadata(&path).unwrap().ino();
+        let written = std::fs::read_to_string(&path).unwrap();
+        assert!(
+            written.contains("10.77.0.2 a\n10.2.0.20 db.example.org\n"),
+            "{written}"
+        );
+        write(&path, &text("a", &[address], &Resolved::new())).unwrap();
+        assert!(
+            !std::fs::read_to_string(&path)
+                .unwrap()
+                .contains("db.example.org")
+        );
+        assert_eq!(std::fs::metadata(&path).unwrap().ino(), before);
+    }
+}

@@ -1,0 +1,284 @@
+//! The status of an instance, put together from records, and checked against what really runs.
+
+use std::net::IpAddr;
+
+use metactl_bundles::bundle::{EntryKind, EntryRef};
+use metactl_bundles::network::NetworkSpec;
+use metactl_runtime::cgroup;
+use metactl_runtime::state::State;
+
+use crate::error::Result;
+use crate::instance::{Current, Instance};
+use crate::standalone::records::{EntryReport, Report, Wanted};
+use crate::status::{self, EntryState, EntryStatus, InstanceState, ReleaseInfo, Status};
+use crate::{allocation, files};
+
+/// Everything that is known of an instance.
+pub(crate) fn status(instance: &Instance, mut notes: Vec<String>) -> Result<Status> {
+    let run = instance.run_dir();
+    let current = instance.current()?;
+    let wanted = run.wanted()?;
+    let supervisor = run.supervisor()?;
+    let report = run.report()?.filter(|_| supervisor.is_some());
+    let containers = containers(instance);
+    let entries = match &current {
+        Some(current) => {
+            let look = |entry| look(instance, entry, report.as_ref(), &containers);
+            current.manifest.entries.iter().map(look).collect()
+        }
+        None => Vec::new(),
+    };
+    notes.extend(report.iter().flat_map(|report| report.notes.clone()));
+    if let (Some(wanted), None) = (&wanted, &supervisor) {
+        let since = &wanted.change;
+        notes.push(format!(
+            "its supervisor is gone (wanted since {since}); a command as root puts that right"
+        ));
+    }
+    let state = judge(
+        current.as_ref(),
+        wanted.as_ref(),
+        supervisor.is_some(),
+        report.as_ref(),
+        &entries,
+    );
+    let own = allocation::read(&instance.state_dir())?;
+    let memory: Vec<u64> = entries.iter().filter_map(|entry| entry.memory).collect();
+    Ok(Status {
+        instance: instance.name.clone(),
+        state,
+        app: current.as_ref().map(|current| current.manifest.app.clone()),
+        release: current
+            .as_ref()
+            .map(|current| release(instance, current))
+            .transpose()?,
+        bundle: current.as_ref().map(|current| current.digest.clone()),
+        addresses: current
+            .as_ref()
+            .map(addresses)
+            .transpose()?
+            .unwrap_or_default(),
+        uid: current
+            .as_ref()
+            .map(|c| c.manifest.uid)
+            .or(own.map(|own| own.uid)),
+        since: entries
+            .iter()
+            .filter(|entry| entry.kind == status::EntryKind::Daemon)
+            .filter_map(|entry| entry.since.clone())
+            .min(),
+        memory: (!memory.is_empty()).then(|| memory.iter().sum()),
+        supervisor: supervisor.map(|record| record.process.pid),
+        enabled: instance.enabled_mark().exists(),
+        entries,
+        notes,
+    })
+}
+
+/// The release in use, also when its record is gone.
+pub(crate) fn release(instance: &Instance, current: &Current) -> Result<ReleaseInfo> {
+    let id = &current.manifest.release;
+    Ok(instance
+        .releases()
+        .info(id)?
+        .unwrap_or_else(|| ReleaseInfo {
+            id: id.clone(),
+            tag: id.clone(),
+            commit: String::new(),
+            built: String::new(),
+        }))
+}
+
+fn addresses(current: &Current) -> Result<Vec<IpAddr>> {
+    let spec: Option<NetworkSpec> = files::read_json(&current.dir.join("network.json"))?;
+    Ok(spec.map(|spec| spec.addresses).unwrap_or_default())
+}
+
+/// The containers of an instance; none for who may not look.
+fn containers(instance: &Instance) -> Vec<State> {
+    instance
+        .runtime()
+        .containers(&format!("{}.", instance.name))
+        .unwrap_or_default()
+}
+
+fn look(
+    instance: &Instance,
+    entry: &EntryRef,
+    report: Option<&Report>,
+    containers: &[State],
+) -> EntryStatus {
+    let known = report.and_then(|report| report.entries.get(&entry.name));
+    let id = format!("{}.{}", instance.name, entry.name);
+    let container = containers.iter().find(|state| state.id == id);
+    let kind = match entry.kind {
+        EntryKind::Daemon => status::EntryKind::Daemon,
+        EntryKind::Cron => status::EntryKind::Cron,
+    };
+    let process = known
+        .and_then(|known| known.process.clone())
+        .or_else(|| container.and_then(|state| state.process.clone()))
+        .filter(|process| process.is_alive());
+    let state = match known {
+        // It ended a moment ago, and the supervisor has not told yet.
+        Some(known) if known.state == EntryState::Running && process.is_none() => {
+            EntryState::Waiting
+        }
+        Some(known) => known.state,
+        None if process.is_some() => EntryState::Running,
+        None => EntryState::Stopped,
+    };
+    let usage = container.filter(|_| process.is_some());
+    EntryStatus {
+        name: entry.name.clone(),
+        kind,
+        state,
+        since: known
+            .filter(|_| process.is_some())
+            .and_then(|known| known.since.clone()),
+        pid: process.map(|process| process.pid),
+        restarts: known.map_or(0, |known| known.restarts),
+        memory: usage.and_then(|state| cgroup::stats(&state.cgroups).memory_current),
+        port: entry.port,
+        last_exit: known.and_then(|known| known.last_exit.clone()),
+        schedule: entry.schedule.clone(),
+        next: known.and_then(|known: &EntryReport| known.next.clone()),
+        log: instance.log_file(&entry.name),
+    }
+}
+
+fn judge(
+    current: Option<&Current>,
+    wanted: Option<&Wanted>,
+    supervised: bool,
+    report: Option<&Report>,
+    entries: &[EntryStatus],
+) -> InstanceState {
+    let runs = entries.iter().any(|entry| entry.pid.is_some());
+    if current.is_none() {
+        return if runs {
+            InstanceState::Unknown
+        } else {
+            InstanceState::NotDeployed
+        };
+    }
+    let Some(wanted) = wanted else {
+        return match (supervised, runs) {
+            (true, _) | (false, true) => InstanceState::Stopping,
+            (false, false) => InstanceState::Stopped,
+        };
+    };
+    if !supervised {
+        return if runs {
+            InstanceState::Unknown
+        } else {
+            InstanceState::Stopped
+        };
+    }
+    let seen = report.is_some_and(|report| report.change.as_ref() == Some(&wanted.change));
+    if !seen {
+        return InstanceState::Starting;
+    }
+    judge_daemons(wanted, entries)
+}
+
+fn judge_daemons(wanted: &Wanted, entries: &[EntryStatus]) -> InstanceState {
+    let daemons: Vec<&EntryStatus> = entries
+        .iter()
+        .filter(|entry| entry.kind == status::EntryKind::Daemon)
+        .collect();
+    let count = |state: EntryState| daemons.iter().filter(|entry| entry.state == state).count();
+    let ended_well = |entry: &&&EntryStatus| {
+        entry.state == EntryState::Ended
+            && !entry.last_exit.as_ref().is_some_and(|exit| exit.failed)
+    };
+    let good = count(EntryState::Running) + daemons.iter().filter(ended_well).count();
+    if good == daemons.len() {
+        // Without daemons, the cron jobs are what runs.
+        return if daemons.is_empty() && !wanted.cron {
+            InstanceState::Stopped
+        } else {
+            InstanceState::Running
+        };
+    }
+    if count(EntryState::Starting) > 0 {
+        return InstanceState::Starting;
+    }
+    if count(EntryState::Stopping) > 0 {
+        return InstanceState::Stopping;
+    }
+    if good > 0 {
+        return InstanceState::Partial;
+    }
+    if count(EntryState::Stopped) == daemons.len() {
+        // Only its cron jobs run.
+        return if wanted.cron {
+            InstanceState::Partial
+        } else {
+            InstanceState::Stopped
+        };
+    }
+    InstanceState::Failing
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+    use crate::standalone::records::FORMAT;
+
+    fn entry(state: EntryState, failed: bool) -> EntryStatus {
+        let exit = status::Exit {
+            at: String::new(),
+            code: None,
+            signal: None,
+            reason: String::new(),
+            failed,
+        };
+        EntryStatus {
+            name: "x".to_owned(),
+            kind: status::EntryKind::Daemon,
+            state,
+            pid: None,
+            since: None,
+            restarts: 0,
+            memory: None,
+            port: None,
+            last_exit: Some(exit),
+            schedule: None,
+            next: None,
+            log: "/x".into(),
+        }
+    }
+
+    #[test]
+    fn an_instance_in_one_word() {
+        use EntryState::{Ended, Running, Starting, Stopped, Stopping, Waiting};
+        let wanted = Wanted {
+            format: FORMAT,
+            change: "1".to_owned(),
+            bundle: "b".to_owned(),
+            daemons: BTreeMap::new(),
+            cron: true,
+        };
+        for (states, expected) in [
+            (vec![], InstanceState::Running),
+            (vec![Running, Running], InstanceState::Running),
+            (vec![Running, Stopped], InstanceState::Partial),
+            (vec![Running, Waiting], InstanceState::Partial),
+            (vec![Waiting], InstanceState::Failing),
+            (vec![Ended], InstanceState::Failing),
+            (vec![Running, Starting], InstanceState::Starting),
+            (vec![Stopping, Running], InstanceState::Stopping),
+        ] {
+            let entries: Vec<EntryStatus> =
+                states.iter().map(|state| entry(*state, true)).collect();
+            assert_eq!(judge_daemons(&wanted, &entries), expected, "{states:?}");
+        }
+        assert_eq!(
+            judge_daemons(&wanted, &[entry(Ended, false)]),
+            InstanceState::Running
+        );
+    }
+}

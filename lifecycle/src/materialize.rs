@@ -1,0 +1,171 @@
+//! From layers of configuration to a bundle on disk, for one instance.
+
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
+
+use metactl_bundles::app::App;
+use metactl_bundles::bundle::{self, Composition, Placement, Written};
+use metactl_bundles::layers::{self, Config, LayerKind, Request, Source};
+use metactl_bundles::model;
+use metactl_bundles::network::Mode;
+use metactl_bundles::paths::Paths;
+use metactl_bundles::server::Server;
+use metactl_bundles::view::HostView;
+
+use crate::allocation::{self, Allocation, Needs};
+use crate::error::Result;
+
+/// What an instance is made of.
+#[derive(Debug, Clone)]
+pub(crate) struct Ingredients<'a> {
+    pub(crate) paths: &'a Paths,
+    /// The name of the instance.
+    pub(crate) instance: &'a str,
+    /// The directory of its data and bundles.
+    pub(crate) state_dir: PathBuf,
+    /// What is shown at `/app`, on the host.
+    pub(crate) release: PathBuf,
+    /// The name of the release.
+    pub(crate) release_id: String,
+    /// The text of the local layer that is going to be; `None`: as it is on disk.
+    pub(crate) local: Option<String>,
+    /// Leave the local layer out: what runs is no instance of this server.
+    pub(crate) site_only: bool,
+}
+
+/// A configuration that is understood.
+#[derive(Debug)]
+pub(crate) struct Understood {
+    pub(crate) config: Config,
+    pub(crate) app: App,
+    pub(crate) server: Server,
+}
+
+/// A bundle that is complete but for being on disk.
+#[derive(Debug)]
+pub(crate) struct Ready {
+    pub(crate) understood: Understood,
+    pub(crate) composition: Composition,
+    state_dir: PathBuf,
+}
+
+/// The texts of all layers.
+pub(crate) fn sources(
+    paths: &Paths,
+    instance: &str,
+    app_layer: Option<&Path>,
+    local: Option<&str>,
+) -> Result<Vec<Source>> {
+    let mut sources = layers::read(
+        paths,
+        &Request {
+            instance,
+            app_layer,
+        },
+    )?;
+    if let Some(text) = local {
+        let path = paths.local_layer(instance);
+        sources.retain(|source| source.layer != LayerKind::Local);
+        sources.push(Source {
+            layer: LayerKind::Local,
+            path,
+            text: text.to_owned(),
+        });
+    }
+    Ok(sources)
+}
+
+impl Ingredients<'_> {
+    /// Reads, merges and understands the configuration. Changes nothing.
+    pub(crate) fn understand(&self) -> Result<Understood> {
+        let app_layer = self.release.join(crate::release::APP_LAYER);
+        let mut sources = sources(
+            self.paths,
+            self.instance,
+            Some(&app_layer),
+            self.local.as_deref(),
+        )?;
+        sources.retain(|source| !self.site_only || source.layer != LayerKind::Local);
+        let (config, app) = model::load(sources, self.instance)?;
+        let server = Server::read(self.paths)?;
+        Ok(Understood {
+            config,
+            app,
+            server,
+        })
+    }
+
+    /// Allocates what is missing, and composes the bundle.
+    pub(crate) fn compose(&self, understood: Understood) -> Result<Ready> {
+        self.compose_as(understood, self.instance)
+    }
+
+    /// The same, with another name for the sandbox: its cgroup, its devices.
+    pub(crate) fn compose_as(&self, understood: Understood, sandbox: &str) -> Result<Ready> {
+        let Understood {
+            config,
+            app,
+            server,
+        } = &understood;
+        let net = &app.sandbox.net;
+        let from_pool = net.mode == Mode::Nat && net.addresses.is_empty();
+        let needs = Needs {
+            dir: &self.state_dir,
+            account: app.sandbox.user.as_deref(),
+            address: from_pool,
+        };
+        let allocation = allocation::allocate(self.paths, server, needs)?;
+        let place = self.placement(app, server, &allocation, sandbox)?;
+        let host = HostView::gather(app, &place);
+        let composition = bundle::compose(app, config, &place, &host)?;
+        Ok(Ready {
+            composition,
+            state_dir: self.state_dir.clone(),
+            understood,
+        })
+    }
+
+    fn placement(
+        &self,
+        app: &App,
+        server: &Server,
+        allocation: &Allocation,
+        sandbox: &str,
+    ) -> Result<Placement> {
+        let net = &app.sandbox.net;
+        let own = allocation
+            .address
+            .filter(|_| net.mode == Mode::Nat && net.addresses.is_empty());
+        let addresses = own.map_or_else(|| net.addresses.clone(), |own| vec![IpAddr::V4(own)]);
+        Ok(Placement {
+            instance: sandbox.to_owned(),
+            state_dir: self.state_dir.clone(),
+            release: self.release.clone(),
+            release_id: self.release_id.clone(),
+            uid: allocation.uid,
+            gid: allocation.gid,
+            addresses,
+            pool: (net.mode == Mode::Nat).then(|| server.pool.into()),
+            hostname: self.instance.to_owned(),
+            nameservers: allocation::nameservers(server)?,
+            site: server.site.clone(),
+        })
+    }
+}
+
+impl Ready {
+    /// Writes the bundle; nothing changes when that fails. It does not count yet.
+    pub(crate) fn write(&self) -> Result<Written> {
+        Ok(bundle::write(&self.composition, &self.state_dir)?)
+    }
+
+    /// What is worth knowing, but stops nothing.
+    pub(crate) fn warnings(&self) -> Vec<String> {
+        self.understood
+            .config
+            .warnings()
+            .iter()
+            .map(|found| found.render(false))
+            .collect()
+    }
+}

@@ -1,0 +1,446 @@
+//! Releases: what a build made, as root's own and never changed again.
+//!
+//! ```text
+//! <state>/<instance>/releases/
+//!   1.2.3-9f2c1e4-1/        what the application sees at /app
+//!   1.2.3-9f2c1e4-1.json    where it came from
+//! ```
+//!
+//! A release is complete or absent: it is copied to a name that nobody looks at, brought to the
+//! disk, and renamed. Copying is also what makes it harmless: whatever the build left (owners,
+//! set-uid bits, device files, links that lead out of it), only plain files and directories with
+//! plain modes get through, and symbolic links that stay inside or lead to what every sandbox shows.
+
+use std::fs::{self, File, OpenOptions};
+use std::io;
+use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt, PermissionsExt, symlink};
+use std::path::{Component, Path, PathBuf};
+
+use rustix::fs::OFlags;
+use serde::{Deserialize, Serialize};
+
+use crate::error::{LifecycleError, OnPath, Result};
+use crate::files;
+use crate::scm::Revision;
+use crate::status::ReleaseInfo;
+
+/// The format number of a release's record.
+const FORMAT: u32 = 1;
+/// The application's layer of configuration.
+pub(crate) const APP_LAYER: &str = ".metactl";
+/// What a release is called until it is complete.
+const PARTIAL: &str = ".partial-";
+/// Directories of the sandbox that a symbolic link of a release may lead to.
+const SHOWN: &[&str] = &["app", "bin", "data", "lib", "lib64", "sbin", "tmp", "usr"];
+/// How many releases are kept besides the one in use and the one before.
+const KEEP: usize = 3;
+
+/// The record of a release.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Record {
+    format: u32,
+    #[serde(flatten)]
+    info: ReleaseInfo,
+    /// The repository, without its password.
+    repo: String,
+    /// Who asked for it.
+    by: String,
+}
+
+/// The releases of one instance.
+#[derive(Debug, Clone)]
+pub(crate) struct Releases {
+    dir: PathBuf,
+}
+
+impl Releases {
+    /// Those in a state directory.
+    pub(crate) fn of(state_dir: &Path) -> Releases {
+        Releases {
+            dir: state_dir.join("releases"),
+        }
+    }
+
+    /// The directory of a release.
+    pub(crate) fn path(&self, id: &str) -> PathBuf {
+        self.dir.join(id)
+    }
+
+    /// What is known of a release.
+    pub(crate) fn info(&self, id: &str) -> Result<Option<ReleaseInfo>> {
+        let record: Option<Record> = files::read_json(&self.record(id))?;
+        Ok(record.map(|record| record.info))
+    }
+
+    /// The ids of all complete releases.
+    pub(crate) fn ids(&self) -> Result<Vec<String>> {
+        let paths = files::entries(&self.dir)?.into_iter();
+        let complete = paths.filter(|path| !files::name_of(path).starts_with('.') && path.is_dir());
+        Ok(complete
+            .map(|path| files::name_of(&path).to_owned())
+            .collect())
+    }
+
+    /// The id of the next release of `revision`: `1.2.3-9f2c1e4-4`.
+    pub(crate) fn next_id(&self, revision: &Revision) -> Result<String> {
+        let number = |id: &String| id.rsplit('-').next()?.parse::<u64>().ok();
+        let last = self.ids()?.iter().filter_map(number).max().unwrap_or(0);
+        let tag: String = revision
+            .tag
+            .chars()
+            .map(|c| {
+                if c.is_ascii_alphanumeric() || "._+".contains(c) {
+                    c
+                } else {
+                    '-'
+                }
+            })
+            .take(60)
+            .collect();
+        let tag = tag.trim_start_matches(['.', '-']);
+        Ok(format!("{tag}-{}-{}", revision.short(), last + 1))
+    }
+
+    /// Makes a release from `output`, which belongs to an unprivileged user, and the application's
+    /// layer as it stands in the repository.
+    pub(crate) fn make(
+        &self,
+        id: &str,
+        output: &Path,
+        app_layer: Option<&[u8]>,
+        revision: &Revision,
+        repo: &str,
+    ) -> Result<ReleaseInfo> {
+        self.tidy()?;
+        files::make_dir(&self.dir, 0o755)?;
+        let partial = self.dir.join(format!("{PARTIAL}{id}"));
+        let info = ReleaseInfo {
+            id: id.to_owned(),
+            tag: revision.tag.clone(),
+            commit: revision.commit.clone(),
+            built: files::now(),
+        };
+        let record = Record {
+            format: FORMAT,
+            info: info.clone(),
+            repo: repo.to_owned(),
+            by: crate::lock::person(),
+        };
+        let made = copy_tree(output, &partial)
+            .and_then(|()| write_app_layer(&partial, app_layer))
+            .and_then(|()| sync_file_system(&partial))
+            .and_then(|()| files::replace_json(&self.record(id), &record, 0o644))
+            .and_then(|()| fs::rename(&partial, self.path(id)).on("write", &self.path(id)))
+            .and_then(|()| files::sync_dir(&self.dir));
+        match made {
+            Ok(()) => Ok(info),
+            Err(error) => {
+                // The first error is the one to tell; what stays is removed by the next command.
+                let _tidied = self.remove(id).and_then(|()| self.tidy());
+                Err(error)
+            }
+        }
+    }
+
+    /// Removes a release, or what there is of it.
+    pub(crate) fn remove(&self, id: &str) -> Result<()> {
+        let path = self.path(id);
+        if path.exists() {
+            // First a name that nobody takes for a release, so that half of one never counts.
+            let partial = self.dir.join(format!("{PARTIAL}{id}"));
+            files::remove_tree(&partial)?;
+            fs::rename(&path, &partial).on("remove", &path)?;
+            files::remove_tree(&partial)?;
+        }
+        files::remove_file(&self.record(id))?;
+        files::remove_empty_dir(&self.dir);
+        Ok(())
+    }
+
+    /// Removes what was never completed.
+    pub(crate) fn tidy(&self) -> Result<()> {
+        for path in files::entries(&self.dir)? {
+            let name = files::name_of(&path);
+            let orphan = name
+                .strip_suffix(".json")
+                .is_some_and(|id| !self.path(id).is_dir());
+            if name.starts_with(PARTIAL) {
+                files::remove_tree(&path)?;
+            } else if orphan || name.starts_with('.') {
+                files::remove_file(&path)?;
+            }
+        }
+        files::remove_empty_dir(&self.dir);
+        Ok(())
+    }
+
+    /// Removes old releases, never one of `keep`.
+    pub(crate) fn prune(&self, keep: &[&str]) -> Result<()> {
+        let number = |id: &str| id.rsplit('-').next().and_then(|n| n.parse::<u64>().ok());
+        let mut old = self.ids()?;
+        old.retain(|id| !keep.contains(&id.as_str()));
+        old.sort_by_key(|id| number(id));
+        let surplus = old.len().saturating_sub(KEEP);
+        for id in &old[..surplus] {
+            self.remove(id)?;
+        }
+        Ok(())
+    }
+
+    fn record(&self, id: &str) -> PathBuf {
+        self.dir.join(format!("{id}.json"))
+    }
+}
+
+/// The application's layer comes from the commit, whatever folder of the checkout is the release
+/// and whatever the build did to it.
+fn write_app_layer(release: &Path, text: Option<&[u8]>) -> Result<()> {
+    let path = release.join(APP_LAYER);
+    match text {
+        Some(text) => files::replace(&path, text, 0o644),
+        None => files::remove_file(&path).map(drop),
+    }
+}
+
+/// One sync for all files: much cheaper than one for each.
+fn sync_file_system(path: &Path) -> Result<()> {
+    let dir = File::open(path).on("write", path)?;
+    rustix::fs::syncfs(&dir).on("write", path)
+}
+
+/// Copies a tree that nobody changes any more, without what could do harm.
+fn copy_tree(from: &Path, to: &Path) -> Result<()> {
+    make_plain_dir(to)?;
+    let mut todo = vec![PathBuf::new()];
+    while let Some(below) = todo.pop() {
+        for path in files::entries(&from.join(&below))? {
+            let name = path.file_name().unwrap_or_default();
+            let inner = below.join(name);
+            // Sources are checked out without it; a build that made one is not asked why.
+            if inner == Path::new(".git") {
+                continue;
+            }
+            let meta = fs::symlink_metadata(&path).on("read", &path)?;
+            let target = to.join(&inner);
+            let kind = meta.file_type();
+            if kind.is_dir() {
+                make_plain_dir(&target)?;
+                todo.push(inner);
+            } else if kind.is_file() {
+                copy_file(&path, &target, meta.mode())?;
+            } else if kind.is_symlink() {
+                copy_link(&path, &inner, &target)?;
+            } else {
+                return Err(refused(
+                    &inner,
+                    what_is(&kind),
+                    "the build command should not make it",
+                ));
+            }
+        }
+    }
+    Ok(())
+}
+
+fn make_plain_dir(path: &Path) -> Result<()> {
+    fs::create_dir(path).on("write", path)?;
+    fs::set_permissions(path, fs::Permissions::from_mode(0o755)).on("write", path)
+}
+
+fn copy_file(from: &Path, to: &Path, mode: u32) -> Result<()> {
+    let flags = (OFlags::NOFOLLOW | OFlags::NONBLOCK).bits().cast_signed();
+    let mut source = OpenOptions::new()
+        .read(true)
+        .custom_flags(flags)
+        .open(from)
+        .on("read", from)?;
+    let mode = if mode & 0o111 == 0 { 0o644 } else { 0o755 };
+    let mut target = OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(mode)
+        .open(to)
+        .on("write", to)?;
+    io::copy(&mut source, &mut target).on("write", to)?;
+    target
+        .set_permissions(fs::Permissions::from_mode(mode))
+        .on("write", to)
+}
+
+fn copy_link(from: &Path, inner: &Path, to: &Path) -> Result<()> {
+    let text = fs::read_link(from).on("read", from)?;
+    if !link_is_harmless(inner, &text) {
+        return Err(refused(
+            inner,
+            &format!(
+                "a symbolic link to {}, which leads out of it",
+                text.display()
+            ),
+            "links may stay inside, or lead to /usr, /app, /data or /tmp",
+        ));
+    }
+    symlink(&text, to).on("write", to)
+}
+
+/// Whether a link at `inner` (relative to the release) stays in the release by its text, or names
+/// a place that every sandbox shows. metactl itself never follows links of a release.
+fn link_is_harmless(inner: &Path, text: &Path) -> bool {
+    let mut parts: Vec<&std::ffi::OsStr> = Vec::new();
+    if text.is_absolute() {
+        let mut first = text.components().skip(1);
+        let shown = matches!(first.next(), Some(Component::Normal(name))
+            if SHOWN.iter().any(|shown| name == *shown));
+        return shown && !text.components().any(|part| part == Component::ParentDir);
+    }
+    if let Some(parent) = inner.parent() {
+        parts.extend(parent.components().map(Component::as_os_str));
+    }
+    for part in text.components() {
+        let inside = match part {
+            Component::Normal(name) => {
+                parts.push(name);
+                true
+            }
+            Component::ParentDir => parts.pop().is_some(),
+            _ => true,
+        };
+        if !inside {
+            return false;
+        }
+    }
+    true
+}
+
+fn what_is(kind: &fs::FileType) -> &'static str {
+    if kind.is_fifo() {
+        "a fifo"
+    } else if kind.is_socket() {
+        "a socket"
+    } else {
+        "a device"
+    }
+}
+
+fn refused(inner: &Path, what: &str, hint: &str) -> LifecycleError {
+    LifecycleError::Release {
+        what: format!("{} is {what}", inner.display()),
+        hint: hint.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn revision() -> Revision {
+        Revision {
+            tag: "feature/x 1".to_owned(),
+            commit: "9f2c1e4".repeat(6)[..40].to_owned(),
+        }
+    }
+
+    #[test]
+    fn links_that_lead_out_are_seen() {
+        let harmless =
+            |inner: &str, text: &str| link_is_harmless(Path::new(inner), Path::new(text));
+        for (inner, text) in [
+            ("a", "b"),
+            ("a/b", "../c"),
+            ("a/b/c", "../../x"),
+            ("a", "/usr/bin/python3"),
+            ("a", "/app/x"),
+            ("a/b", "./c"),
+        ] {
+            assert!(harmless(inner, text), "{inner} -> {text}");
+        }
+        for (inner, text) in [
+            ("a", ".."),
+            ("a", "../x"),
+            ("a/b", "../../x"),
+            ("a", "/etc/shadow"),
+            ("a", "/"),
+            ("a", "/usr/../etc/shadow"),
+            ("a", "b/../../../x"),
+            ("a", "/proc/1/root"),
+        ] {
+            assert!(!harmless(inner, text), "{inner} -> {text}");
+        }
+    }
+
+    #[test]
+    fn a_release_has_plain_modes_and_its_own_layer() {
+        let dir = tempfile::tempdir().unwrap();
+        let output = dir.path().join("out");
+        fs::create_dir_all(output.join("bin")).unwrap();
+        fs::write(output.join("bin/tool"), "x").unwrap();
+        fs::set_permissions(output.join("bin/tool"), fs::Permissions::from_mode(0o6777)).unwrap();
+        fs::write(output.join("data"), "x").unwrap();
+        fs::set_permissions(output.join("data"), fs::Permissions::from_mode(0o600)).unwrap();
+        symlink("/etc/passwd", output.join(APP_LAYER)).unwrap();
+        let releases = Releases::of(dir.path());
+        let id = releases.next_id(&revision()).unwrap();
+        assert_eq!(id, "feature-x-1-9f2c1e4-1");
+
+        // A layer that is a link out is refused with the rest of the output.
+        let error = releases
+            .make(&id, &output, Some(b"[app]\n"), &revision(), "/repo")
+            .unwrap_err();
+        assert!(error.to_string().contains("/etc/passwd"), "{error}");
+        assert!(!dir.path().join("releases").exists(), "nothing stays");
+
+        fs::remove_file(output.join(APP_LAYER)).unwrap();
+        let info = releases
+            .make(&id, &output, Some(b"[app]\n"), &revision(), "/repo")
+            .unwrap();
+        let mode =
+            |path: &str| fs::metadata(releases.path(&id).join(path)).unwrap().mode() & 0o7777;
+        assert_eq!(
+            (mode("bin/tool"), mode("data"), mode("bin")),
+            (0o755, 0o644, 0o755)
+        );
+        assert_eq!(
+            fs::read(releases.path(&id).join(APP_LAYER)).unwrap(),
+            b"[app]\n"
+        );
+        assert_eq!(releases.info(&id).unwrap(), Some(info));
+        assert_eq!(
+            releases.next_id(&revision()).unwrap(),
+            "feature-x-1-9f2c1e4-2"
+        );
+    }
+
+    #[test]
+    fn special_files_are_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let output = dir.path().join("out");
+        fs::create_dir(&output).unwrap();
+        let path = output.join("pipe");
+        let fifo = rustix::fs::FileType::Fifo;
+        rustix::fs::mknodat(rustix::fs::CWD, &path, fifo, 0o644.into(), 0).unwrap();
+        let releases = Releases::of(dir.path());
+        let error = releases
+            .make("1-a-1", &output, None, &revision(), "/repo")
+            .unwrap_err();
+        assert!(error.to_string().contains("pipe is a fifo"), "{error}");
+    }
+
+    #[test]
+    fn old_releases_go_but_not_those_that_are_kept() {
+        let dir = tempfile::tempdir().unwrap();
+        let output = dir.path().join("out");
+        fs::create_dir(&output).unwrap();
+        let releases = Releases::of(dir.path());
+        for number in 1..=7 {
+            let id = format!("1-a-{number}");
+            releases
+                .make(&id, &output, None, &revision(), "/repo")
+                .unwrap();
+        }
+        releases.prune(&["1-a-1", "1-a-7"]).unwrap();
+        assert_eq!(
+            releases.ids().unwrap(),
+            ["1-a-1", "1-a-4", "1-a-5", "1-a-6", "1-a-7"]
+        );
+    }
+}

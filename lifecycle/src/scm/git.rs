@@ -1,0 +1,446 @@
+//! git, by its command line.
+//!
+//! A bare repository in the cache follows the remote; a checkout is written from it without `.git`.
+//! What protects the server from a hostile repository, and from a hostile name of a revision:
+//!
+//! - names are checked before git sees them, and never stand where an option could stand;
+//! - the environment is empty but for what is listed in [`Git::command`]; the repository's own
+//!   settings are ours, since only objects and refs are fetched into it;
+//! - only the protocols of [`PROTOCOLS`] are used (`ext::` would run commands: git-remote-ext(1));
+//! - hooks are off, and a checkout by `checkout-index` runs neither hooks nor filters of the
+//!   repository: filters are defined in settings, never in `.gitattributes` (gitattributes(5)).
+
+use std::ffi::OsStr;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use metactl_bundles::redact::redact;
+
+use super::{Revision, cache_name, command};
+use crate::error::{LifecycleError, Result};
+use crate::files;
+use crate::lock::Lock;
+
+/// What git may speak.
+const PROTOCOLS: &str = "file:git:http:https:ssh";
+/// How long fetching may take.
+const FETCH: Duration = Duration::from_secs(15 * 60);
+/// How long anything else may take.
+const LOCAL: Duration = Duration::from_secs(5 * 60);
+/// How long another deployment may fetch from the same repository.
+const PATIENCE: Duration = Duration::from_secs(60);
+/// How many tags are named when one is not found.
+const NEWEST: usize = 5;
+
+/// A repository and its cache.
+#[derive(Debug)]
+pub(crate) struct Git {
+    repo: String,
+    /// The bare repository.
+    cache: PathBuf,
+}
+
+impl Git {
+    /// The repository `repo`, a URL or path; its cache below `cache`.
+    pub(super) fn new(repo: &str, cache: PathBuf) -> Result<Git> {
+        let unusable = |why: &str| {
+            Err(LifecycleError::Setting {
+                what: format!("[build] repo = {}: {why}", redact(repo)),
+                hint: "a URL (https, ssh, git, file) or an absolute path".to_owned(),
+            })
+        };
+        if repo.is_empty() || repo.starts_with('-') || repo.chars().any(char::is_control) {
+            return unusable("it cannot be a repository");
+        }
+        // `transport::address`; only the part before the first slash can be one.
+        if repo
+            .split('/')
+            .next()
+            .is_some_and(|first| first.contains("::"))
+        {
+            return unusable("this way to reach a repository runs commands");
+        }
+        Ok(Git {
+            repo: repo.to_owned(),
+            cache: cache.join(cache_name(repo)),
+        })
+    }
+
+    /// Brings the cache up to date, and finds the commit that `tag` names: a tag, a branch, or (the
+    /// beginning of) a commit's hash, in this order.
+    pub(crate) fn fetch(&self, tag: &str) -> Result<Revision> {
+        check_name(tag)?;
+        let _lock = self.lock()?;
+        self.prepare()?;
+        self.update()?;
+        match self.find(tag)? {
+            Some(commit) => Ok(Revision {
+                tag: tag.to_owned(),
+                commit,
+            }),
+            None if is_full_hash(tag) && self.fetch_commit(tag)? => Ok(Revision {
+                tag: tag.to_owned(),
+                commit: tag.to_owned(),
+            }),
+            None => Err(LifecycleError::UnknownTag {
+                repo: self.shown(),
+                tag: tag.to_owned(),
+                known: self.newest_tags(NEWEST)?,
+            }),
+        }
+    }
+
+    /// The newest tags, newest first. Needs no network: as of the last fetch.
+    pub(crate) fn newest_tags(&self, count: usize) -> Result<Vec<String>> {
+        let mut git = self.command();
+        git.args([
+            "for-each-ref",
+            "--sort=-creatordate",
+            "--sort=-version:refname",
+        ]);
+        git.arg(format!("--count={count}"))
+            .args(["--format=%(refname:short)", "refs/tags"]);
+        let text = self.output(git, LOCAL, "list the tags of")?;
+        Ok(text.lines().map(|line| printable(line, 80)).collect())
+    }
+
+    /// All tags, as the remote has them now.
+    pub(crate) fn fetch_tags(&self, count: usize) -> Result<Vec<String>> {
+        let _lock = self.lock()?;
+        self.prepare()?;
+        self.update()?;
+        self.newest_tags(count)
+    }
+
+    /// The text of a file in a commit; `None` when it is not there, or no plain file.
+    pub(crate) fn file(&self, revision: &Revision, path: &str) -> Result<Option<Vec<u8>>> {
+        let mut git = self.command();
+        git.args(["ls-tree", "-z", &revision.commit, "--", path]);
+        let entry = self.output(git, LOCAL, "read")?;
+        // "100644 blob <hash>\t<path>"; a link has mode 120000.
+        let Some(hash) = entry
+            .strip_prefix("100644 blob ")
+            .or_else(|| entry.strip_prefix("100755 blob "))
+            .and_then(|rest| rest.split('\t').next())
+        else {
+            return Ok(None);
+        };
+        let mut git = self.command();
+        git.args(["cat-file", "blob", hash]);
+        self.bytes(git, LOCAL, "read").map(Some)
+    }
+
+    /// Writes the files of a commit into the empty directory `to`.
+    pub(crate) fn checkout(&self, revision: &Revision, to: &Path) -> Result<()> {
+        let index = to.with_extension("index");
+        let run = |args: &[&OsStr]| {
+            let mut git = self.command();
+            git.env("GIT_INDEX_FILE", &index)
+                .env("GIT_WORK_TREE", to)
+                .current_dir(to);
+            git.args(args);
+            self.bytes(git, LOCAL, "check out").map(drop)
+        };
+        let result = run(&[OsStr::new("read-tree"), OsStr::new(&revision.commit)])
+            .and_then(|()| run(&["checkout-index", "--all", "--force"].map(OsStr::new)));
+        files::remove_file(&index)?;
+        result
+    }
+
+    /// The repository without its password.
+    pub(crate) fn shown(&self) -> String {
+        redact(&self.repo).into_owned()
+    }
+
+    fn lock(&self) -> Result<Lock> {
+        let path = self.cache.with_extension("lock");
+        Lock::acquire(&path, "fetch", PATIENCE)?.map_err(|held| LifecycleError::Locked {
+            instance: format!("the cache of {}", self.shown()),
+            holder: held.0,
+        })
+    }
+
+    /// Makes the bare repository and the settings, where they are missing.
+    fn prepare(&self) -> Result<()> {
+        let parent = self.cache.parent().unwrap_or(&self.cache);
+        files::make_dir(parent, 0o700)?;
+        self.write_settings()?;
+        if self.cache.join("objects").is_dir() && self.cache.join("HEAD").is_file() {
+            return Ok(());
+        }
+        // Half of one, from a crash.
+        files::remove_tree(&self.cache)?;
+        let mut git = self.command();
+        git.args(["init", "--quiet", "--bare", "--template=", "--"])
+            .arg(&self.cache);
+        self.output(git, LOCAL, "make the cache of").map(drop)
+    }
+
+    /// The settings that replace those of the user. A repository on this server may belong to
+    /// somebody else; git only reads it when it is named here (`safe.directory`, git-config(1)).
+    fn write_settings(&self) -> Result<()> {
+        let quoted = |text: &str| text.replace('\\', "\\\\").replace('"', "\\\"");
+        let mut text = String::new();
+        if let Some(path) = self.local_path() {
+            let path = path.to_string_lossy();
+            let path = path.trim_end_matches('/');
+            text.push_str("[safe]\n");
+            for form in [path.to_owned(), format!("{path}/.git")] {
+                text.push_str(&format!("\tdirectory = \"{}\"\n", quoted(&form)));
+            }
+        }
+        files::replace(&self.settings(), text.as_bytes(), 0o600)
+    }
+
+    fn settings(&self) -> PathBuf {
+        self.cache.with_extension("config")
+    }
+
+    fn local_path(&self) -> Option<PathBuf> {
+        let path = self.repo.strip_prefix("file://").unwrap_or(&self.repo);
+        path.starts_with('/').then(|| PathBuf::from(path))
+    }
+
+    fn update(&self) -> Result<()> {
+        if let Some(path) = self.local_path()
+            && !path.exists()
+        {
+            return Err(LifecycleError::Source {
+                action: "fetch from".to_owned(),
+                repo: self.shown(),
+                why: "there is no such directory".to_owned(),
+                hint: "[build] repo names it".to_owned(),
+            });
+        }
+        let mut git = self.command();
+        git.args([
+            "fetch",
+            "--quiet",
+            "--prune",
+            "--no-auto-maintenance",
+            "--no-write-fetch-head",
+        ]);
+        git.args(["--no-recurse-submodules", "--"]).arg(&self.repo);
+        git.args(["+refs/heads/*:refs/heads/*", "+refs/tags/*:refs/tags/*"]);
+        self.output(git, FETCH, "fetch from").map(drop)
+    }
+
+    /// Fetches a commit that no branch or tag leads to; some servers give it.
+    fn fetch_commit(&self, hash: &str) -> Result<bool> {
+        let mut git = self.command();
+        git.args([
+            "fetch",
+            "--quiet",
+            "--no-auto-maintenance",
+            "--no-write-fetch-head",
+            "--",
+        ]);
+        git.arg(&self.repo).arg(hash);
+        let fetched = command::run(git, FETCH).is_ok_and(|output| output.status.success());
+        Ok(fetched && self.find(hash)?.is_some())
+    }
+
+    fn find(&self, tag: &str) -> Result<Option<String>> {
+        let mut names = vec![format!("refs/tags/{tag}"), format!("refs/heads/{tag}")];
+        let is_hash = (4..=64).contains(&tag.len()) && tag.bytes().all(|b| b.is_ascii_hexdigit());
+        if is_hash {
+            names.push(tag.to_owned());
+        }
+        for name in names {
+            let mut git = self.command();
+            git.args(["rev-parse", "--verify", "--quiet", "--end-of-options"]);
+            git.arg(format!("{name}^{{commit}}"));
+            let output = self.run(git, LOCAL, "read")?;
+            let text = String::from_utf8_lossy(&output.stdout).trim().to_owned();
+            if output.status.success() && is_full_hash(&text) {
+                return Ok(Some(text));
+            }
+        }
+        Ok(None)
+    }
+
+    /// git with nothing of the caller's environment but the way to the network and to keys.
+    fn command(&self) -> Command {
+        let mut git = Command::new("git");
+        git.env_clear();
+        git.env("PATH", metactl_bundles::view::PATH);
+        for name in [
+            "HOME",
+            "SSH_AUTH_SOCK",
+            "http_proxy",
+            "https_proxy",
+            "HTTPS_PROXY",
+            "no_proxy",
+            "NO_PROXY",
+            "ALL_PROXY",
+            "all_proxy",
+        ] {
+            if let Some(value) = std::env::var_os(name) {
+                git.env(name, value);
+            }
+        }
+        git.env("LC_ALL", "C.UTF-8")
+            .env("GIT_CONFIG_NOSYSTEM", "1")
+            .env("GIT_CONFIG_GLOBAL", self.settings())
+            .env("GIT_ALLOW_PROTOCOL", PROTOCOLS)
+            .env("GIT_TERMINAL_PROMPT", "0")
+            .env("GIT_ASKPASS", "true")
+            .env("SSH_ASKPASS", "true")
+            .env(
+                "GIT_SSH_COMMAND",
+                "ssh -o BatchMode=yes -o ConnectTimeout=30",
+            )
+            .env("GIT_DIR", &self.cache)
+            .env("GIT_OPTIONAL_LOCKS", "0")
+            .env("GIT_ATTR_NOSYSTEM", "1")
+            .env("GIT_LFS_SKIP_SMUDGE", "1");
+        git.args([
+            "-c",
+            "core.hooksPath=/dev/null",
+            "-c",
+            "core.fsmonitor=false",
+        ]);
+        git.args(["-c", "core.protectHFS=true", "-c", "core.protectNTFS=true"]);
+        git.args(["-c", "core.autocrlf=false", "-c", "core.symlinks=true"]);
+        git.args(["-c", "http.lowSpeedLimit=1", "-c", "http.lowSpeedTime=60"]);
+        git.args(["-c", "advice.detachedHead=false", "-c", "gc.auto=0"]);
+        git
+    }
+
+    fn run(&self, git: Command, timeout: Duration, action: &str) -> Result<command::Output> {
+        command::run(git, timeout).map_err(|error| match error.kind() {
+            std::io::ErrorKind::NotFound => LifecycleError::Unavailable {
+                what: "git is not installed".to_owned(),
+                hint: "apt-get install git".to_owned(),
+            },
+            std::io::ErrorKind::TimedOut => self.failed(action, &error.to_string()),
+            _ => self.failed(action, &format!("git: {error}")),
+        })
+    }
+
+    fn bytes(&self, git: Command, timeout: Duration, action: &str) -> Result<Vec<u8>> {
+        let output = self.run(git, timeout, action)?;
+        if output.status.success() {
+            return Ok(output.stdout);
+        }
+        let said = String::from_utf8_lossy(&output.stderr);
+        let lines: Vec<String> = said
+            .lines()
+            .map(|line| printable(line.trim(), 300))
+            .filter(|line| !line.is_empty())
+            .take(8)
+            .collect();
+        let why = if lines.is_empty() {
+            output.status.to_string()
+        } else {
+            lines.join("; ")
+        };
+        Err(self.failed(action, &why))
+    }
+
+    fn output(&self, git: Command, timeout: Duration, action: &str) -> Result<String> {
+        let bytes = self.bytes(git, timeout, action)?;
+        Ok(String::from_utf8_lossy(&bytes).into_owned())
+    }
+
+    fn failed(&self, action: &str, why: &str) -> LifecycleError {
+        LifecycleError::Source {
+            action: action.to_owned(),
+            repo: self.shown(),
+            why: redact(why).into_owned(),
+            hint: String::new(),
+        }
+    }
+}
+
+fn is_full_hash(text: &str) -> bool {
+    matches!(text.len(), 40 | 64) && text.bytes().all(|b| b.is_ascii_hexdigit())
+}
+
+/// What can be the name of a tag, branch or commit (git-check-ref-format(1)), and is no option.
+fn check_name(tag: &str) -> Result<()> {
+    let forbidden = |c: char| c.is_control() || c.is_whitespace() || "~^:?*[\\".contains(c);
+    let parts_fit = tag
+        .split('/')
+        .all(|part| !part.is_empty() && !part.starts_with('.') && !part.ends_with(".lock"));
+    let fits = !tag.starts_with('-')
+        && !tag.contains("..")
+        && !tag.contains("@{")
+        && tag != "@"
+        && !tag.ends_with('.')
+        && tag.len() <= 200
+        && parts_fit
+        && !tag.contains(forbidden);
+    if fits {
+        return Ok(());
+    }
+    Err(LifecycleError::BadTag {
+        tag: printable(tag, 80),
+    })
+}
+
+/// At most `length` characters of a text of somebody else, without control characters.
+fn printable(text: &str, length: usize) -> String {
+    text.chars()
+        .filter(|c| !c.is_control())
+        .take(length)
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_that_git_could_take_for_something_else_are_refused() {
+        for good in ["1.2.3", "v1", "feature/x", "9f2c1e4", "release_2026-11+1"] {
+            assert!(check_name(good).is_ok(), "{good}");
+        }
+        for bad in [
+            "",
+            "-x",
+            "--upload-pack=touch /tmp/x",
+            "a..b",
+            "a b",
+            "a\nb",
+            "x^",
+            "x~1",
+            "HEAD@{1}",
+            "a:b",
+            "a/.b",
+            "x.lock",
+            "/x",
+            "x/",
+            "a//b",
+            "@",
+            "x.",
+        ] {
+            assert!(check_name(bad).is_err(), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn repositories_that_run_commands_are_refused() {
+        let new = |repo: &str| Git::new(repo, "/c".into());
+        for bad in [
+            "",
+            "-oProxyCommand=x",
+            "ext::sh -c touch% /tmp/x",
+            "fd::7",
+            "a\nb",
+        ] {
+            assert!(new(bad).is_err(), "{bad:?}");
+        }
+        for good in [
+            "https://git.example.org/a.git",
+            "git@example.org:a.git",
+            "/srv/a",
+            "ssh://x/[::1]/a",
+        ] {
+            assert!(new(good).is_ok(), "{good}");
+        }
+        let text = new("https://u:secret@x/a\n").unwrap_err().to_string();
+        assert!(!text.contains("secret"), "{text}");
+    }
+}

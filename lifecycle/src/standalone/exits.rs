@@ -1,0 +1,121 @@
+//! How a process ended, in words.
+
+use std::os::fd::BorrowedFd;
+use std::path::PathBuf;
+
+use metactl_runtime::cgroup;
+use rustix::process::{WaitId, WaitIdOptions, waitid};
+
+use super::supervisor::is_dead;
+use crate::error::LifecycleError;
+use crate::files;
+use crate::status::Exit;
+
+/// The exit of the process behind `pidfd`; `None` while it runs. `cgroups` tell whether it ran out
+/// of memory.
+pub(crate) fn of(pidfd: BorrowedFd<'_>, cgroups: &[PathBuf], adopted: bool) -> Option<Exit> {
+    let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG;
+    let (code, signal) = match waitid(WaitId::PidFd(pidfd), options) {
+        Ok(Some(status)) => (status.exit_status(), status.terminating_signal()),
+        Ok(None) => return None,
+        // Not a child of this process: it was adopted, and nobody can know.
+        Err(_) if is_dead(pidfd) => (None, None),
+        Err(_) => return None,
+    };
+    let oom = cgroup::stats(cgroups)
+        .oom_kills
+        .is_some_and(|kills| kills > 0);
+    Some(describe(code, signal, oom, adopted))
+}
+
+/// What could not even be launched.
+pub(crate) fn not_launched(error: &LifecycleError) -> Exit {
+    Exit {
+        at: files::now(),
+        code: None,
+        signal: None,
+        reason: format!("could not be launched: {error}"),
+        failed: true,
+    }
+}
+
+fn describe(code: Option<i32>, signal: Option<i32>, oom: bool, adopted: bool) -> Exit {
+    // A shell, and the small init of the sandbox, say 128 + the signal.
+    let by = signal.or(code
+        .filter(|code| (129..=159).contains(code))
+        .map(|code| code - 128));
+    let mut reason = match (code, signal) {
+        (_, Some(signal)) => name(signal),
+        (Some(code), None) => match by {
+            Some(signal) => format!("exit code {code}, {}", name(signal)),
+            None => format!("exit code {code}"),
+        },
+        (None, None) if adopted => "ended while nobody could see its exit code".to_owned(),
+        (None, None) => "ended".to_owned(),
+    };
+    if oom && by == Some(9) {
+        reason.push_str(" (out of memory)");
+    }
+    // Asked to end by SIGTERM, and ended: a JVM says 143.
+    let failed = !matches!(code, Some(0)) && by != Some(15);
+    Exit {
+        at: files::now(),
+        code,
+        signal,
+        reason,
+        failed,
+    }
+}
+
+/// `SIGKILL`
+fn name(signal: i32) -> String {
+    nix::sys::signal::Signal::try_from(signal).map_or_else(
+        |_| format!("signal {signal}"),
+        |signal| signal.as_str().to_owned(),
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn exits_in_words() {
+        for (code, signal, oom, words, failed) in [
+            (Some(0), None, false, "exit code 0", false),
+            (Some(3), None, true, "exit code 3", true),
+            (Some(143), None, false, "exit code 143, SIGTERM", false),
+            (None, Some(15), false, "SIGTERM", false),
+            (None, Some(9), true, "SIGKILL (out of memory)", true),
+            (
+                Some(137),
+                None,
+                true,
+                "exit code 137, SIGKILL (out of memory)",
+                true,
+            ),
+            (None, Some(11), false, "SIGSEGV", true),
+        ] {
+            let exit = describe(code, signal, oom, false);
+            assert_eq!((exit.reason.as_str(), exit.failed), (words, failed));
+        }
+        assert!(describe(None, None, false, true).failed);
+    }
+
+    #[test]
+    fn the_exit_of_a_child_is_seen() {
+        use std::os::fd::AsFd;
+        let mut command = std::process::Command::new("sh");
+        command.args(["-c", "read x; exit 4"]).stdin(std::process::Stdio::piped());
+        let mut child = command.spawn().unwrap();
+        let pid = rustix::process::Pid::from_raw(child.id() as i32).unwrap();
+        let pidfd = rustix::process::pidfd_open(pid, rustix::process::PidfdFlags::empty()).unwrap();
+        assert!(of(pidfd.as_fd(), &[], false).is_none());
+        drop(child.stdin.take());
+        metactl_runtime::process::wait_dead(&pidfd, None).unwrap();
+        assert_eq!(of(pidfd.as_fd(), &[], false).unwrap().code, Some(4));
+        // Buried: nobody can know any more.
+        assert_eq!(of(pidfd.as_fd(), &[], true).unwrap().code, None);
+        child.wait().unwrap_err();
+    }
+}

@@ -1,0 +1,304 @@
+//! What the supervisor of an instance is told, and what it tells: small files in the instance's
+//! run directory, each replaced as a whole.
+//!
+//! ```text
+//! <run>/<instance>/
+//!   wanted.json        what should run; without it: nothing. Written by commands.
+//!   supervisor.json    the supervisor's process
+//!   status.json        what runs. Written by the supervisor.
+//!   launched/<entry>   from which bundle an entry point was launched, written before it is
+//!   wake               a fifo: a byte in it makes the supervisor look at wanted.json
+//!   netns              the pinned network namespace
+//!   network.json       what the network in there was made from
+//!   names.json         the addresses of the names in it
+//! ```
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use metactl_runtime::ProcessId;
+use rustix::fs::{FileType, Mode, OFlags};
+use serde::{Deserialize, Serialize};
+
+use crate::error::{LifecycleError, OnPath, Result};
+use crate::files;
+use crate::status::{EntryState, Exit};
+
+/// The format number of these files.
+pub(crate) const FORMAT: u32 = 1;
+
+/// What should run.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub(crate) struct Wanted {
+    /// [`FORMAT`].
+    pub(crate) format: u32,
+    /// Names this version of the file.
+    pub(crate) change: String,
+    /// The digest of the bundle.
+    pub(crate) bundle: String,
+    /// The daemons that should run, each with a word that changes when it is to be started anew.
+    pub(crate) daemons: BTreeMap<String, String>,
+    /// Whether cron jobs run.
+    pub(crate) cron: bool,
+}
+
+/// The supervisor's process.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub(crate) struct SupervisorRecord {
+    pub(crate) format: u32,
+    pub(crate) process: ProcessId,
+    pub(crate) since: String,
+}
+
+/// What runs.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub(crate) struct Report {
+    /// [`FORMAT`].
+    pub(crate) format: u32,
+    /// The [`Wanted::change`] that it is about; none when nothing is wanted.
+    pub(crate) change: Option<String>,
+    /// By entry point.
+    pub(crate) entries: BTreeMap<String, EntryReport>,
+    /// What is worth knowing.
+    pub(crate) notes: Vec<String>,
+}
+
+/// What is known of an entry point.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub(crate) struct EntryReport {
+    pub(crate) state: EntryState,
+    /// The word of [`Wanted::daemons`] that it was last launched for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) generation: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) process: Option<ProcessId>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) since: Option<String>,
+    /// Started again since that generation began.
+    pub(crate) restarts: u32,
+    /// Launched, but by a supervisor that died: its exit code cannot be known.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) adopted: bool,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) last_exit: Option<Exit>,
+    /// The next start.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) next: Option<String>,
+}
+
+/// Written before an entry point is launched, so that whoever adopts it knows what it is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub(crate) struct Launched {
+    pub(crate) format: u32,
+    pub(crate) generation: String,
+    /// The digest of the bundle.
+    pub(crate) bundle: String,
+    pub(crate) at: String,
+    pub(crate) restarts: u32,
+}
+
+/// A word that no other change has.
+pub(crate) fn new_generation() -> String {
+    static COUNT: AtomicU64 = AtomicU64::new(0);
+    let count = COUNT.fetch_add(1, Ordering::Relaxed);
+    format!("{}-{}-{count}", files::now(), std::process::id())
+}
+
+/// The run directory of an instance.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct RunDir(pub(crate) PathBuf);
+
+impl RunDir {
+    pub(crate) fn wanted(&self) -> Result<Option<Wanted>> {
+        known_format(&self.wanted_file())
+    }
+
+    pub(crate) fn write_wanted(&self, wanted: &Wanted) -> Result<()> {
+        files::make_dir(&self.0, 0o755)?;
+        files::replace_json(&self.wanted_file(), wanted, 0o644)
+    }
+
+    /// Wants nothing from now on. Removing needs no room on a full disk.
+    pub(crate) fn clear_wanted(&self) -> Result<bool> {
+        files::remove_file(&self.wanted_file())
+    }
+
+    fn wanted_file(&self) -> PathBuf {
+        self.0.join("wanted.json")
+    }
+
+    /// The supervisor, when it is alive.
+    pub(crate) fn supervisor(&self) -> Result<Option<SupervisorRecord>> {
+        let path = self.0.join("supervisor.json");
+        let found: Option<SupervisorRecord> = known_format(&path)?;
+        Ok(found.filter(|record| record.process.is_alive()))
+    }
+
+    pub(crate) fn write_supervisor(&self, record: &SupervisorRecord) -> Result<()> {
+        files::replace_json(&self.0.join("supervisor.json"), record, 0o644)
+    }
+
+    pub(crate) fn report(&self) -> Result<Option<Report>> {
+        known_format(&self.0.join("status.json"))
+    }
+
+    pub(crate) fn write_report(&self, report: &Report) -> Result<()> {
+        files::replace_json(&self.0.join("status.json"), report, 0o644)
+    }
+
+    pub(crate) fn launched(&self, entry: &str) -> Result<Option<Launched>> {
+        known_format(&self.launched_file(entry))
+    }
+
+    pub(crate) fn write_launched(&self, entry: &str, launched: &Launched) -> Result<()> {
+        files::make_dir(&self.0.join("launched"), 0o755)?;
+        files::replace_json(&self.launched_file(entry), launched, 0o644)
+    }
+
+    pub(crate) fn remove_launched(&self, entry: &str) -> Result<()> {
+        files::remove_file(&self.launched_file(entry)).map(drop)
+    }
+
+    fn launched_file(&self, entry: &str) -> PathBuf {
+        self.0.join("launched").join(format!("{entry}.json"))
+    }
+
+    /// Where the network namespace is pinned.
+    pub(crate) fn netns(&self) -> PathBuf {
+        self.0.join("netns")
+    }
+
+    /// What the pinned network was made from.
+    pub(crate) fn network(&self) -> PathBuf {
+        self.0.join("network.json")
+    }
+
+    /// The addresses of names.
+    pub(crate) fn names(&self) -> PathBuf {
+        self.0.join("names.json")
+    }
+
+    /// Opens the fifo that wakes the supervisor, for the supervisor. (Open for writing too, so that
+    /// it never sees its end: fifo(7).)
+    pub(crate) fn open_wake(&self) -> Result<std::fs::File> {
+        let path = self.wake_file();
+        match rustix::fs::mknodat(rustix::fs::CWD, &path, FileType::Fifo, Mode::from(0o600), 0) {
+            Ok(()) | Err(rustix::io::Errno::EXIST) => {}
+            Err(error) => return Err(error).on("make", &path),
+        }
+        let flags = OFlags::RDWR | OFlags::NONBLOCK | OFlags::CLOEXEC | OFlags::NOFOLLOW;
+        let fd = rustix::fs::open(&path, flags, Mode::empty()).on("open", &path)?;
+        Ok(fd.into())
+    }
+
+    /// Wakes the supervisor, if it is there.
+    pub(crate) fn wake(&self) {
+        let flags = OFlags::WRONLY | OFlags::NONBLOCK | OFlags::CLOEXEC | OFlags::NOFOLLOW;
+        // Nobody reads: then nobody has to be woken. The fifo is full: then somebody is awake.
+        if let Ok(fd) = rustix::fs::open(self.wake_file(), flags, Mode::empty()) {
+            let _written = rustix::io::write(&fd, b"!");
+        }
+    }
+
+    fn wake_file(&self) -> PathBuf {
+        self.0.join("wake")
+    }
+
+    /// Whether there is anything.
+    pub(crate) fn exists(&self) -> bool {
+        self.0.is_dir()
+    }
+}
+
+/// Reads a record, and refuses one of a version that this metactl does not know.
+fn known_format<T: serde::de::DeserializeOwned>(path: &Path) -> Result<Option<T>> {
+    let Some(text) = files::read(path)? else {
+        return Ok(None);
+    };
+    let wrong = |why: String| LifecycleError::Record {
+        path: path.to_path_buf(),
+        why,
+    };
+    #[derive(Deserialize)]
+    struct Format {
+        format: u32,
+    }
+    let Format { format: number } =
+        serde_json::from_slice(&text).map_err(|error| wrong(error.to_string()))?;
+    if number != FORMAT {
+        return Err(wrong(format!(
+            "format {number} is not known to this metactl"
+        )));
+    }
+    serde_json::from_slice(&text)
+        .map(Some)
+        .map_err(|error| wrong(error.to_string()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_wanted_is_one_file() {
+        let dir = tempfile::tempdir().unwrap();
+        let run = RunDir(dir.path().join("a"));
+        assert_eq!(run.wanted().unwrap(), None);
+        let wanted = Wanted {
+            format: FORMAT,
+            change: new_generation(),
+            bundle: "b".to_owned(),
+            daemons: BTreeMap::from([("web".to_owned(), new_generation())]),
+            cron: true,
+        };
+        assert_ne!(wanted.change, wanted.daemons["web"]);
+        run.write_wanted(&wanted).unwrap();
+        assert_eq!(run.wanted().unwrap(), Some(wanted));
+        assert!(run.clear_wanted().unwrap());
+        assert!(!run.clear_wanted().unwrap());
+    }
+
+    #[test]
+    fn formats_of_later_versions_are_told() {
+        let dir = tempfile::tempdir().unwrap();
+        let run = RunDir(dir.path().to_path_buf());
+        std::fs::write(dir.path().join("wanted.json"), r#"{"format": 9, "new": 1}"#).unwrap();
+        let error = run.wanted().unwrap_err().to_string();
+        assert!(error.contains("format 9"), "{error}");
+    }
+
+    #[test]
+    fn only_a_living_supervisor_is_one() {
+        let dir = tempfile::tempdir().unwrap();
+        let run = RunDir(dir.path().to_path_buf());
+        assert!(run.supervisor().unwrap().is_none());
+        let mut process = ProcessId::current().unwrap();
+        let record = |process: &ProcessId| SupervisorRecord {
+            format: FORMAT,
+            process: process.clone(),
+            since: files::now(),
+        };
+        run.write_supervisor(&record(&process)).unwrap();
+        assert!(run.supervisor().unwrap().is_some());
+        process.start_time += 1;
+        run.write_supervisor(&record(&process)).unwrap();
+        assert!(run.supervisor().unwrap().is_none());
+    }
+
+    #[test]
+    fn waking_nobody_is_no_error() {
+        let dir = tempfile::tempdir().unwrap();
+        let run = RunDir(dir.path().to_path_buf());
+        run.wake();
+        let fifo = run.open_wake().unwrap();
+        run.wake();
+        let mut buffer = [0; 8];
+        assert_eq!(rustix::io::read(&fifo, &mut buffer).unwrap(), 1);
+    }
+}
