@@ -103,12 +103,13 @@ pub enum Kind {
     Hash,
     /// Ranges in every field.
     Interval,
-    /// Filled by rules; elements vanish after this many milliseconds without traffic, at most `size` of them.
+    /// Filled by rules; elements vanish after a time without traffic.
     Dynamic {
         /// Milliseconds.
         timeout: u64,
-        /// The greatest number of elements.
-        size: u32,
+        /// The greatest number of elements. The kernel provides room for all of them at once; without a number it
+        /// begins small and grows up to 65,535.
+        size: Option<u32>,
     },
 }
 
@@ -203,6 +204,7 @@ impl fmt::Display for Set {
             Kind::Hash => writeln!(f, "\t\tcounter")?,
             Kind::Interval => writeln!(f, "\t\tflags interval\n\t\tcounter")?,
             Kind::Dynamic { timeout, size } => {
+                let size = size.unwrap_or(65_535);
                 writeln!(
                     f,
                     "\t\tsize {size}\n\t\tflags dynamic,timeout\n\t\ttimeout {}s",

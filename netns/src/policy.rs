@@ -65,8 +65,6 @@ const REFUSED_FOR: u64 = 3_600_000;
 const REFUSED_MOST: u32 = 1024;
 /// How long a silent exchange of UDP packets stays open, in milliseconds (conntrack: 30 s).
 const FLOW_FOR: u64 = 30_000;
-/// How many exchanges are known at the same time, per family.
-const FLOW_MOST: u32 = 16_384;
 
 pub(crate) const FAMILIES: [Family; 2] = [Family::V4, Family::V6];
 
@@ -144,7 +142,7 @@ impl Compiler<'_> {
             if self.needs_flows() {
                 let kind = Kind::Dynamic {
                     timeout: FLOW_FOR,
-                    size: FLOW_MOST,
+                    size: None,
                 };
                 result
                     .sets
@@ -154,7 +152,7 @@ impl Compiler<'_> {
                 if !self.open(direction) {
                     let kind = Kind::Dynamic {
                         timeout: REFUSED_FOR,
-                        size: REFUSED_MOST,
+                        size: Some(REFUSED_MOST),
                     };
                     result.sets.push(dynamic(
                         refused_set(direction, family),

@@ -111,7 +111,7 @@ const SEED_RULES: &str = "\
 table inet metactl {
 \tset flows4 {
 \t\ttype ipv4_addr . inet_service . inet_service
-\t\tsize 16384
+\t\tsize 65535
 \t\tflags dynamic,timeout
 \t\ttimeout 30s
 \t}

@@ -449,11 +449,13 @@ fn a_start_takes_little_time() {
         drop(ns);
         world.settle_to(1);
     }
-    let median = |list: &mut Vec<Duration>| {
+    let figures = |list: &mut Vec<Duration>| {
         list.sort_unstable();
-        list[list.len() / 2]
+        (list[list.len() / 2], list[0])
     };
-    let (gather, make, act) = (median(&mut gather), median(&mut make), median(&mut act));
-    eprintln!("TIME facts {gather:?}, plan {make:?}, apply {act:?} (medians of 30, 10 entries)");
-    assert!(act < Duration::from_millis(200));
+    let (gather, make, act) = (figures(&mut gather), figures(&mut make), figures(&mut act));
+    eprintln!(
+        "TIME facts {gather:?}, plan {make:?}, apply {act:?} (median and best of 30, 10 entries)"
+    );
+    assert!(act.0 < Duration::from_millis(200));
 }

@@ -197,7 +197,9 @@ impl<'a> Batch<'a> {
                 });
             }),
             Kind::Dynamic { timeout, size } => {
-                attrs.nested(9, |desc| desc.u32(1, size));
+                if let Some(size) = size {
+                    attrs.nested(9, |desc| desc.u32(1, size));
+                }
                 attrs.u64(11, timeout);
             }
         }

@@ -209,7 +209,9 @@ pub fn empty_world(test: &str) -> Option<World> {
         (Ok(server), Ok(machine)) => Some(World {
             server,
             machine,
-            dir: tempfile::tempdir().unwrap(),
+            dir: tempfile::tempdir_in("/dev/shm")
+                .or_else(|_| tempfile::tempdir())
+                .unwrap(),
         }),
         (Err(error), _) | (_, Err(error)) => {
             eprintln!("SKIP {test}: no network namespaces: {error}");
