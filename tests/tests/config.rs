@@ -15,7 +15,6 @@ JOB_MANAGER_PORT = 9000
 [daemon.webapp]
 platform = exec
 command = sleep 1001
-port = 80
 
 [daemon.jobmanager]
 platform = exec
@@ -60,7 +59,7 @@ fn every_value_knows_where_it_comes_from() {
             ".metactl:2",
             "9000",
         ]);
-        show(&["daemon.jobmanager", "--origin"]).says(&["sleep 9001", ".metactl:11"]);
+        show(&["daemon.jobmanager", "--origin"]).says(&["sleep 9001", ".metactl:10"]);
         show(&["env:DB_HOST", "--origin"]).says(&["mysql.example.org", "sites/prod/myapp.conf:3"]);
         show(&["firewall.out.accept"]).says(&["mysql.example.org:3306", "10.1.1.0/24"]);
         show(&["--origin"]).says(&["build", "1.0", "crontab"]);

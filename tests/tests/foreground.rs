@@ -31,10 +31,15 @@ fn application(host: &Host, script: &str) -> PathBuf {
     dir
 }
 
-/// What metactl keeps on disk. Empty directories are not worth a word.
+/// What metactl keeps on disk. Empty directories and lock files are not worth a word.
 fn disk(host: &Host) -> Tree {
     let root = host.root();
-    Tree::of(&root).without(|path| path.starts_with("work") || root.join(path).is_dir())
+    Tree::of(&root).without(|path| {
+        let is_lock = path
+            .extension()
+            .is_some_and(|extension| extension == "lock");
+        path.starts_with("work") || is_lock || root.join(path).is_dir()
+    })
 }
 
 /// The address that the instance has, from the server's routes.

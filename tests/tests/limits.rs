@@ -46,7 +46,7 @@ fn memory_and_processes_of_an_instance_are_limited() {
         host.run(&["hello", "exec", "--", "perl", "-e", hog])
             .fails(137);
         let forks = "for my $n (1 .. 40) { my $pid = fork; if (!defined $pid) { print \"limit at $n\\n\"; exit } \
-                     if (!$pid) { sleep 3; exit } }";
+                     if (!$pid) { close STDOUT; close STDERR; sleep 3; exit } }";
         host.run(&["hello", "exec", "--", "perl", "-e", forks])
             .says(&["limit at"]);
         // A neighbour's excess is not the end of the application, or only for a moment.
@@ -58,11 +58,12 @@ fn memory_and_processes_of_an_instance_are_limited() {
 #[test]
 fn a_daemon_that_takes_too_much_is_killed_and_restarted() {
     on_host(&[GIT], |host| {
-        let config = "[daemon.hog]\nplatform = exec\nlimits.memory = 32m\n\
-                      command = perl -e \"$| = 1; print qq(begun\\n); my $x = 'x' x (300 << 20); sleep 100\"\n\
+        let config = "[daemon.hog]\nplatform = exec\nlimits.memory = 32m\ncommand = perl hog.pl\n\
                       [daemon.modest]\nplatform = exec\ncommand = sleep 1000\n";
-        host.application("greedy", &[(".metactl", config)], "");
-        host.run(&["greedy", "deploy", "1.0"]);
+        // It grows some time after its start, so that it is no failed deployment.
+        let hog = "$| = 1; print qq(begun\\n); sleep 3; my $size = 300 << 20; my $x = 'x' x $size; sleep 100;\n";
+        host.application("greedy", &[(".metactl", config), ("hog.pl", hog)], "");
+        host.run(&["greedy", "deploy", "1.0"]).ok();
         eventually("a second start of the hog", SOON, || {
             let log = fs::read_to_string(host.log("greedy", "hog")).unwrap_or_default();
             (log.matches("begun").count() >= 2).then_some(())
@@ -72,6 +73,7 @@ fn a_daemon_that_takes_too_much_is_killed_and_restarted() {
             1,
             "the other one is not concerned"
         );
+        host.run(&["greedy", "status"]).says(&["out of memory"]);
         host.run(&["greedy", "stop"]).ok();
     });
 }

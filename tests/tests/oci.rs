@@ -72,21 +72,34 @@ fn the_same_input_gives_the_same_bytes() {
         host.application("app", &[(".metactl", CONFIG)], "");
         host.run(&["app", "deploy", "1.0"]).ok();
         host.run(&["app", "stop"]).ok();
-        host.run(&["app", "bundle"]).ok();
-        let bundle = fs::canonicalize(host.state("app").join("bundle")).unwrap();
-        let once = Tree::of(&bundle);
-        fs::remove_dir_all(&bundle).unwrap();
-        host.run(&["app", "bundle"]).ok();
+        // The first line names the directory.
+        let bundle = || {
+            let printed = host.run(&["app", "bundle"]).ok().stdout;
+            PathBuf::from(printed.lines().next().unwrap())
+        };
+        let first = bundle();
         assert_eq!(
             fs::canonicalize(host.state("app").join("bundle")).unwrap(),
-            bundle
+            first
         );
-        once.assert_same(&Tree::of(&bundle));
+        let once = Tree::of(&first);
+        // Another setting, another bundle; and written once more, the same bytes.
+        let local = fs::read_to_string(host.root().join("etc/metactl/nodes/app.conf")).unwrap();
+        host.local_layer("app", &format!("{local}[env]\nOTHER = 1\n"));
+        let other = bundle();
+        assert_ne!(other, first);
+        let written = Tree::of(&other);
+        fs::remove_dir_all(&other).unwrap();
+        assert_eq!(bundle(), other);
+        written.assert_same(&Tree::of(&other));
+        host.local_layer("app", &local);
+        assert_eq!(bundle(), first);
+        once.assert_same(&Tree::of(&first));
         // The parts that the design names.
         for part in ["manifest.json", "network.json", "rootfs", "web/config.json"] {
-            assert!(bundle.join(part).exists(), "{part}");
+            assert!(first.join(part).exists(), "{part}");
         }
-        let mode = fs::metadata(&bundle).unwrap().permissions().mode();
+        let mode = fs::metadata(&first).unwrap().permissions().mode();
         assert_eq!(mode & 0o777, 0o700, "it holds configuration");
     });
 }
