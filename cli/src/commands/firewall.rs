@@ -1,6 +1,7 @@
 //! `metactl APP firewall`: the policy, its counters, what was refused, and what would allow it.
 
 use std::net::IpAddr;
+use std::time::Duration;
 
 use metactl_bundles::app::Sandbox;
 use metactl_bundles::layers::Config;
@@ -143,10 +144,17 @@ impl<'a> View<'a> {
             Direction::Out => "out",
             Direction::In => "in",
         };
-        let policy = match self.policy(direction) {
-            Verdict::Accept => "accept all",
-            Verdict::Reject => "reject all but",
-            Verdict::Drop => "drop all but",
+        let some = self
+            .status
+            .entries
+            .iter()
+            .any(|entry| entry.direction == direction);
+        let policy = match (self.policy(direction), some) {
+            (Verdict::Accept, _) => "accept all",
+            (Verdict::Reject, true) => "reject all but",
+            (Verdict::Reject, false) => "reject all",
+            (Verdict::Drop, true) => "drop all but",
+            (Verdict::Drop, false) => "drop all",
         };
         let mut lines = vec![style.strong(&format!("{word}: {policy}"))];
         let mut table = Table::new().indent(2);
@@ -190,14 +198,17 @@ impl<'a> View<'a> {
             lines.push(style.strong("refused, last hour"));
             let mut table = Table::new().indent(2);
             for refused in refused {
-                let ago = duration(std::time::Duration::from_secs(refused.seconds_ago));
+                let ago = match refused.seconds_ago {
+                    0 => "just now".to_owned(),
+                    seconds => format!("{} ago", duration(Duration::from_secs(seconds))),
+                };
                 table.row(vec![
                     Cell::new(format!("{}×", refused.count))
                         .right()
                         .tone(Tone::Warn),
                     Cell::new(end(refused)),
                     Cell::new(&refused.proto),
-                    Cell::new(format!("{ago} ago")).tone(Tone::Faint),
+                    Cell::new(ago).tone(Tone::Faint),
                     Cell::new(format!(
                         "allow: [{}] {}",
                         section(direction),

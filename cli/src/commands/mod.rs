@@ -39,12 +39,13 @@ pub struct Context {
 /// Does what the command line says.
 pub fn dispatch(cli: Cli) -> Outcome {
     let named = cli.global.app.is_some();
+    let bare = cli.command.is_none();
     let command = cli.command.unwrap_or(if named {
         Command::Status
     } else {
         Command::List
     });
-    let mut context = Context::new(cli.global)?;
+    let mut context = Context::new(cli.global, bare)?;
     let outcome = match &command {
         Command::List => list::run(&mut context),
         Command::Status => status::run(&mut context),
@@ -70,7 +71,7 @@ pub fn dispatch(cli: Cli) -> Outcome {
 }
 
 impl Context {
-    fn new(global: Global) -> Result<Context, Failure> {
+    fn new(global: Global, bare: bool) -> Result<Context, Failure> {
         let mut manager = Manager::from_env()?;
         if let Some(root) = &global.root {
             manager.paths = Paths::under(&absolute(root)?);
@@ -79,7 +80,7 @@ impl Context {
         Ok(Context {
             global,
             manager,
-            bare: false,
+            bare,
             output,
         })
     }
