@@ -34,12 +34,16 @@ impl CapabilitySets {
         let Some(spec) = spec else {
             return Ok(CapabilitySets::default());
         };
+        let permitted = mask(spec.permitted().as_ref())?;
+        let inheritable = mask(spec.inheritable().as_ref())?;
         Ok(CapabilitySets {
             bounding: mask(spec.bounding().as_ref())?,
             effective: mask(spec.effective().as_ref())?,
-            permitted: mask(spec.permitted().as_ref())?,
-            inheritable: mask(spec.inheritable().as_ref())?,
-            ambient: mask(spec.ambient().as_ref())?,
+            permitted,
+            inheritable,
+            // The kernel has none ambient that is not permitted and inheritable (capabilities(7)).
+            // `runc spec` writes some all the same, and runc goes without them.
+            ambient: mask(spec.ambient().as_ref())? & permitted & inheritable,
         })
     }
 

@@ -194,6 +194,7 @@ impl Message {
         length
     }
 
+    /// Takes nothing for granted: when this is read, the sender may have been somebody's.
     fn decode(bytes: &[u8]) -> Option<Message> {
         let (header, detail) = bytes.split_at_checked(HEADER)?;
         let a = u32::from_ne_bytes(header.get(4..8)?.try_into().ok()?);
@@ -202,7 +203,7 @@ impl Message {
             1 => Message::Fault {
                 step: usize::try_from(a).ok()?,
                 fault: Fault {
-                    errno: Errno::from_raw_os_error(b),
+                    errno: errno(b)?,
                     part: *Part::ALL
                         .iter()
                         .find(|p| Some(&(**p as u8)) == header.get(1))?,
@@ -218,6 +219,13 @@ impl Message {
             _ => return None,
         })
     }
+}
+
+/// An error number of the kernel's (`Errno` itself does not take others).
+fn errno(raw: i32) -> Option<Errno> {
+    (1..4096)
+        .contains(&raw)
+        .then(|| Errno::from_raw_os_error(raw))
 }
 
 /// Sends a message. With plain write(2), which every seccomp filter allows.
@@ -263,9 +271,9 @@ pub fn receive(socket: impl AsFd) -> Result<Option<(Message, Option<OwnedFd>)>, 
             &mut control,
             RecvFlags::CMSG_CLOEXEC,
         ) {
-            Err(Errno::INTR) => {}
-            // The other side went away with messages of ours unread.
-            Err(Errno::CONNRESET) => return Ok(None),
+            // The other side went away with messages of ours unread. The kernel says so once, before
+            // it hands out what the other side had sent.
+            Err(Errno::INTR | Errno::CONNRESET) => {}
             other => break other?,
         }
     };
@@ -325,6 +333,17 @@ mod tests {
             Ok(Some((Message::Child { pid: 4242 }, None)))
         ));
         assert!(matches!(receive(&b), Ok(Some((Message::Console, Some(_))))));
+        assert!(matches!(receive(&b), Ok(None)));
+    }
+
+    #[test]
+    fn a_last_word_is_heard_also_when_nobody_listened_to_us() {
+        let (a, b) = pair();
+        send(&b, &Message::Go).unwrap();
+        send(&a, &Message::Executing).unwrap();
+        drop(a);
+        assert!(send_quietly(&b, &Message::Go).is_err());
+        assert!(matches!(receive(&b), Ok(Some((Message::Executing, None)))));
         assert!(matches!(receive(&b), Ok(None)));
     }
 

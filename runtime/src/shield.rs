@@ -162,7 +162,7 @@ mod tests {
 
     #[test]
     fn the_first_candidate_that_works_gets_the_arguments_and_no_descriptor() {
-        let script = "echo $A $0 $1; ls /proc/self/fd | wc -l";
+        let script = "echo $A $0 $1; for f in /proc/$$/fd/*; do readlink $f; done; true";
         let (output, report) = run(&[
             "/nowhere/sh",
             "/bin/sh",
@@ -173,7 +173,9 @@ mod tests {
             "zero",
             "one",
         ]);
-        assert_eq!(String::from_utf8_lossy(&output.stdout), "b zero one\n4\n");
+        let text = String::from_utf8_lossy(&output.stdout);
+        assert!(text.starts_with("b zero one\n"), "{text}");
+        assert!(!text.contains("socket:"), "{text}");
         assert!(report.is_none() && output.status.success());
     }
 

@@ -269,10 +269,21 @@ pub fn execve_fd(fd: impl AsFd, arguments: &Strings<'_>, environment: &Strings<'
 /// Gives every signal its default action. A handler does not survive exec, but "ignored" does,
 /// and Rust programs ignore SIGPIPE.
 pub fn default_signal_actions() {
-    for signal in 1..=31 {
+    // The kernel's struct sigaction (not the C library's, which keeps two signals for itself):
+    // SIG_DFL, no flags, no restorer, an empty mask.
+    let action = [0u64; 4];
+    for signal in 1..=64 {
         // SAFETY: SIG_DFL has no handler that could be run; SIGKILL and SIGSTOP refuse, which
         // changes nothing.
-        unsafe { libc::signal(signal, libc::SIG_DFL) };
+        unsafe {
+            libc::syscall(
+                libc::SYS_rt_sigaction,
+                signal,
+                action.as_ptr(),
+                ptr::null_mut::<c_void>(),
+                size_of::<u64>(),
+            )
+        };
     }
 }
 

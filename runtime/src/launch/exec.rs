@@ -10,7 +10,7 @@ use crate::cgroup::Joined;
 use crate::compile::{Descriptors, compile};
 use crate::facts::HostFacts;
 use crate::launch::signals::Signals;
-use crate::launch::spawn::{self, Birth};
+use crate::launch::spawn::{self, Birth, Child, Heard};
 use crate::launch::{Exit, LaunchError, exit, write_pid_file};
 use crate::plan::namespaces::{Namespaces, Place};
 use crate::plan::process::could_rewrite_runtime;
@@ -106,14 +106,15 @@ pub fn exec(
         ..Birth::default()
     };
     let child = spawn::spawn(program, &birth)?;
-    let launch = || -> Result<Joiner, Error> {
+    let mut heard = Heard::default();
+    let mut launch = || -> Result<Joiner, Error> {
         for step in &plan.steps {
             if let Step::OomScore(score) = step {
                 super::set_oom_score(child.pid, *score)?;
             }
         }
         child.tell(&Message::Go, None)?;
-        let heard = child.listen(&plan, false, signals)?;
+        child.listen(&plan, false, signals, &mut heard)?;
         let pid = heard.grandchild.unwrap_or(child.pid);
         let pidfd = match heard.grandchild {
             Some(pid) => open_child(pid)?,
@@ -134,13 +135,16 @@ pub fn exec(
         Ok(Joiner {
             process,
             pidfd,
-            console: heard.console,
+            console: heard.console.take(),
         })
     };
-    launch().inspect_err(|_| {
+    let joined = launch();
+    if joined.is_err() {
         // The first error is the one to report.
         child.kill().unwrap_or_default();
-    })
+        Child::kill_grandchild(&heard);
+    }
+    joined
 }
 
 /// The state of a container that must be running.

@@ -211,7 +211,8 @@ impl Launch<'_> {
         if !create {
             child.tell(&Message::Go, None)?;
         }
-        let heard = child.listen(&self.plan, create, signals)?;
+        let mut heard = Heard::default();
+        child.listen(&self.plan, create, signals, &mut heard)?;
         Ok((process, heard))
     }
 
@@ -344,9 +345,10 @@ impl Launch<'_> {
     }
 }
 
-/// Whether a cgroup directory is below `metactl` of its hierarchy.
+/// Whether a cgroup directory is, or is below, one that only metactl makes: `metactl...`.
 fn is_ours(path: &Path) -> bool {
-    path.components().any(|c| c.as_os_str() == "metactl")
+    path.components()
+        .any(|c| c.as_os_str().as_encoded_bytes().starts_with(b"metactl"))
 }
 
 fn open_namespace(path: &Path) -> Result<OwnedFd, LaunchError> {

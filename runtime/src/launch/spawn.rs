@@ -163,13 +163,15 @@ impl Child {
     }
 
     /// Listens until the program runs, or with `create` until it is ready to.
+    ///
+    /// What is heard is there also when it ends badly.
     pub fn listen(
         &self,
         plan: &Plan,
         create: bool,
         mut signals: Option<&mut Signals>,
-    ) -> Result<Heard, LaunchError> {
-        let mut heard = Heard::default();
+        heard: &mut Heard,
+    ) -> Result<(), LaunchError> {
         let mut executing = false;
         loop {
             if let Some(signals) = signals.as_deref_mut() {
@@ -184,12 +186,12 @@ impl Child {
                 Some((Message::Console, fd)) => heard.console = fd,
                 Some((Message::Child { pid }, _)) => heard.grandchild = Some(pid),
                 Some((Message::Executing, _)) => executing = true,
-                Some((Message::Prepared, _)) if create => return Ok(heard),
+                Some((Message::Prepared, _)) if create => return Ok(()),
                 Some(_) => {
                     let odd = std::io::Error::from(Errno::PROTO);
                     return Err(LaunchError::system("understand the new process", odd));
                 }
-                None if executing => return Ok(heard),
+                None if executing => return Ok(()),
                 None => return Err(self.silent_death()),
             }
         }
@@ -210,6 +212,18 @@ impl Child {
             .map_err(|e| LaunchError::system("wait for the end of the new process", e))?;
         self.reap();
         Ok(())
+    }
+
+    /// Kills the process that it made in its place, if it is still there.
+    pub fn kill_grandchild(heard: &Heard) {
+        use rustix::process::{Pid, WaitOptions, kill_process, waitpid};
+        let Some(pid) = heard.grandchild.and_then(Pid::from_raw) else {
+            return;
+        };
+        // It is a child of this process and not yet waited for: the pid is still its own.
+        if kill_process(pid, rustix::process::Signal::KILL).is_ok() {
+            let _ = waitpid(Some(pid), WaitOptions::empty());
+        }
     }
 
     /// Takes the status of a child that is about to end by itself.

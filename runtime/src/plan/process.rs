@@ -64,7 +64,7 @@ pub fn steps(process: &Process, around: &Around<'_>) -> Result<Vec<Step>, PlanEr
     let mut early = filter;
     // With no_new_privs the filter can be the last step, so that it need not allow what comes
     // before; without, loading it takes the privilege that the next steps give up.
-    let late = if bound { early.take() } else { None };
+    let mut late = if bound { early.take() } else { None };
     steps.extend(early);
     let sets = CapabilitySets::new(process.capabilities().as_ref())?;
     steps.push(Step::Identity(identity(process)));
@@ -80,6 +80,7 @@ pub fn steps(process: &Process, around: &Around<'_>) -> Result<Vec<Step>, PlanEr
         // session of its own, so that the keys of a terminal reach it and not the init.
         Birth::Init => {
             steps.extend(watch);
+            steps.extend(late.take());
             steps.push(Step::Init);
             steps.push(Step::Session { terminal: true });
         }

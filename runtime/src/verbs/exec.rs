@@ -48,7 +48,7 @@ pub(super) fn run(globals: &Globals, parser: &mut Parser) -> Result<u8, Failure>
     if options.detach {
         return Ok(0);
     }
-    let ended = relay::until_end(&joined.pidfd, true, joined.console, &mut signals)?;
+    let ended = relay::until_end(&joined.pidfd, None, joined.console, &mut signals)?;
     Ok(u8::try_from(ended.code()).unwrap_or(255))
 }
 

@@ -2,9 +2,11 @@
 //! carry bytes between two terminals, wait.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::time::{Duration, Instant};
 
-use rustix::event::{PollFd, PollFlags, poll};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
+use rustix::process::{Pid, Signal, getppid, set_parent_process_death_signal};
 use rustix::termios::{
     OptionalActions, Termios, isatty, tcgetattr, tcgetwinsize, tcsetattr, tcsetwinsize,
 };
@@ -13,67 +15,112 @@ use crate::launch::signals::{Signals, is_own};
 use crate::launch::{Exit, LaunchError, exit};
 use crate::sys;
 
-/// Until the process behind `pidfd` has ended.
+/// How long a container may take to end after the parent of the runtime died.
+const ORPHAN_GRACE: Duration = Duration::from_secs(2);
+
+/// The parent of the runtime. When it dies, the container shall end, whatever it thinks of SIGTERM.
+pub(super) struct Parent {
+    pid: Option<Pid>,
+}
+
+impl Parent {
+    /// Asks the kernel for SIGTERM at the parent's death.
+    pub(super) fn watch() -> Result<Parent, LaunchError> {
+        let pid = getppid();
+        set_parent_process_death_signal(Some(Signal::TERM))
+            .map_err(|e| LaunchError::system("ask for a signal at the parent's death", e))?;
+        Ok(Parent { pid })
+    }
+
+    /// Whether it has died: then this process is the child of another.
+    fn is_gone(&self) -> bool {
+        getppid() != self.pid
+    }
+}
+
+/// Until the process behind `pidfd`, a child of this one, has ended.
 pub(super) fn until_end(
     pidfd: &OwnedFd,
-    own: bool,
+    parent: Option<&Parent>,
     console: Option<OwnedFd>,
     signals: &mut Signals,
 ) -> Result<Exit, LaunchError> {
     let mut relay = console.map(Relay::new).transpose()?;
+    let mut deadline = None;
     loop {
-        forward(pidfd, relay.as_ref(), signals)?;
+        let told = forward(pidfd, relay.as_ref(), signals)?;
+        if told && deadline.is_none() && parent.is_some_and(Parent::is_gone) {
+            deadline = Some(Instant::now() + ORPHAN_GRACE);
+        }
         let mut fds = vec![
             PollFd::new(pidfd, PollFlags::IN),
             PollFd::from_borrowed_fd(signals.as_fd(), PollFlags::IN),
         ];
         if let Some(relay) = &relay {
-            fds.push(PollFd::new(&relay.console, PollFlags::IN));
+            if relay.output_open {
+                fds.push(PollFd::new(&relay.console, PollFlags::IN));
+            }
             if relay.input_open {
                 fds.push(PollFd::from_borrowed_fd(sys::standard(0), PollFlags::IN));
             }
         }
-        match poll(&mut fds, None) {
+        match poll(&mut fds, timeout(deadline).as_ref()) {
+            Ok(0) => send(pidfd, libc::SIGKILL)?,
             Ok(_) | Err(Errno::INTR) => {}
             Err(e) => return Err(LaunchError::system("wait for the container", e)),
         }
-        let ready: Vec<bool> = fds.iter().map(|fd| !fd.revents().is_empty()).collect();
-        let is = |at: usize| ready.get(at).copied().unwrap_or(false);
-        drop(fds);
+        let mut ready = fds
+            .iter()
+            .map(|fd| !fd.revents().is_empty())
+            .collect::<Vec<_>>();
+        let ended = ready.first() == Some(&true);
+        let mut streams = ready.drain(..).skip(2);
         if let Some(relay) = &mut relay {
-            if is(2) {
-                relay.output();
-            }
-            if is(3) {
-                relay.input();
-            }
-        }
-        if is(0) {
-            if let Some(relay) = &mut relay {
+            let output = relay.output_open && streams.next() == Some(true);
+            let input = relay.input_open && streams.next() == Some(true);
+            relay.carry(output, input);
+            if ended {
                 relay.drain();
             }
-            return exit::wait(pidfd, own);
+        }
+        if ended {
+            return exit::wait(pidfd, true);
         }
     }
 }
 
-/// Hands waiting signals on. With a terminal, its keys reach the container as bytes.
+fn timeout(deadline: Option<Instant>) -> Option<Timespec> {
+    let left = deadline?.saturating_duration_since(Instant::now());
+    Some(Timespec {
+        tv_sec: i64::try_from(left.as_secs()).unwrap_or(i64::MAX),
+        tv_nsec: i64::from(left.subsec_nanos()),
+    })
+}
+
+/// Hands waiting signals on; `true` if there were any. With a terminal, its keys reach the
+/// container as bytes.
 fn forward(
     pidfd: &OwnedFd,
     relay: Option<&Relay>,
     signals: &mut Signals,
-) -> Result<(), LaunchError> {
+) -> Result<bool, LaunchError> {
+    let mut any = false;
     while let Some(signal) = signals.take() {
+        any = true;
         match (signal, relay) {
             (libc::SIGWINCH, Some(relay)) => relay.resize(),
             (signal, _) if is_own(signal) => {}
-            (signal, _) => match sys::pidfd_kill(pidfd, signal) {
-                Ok(()) | Err(Errno::SRCH) => {}
-                Err(e) => return Err(LaunchError::system(format!("send signal {signal}"), e)),
-            },
+            (signal, _) => send(pidfd, signal)?,
         }
     }
-    Ok(())
+    Ok(any)
+}
+
+fn send(pidfd: &OwnedFd, signal: i32) -> Result<(), LaunchError> {
+    match sys::pidfd_kill(pidfd, signal) {
+        Ok(()) | Err(Errno::SRCH) => Ok(()),
+        Err(e) => Err(LaunchError::system(format!("send signal {signal}"), e)),
+    }
 }
 
 /// The outer end of a container's terminal, and the terminal that this runs in.
@@ -81,6 +128,7 @@ struct Relay {
     console: OwnedFd,
     before: Option<Termios>,
     input_open: bool,
+    output_open: bool,
 }
 
 impl Relay {
@@ -100,6 +148,7 @@ impl Relay {
             console,
             before,
             input_open: true,
+            output_open: true,
         };
         relay.resize();
         Ok(relay)
@@ -113,7 +162,16 @@ impl Relay {
         }
     }
 
-    /// From the container. `false` when there was nothing.
+    fn carry(&mut self, output: bool, input: bool) {
+        if output {
+            self.output_open = self.output();
+        }
+        if input {
+            self.input();
+        }
+    }
+
+    /// From the container. `false` when there is nothing any more.
     fn output(&mut self) -> bool {
         let mut buffer = [0u8; 4096];
         // EIO: the last process with the terminal open has closed it.

@@ -1,10 +1,9 @@
 //! `run`: a container from beginning to end, or with `--detach` until its program runs.
 
 use lexopt::Parser;
-use rustix::process::{Signal, set_parent_process_death_signal};
 
+use crate::launch::launch_interruptibly;
 use crate::launch::signals::Signals;
-use crate::launch::{LaunchError, launch_interruptibly};
 use crate::request::Mode;
 use crate::verbs::{
     Failure, Globals, LaunchOptions, Word, next, relay, unexpected, unless_exposed,
@@ -27,11 +26,10 @@ pub(super) fn run(globals: &Globals, parser: &mut Parser) -> Result<u8, Failure>
         return Ok(0);
     }
     // The chain: who started this dies, this is asked to end; this dies, the sandbox dies.
-    set_parent_process_death_signal(Some(Signal::TERM))
-        .map_err(|e| LaunchError::system("ask for a signal at the parent's death", e))?;
+    let parent = relay::Parent::watch()?;
     let mut container = unless_exposed(launch_interruptibly(&request, Some(&mut signals)))?;
     let console = container.console.take();
-    let ended = relay::until_end(&container.pidfd, container.own, console, &mut signals);
+    let ended = relay::until_end(&container.pidfd, Some(&parent), console, &mut signals);
     container.remove()?;
     Ok(u8::try_from(ended?.code()).unwrap_or(255))
 }

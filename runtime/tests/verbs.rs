@@ -1,0 +1,519 @@
+//! The verbs, and what becomes of a container when somebody is killed.
+
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+mod common;
+
+use std::fs;
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use common::{Host, UID, both, enter, eventually, processes, stderr, stdout};
+use metactl_runtime::{ContainerId, LaunchRequest, Mode, Network, state};
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::json;
+
+fn signal(child: &Child, signal: Signal) {
+    kill_process(Pid::from_raw(child.id() as i32).unwrap(), signal).unwrap();
+}
+
+fn status(host: &Host, id: &str) -> Option<String> {
+    state::read(&host.root(), id)
+        .ok()
+        .map(|state| state.status().to_string())
+}
+
+fn wait_running(host: &Host, id: &str) {
+    eventually("running", || status(host, id).as_deref() == Some("running"));
+}
+
+/// A container that says when it is ready, in a file of its bundle's host.
+fn ready_config(host: &Host, id: &str, script: &str) -> serde_json::Value {
+    fs::create_dir_all(host.path("ready")).unwrap();
+    fs::set_permissions(
+        host.path("ready"),
+        std::os::unix::fs::PermissionsExt::from_mode(0o777),
+    )
+    .unwrap();
+    let mut config = host.config(id, script);
+    let mount = json!({"destination": "/ready", "source": host.path("ready"), "options": ["bind"]});
+    config["mounts"].as_array_mut().unwrap().push(mount);
+    config
+}
+
+fn wait_ready(host: &Host) {
+    eventually("ready", || host.path("ready/yes").exists());
+    fs::remove_file(host.path("ready/yes")).unwrap();
+}
+
+#[test]
+fn a_container_is_created_started_listed_killed_and_deleted() {
+    let Some(host) = enter() else { return };
+    let mut config = host.config("life", "trap 'exit 3' TERM; while :; do sleep 0.1; done");
+    config["annotations"] = json!({"who": "me"});
+    let bundle = host.bundle("life", &config);
+    let bundle = bundle.to_str().unwrap();
+    let pid_file = host.path("pid");
+    create(
+        &host,
+        &[
+            "--bundle",
+            bundle,
+            "--pid-file",
+            pid_file.to_str().unwrap(),
+            "life",
+        ],
+    );
+    let output = host.call(&["create", "--bundle", bundle, "life"]);
+    assert!(
+        stderr(&output).contains("exists already"),
+        "{}",
+        both(&output)
+    );
+    let state: serde_json::Value = serde_json::from_str(&host.must(&["state", "life"])).unwrap();
+    assert_eq!(
+        (&state["status"], &state["annotations"]["who"]),
+        (&json!("created"), &json!("me"))
+    );
+    let pid = fs::read_to_string(&pid_file).unwrap();
+    assert_eq!(state["pid"].to_string(), pid);
+    assert!(host.call(&["exec", "life", "true"]).status.code() == Some(1));
+    host.must(&["start", "life"]);
+    assert!(stderr(&host.call(&["start", "life"])).contains("running"));
+    assert_eq!(status(&host, "life").as_deref(), Some("running"));
+    assert!(host.must(&["list"]).contains("running"));
+    assert_eq!(host.must(&["list", "-q"]), "life\n");
+    let listed: serde_json::Value =
+        serde_json::from_str(&host.must(&["list", "--format", "json"])).unwrap();
+    assert_eq!(listed[0]["id"], "life");
+    assert!(host.must(&["ps", "life"]).lines().any(|line| line == pid));
+    let refused = host.call(&["delete", "life"]);
+    assert!(stderr(&refused).contains("running"), "{}", both(&refused));
+    eventually("the trap is set", || {
+        let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+        let caught = status
+            .lines()
+            .find_map(|line| line.strip_prefix("SigCgt:\t"))
+            .unwrap();
+        u64::from_str_radix(caught, 16).unwrap() & (1 << 14) != 0
+    });
+    host.must(&["kill", "life", "TERM"]);
+    eventually("stopped", || {
+        status(&host, "life").as_deref() == Some("stopped")
+    });
+    assert!(stderr(&host.call(&["kill", "life", "9"])).contains("stopped"));
+    host.must(&["delete", "life"]);
+    assert_eq!(host.call(&["state", "life"]).status.code(), Some(1));
+    host.must(&["delete", "--force", "life"]);
+    reap();
+    host.assert_clean();
+}
+
+/// A pipe as standard output would be held open by the container.
+fn create(host: &Host, words: &[&str]) {
+    let mut command = host.runtime(&["create"]);
+    let status = command
+        .args(words)
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .status();
+    assert!(status.unwrap().success());
+}
+
+/// Containers of `create` and `run --detach` are children of this test.
+fn reap() {
+    while rustix::process::wait(rustix::process::WaitOptions::NOHANG).is_ok_and(|w| w.is_some()) {}
+}
+
+#[test]
+fn start_tells_what_fails() {
+    let Some(host) = enter() else { return };
+    let mut config = host.config("late", "");
+    config["process"]["args"] = json!(["/bin/nothing", "x"]);
+    let bundle = host.bundle("late", &config);
+    create(&host, &["--bundle", bundle.to_str().unwrap(), "late"]);
+    let output = host.call(&["start", "late"]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(
+        stderr(&output).contains("execute /bin/nothing"),
+        "{}",
+        both(&output)
+    );
+    host.must(&["delete", "--force", "late"]);
+    reap();
+    host.assert_clean();
+}
+
+#[test]
+fn a_detached_container_is_the_child_of_the_callers() {
+    let Some(host) = enter() else { return };
+    let config = host.config("bg", "sleep 0.2; exit 9");
+    let pid_file = host.path("pid");
+    let options = ["--detach", "--pid-file", pid_file.to_str().unwrap()];
+    // Its output is a file: a pipe would be held open by the container.
+    let log = fs::File::create(host.path("log")).unwrap();
+    let mut command = host.run_command("bg", &config, &options);
+    command.stdout(log.try_clone().unwrap()).stderr(log);
+    assert!(command.status().unwrap().success());
+    assert_eq!(status(&host, "bg").as_deref(), Some("running"));
+    let pid: i32 = fs::read_to_string(pid_file).unwrap().parse().unwrap();
+    let pid = Pid::from_raw(pid).unwrap();
+    let (_, ended) = rustix::process::waitpid(Some(pid), rustix::process::WaitOptions::empty())
+        .unwrap()
+        .unwrap();
+    assert_eq!(ended.exit_status(), Some(9));
+    assert_eq!(status(&host, "bg").as_deref(), Some("stopped"));
+    assert!(
+        !metactl_runtime::cleanup(&host.root(), "bg")
+            .unwrap()
+            .is_empty()
+    );
+    assert!(
+        metactl_runtime::cleanup(&host.root(), "bg")
+            .unwrap()
+            .is_empty()
+    );
+    host.assert_clean();
+}
+
+#[test]
+fn signals_pass_through_a_foreground_run() {
+    let Some(host) = enter() else { return };
+    for init in ["false", "true"] {
+        for (sent, name, code) in [
+            (Signal::TERM, "TERM", 41),
+            (Signal::INT, "INT", 42),
+            (Signal::USR1, "USR1", 43),
+        ] {
+            let script = format!(
+                "trap 'exit {code}' {name}; touch /ready/yes; while :; do sleep 0.05; done"
+            );
+            let mut config = ready_config(&host, "sig", &script);
+            config["annotations"] = json!({"org.metactl.init": init});
+            let mut child = host.run_command("sig", &config, &[]).spawn().unwrap();
+            wait_ready(&host);
+            signal(&child, sent);
+            assert_eq!(
+                child.wait().unwrap().code(),
+                Some(code),
+                "{name}, init {init}"
+            );
+        }
+    }
+    // A program without a handler dies under the init, as it would anywhere else.
+    let mut config = ready_config(&host, "sig", "touch /ready/yes; exec sleep 100");
+    config["annotations"] = json!({"org.metactl.init": "true"});
+    let mut child = host.run_command("sig", &config, &[]).spawn().unwrap();
+    wait_ready(&host);
+    signal(&child, Signal::INT);
+    assert_eq!(child.wait().unwrap().code(), Some(130));
+    host.assert_clean();
+}
+
+#[test]
+fn the_init_reaps_orphans_and_ends_with_the_program() {
+    let Some(host) = enter() else { return };
+    let script = "for i in 1 2 3 4 5; do (sleep 0.05 & ) ; done; sleep 0.4; \
+                  cat /proc/1/status | grep -E '^(Name|Uid|CapEff|Seccomp|NoNewPrivs):'; \
+                  ps -o pid,stat,comm; sleep 1000 & exit 5";
+    let mut config = host.config("init", script);
+    config["annotations"] = json!({"org.metactl.init": "true"});
+    let output = host.run("init", &config);
+    let text = stdout(&output);
+    assert_eq!(output.status.code(), Some(5), "{}", both(&output));
+    assert!(!text.contains('Z'), "zombies: {text}");
+    for line in [
+        &format!("Uid:\t{UID}"),
+        "CapEff:\t0000000000000000",
+        "NoNewPrivs:\t1",
+        "Seccomp:\t2",
+    ] {
+        assert!(text.contains(line), "{line}: {text}");
+    }
+    assert!(
+        text.contains("\n    2 "),
+        "the program is process 2: {text}"
+    );
+    host.assert_clean();
+}
+
+#[test]
+fn a_killed_runtime_takes_the_sandbox_along_and_leaves_what_cleanup_finds() {
+    let Some(host) = enter() else { return };
+    for init in ["false", "true"] {
+        let mut config = ready_config(&host, "victim", "touch /ready/yes; exec sleep 1000");
+        config["annotations"] = json!({"org.metactl.init": init});
+        let mut child = host.run_command("victim", &config, &[]).spawn().unwrap();
+        wait_ready(&host);
+        signal(&child, Signal::KILL);
+        child.wait().unwrap();
+        eventually("the sandbox is dead", || processes().is_empty());
+        assert_eq!(status(&host, "victim").as_deref(), Some("stopped"));
+        assert!(!host.cgroups().is_empty());
+        metactl_runtime::cleanup(&host.root(), "victim").unwrap();
+        host.assert_clean();
+    }
+}
+
+#[test]
+fn when_the_parent_of_the_runtime_dies_all_end() {
+    let Some(host) = enter() else { return };
+    let config = ready_config(&host, "orphan", "touch /ready/yes; exec sleep 1000");
+    let run = host.run_command("orphan", &config, &[]);
+    let words: Vec<_> = std::iter::once(run.get_program())
+        .chain(run.get_args())
+        .collect();
+    // A parent between this test and the runtime.
+    let mut parent = Command::new("sh")
+        .arg("-c")
+        .arg("\"$@\"; :")
+        .arg("sh")
+        .args(words)
+        .spawn()
+        .unwrap();
+    wait_ready(&host);
+    signal(&parent, Signal::KILL);
+    parent.wait().unwrap();
+    eventually("all have ended", || {
+        reap();
+        processes().is_empty()
+    });
+    // `sleep` is PID 1 without a handler, so SIGTERM passed it by, and the runtime insisted.
+    host.assert_clean();
+}
+
+#[test]
+fn a_runtime_killed_at_any_moment_leaves_nothing_that_cleanup_does_not_find() {
+    let Some(host) = enter() else { return };
+    let mut config = host.config("moment", "sleep 1000");
+    config["annotations"] = json!({"org.metactl.init": "true"});
+    for round in 0..60u64 {
+        let options: &[&str] = if round % 2 == 0 { &[] } else { &["--detach"] };
+        let mut command = host.run_command("moment", &config, options);
+        let mut child = command
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        std::thread::sleep(Duration::from_micros(round * 250));
+        let _ = child.kill();
+        child.wait().unwrap();
+        metactl_runtime::cleanup(&host.root(), "moment").unwrap();
+        eventually("all have ended", || {
+            reap();
+            processes().is_empty()
+        });
+        host.assert_clean();
+    }
+}
+
+#[test]
+fn exec_joins_with_everything_the_container_has() {
+    let Some(host) = enter() else { return };
+    let config = ready_config(&host, "main", "touch /ready/yes; exec sleep 1000");
+    let mut main = host.run_command("main", &config, &[]).spawn().unwrap();
+    wait_ready(&host);
+    let script = "grep -E '^(Uid|NoNewPrivs|Seccomp|Cap...):' /proc/self/status; \
+                  for n in pid mnt ipc uts net cgroup; do \
+                  [ $(readlink /proc/self/ns/$n) = $(readlink /proc/1/ns/$n) ] && echo same; done; \
+                  touch /tmp/a; chmod 600 /tmp/a 2>&1; echo $A $HOME; pwd; cat /proc/self/cgroup; \
+                  ls /proc/self/fd | wc -l";
+    let text = host.must(&[
+        "exec", "--env", "A=b", "--cwd", "/tmp", "main", "sh", "-c", script,
+    ]);
+    assert_eq!(text.matches("same").count(), 6, "{text}");
+    assert_eq!(text.matches("\t0000000000000000").count(), 5, "{text}");
+    for line in [
+        &format!("Uid:\t{UID}\t"),
+        "NoNewPrivs:\t1",
+        "Seccomp:\t2",
+        "No such device",
+        "b /tmp\n/tmp\n",
+        "pids:/\n",
+    ] {
+        assert!(text.contains(line), "{line:?}: {text}");
+    }
+    assert!(text.ends_with("\n4\n"), "{text}");
+
+    let as_other = host.must(&["exec", "--user", "66001:66002", "main", "id"]);
+    assert!(as_other.contains("uid=66001 gid=66002"), "{as_other}");
+    assert_eq!(
+        host.call(&["exec", "main", "sh", "-c", "exit 6"])
+            .status
+            .code(),
+        Some(6)
+    );
+    assert_eq!(
+        host.call(&["exec", "main", "sh", "-c", "kill -9 $$"])
+            .status
+            .code(),
+        Some(137)
+    );
+    let failed = host.call(&["exec", "main", "/bin/nothing"]);
+    assert!(
+        stderr(&failed).contains("execute /bin/nothing"),
+        "{}",
+        both(&failed)
+    );
+    assert_eq!(
+        host.call(&["exec", "--user", "root", "main", "id"])
+            .status
+            .code(),
+        Some(64)
+    );
+    assert_eq!(host.call(&["exec", "nobody", "id"]).status.code(), Some(1));
+
+    // Detached: it outlives the command, and dies with the container.
+    let pid_file = host.path("pid");
+    let mut detached = host.runtime(&["exec", "--detach", "--pid-file"]);
+    detached
+        .arg(&pid_file)
+        .args(["main", "sleep", "1000"])
+        .stdout(Stdio::null())
+        .stderr(Stdio::null());
+    assert!(detached.status().unwrap().success());
+    let pid = fs::read_to_string(pid_file).unwrap();
+    assert!(host.must(&["ps", "main"]).lines().any(|line| line == pid));
+    host.must(&["kill", "main", "KILL"]);
+    // It became a child of this test, the first process of its host. A pid namespace ends when
+    // all its processes are waited for.
+    let pid = Pid::from_raw(pid.parse().unwrap());
+    rustix::process::waitpid(pid, rustix::process::WaitOptions::empty()).unwrap();
+    assert_eq!(main.wait().unwrap().code(), Some(137));
+    eventually("the joined process is dead", || {
+        reap();
+        processes().is_empty()
+    });
+    host.assert_clean();
+}
+
+#[test]
+fn a_terminal_is_the_containers_own() {
+    let Some(host) = enter() else { return };
+    let config = ready_config(&host, "tty", "touch /ready/yes; exec sleep 1000");
+    let mut main = host.run_command("tty", &config, &[]).spawn().unwrap();
+    wait_ready(&host);
+    let script = "tty; readlink /proc/self/fd/0; ls -l /dev/pts/0; echo typed: $(cat)";
+    let mut exec = host.runtime(&["exec", "--tty", "tty", "sh", "-c", script]);
+    let mut exec = exec
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    use std::io::Write;
+    exec.stdin.take().unwrap().write_all(b"hello\n").unwrap();
+    let output = exec.wait_with_output().unwrap();
+    let text = stdout(&output);
+    assert!(
+        text.contains("/dev/pts/0\r\n/dev/pts/0\r\n"),
+        "{}",
+        both(&output)
+    );
+    assert!(
+        text.contains("typed: hello") && text.contains(&UID.to_string()),
+        "{}",
+        both(&output)
+    );
+    main.kill().unwrap();
+    main.wait().unwrap();
+    let mut config = host.config("tty", "tty; ls -l /dev/console; exit 4");
+    config["process"]["terminal"] = json!(true);
+    let output = host.run("tty2", &config);
+    assert_eq!(output.status.code(), Some(4), "{}", both(&output));
+    assert!(
+        stdout(&output).starts_with("/dev/pts/0\r\ncrw"),
+        "{}",
+        both(&output)
+    );
+    metactl_runtime::cleanup(&host.root(), "tty").unwrap();
+    eventually("all have ended", || {
+        reap();
+        processes().is_empty()
+    });
+    host.assert_clean();
+}
+
+#[test]
+fn the_library_launches_from_a_thread_among_threads() {
+    let Some(host) = enter() else { return };
+    let stop = std::sync::atomic::AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        // Threads that hold the allocator's locks most of the time.
+        for _ in 0..2 {
+            scope.spawn(|| {
+                while !stop.load(std::sync::atomic::Ordering::Relaxed) {
+                    drop(vec![vec![0u8; 5000]; 50]);
+                }
+            });
+        }
+        let launches: Vec<_> = (0..2)
+            .map(|thread| {
+                let host = &host;
+                scope.spawn(move || {
+                    for round in 0..15 {
+                        let id = format!("lib-{thread}-{round}");
+                        let bundle = host.bundle(&id, &host.config(&id, "exit 11"));
+                        let request = LaunchRequest {
+                            id: ContainerId::new(&id).unwrap(),
+                            root: host.root(),
+                            bundle,
+                            mode: Mode::Foreground,
+                            network: Network::Config,
+                            pid_file: None,
+                        };
+                        let container = metactl_runtime::launch::launch(&request).unwrap();
+                        assert_eq!(container.wait().unwrap().code(), 11);
+                        container.remove().unwrap();
+                    }
+                })
+            })
+            .collect();
+        for launch in launches {
+            launch.join().unwrap();
+        }
+        stop.store(true, std::sync::atomic::Ordering::Relaxed);
+    });
+    host.assert_clean();
+}
+
+#[test]
+fn usage_and_plans() {
+    let Some(host) = enter() else { return };
+    for words in [
+        &["fly"][..],
+        &["run"],
+        &["run", "a/b"],
+        &["exec", "x"],
+        &["kill", "x", "NOT"],
+        &["list", "x"],
+    ] {
+        assert_eq!(host.call(words).status.code(), Some(64), "{words:?}");
+    }
+    let bundle = host.bundle("plan", &host.config("plan", "true"));
+    let plan = host.must(&["plan", "--bundle", bundle.to_str().unwrap()]);
+    for line in [
+        "runtime  new network namespace",
+        "sandbox  capabilities: none",
+        "sandbox  execute sh with 2 arguments",
+    ] {
+        assert!(plan.contains(line), "{line}: {plan}");
+    }
+    let log = host.path("log.json");
+    let words = [
+        "--log",
+        log.to_str().unwrap(),
+        "--log-format",
+        "json",
+        "state",
+        "nobody",
+    ];
+    assert_eq!(host.call(&words).status.code(), Some(1));
+    let line: serde_json::Value = serde_json::from_str(&fs::read_to_string(log).unwrap()).unwrap();
+    assert!(
+        line["msg"]
+            .as_str()
+            .unwrap()
+            .contains("container nobody does not exist")
+    );
+    host.assert_clean();
+}
