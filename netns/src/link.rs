@@ -322,6 +322,8 @@ impl Links {
     pub fn add_proxy(&mut self, device: u32, address: IpAddr) -> Result<(), Refusal> {
         let mut message = neighbour(device, address);
         message.header.flags = NeighbourFlags::Proxy;
+        // Survives a loss of carrier (since Linux 5.17).
+        message.header.state = NeighbourState::Permanent;
         self.change(
             RouteNetlinkMessage::NewNeighbour(message),
             NLM_F_CREATE | NLM_F_REPLACE,

@@ -12,7 +12,7 @@ mod words;
 
 use std::fmt;
 
-pub(crate) use encode::{Batch, load, remove_table};
+pub(crate) use encode::{Batch, load, remove_table, shown_comment};
 pub(crate) use read::{ReadElement, elements, table_exists};
 pub use rule::Rule;
 pub use words::Family;

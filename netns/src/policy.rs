@@ -1,7 +1,7 @@
 //! The firewall inside the sandbox: accept lists become sets, the rules around them stay the same.
 //!
 //! Destinations are elements of sets, never rules, so a packet costs the same with one destination and with a
-//! thousand. There are at most a few sets per family and direction ([`sets`]): exact services and hosts in hash
+//! thousand. There are at most a few sets per family and direction (see `policy/sets.rs`): exact services and hosts in hash
 //! tables, prefixes and port ranges in interval sets. Every element counts its packets and carries the name of
 //! its entry, so `nft list` inside the namespace reads like the configuration.
 //!

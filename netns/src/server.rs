@@ -68,6 +68,29 @@ pub fn release(server_dir: &Path, user: &str) -> Result<(), NetError> {
     give_back(&mut locked, user)
 }
 
+/// Makes everything true again that the record says: somebody may have removed the table, changed a sysctl, or taken
+/// an uplink down and up, which loses the proxy entries. Cheap when nothing is missing; for whoever looks after
+/// running instances to call now and then.
+pub fn refresh(server_dir: &Path) -> Result<(), NetError> {
+    if !record::exists(server_dir) {
+        return Ok(());
+    }
+    let mut locked = Locked::open(server_dir)?;
+    let needed: BTreeSet<ServerEffect> = locked.record.effects().cloned().collect();
+    // In the order in which they were first made.
+    let order = |effect: &ServerEffect| match effect {
+        ServerEffect::Sysctl { key, .. } => locked
+            .record
+            .originals
+            .iter()
+            .position(|one| one.key == *key),
+        _ => None,
+    };
+    let mut effects: Vec<ServerEffect> = needed.into_iter().collect();
+    effects.sort_by_key(|effect| order(effect).unwrap_or(usize::MAX));
+    establish(&mut locked, &effects)
+}
+
 /// The users that have not released: compare with what runs, and release those that are gone.
 pub fn users(server_dir: &Path) -> Result<Vec<String>, NetError> {
     if !record::exists(server_dir) {

@@ -150,6 +150,10 @@ fn names_are_followed_without_disturbing_anything() {
         ),
         (2, 1, 1)
     );
+    // A sandbox whose firewall is gone is not reported as one that refused nothing.
+    app.ns.sh("nft flush ruleset");
+    let error = metactl_netns::policy::status(app.ns.fd(), &app.spec).unwrap_err();
+    assert!(error.to_string().contains("firewall"), "{error}");
 }
 
 #[test]

@@ -459,3 +459,45 @@ fn a_start_takes_little_time() {
     );
     assert!(act.0 < Duration::from_millis(200));
 }
+
+#[test]
+fn what_others_break_is_mended() {
+    let Some(world) = world("what_others_break_is_mended") else {
+        return;
+    };
+    let app = world.start(spec("myapp", Mode::Routed, &[APP, APP6]), &names(&[]));
+    app.ns.serve_tcp(80);
+    let reached = |to: &str| world.machine.connect(to, 80).0.is_ok();
+    assert!(reached(APP) && reached(APP6));
+    let before = inventory(&world);
+    // The cable out and in again.
+    let flush = "ip neigh flush all nud stale; ip -6 neigh flush all nud stale";
+    world.machine.sh(&format!(
+        "ip link set eth0 down; ip link set eth0 up; ip addr add {}/64 dev eth0 nodad; {flush}",
+        common::MACHINE6
+    ));
+    world
+        .machine
+        .sh("ip addr add fe80::b/64 dev eth0 nodad 2>/dev/null; true");
+    world.ready("eth0");
+    assert!(reached(APP) && reached(APP6));
+    // Worse.
+    world.server.sh("nft flush ruleset; echo 0 > /proc/sys/net/ipv4/conf/eth0/forwarding; echo 80 > /proc/sys/net/ipv4/neigh/eth0/proxy_delay");
+    world.server.sh(
+        "ip neigh del proxy 198.51.100.5 dev eth0; ip -6 neigh del proxy 2001:db8:1::5 dev eth0",
+    );
+    assert_ne!(inventory(&world), before);
+    world
+        .server
+        .run(|| server::refresh(&world.server_dir()))
+        .unwrap();
+    assert_eq!(inventory(&world), before);
+    assert!(reached(APP) && reached(APP6));
+    world.stop(app);
+    world.settle();
+    world
+        .server
+        .run(|| server::refresh(&world.server_dir()))
+        .unwrap();
+    assert!(!world.server.sh("nft list ruleset").contains("metactl"));
+}

@@ -308,17 +308,25 @@ pub(super) fn key(key: &Key, shape: Shape) -> Vec<u8> {
     bytes
 }
 
-/// User data as libnftnl lays it out (type 0: comment), so that `nft list` shows it. At most 128 bytes.
+/// User data as libnftnl lays it out (type 0: comment), so that `nft list` shows it.
 fn comment(text: &str) -> Option<Vec<u8>> {
-    let mut end = text.len().min(120);
-    while !text.is_char_boundary(end) {
-        end -= 1;
+    let text = shown_comment(text);
+    if text.is_empty() {
+        return None;
     }
-    let text = text.get(..end).filter(|text| !text.is_empty())?;
     let mut bytes = vec![0, text.len() as u8 + 1];
     bytes.extend_from_slice(text.as_bytes());
     bytes.push(0);
     Some(bytes)
+}
+
+/// As much of `text` as fits into a comment: the kernel stores 128 bytes.
+pub(crate) fn shown_comment(text: &str) -> &str {
+    let mut end = text.len().min(120);
+    while !text.is_char_boundary(end) {
+        end -= 1;
+    }
+    text.get(..end).unwrap_or_default()
 }
 
 pub(super) fn element_list(list: &mut Attrs, set: &Set, elements: &[Element]) {

@@ -5,7 +5,8 @@ use std::net::IpAddr;
 use std::os::fd::BorrowedFd;
 
 use ipnet::{IpNet, Ipv4Subnets, Ipv6Subnets};
-use metactl_bundles::network::NetworkSpec;
+use metactl_bundles::network::{Mode, NetworkSpec};
+use rustix::io::Errno;
 use serde::Serialize;
 
 use super::sets::AcceptSets;
@@ -98,7 +99,8 @@ fn add_missing(sets: &[Set]) -> Result<usize, Refusal> {
     Ok(count)
 }
 
-/// Reads counters and refused destinations from inside the namespace.
+/// Reads counters and refused destinations from inside the namespace. A sandbox with an address but without its
+/// firewall is an error.
 pub fn status(netns: BorrowedFd<'_>, spec: &NetworkSpec) -> Result<FirewallStatus, NetError> {
     let mut accepted = Vec::new();
     for direction in [Direction::Out, Direction::In] {
@@ -107,6 +109,11 @@ pub fn status(netns: BorrowedFd<'_>, spec: &NetworkSpec) -> Result<FirewallStatu
     inside(netns, || {
         let read = |refusal: Refusal| refusal.during("read the firewall of the sandbox");
         let mut socket = Netlink::netfilter().map_err(Refusal::from).map_err(read)?;
+        let guarded = matches!(spec.mode, Mode::Routed | Mode::Nat);
+        if guarded && !nftables::table_exists(&mut socket).map_err(read)? {
+            return Err(Refusal::from(Errno::NOENT)
+                .during("find the firewall in the sandbox; restart the instance"));
+        }
         let mut status = FirewallStatus {
             entries: Vec::new(),
             refused: Vec::new(),
@@ -154,12 +161,16 @@ impl Found {
             name: entry.name.clone(),
             peers: self
                 .peers
-                .get(&entry.name)
+                .get(nftables::shown_comment(&entry.name))
                 .into_iter()
                 .flatten()
                 .flat_map(shown)
                 .collect(),
-            packets: self.packets.get(&entry.name).copied().unwrap_or_default(),
+            packets: self
+                .packets
+                .get(nftables::shown_comment(&entry.name))
+                .copied()
+                .unwrap_or_default(),
         };
         policy.accept.iter().map(one).collect()
     }

@@ -241,17 +241,7 @@ fn wire(world: &World, device: &str) {
     world.machine.sh(&format!(
         "ip addr add {MACHINE}/24 dev eth0; ip addr add {MACHINE6}/64 dev eth0 nodad; ip link set eth0 up"
     ));
-    // Ready when the kernel has noticed the carrier.
-    let ready = || {
-        world
-            .server
-            .sh(&format!("ip link show {device}"))
-            .contains("state UP")
-    };
-    assert!((0..500).any(|_| ready() || {
-        std::thread::sleep(Duration::from_millis(2));
-        false
-    }));
+    world.ready(device);
 }
 
 /// A sandbox with its network.
@@ -263,6 +253,21 @@ pub struct Sandbox {
 }
 
 impl World {
+    /// Waits until the kernel has noticed the carrier of a device of the server.
+    pub fn ready(&self, device: &str) {
+        for _ in 0..1000 {
+            if self
+                .server
+                .sh(&format!("ip link show {device}"))
+                .contains("state UP")
+            {
+                return;
+            }
+            std::thread::sleep(Duration::from_millis(2));
+        }
+        panic!("{device} never had a carrier");
+    }
+
     pub fn server_dir(&self) -> PathBuf {
         self.dir.path().join("server")
     }
