@@ -23,10 +23,6 @@ fn status(host: &Host, id: &str) -> Option<String> {
         .map(|state| state.status().to_string())
 }
 
-fn wait_running(host: &Host, id: &str) {
-    eventually("running", || status(host, id).as_deref() == Some("running"));
-}
-
 /// A container that says when it is ready, in a file of its bundle's host.
 fn ready_config(host: &Host, id: &str, script: &str) -> serde_json::Value {
     fs::create_dir_all(host.path("ready")).unwrap();

@@ -107,7 +107,7 @@ pub fn exec(
     };
     let child = spawn::spawn(program, &birth)?;
     let mut heard = Heard::default();
-    let mut launch = || -> Result<Joiner, Error> {
+    let launch = || -> Result<Joiner, Error> {
         for step in &plan.steps {
             if let Step::OomScore(score) = step {
                 super::set_oom_score(child.pid, *score)?;
