@@ -8,7 +8,6 @@
 #   GET /exit                  ends the server with exit code 3 (to watch it being restarted)
 use strict;
 use warnings;
-use IO::Socket::INET;
 use IO::Socket::IP;
 
 my $port = $ENV{PORT} || 80;
@@ -24,8 +23,11 @@ $SIG{CHLD} = 'IGNORE';
 $SIG{PIPE} = 'IGNORE';
 $SIG{USR1} = sub { exit 3 };
 
-my $listener = IO::Socket::INET->new(LocalPort => $port, Listen => 64, ReuseAddr => 1)
-    or die "hello: cannot listen on port $port: $!\n";
+# For both families at once where there is IPv6.
+my %common = (LocalPort => $port, Listen => 64, ReuseAddr => 1);
+my $listener = IO::Socket::IP->new(LocalHost => '::', V6Only => 0, %common)
+    || IO::Socket::IP->new(LocalHost => '0.0.0.0', %common)
+    or die "hello: cannot listen on port $port: $@\n";
 print "hello: listening on port $port\n";
 
 while (1) {
