@@ -65,10 +65,11 @@ impl Manager {
         progress: &mut dyn Progress,
     ) -> Result<i32> {
         require_root("running an application in a sandbox")?;
+        let signals = Signals::take_over()?;
         sweep(self)?;
         match target {
-            RunTarget::Path(path) => self.run_checkout(path, entry, progress),
-            RunTarget::App(name) => self.run_instance(name, entry, progress),
+            RunTarget::Path(path) => self.run_checkout(path, entry, signals, progress),
+            RunTarget::App(name) => self.run_instance(name, entry, signals, progress),
         }
     }
 
@@ -76,6 +77,7 @@ impl Manager {
         &self,
         path: &Path,
         entry: Option<&str>,
+        signals: Signals,
         progress: &mut dyn Progress,
     ) -> Result<i32> {
         let checkout = find_checkout(path)?;
@@ -85,6 +87,7 @@ impl Manager {
             manager: self,
             id: id.clone(),
             dir: self.paths.run.join(&id),
+            signals,
         };
         let state_dir = self.paths.cache.join("run").join(&id);
         // From here on something may be left, and is removed whatever happens.
@@ -125,6 +128,7 @@ impl Manager {
         &self,
         name: &str,
         entry: Option<&str>,
+        signals: Signals,
         progress: &mut dyn Progress,
     ) -> Result<i32> {
         let instance = self.instance(name)?;
@@ -145,6 +149,7 @@ impl Manager {
             manager: self,
             id: id.clone(),
             dir: self.paths.run.join(&id),
+            signals,
         };
         let nothing = self.paths.cache.join("run").join(&id);
         let server = instance.server()?;
@@ -167,6 +172,7 @@ struct Run<'a> {
     id: String,
     /// Its run directory.
     dir: PathBuf,
+    signals: Signals,
 }
 
 impl Run<'_> {
@@ -228,7 +234,7 @@ impl Run<'_> {
         ));
         let runtime = self.manager.runtime();
         let command = runtime.foreground(&self.id, &bundle.join(&entry.dir), net);
-        run_to_end(command, &runtime)
+        run_to_end(command, &runtime, &self.signals)
     }
 
     /// Removes everything of the run. The first failure is the one to tell.
@@ -248,22 +254,41 @@ fn reach(addresses: &str) -> String {
     }
 }
 
+/// The signals that are passed on, from the first step to the last.
+struct Signals {
+    fd: SignalFd,
+    before: SigSet,
+}
+
+impl Signals {
+    /// Blocked before anything is made, so that none ends this process before it has cleaned up.
+    /// Threads that begin later inherit that; the runtime gives the application a mask of its own.
+    fn take_over() -> Result<Signals> {
+        let system = |error: nix::errno::Errno| LifecycleError::Runtime {
+            verb: "run".to_owned(),
+            why: format!("signals cannot be passed on: {error}"),
+        };
+        let mut passed = SigSet::empty();
+        PASSED.iter().for_each(|signal| passed.add(*signal));
+        let before = SigSet::thread_get_mask().map_err(system)?;
+        let flags = SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK;
+        let fd = SignalFd::with_flags(&passed, flags).map_err(system)?;
+        passed.thread_block().map_err(system)?;
+        Ok(Signals { fd, before })
+    }
+}
+
+impl Drop for Signals {
+    fn drop(&mut self) {
+        // It was the mask a moment ago, so it is a valid one.
+        let _restored = self.before.thread_set_mask();
+    }
+}
+
 /// Runs the runtime, passes signals on, and gives the exit code.
-fn run_to_end(mut command: Command, runtime: &Runtime) -> Result<i32> {
-    let mut signals = SigSet::empty();
-    PASSED.iter().for_each(|signal| signals.add(*signal));
-    let system = |error: nix::errno::Errno| LifecycleError::Runtime {
-        verb: "run".to_owned(),
-        why: format!("signals cannot be passed on: {error}"),
-    };
-    // Blocked before there is anything to pass them on to, so that none is lost. The runtime gives
-    // the application a mask of its own.
-    signals.thread_block().map_err(system)?;
-    let flags = SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK;
-    let waiting = SignalFd::with_flags(&signals, flags).map_err(system)?;
+fn run_to_end(mut command: Command, runtime: &Runtime, signals: &Signals) -> Result<i32> {
     let mut child = command.spawn().map_err(|error| runtime.absent(&error))?;
-    let status = pass_on(&mut child, &waiting).on("wait for", Path::new("metactl-runtime"));
-    signals.thread_unblock().map_err(system)?;
+    let status = pass_on(&mut child, &signals.fd).on("wait for", Path::new("metactl-runtime"));
     Ok(exit_code(status?))
 }
 

@@ -101,7 +101,12 @@ fn open(path: &Path) -> Result<File> {
         files::make_dir(dir, 0o755)?;
     }
     let mut options = OpenOptions::new();
-    options.read(true).write(true).create(true).truncate(false).mode(0o644);
+    options
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .mode(0o644);
     options.open(path).on("lock", path)
 }
 
@@ -158,7 +163,10 @@ mod tests {
         );
         assert!(Lock::of_instance(run, "b", "start", Duration::ZERO).is_ok());
         drop(first);
-        assert!(files::entries(&run.join("locks")).unwrap().is_empty(), "no file stays");
+        assert!(
+            files::entries(&run.join("locks")).unwrap().is_empty(),
+            "no file stays"
+        );
         assert!(Lock::of_instance(run, "a", "start", Duration::ZERO).is_ok());
     }
 

@@ -106,7 +106,9 @@ mod tests {
     fn the_exit_of_a_child_is_seen() {
         use std::os::fd::AsFd;
         let mut command = std::process::Command::new("sh");
-        command.args(["-c", "read x; exit 4"]).stdin(std::process::Stdio::piped());
+        command
+            .args(["-c", "read x; exit 4"])
+            .stdin(std::process::Stdio::piped());
         let mut child = command.spawn().unwrap();
         let pid = rustix::process::Pid::from_raw(child.id() as i32).unwrap();
         let pidfd = rustix::process::pidfd_open(pid, rustix::process::PidfdFlags::empty()).unwrap();
