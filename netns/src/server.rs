@@ -12,8 +12,10 @@ mod table;
 use std::collections::BTreeSet;
 use std::path::Path;
 
+use rustix::io::Errno;
+
 use crate::NetError;
-use crate::link::Links;
+use crate::link::{GROUP, Links};
 use crate::netlink::{Netlink, Refusal};
 use crate::nftables::{self, Batch};
 use crate::plan::ServerEffect;
@@ -56,7 +58,9 @@ pub(crate) fn is_owned(server_dir: &Path, device: &str) -> Result<bool, NetError
 }
 
 /// Gives back what `user` needed; what nobody else needs gets its old value. Harmless for an unknown user and for
-/// one that has released already. Call it after the namespace is gone (or its device is removed).
+/// one that has released already. Call it when the sandbox is over. An outer device whose namespace is dying is left
+/// to the kernel, which takes it away within milliseconds; where something still holds the namespace (a pin, a
+/// connection whose other end does not answer), the device is removed here, in 30 ms.
 pub fn release(server_dir: &Path, user: &str) -> Result<(), NetError> {
     if !record::exists(server_dir) {
         return Ok(());
@@ -138,9 +142,13 @@ fn establish(locked: &mut Locked, effects: &[ServerEffect]) -> Result<(), NetErr
 }
 
 fn give_back(locked: &mut Locked, user: &str) -> Result<(), NetError> {
-    let gone = locked.record.users.remove(user).unwrap_or_default().needs;
+    let gone = locked.record.users.remove(user).unwrap_or_default();
+    for device in &gone.devices {
+        take_away(device)
+            .map_err(|refusal| refusal.during(format!("remove the network device {device}")))?;
+    }
     let needed: BTreeSet<ServerEffect> = locked.record.effects().cloned().collect();
-    for effect in gone.difference(&needed) {
+    for effect in gone.needs.difference(&needed) {
         if let ServerEffect::Proxy { .. } = effect {
             change_proxy(effect, Links::remove_proxy)?;
         }
@@ -148,6 +156,22 @@ fn give_back(locked: &mut Locked, user: &str) -> Result<(), NetError> {
     sysctl::restore_all_but(&mut locked.record, &needed)?;
     refresh_table(locked)?;
     locked.save()
+}
+
+/// Removes an outer device unless it is about to vanish by itself.
+fn take_away(device: &str) -> Result<(), Refusal> {
+    let mut links = Links::open()?;
+    let Some(found) = links.find(device)? else {
+        return Ok(());
+    };
+    if found.group != GROUP || !links.peer_is_alive(&found)? {
+        return Ok(());
+    }
+    match links.remove(found.index) {
+        // It died between the question and the request.
+        Err(refusal) if refusal.is(Errno::NODEV) => Ok(()),
+        result => result,
+    }
 }
 
 /// Adds or removes a proxy entry; a device that is gone has none.

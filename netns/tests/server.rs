@@ -77,6 +77,14 @@ fn nothing_is_left_behind() {
     world.settle();
     assert_eq!(inventory(&world), before);
     assert!(users().is_empty());
+    // A namespace that something still holds loses its device at once.
+    let held = world.start(spec("held", Mode::Routed, &[APP]), &names(&[]));
+    world
+        .server
+        .run(|| server::release(&world.server_dir(), "held"))
+        .unwrap();
+    assert_eq!(inventory(&world), before);
+    drop(held);
     // Once more is harmless.
     world
         .server
