@@ -1,0 +1,93 @@
+# network.sh: a program that does nothing, with an address of its own and ten accept entries.
+# metactl-runtime does it by itself; crun gets the `ip` and `iptables` command lines that people
+# type for the same. Called by run.sh in namespaces of its own.
+set -euo pipefail
+export PATH=$PATH:/usr/sbin:/sbin
+
+if mountpoint -q /sys/fs/cgroup/unified; then umount /sys/fs/cgroup/unified; fi
+
+# A server: one device towards the physical network, a default route, forwarding.
+ip link set lo up
+ip link add eth0 type dummy
+ip address add 198.51.100.1/24 dev eth0
+ip link set eth0 up
+ip route add default via 198.51.100.254
+sysctl -qw net.ipv4.ip_forward=1
+sysctl -qw net.ipv4.conf.eth0.proxy_arp=1
+
+bundle=$("$BENCH_PROGRAMS/bench-bundle" "$DIR/network" "$DIR/noop" "$NAME-n")
+
+# For each command line one program, as in the notes of people who do this by hand. The pid comes
+# from the state that a hook reads; everything is there before the program starts.
+entries() { local n; for n in {1..10}; do echo "10.1.$n.$n $((3000 + n))"; done; }
+{
+  cat <<'SCRIPT'
+set -e
+read -r state || [ -n "$state" ]
+pid=${state#*\"pid\":}; pid=${pid%%[,\}]*}; pid=$(($pid))
+ip link add pid$pid type veth peer name veth0 netns $pid
+ip link set pid$pid up
+ip route add 198.51.100.77/32 dev pid$pid
+nsenter -t $pid -n ip link set lo up
+nsenter -t $pid -n ip link set veth0 up
+nsenter -t $pid -n ip addr add 198.51.100.77/32 dev veth0
+nsenter -t $pid -n ip route add default dev veth0
+SCRIPT
+  entries | while read -r address port; do
+    echo "iptables -A FORWARD -i pid\$pid -d $address -p tcp --dport $port -j ACCEPT"
+  done
+  echo 'iptables -A FORWARD -i pid$pid -j REJECT'
+} >"$DIR/network/hook.sh"
+
+# The same, as few programs as can be.
+{
+  cat <<'SCRIPT'
+set -e
+read -r state || [ -n "$state" ]
+pid=${state#*\"pid\":}; pid=${pid%%[,\}]*}; pid=$(($pid))
+ip -batch - <<END
+link add pid$pid type veth peer name veth0 netns $pid
+link set pid$pid up
+route add 198.51.100.77/32 dev pid$pid
+END
+nsenter -t $pid -n ip -batch - <<END
+link set lo up
+link set veth0 up
+addr add 198.51.100.77/32 dev veth0
+route add default dev veth0
+END
+iptables-restore --noflush <<END
+*filter
+SCRIPT
+  entries | while read -r address port; do
+    echo "-A FORWARD -i pid\$pid -d $address -p tcp --dport $port -j ACCEPT"
+  done
+  printf '%s\n' '-A FORWARD -i pid$pid -j REJECT' COMMIT END
+} >"$DIR/network/batch.sh"
+
+# crun leaves the rules behind; taking them away again is not timed.
+cat >"$DIR/network/after.sh" <<'SCRIPT'
+iptables -F FORWARD
+SCRIPT
+
+ours="$METACTL_RUNTIME --root $DIR/metactl run --server-dir $DIR/server"
+ours+=" --network $bundle/network.json --bundle $bundle/noop"
+crun="crun --root $DIR/crun run --bundle $bundle"
+
+compare() {
+  echo
+  echo "$1"
+  "$BENCH_PROGRAMS/side-by-side" --rounds "$ROUNDS" --gap 60 \
+    --peak "$BENCH_PROGRAMS/peak-memory" --after "sh $DIR/network/after.sh" \
+    "metactl-runtime run=$ours bench{n}" \
+    "crun, ip, iptables=$crun/hook bench{n}" \
+    "crun, batches=$crun/batch bench{n}"
+}
+
+compare "4. an address of its own and ten accept entries, the only instance of the server"
+# On a server with another instance, what all share is there already.
+sed 's/198\.51\.100\.77/198.51.100.78/' "$bundle/network.json" >"$DIR/network/other.json"
+"$METACTL_RUNTIME" network up --spec "$DIR/network/other.json" --pin "$DIR/other" \
+  --server-dir "$DIR/server" --user other
+compare "5. the same beside another instance"
+"$METACTL_RUNTIME" network down --pin "$DIR/other" --server-dir "$DIR/server" --user other
