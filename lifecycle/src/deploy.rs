@@ -9,7 +9,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use metactl_bundles::bundle::{self, read_manifest};
-use metactl_bundles::layers::Config;
+use metactl_bundles::layers::{Config, Source};
 use serde::{Deserialize, Serialize};
 
 use crate::build::Workshop;
@@ -17,7 +17,7 @@ use crate::conflicts::{self, Look};
 use crate::error::{LifecycleError, OnPath, Result};
 use crate::health;
 use crate::instance::{Current, Deployed, Instance};
-use crate::materialize::{self, Ingredients, Understood};
+use crate::materialize::{self, Ingredients, Ready, Understood};
 use crate::progress::Progress;
 use crate::release::APP_LAYER;
 use crate::scm::{self, Git, Revision};
@@ -195,8 +195,13 @@ impl<'a> Deployment<'a> {
         let src = workshop.fresh_checkout()?;
         self.git.checkout(&self.revision, &src)?;
         let app_layer = self.app_layer(&src)?;
-        // Everything that can be wrong with the configuration is told before anything is built.
-        let understood = self.ingredients(&src, "build").understand()?;
+        // Everything that can be wrong with the configuration is told before anything is built,
+        // with the lines as they are on disk now.
+        let as_it_is = Ingredients {
+            local: None,
+            ..self.ingredients(&src, "build")
+        };
+        let understood = as_it_is.understand()?;
         let runs = instance.run_dir().wanted()?.is_some();
         self.check_conflicts(&understood, runs)?;
         let mut underway = Underway {
@@ -243,8 +248,7 @@ impl<'a> Deployment<'a> {
             progress,
         )?;
         let path = instance.releases().path(&info.id);
-        let ingredients = self.ingredients(&path, &info.id);
-        let ready = ingredients.compose(ingredients.understand()?)?;
+        let ready = self.compose(&path, &info.id)?;
         underway.bundle = Some(ready.composition.digest());
         write(instance, underway)?;
         let written = ready.write()?;
@@ -262,6 +266,22 @@ impl<'a> Deployment<'a> {
         Ok(Deployed {
             release: info,
             previous,
+        })
+    }
+
+    /// With the tag in the local layer. What is wrong is told with the lines as they are on disk,
+    /// where the tag is not yet.
+    fn compose(&self, release: &Path, id: &str) -> Result<Ready> {
+        let to_be = self.ingredients(release, id);
+        let composed = to_be
+            .understand()
+            .and_then(|understood| to_be.compose(understood));
+        composed.or_else(|error| {
+            let as_it_is = Ingredients {
+                local: None,
+                ..to_be
+            };
+            as_it_is.compose(as_it_is.understand()?).and(Err(error))
         })
     }
 
@@ -406,10 +426,20 @@ impl<'a> Deployment<'a> {
     }
 }
 
-/// The configuration before anything is fetched: it names the source.
+/// The configuration before anything is fetched, as far as it names the source. The other sections
+/// are left out: what they say may only make sense with the application's own layer.
 fn first_config(instance: &Instance) -> Result<Config> {
     let sources = materialize::sources(&instance.manager.paths, &instance.name, None, None)?;
-    Ok(Config::check(sources)?)
+    let reduced = |sections: &[&str]| {
+        let reduce = |source: &Source| Source {
+            text: local::only(&source.text, sections),
+            ..source.clone()
+        };
+        Config::check(sources.iter().map(reduce).collect())
+    };
+    // `[env]` may refer to names of the application's too.
+    let config = reduced(&["build", "env"]).or_else(|_| reduced(&["build"]));
+    Ok(config?)
 }
 
 /// The folder of the checkout that becomes the release, never by a link that leads elsewhere.

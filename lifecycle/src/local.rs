@@ -1,4 +1,28 @@
-//! Changing one line of the local layer, and nothing else in it.
+//! Changing one line of the local layer, and nothing else in it; and seeing only parts of a layer.
+
+/// The text with every section but these blank, so that lines keep their numbers.
+pub(crate) fn only(text: &str, sections: &[&str]) -> String {
+    let mut inside = false;
+    let mut kept = String::with_capacity(text.len());
+    for line in text.lines() {
+        if line.starts_with('[') {
+            inside = sections.contains(&section_name(line));
+        }
+        if inside {
+            kept.push_str(line);
+        }
+        kept.push('\n');
+    }
+    kept
+}
+
+/// What stands between the brackets.
+fn section_name(line: &str) -> &str {
+    line.trim()
+        .trim_start_matches('[')
+        .trim_end_matches(']')
+        .trim()
+}
 
 /// The text with `key = value` in `[section]`: the line that is there replaced, else a new one at
 /// the end of the section, else a new section at the end. Comments, order and spaces stay.
@@ -45,7 +69,7 @@ fn find(lines: &[String], section: &str, key: &str) -> Found {
         let first = at;
         at += 1;
         if line.starts_with('[') {
-            inside = trimmed.trim_start_matches('[').trim_end_matches(']').trim() == section;
+            inside = section_name(line) == section;
             if inside {
                 end = Some(first);
             }
@@ -79,6 +103,12 @@ fn is_continuation(line: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn other_sections_are_blank() {
+        let text = "# a\n[env]\nA = 1\n[build]\nrepo = x\n  y\n[daemon.web]\nport = 1\n";
+        assert_eq!(only(text, &["build"]), "\n\n\n[build]\nrepo = x\n  y\n\n\n");
+    }
 
     #[test]
     fn one_line_changes() {
