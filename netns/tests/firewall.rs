@@ -334,8 +334,14 @@ fn the_text_of_a_ruleset_is_what_nft_lists() {
             Some((before, after)) => format!("{before} {}", after.rsplit(' ').next().unwrap()),
             None => line.replace("priority filter", "priority 0"),
         });
+        // Without /etc/protocols nft shows numbers.
+        let named = |line: String| {
+            line.replace("l4proto 6", "l4proto tcp")
+                .replace("!= 6 ", "!= tcp ")
+                .replace("!= 17 ", "!= udp ")
+        };
         plain
-            .map(|line| line.trim().to_string())
+            .map(|line| named(line).trim().to_string())
             .filter(|line| !line.is_empty())
             .collect()
     };
