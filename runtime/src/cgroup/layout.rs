@@ -198,10 +198,15 @@ impl Mount {
 }
 
 fn read(path: &'static str) -> Result<String, CgroupError> {
-    std::fs::read_to_string(path).map_err(|source| CgroupError::ReadLayout {
-        path: path.into(),
-        source,
-    })
+    // Room for all of it: each read(2) of such a file costs the kernel more than the copying.
+    let mut text = String::with_capacity(16 << 10);
+    std::fs::File::open(path)
+        .and_then(|mut file| std::io::Read::read_to_string(&mut file, &mut text))
+        .map_err(|source| CgroupError::ReadLayout {
+            path: path.into(),
+            source,
+        })?;
+    Ok(text)
 }
 
 /// `/proc/self/cgroup`: controller (or `name=x`, or the empty string for v2) to path.
