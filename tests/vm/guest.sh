@@ -46,7 +46,7 @@ state_of_machine() {
     echo "== cgroups"; find /sys/fs/cgroup -type d -name 'metactl*'
     echo "== forwarding"; sysctl -a 2> /dev/null | grep -E 'forwarding|ip_forward |proxy_arp |proxy_ndp ' | sort
     echo "== processes"; ps -eo args= | grep -E '^[^ ]*(metactl|perl)( |$|-)' | grep -v grep
-    echo "== run"; find /run/metactl -type f 2> /dev/null
+    echo "== run"; find /run/metactl -type f -not -name "*.lock" 2> /dev/null
 }
 same_machine() {
     # The network of a sandbox dies a moment after its last process.
@@ -110,7 +110,7 @@ for _ in $(seq 50); do
     sleep 0.2
 done
 check "page in the foreground" says "Hello, sandbox" curl -sS --max-time 10 "http://$address/"
-kill -INT $run
+kill -TERM $run
 wait $run
 check "nothing left behind" same_machine
 [ "$failed" = 0 ] || { echo "-- metactl run"; cat /tmp/run.log; }
