@@ -10,7 +10,7 @@ use crate::health::{self, LogMarks};
 use crate::instance::{Change, Current, Instance};
 use crate::progress::Progress;
 use crate::standalone::records::{Wanted, new_generation};
-use crate::standalone::{all, with_daemons};
+use crate::standalone::with_daemons;
 use crate::status::EntryState;
 use crate::{converge, files};
 
@@ -73,7 +73,7 @@ fn start_anew(
         daemons
     };
     progress.begin("start", &names.join(", "));
-    let mut wanted = all(&written.digest, names.iter().cloned());
+    let mut wanted = instance.everything(&written.digest, names.iter().cloned())?;
     wanted.cron = whole;
     let logs = LogMarks::now(instance, &manifest);
     let begun = instance.want(&wanted).and_then(|()| {
@@ -165,7 +165,7 @@ pub(crate) fn stop(
         }
         // A stop that was killed is still at work: this one waits for its end.
         progress.begin("stop", "");
-        instance.want_nothing(patience(instance)?)?;
+        instance.want_nothing(patience(instance))?;
         progress.end(true, "");
         return Ok(Change::Done(Vec::new()));
     };
@@ -173,7 +173,7 @@ pub(crate) fn stop(
         None => {
             let names: Vec<String> = wanted.daemons.keys().cloned().collect();
             progress.begin("stop", &names.join(", "));
-            instance.want_nothing(patience(instance)?)?;
+            instance.want_nothing(patience(instance))?;
             progress.end(true, "");
             Ok(Change::Done(names))
         }
@@ -183,7 +183,7 @@ pub(crate) fn stop(
             let mut daemons = wanted.daemons.clone();
             daemons.remove(&entry.name);
             if daemons.is_empty() && !wanted.cron {
-                instance.want_nothing(patience(instance)?)?;
+                instance.want_nothing(patience(instance))?;
             } else {
                 let wanted = with_daemons(&wanted, daemons);
                 instance.want(&wanted)?;
@@ -209,11 +209,12 @@ fn await_stop(instance: &Instance, wanted: &Wanted, name: &str, timeout: Duratio
 }
 
 /// How long everything may take to stop.
-pub(crate) fn patience(instance: &Instance) -> Result<Duration> {
-    let current = instance.current()?;
-    Ok(current.map_or(Duration::from_secs(30), |c| {
-        health::stop_patience(&c.manifest)
-    }))
+pub(crate) fn patience(instance: &Instance) -> Duration {
+    // Stopping must work whatever happened to the bundle.
+    match instance.current() {
+        Ok(Some(current)) => health::stop_patience(&current.manifest),
+        _ => Duration::from_secs(60),
+    }
 }
 
 /// Stops and starts: everything with the configuration of now, or one daemon as it is.
@@ -271,7 +272,7 @@ fn restart_all(
     let manifest = read_manifest(&written.dir)?;
     let names = instance.daemon_names(&manifest);
     progress.begin("restart", &names.join(", "));
-    let wanted = all(&written.digest, names.iter().cloned());
+    let wanted = instance.everything(&written.digest, names.iter().cloned())?;
     let switched = switch(instance, &wanted, &manifest, health::GLANCE, progress);
     match switched {
         Ok(()) => {}
@@ -306,7 +307,7 @@ pub(crate) fn boot(instance: &Instance, progress: &mut dyn Progress) -> Result<C
     let current = instance.deployed()?;
     let names = instance.daemon_names(&current.manifest);
     progress.begin("start", &names.join(", "));
-    let wanted = all(&current.digest, names.iter().cloned());
+    let wanted = instance.everything(&current.digest, names.iter().cloned())?;
     switch(
         instance,
         &wanted,
@@ -346,7 +347,7 @@ pub(crate) fn go_back(
     progress.begin("back", &back);
     let result = match before {
         Some((wanted, current)) => run_again(instance, wanted, current, progress),
-        None => patience(instance).and_then(|patience| instance.want_nothing(patience)),
+        None => instance.want_nothing(patience(instance)),
     };
     let result = result.and_then(|()| instance.prune_bundles(&[]));
     progress.end(result.is_ok(), "");
@@ -372,13 +373,7 @@ fn run_again(
     current: &Current,
     progress: &mut dyn Progress,
 ) -> Result<()> {
-    let generation = new_generation();
-    let daemons = before
-        .daemons
-        .keys()
-        .map(|name| (name.clone(), generation.clone()))
-        .collect();
-    let wanted = with_daemons(before, daemons);
+    let wanted = anew(before, &current.digest);
     switch(
         instance,
         &wanted,
@@ -386,6 +381,35 @@ fn run_again(
         health::GLANCE,
         progress,
     )
+}
+
+/// To want the same daemons, started anew from a bundle.
+pub(crate) fn anew(before: &Wanted, bundle: &str) -> Wanted {
+    let generation = new_generation();
+    let names = before.daemons.keys().cloned();
+    let daemons = names.map(|name| (name, generation.clone())).collect();
+    Wanted {
+        bundle: bundle.to_owned(),
+        ..with_daemons(before, daemons)
+    }
+}
+
+/// Waits until nothing runs any more that `wanted` replaces. Whether what replaces it comes up is
+/// another question.
+pub(crate) fn await_launch(instance: &Instance, wanted: &Wanted) -> Result<()> {
+    let limit = patience(instance) + Duration::from_secs(15);
+    let launched = instance.await_report(wanted, limit, |report| {
+        let replaced = |(name, generation): (&String, &String)| {
+            let entry = report.entries.get(name);
+            entry.and_then(|entry| entry.generation.as_ref()) == Some(generation)
+        };
+        Ok(wanted.daemons.iter().all(replaced).then_some(()))
+    })?;
+    launched.ok_or_else(|| LifecycleError::Stop {
+        what: instance.name.clone(),
+        seconds: limit.as_secs(),
+        log: instance.supervisor_log(),
+    })
 }
 
 /// Marks the instance for the next boot. On a full disk that is not worth a failure: it runs.

@@ -6,12 +6,13 @@
 //! - What should run but does not, because everything was killed, is not started behind anybody's
 //!   back: it is stopped now, and what is left of it is removed.
 
-use metactl_bundles::bundle;
+use metactl_bundles::bundle::{self, BundleError};
 use metactl_runtime::state::Status;
 
 use crate::build::Workshop;
 use crate::error::Result;
-use crate::instance::Instance;
+use crate::instance::{Current, Instance};
+use crate::materialize::Ingredients;
 use crate::{change, deploy, files};
 
 /// Cleans up; the caller holds the lock. Returns what was done.
@@ -69,13 +70,37 @@ fn agree(instance: &Instance) -> Result<()> {
         return Ok(());
     };
     let state_dir = instance.state_dir();
-    let current = bundle::current(&state_dir)?;
+    // A damaged one is no longer what counts.
+    let current = bundle::current(&state_dir).unwrap_or_default();
     let digest = current.as_deref().map(files::name_of);
     let exists = state_dir.join("bundles").join(&wanted.bundle).is_dir();
     if digest != Some(wanted.bundle.as_str()) && exists {
         bundle::activate(&state_dir, &wanted.bundle)?;
     }
     Ok(())
+}
+
+/// Makes the bundle again of an instance that has none that can be read (somebody removed it): from
+/// its newest release and the configuration of now. While something runs, that is no time for it.
+pub(crate) fn repair(instance: &Instance, damage: BundleError) -> Result<Current> {
+    let number = |id: &String| id.rsplit('-').next().and_then(|n| n.parse::<u64>().ok());
+    let newest = instance.releases().ids()?.into_iter().max_by_key(number);
+    let runs = instance.run_dir().wanted()?.is_some();
+    let (Some(id), false) = (newest, runs) else {
+        return Err(damage.into());
+    };
+    let ingredients = Ingredients {
+        paths: &instance.manager.paths,
+        instance: &instance.name,
+        state_dir: instance.state_dir(),
+        release: instance.releases().path(&id),
+        release_id: id,
+        local: None,
+        site_only: false,
+    };
+    let written = ingredients.compose(ingredients.understand()?)?.write()?;
+    bundle::activate(&instance.state_dir(), &written.digest)?;
+    instance.current()?.ok_or_else(|| damage.into())
 }
 
 /// Removes what a build that was killed left.
@@ -91,6 +116,6 @@ pub(crate) fn clear_workshop(instance: &Instance) -> Result<()> {
 
 /// Stops what a deployment that failed or was killed has started.
 pub(crate) fn stop_everything(instance: &Instance) -> Result<()> {
-    instance.want_nothing(change::patience(instance)?)?;
+    instance.want_nothing(change::patience(instance))?;
     supervise_again(instance).map(drop)
 }

@@ -21,7 +21,6 @@ use crate::materialize::{self, Ingredients, Ready, Understood};
 use crate::progress::Progress;
 use crate::release::APP_LAYER;
 use crate::scm::{self, Git, Revision};
-use crate::standalone::all;
 use crate::standalone::records::Wanted;
 use crate::status::ReleaseInfo;
 use crate::{allocation, change, converge, files, inspect, local};
@@ -101,11 +100,9 @@ pub(crate) fn recover(instance: &Instance) -> Result<Vec<String>> {
     if runs_new {
         match (&underway.wanted, instance.current()?) {
             (Some(wanted), Some(current)) => {
-                let all = all(&current.digest, wanted.daemons.keys().cloned());
-                instance.want(&Wanted {
-                    cron: wanted.cron,
-                    ..all
-                })?;
+                let again = change::anew(wanted, &current.digest);
+                instance.want(&again)?;
+                change::await_launch(instance, &again)?;
                 said.push_str(&format!("; {} runs again", current.manifest.release));
             }
             _ => converge::stop_everything(instance)?,
@@ -341,7 +338,7 @@ impl<'a> Deployment<'a> {
             },
             &names.join(", "),
         );
-        let wanted = all(files::name_of(dir), names.into_iter());
+        let wanted = instance.everything(files::name_of(dir), names.into_iter())?;
         let up =
             change::switch(instance, &wanted, &manifest, health::LOOK, progress).and_then(|()| {
                 // The commit point.

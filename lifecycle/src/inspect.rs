@@ -7,7 +7,7 @@ use metactl_bundles::network::NetworkSpec;
 use metactl_runtime::cgroup;
 use metactl_runtime::state::State;
 
-use crate::error::Result;
+use crate::error::{LifecycleError, Result};
 use crate::instance::{Current, Instance};
 use crate::standalone::records::{EntryReport, Report, Wanted};
 use crate::status::{self, EntryState, EntryStatus, InstanceState, ReleaseInfo, Status};
@@ -16,7 +16,13 @@ use crate::{allocation, files};
 /// Everything that is known of an instance.
 pub(crate) fn status(instance: &Instance, mut notes: Vec<String>) -> Result<Status> {
     let run = instance.run_dir();
-    let current = instance.current()?;
+    let (current, damaged) = match instance.current() {
+        Err(error @ LifecycleError::Bundle(_)) => {
+            notes.push(error.to_string());
+            (None, true)
+        }
+        other => (other?, false),
+    };
     let wanted = run.wanted()?;
     let supervisor = run.supervisor()?;
     let report = run.report()?.filter(|_| supervisor.is_some());
@@ -42,6 +48,11 @@ pub(crate) fn status(instance: &Instance, mut notes: Vec<String>) -> Result<Stat
         report.as_ref(),
         &entries,
     );
+    let state = if damaged && state == InstanceState::NotDeployed {
+        InstanceState::Unknown
+    } else {
+        state
+    };
     let own = allocation::read(&instance.state_dir())?;
     let memory: Vec<u64> = entries.iter().filter_map(|entry| entry.memory).collect();
     Ok(Status {
@@ -261,6 +272,7 @@ mod tests {
             bundle: "b".to_owned(),
             daemons: BTreeMap::new(),
             cron: true,
+            uplink: None,
         };
         for (states, expected) in [
             (vec![], InstanceState::Running),

@@ -403,6 +403,12 @@ impl Instance {
         self.log_file("supervisor")
     }
 
+    /// What only one supervisor at a time can hold.
+    pub(crate) fn supervisor_lock(&self) -> PathBuf {
+        let locks = self.manager.paths.run.join("locks");
+        locks.join(format!("{}.supervisor.lock", self.name))
+    }
+
     /// Marks an instance that is started at boot.
     pub(crate) fn enabled_mark(&self) -> PathBuf {
         self.state_dir().join("enabled")
@@ -441,6 +447,14 @@ impl Instance {
 
     /// The bundle that counts; none before the first deployment.
     pub(crate) fn current(&self) -> Result<Option<Current>> {
+        // Bundles hold configuration, and are root's alone.
+        let denied = std::fs::symlink_metadata(self.state_dir().join("bundle/manifest.json"))
+            .is_err_and(|error| error.kind() == io::ErrorKind::PermissionDenied);
+        if denied {
+            return Err(LifecycleError::NotPermitted {
+                what: format!("reading the bundle of {}", self.name),
+            });
+        }
         let Some(dir) = bundle::current(&self.state_dir())? else {
             return Ok(None);
         };
@@ -453,10 +467,19 @@ impl Instance {
         }))
     }
 
+    /// As [`current`](Instance::current); one that was damaged is made again, where that can be.
     pub(crate) fn deployed(&self) -> Result<Current> {
-        self.current()?.ok_or_else(|| LifecycleError::NotDeployed {
+        let current = match self.current() {
+            Err(LifecycleError::Bundle(damage)) => Some(converge::repair(self, damage)?),
+            other => other?,
+        };
+        current.ok_or_else(|| self.not_deployed())
+    }
+
+    fn not_deployed(&self) -> LifecycleError {
+        LifecycleError::NotDeployed {
             instance: self.name.clone(),
-        })
+        }
     }
 
     /// What a start is made of: the release in use, and the configuration of now.
@@ -479,7 +502,8 @@ impl Instance {
 
     /// The entry point of this name, or of this title.
     pub(crate) fn entry(&self, name: &str) -> Result<EntryRef> {
-        let entries = self.deployed()?.manifest.entries;
+        let current = self.current()?.ok_or_else(|| self.not_deployed())?;
+        let entries = current.manifest.entries;
         let fits = |entry: &&EntryRef| {
             entry.name == name || entry.title == name || entry.name == format!("cron.{name}")
         };
@@ -500,10 +524,13 @@ impl Instance {
         if entry.kind == EntryKind::Daemon {
             return Ok(entry);
         }
+        let current = self.current()?;
         Err(LifecycleError::UnknownEntry {
             instance: self.name.clone(),
             entry: format!("{name} (it is a cron job; only daemons are started and stopped)"),
-            known: self.daemon_names(&self.deployed()?.manifest),
+            known: current
+                .map(|c| self.daemon_names(&c.manifest))
+                .unwrap_or_default(),
         })
     }
 
@@ -543,6 +570,9 @@ impl Instance {
             self.runtime().network_down(&run.netns(), &self.name)?;
             files::remove_tree(&run.0)?;
         }
+        // The file of a supervisor that was killed goes with the lock on it.
+        let stale = Lock::acquire(&self.supervisor_lock(), "tidy", Duration::ZERO)?;
+        drop(stale);
         Ok(())
     }
 }

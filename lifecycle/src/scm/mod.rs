@@ -5,6 +5,8 @@
 
 mod command;
 mod git;
+#[cfg(test)]
+mod tests;
 
 use std::path::{Path, PathBuf};
 
@@ -66,7 +68,7 @@ fn cache_name(repo: &str) -> PathBuf {
 }
 
 #[cfg(test)]
-mod tests {
+mod unit {
     use super::*;
 
     #[test]

@@ -43,20 +43,24 @@ const STOP_GRACE: Duration = Duration::from_secs(20);
 /// How many lines of a log go into an error.
 const TAIL: usize = 12;
 
-/// Something wanted, made from what was wanted before.
-pub(crate) fn all(bundle: &str, daemons: impl Iterator<Item = String>) -> Wanted {
-    let change = new_generation();
-    let daemons = daemons.map(|name| (name, change.clone())).collect();
-    Wanted {
-        format: FORMAT,
-        change,
-        bundle: bundle.to_owned(),
-        daemons,
-        cron: true,
-    }
-}
-
 impl Instance {
+    /// To want these daemons of a bundle, started anew, and the cron jobs.
+    pub(crate) fn everything(
+        &self,
+        bundle: &str,
+        daemons: impl Iterator<Item = String>,
+    ) -> Result<Wanted> {
+        let change = new_generation();
+        Ok(Wanted {
+            format: FORMAT,
+            daemons: daemons.map(|name| (name, change.clone())).collect(),
+            change,
+            bundle: bundle.to_owned(),
+            cron: true,
+            uplink: self.server()?.uplink,
+        })
+    }
+
     /// Wants something from now on, and returns when the supervisor has seen it.
     pub(crate) fn want(&self, wanted: &Wanted) -> Result<()> {
         let run = self.run_dir();

@@ -28,7 +28,6 @@ pub(crate) struct Network {
     instance: String,
     run: RunDir,
     hosts_file: PathBuf,
-    uplink: Option<String>,
     up: Option<Up>,
 }
 
@@ -44,17 +43,11 @@ struct Up {
 }
 
 impl Network {
-    pub(crate) fn new(
-        instance: &str,
-        run: RunDir,
-        hosts_file: PathBuf,
-        uplink: Option<String>,
-    ) -> Network {
+    pub(crate) fn new(instance: &str, run: RunDir, hosts_file: PathBuf) -> Network {
         Network {
             instance: instance.to_owned(),
             run,
             hosts_file,
-            uplink,
             up: None,
         }
     }
@@ -76,6 +69,7 @@ impl Network {
         runtime: &Runtime,
         bundle: &Path,
         manifest: &Manifest,
+        uplink: Option<&str>,
     ) -> Result<()> {
         let (text, spec) = read_spec(bundle)?;
         if self.up.as_ref().is_some_and(|up| up.text == text) {
@@ -101,7 +95,7 @@ impl Network {
             runtime.network_up(NetworkUp {
                 spec: &bundle.join("network.json"),
                 names: &self.run.names(),
-                uplink: self.uplink.as_deref(),
+                uplink,
                 pin: &self.run.netns(),
                 user: &self.instance,
             })?;

@@ -42,6 +42,9 @@ pub(crate) struct Wanted {
     pub(crate) daemons: BTreeMap<String, String>,
     /// Whether cron jobs run.
     pub(crate) cron: bool,
+    /// The device towards the network, when `metactl.conf` names one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) uplink: Option<String>,
 }
 
 /// The supervisor's process.
@@ -256,6 +259,7 @@ mod tests {
             bundle: "b".to_owned(),
             daemons: BTreeMap::from([("web".to_owned(), new_generation())]),
             cron: true,
+            uplink: None,
         };
         assert_ne!(wanted.change, wanted.daemons["web"]);
         run.write_wanted(&wanted).unwrap();

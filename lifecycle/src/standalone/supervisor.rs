@@ -90,26 +90,20 @@ pub(crate) fn supervise(instance: &Instance) -> Result<()> {
     if run.wanted()?.is_none() {
         return Ok(());
     }
-    let lock = paths
-        .run
-        .join("locks")
-        .join(format!("{}.supervisor.lock", instance.name));
-    let _lock = Lock::acquire(&lock, "supervise", PATIENCE)?.map_err(|held| {
-        LifecycleError::Supervisor {
-            instance: instance.name.clone(),
-            why: format!("runs already: {}", held.0),
-            log: instance.supervisor_log(),
-            tail: Vec::new(),
-        }
+    let lock = Lock::acquire(&instance.supervisor_lock(), "supervise", PATIENCE)?;
+    let _lock = lock.map_err(|held| LifecycleError::Supervisor {
+        instance: instance.name.clone(),
+        why: format!("runs already: {}", held.0),
+        log: instance.supervisor_log(),
+        tail: Vec::new(),
     })?;
-    let server = metactl_bundles::server::Server::read(paths)?;
     let state_dir = paths.instance_state(&instance.name);
     let hosts = state_dir.join("etc/hosts");
     let supervisor = Supervisor {
         instance: instance.name.clone(),
         log_dir: paths.instance_log(&instance.name),
         runtime: instance.runtime(),
-        network: Network::new(&instance.name, run.clone(), hosts, server.uplink),
+        network: Network::new(&instance.name, run.clone(), hosts),
         state_dir,
         run,
         wanted: None,
@@ -517,8 +511,16 @@ impl Supervisor {
         let Some(bundle) = &self.bundle else {
             return Ok(());
         };
-        self.network
-            .up(&self.runtime, &bundle.dir, &bundle.manifest)?;
+        let uplink = self
+            .wanted
+            .as_ref()
+            .and_then(|wanted| wanted.uplink.clone());
+        self.network.up(
+            &self.runtime,
+            &bundle.dir,
+            &bundle.manifest,
+            uplink.as_deref(),
+        )?;
         let name = &definition.name;
         let at = files::now();
         let launched = Launched {
