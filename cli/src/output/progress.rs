@@ -148,7 +148,9 @@ impl Shared {
     fn draw(&self, state: &State) {
         if let (false, true, Some(step)) = (self.quiet, self.live, &state.current) {
             let width = rustix::termios::tcgetwinsize(io::stderr())
-                .map_or(80, |size| usize::from(size.ws_col).max(20));
+                .map_or(0, |size| usize::from(size.ws_col));
+            // A terminal that does not know its width says 0.
+            let width = if width == 0 { 80 } else { width };
             // Cut, so that it stays one line; the mark is the only cell that may be coloured.
             let line: String = step.line("·").chars().take(width - 1).collect();
             write_stderr(&format!("\r\x1b[K{line}"));
