@@ -201,16 +201,7 @@ impl Intent {
     /// Makes sure that it is gone. `Some(sentence)` when there was something to do.
     fn undo(&self) -> Result<Option<String>, String> {
         match self {
-            Intent::Cgroup { path } => {
-                if !path.exists() {
-                    return Ok(None);
-                }
-                let dir = std::slice::from_ref(path);
-                cgroup::kill_all(dir)
-                    .and_then(|()| cgroup::delete(dir))
-                    .map_err(|e| e.to_string())?;
-                Ok(Some(format!("removed cgroup {}", path.display())))
-            }
+            Intent::Cgroup { path } => remove_cgroup(path),
             Intent::SharedCgroup { path } => match fs::remove_dir(path) {
                 Ok(()) => Ok(Some(format!("removed cgroup {}", path.display()))),
                 // Others are still in it: it is theirs now.
@@ -231,6 +222,20 @@ impl Intent {
             }
         }
     }
+}
+
+fn remove_cgroup(path: &Path) -> Result<Option<String>, String> {
+    match fs::remove_dir(path) {
+        // The usual case: everybody in it has ended.
+        Ok(()) => {}
+        Err(e) if gone(&e) => return Ok(None),
+        Err(_) => {
+            let dir = [path.to_owned()];
+            let removed = cgroup::kill_all(&dir).and_then(|()| cgroup::delete(&dir));
+            removed.map_err(|e| e.to_string())?;
+        }
+    }
+    Ok(Some(format!("removed cgroup {}", path.display())))
 }
 
 fn unmount(path: &Path) -> Result<Option<String>, String> {

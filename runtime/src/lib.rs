@@ -28,6 +28,27 @@
 //! May import `bundles` (the types of `network.json`) and `netns` (the network of a sandbox).
 //! Knows nothing of layers, releases and service managers.
 //!
+//! ## An example
+//!
+//! ```no_run
+//! use metactl_runtime::{ContainerId, LaunchRequest, Mode, Network, launch};
+//!
+//! fn main() -> Result<(), Box<dyn std::error::Error>> {
+//!     let container = launch::launch(&LaunchRequest {
+//!         id: ContainerId::new("hello")?,
+//!         root: "/run/hello".into(),
+//!         bundle: "/srv/hello".into(),
+//!         mode: Mode::Foreground,
+//!         network: Network::Config,
+//!         pid_file: None,
+//!     })?;
+//!     println!("process {}", container.process.pid);
+//!     let exit = container.wait()?;
+//!     container.remove()?;
+//!     std::process::exit(exit.code())
+//! }
+//! ```
+//!
 //! ## Threads
 //!
 //! [`launch::launch`] may be called from any thread of a multi-threaded program. All signals of
@@ -36,6 +57,8 @@
 //! (prctl(2), `PR_SET_PDEATHSIG`): launch such containers from a thread that lives long enough.
 
 #![deny(unsafe_code)]
+// The rooms point at each other also for those who read the source.
+#![allow(rustdoc::private_intra_doc_links)]
 // The errors of the new process hold their words themselves: it may not allocate a box for them.
 #![allow(clippy::result_large_err)]
 

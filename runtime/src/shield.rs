@@ -116,6 +116,8 @@ pub fn run_from_read_only_clone() -> io::Error {
         let environment = strings(pairs.collect())?;
         let arguments = Strings::new(arguments.iter().map(CString::as_c_str));
         let environment = Strings::new(environment.iter().map(CString::as_c_str));
+        // Blocked signals would stay blocked.
+        sys::unblock_signals()?;
         Ok(sys::execve_fd(&clone, &arguments, &environment))
     };
     match attempt() {

@@ -120,6 +120,21 @@ impl Bundle {
             .map(String::as_str)
     }
 
+    /// The value of an annotation that holds JSON, read as strictly as everything else.
+    pub fn json_annotation<T: serde::de::DeserializeOwned>(
+        &self,
+        key: &str,
+    ) -> Result<Option<T>, SpecError> {
+        let Some(text) = self.annotation(key) else {
+            return Ok(None);
+        };
+        let value = strict(Path::new(key), text.as_bytes());
+        let field = format!("annotations.{key}");
+        value
+            .map(Some)
+            .map_err(|e| self.invalid(field, e.to_string()))
+    }
+
     /// An error about a field of this bundle.
     pub fn invalid(&self, field: impl Into<String>, why: impl Into<String>) -> SpecError {
         SpecError::Invalid {

@@ -59,12 +59,19 @@ fn spec(address: &str) -> Value {
 fn files(host: &Host, address: &str) -> (PathBuf, PathBuf) {
     let (network, names) = (host.path("network.json"), host.path("names.json"));
     fs::write(&network, spec(address).to_string()).unwrap();
-    fs::write(&names, json!({"api.example.org": ["198.51.100.1"]}).to_string()).unwrap();
+    fs::write(
+        &names,
+        json!({"api.example.org": ["198.51.100.1"]}).to_string(),
+    )
+    .unwrap();
     (network, names)
 }
 
 fn links() -> String {
-    let output = std::process::Command::new("ip").args(["-o", "link"]).output().unwrap();
+    let output = std::process::Command::new("ip")
+        .args(["-o", "link"])
+        .output()
+        .unwrap();
     String::from_utf8(output.stdout).unwrap()
 }
 
@@ -73,7 +80,9 @@ const PROBE: &str = "ip -4 addr | grep inet; nc 198.51.100.1 7001 < /dev/null; \
 
 #[test]
 fn a_container_has_an_address_and_a_firewall_from_its_first_instruction() {
-    let Some(host) = host_with_services() else { return };
+    let Some(host) = host_with_services() else {
+        return;
+    };
     let (network, names) = files(&host, "10.77.0.2");
     let server = host.path("server");
     let options = [
@@ -89,16 +98,27 @@ fn a_container_has_an_address_and_a_firewall_from_its_first_instruction() {
         let config = host.config("net", PROBE);
         let output = host.run_command("net", &config, &options).output().unwrap();
         let text = stdout(&output);
-        assert!(text.contains("inet 10.77.0.2/32"), "{round}: {}", both(&output));
+        assert!(
+            text.contains("inet 10.77.0.2/32"),
+            "{round}: {}",
+            both(&output)
+        );
         assert!(text.contains("port 7001"), "{round}: {}", both(&output));
-        assert!(text.contains("refused") && !text.contains("port 7002"), "{}", both(&output));
+        assert!(
+            text.contains("refused") && !text.contains("port 7002"),
+            "{}",
+            both(&output)
+        );
         host.assert_clean();
         assert!(metactl_netns::server::users(&server).unwrap().is_empty());
     }
     eventually("the devices are gone", || links() == before);
     // A network that cannot be made leaves nothing either.
     fs::write(&network, spec("198.51.100.1").to_string()).unwrap();
-    let output = host.run_command("net", &host.config("net", PROBE), &options).output().unwrap();
+    let output = host
+        .run_command("net", &host.config("net", PROBE), &options)
+        .output()
+        .unwrap();
     assert_ne!(output.status.code(), Some(0), "{}", both(&output));
     host.assert_clean();
     eventually("the devices are gone", || links() == before);
@@ -106,10 +126,19 @@ fn a_container_has_an_address_and_a_firewall_from_its_first_instruction() {
 
 #[test]
 fn a_pinned_network_is_joined_and_taken_down() {
-    let Some(host) = host_with_services() else { return };
+    let Some(host) = host_with_services() else {
+        return;
+    };
     let (network, names) = files(&host, "10.77.0.3");
     let (server, pin) = (host.path("server"), host.path("pin/netns"));
-    let common = ["--server-dir", server.to_str().unwrap(), "--pin", pin.to_str().unwrap(), "--user", "shop"];
+    let common = [
+        "--server-dir",
+        server.to_str().unwrap(),
+        "--pin",
+        pin.to_str().unwrap(),
+        "--user",
+        "shop",
+    ];
     let up = |host: &Host| {
         let mut words = vec!["network", "up", "--spec", network.to_str().unwrap()];
         words.extend(["--names", names.to_str().unwrap()]);
@@ -131,37 +160,69 @@ fn a_pinned_network_is_joined_and_taken_down() {
     let config = host.config("joined", PROBE);
     for _ in 0..2 {
         let options = ["--netns", pin.to_str().unwrap()];
-        let output = host.run_command("joined", &config, &options).output().unwrap();
+        let output = host
+            .run_command("joined", &config, &options)
+            .output()
+            .unwrap();
         let text = stdout(&output);
         assert!(text.contains("inet 10.77.0.3/32"), "{}", both(&output));
-        assert!(text.contains("port 7001") && !text.contains("port 7002"), "{}", both(&output));
+        assert!(
+            text.contains("port 7001") && !text.contains("port 7002"),
+            "{}",
+            both(&output)
+        );
     }
     // Other files: it is made anew.
     fs::write(&network, spec("10.77.0.4").to_string()).unwrap();
     up(&host);
     let options = ["--netns", pin.to_str().unwrap()];
-    let output = host.run_command("joined", &config, &options).output().unwrap();
-    assert!(stdout(&output).contains("inet 10.77.0.4/32"), "{}", both(&output));
+    let output = host
+        .run_command("joined", &config, &options)
+        .output()
+        .unwrap();
+    assert!(
+        stdout(&output).contains("inet 10.77.0.4/32"),
+        "{}",
+        both(&output)
+    );
     down(&host);
     down(&host);
     eventually("the devices are gone", || links() == before);
     assert!(fs::read_dir(host.path("pin")).unwrap().next().is_none());
-    let output = host.run_command("joined", &config, &options).output().unwrap();
+    let output = host
+        .run_command("joined", &config, &options)
+        .output()
+        .unwrap();
     assert!(stderr(&output).contains("pin/netns"), "{}", both(&output));
     host.assert_clean();
 }
 
 #[test]
 fn a_network_command_killed_at_any_moment_is_taken_down_whole() {
-    let Some(host) = host_with_services() else { return };
+    let Some(host) = host_with_services() else {
+        return;
+    };
     let (network, names) = files(&host, "10.77.0.5");
     let (server, pin) = (host.path("server"), host.path("pin/netns"));
-    let common = ["--server-dir", server.to_str().unwrap(), "--pin", pin.to_str().unwrap(), "--user", "shop"];
+    let common = [
+        "--server-dir",
+        server.to_str().unwrap(),
+        "--pin",
+        pin.to_str().unwrap(),
+        "--user",
+        "shop",
+    ];
     let before = links();
     for round in 0..40u64 {
         let mut command = host.runtime(&["network", "up", "--spec", network.to_str().unwrap()]);
-        command.args(["--names", names.to_str().unwrap()]).args(common);
-        let mut child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+        command
+            .args(["--names", names.to_str().unwrap()])
+            .args(common);
+        let mut child = command
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
         std::thread::sleep(std::time::Duration::from_micros(round * 150));
         let _ = child.kill();
         child.wait().unwrap();

@@ -401,7 +401,7 @@ fn a_terminal_is_the_containers_own() {
     let output = exec.wait_with_output().unwrap();
     let text = stdout(&output);
     assert!(
-        text.contains("/dev/pts/0\r\n/dev/pts/0\r\n"),
+        text.matches("/dev/pts/0\r\n").count() >= 2,
         "{}",
         both(&output)
     );

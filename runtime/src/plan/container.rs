@@ -134,13 +134,7 @@ impl Context<'_> {
     }
 
     fn cgroup(&self) -> Result<CgroupPlan, PlanError> {
-        let instance: Option<LinuxResources> = match self.bundle.annotation(INSTANCE_ANNOTATION) {
-            None => None,
-            Some(text) => Some(serde_json::from_str(text).map_err(|e| {
-                self.bundle
-                    .invalid(format!("annotations.{INSTANCE_ANNOTATION}"), e.to_string())
-            })?),
-        };
+        let instance: Option<LinuxResources> = self.bundle.json_annotation(INSTANCE_ANNOTATION)?;
         let track = self.namespaces.pid != Place::New;
         let resources = self.linux.resources().as_ref();
         let layout = match &self.facts.cgroups {
