@@ -2,25 +2,28 @@
 //! happens in that program.
 
 use std::ffi::{OsStr, OsString};
-use std::fs::{self, File, OpenOptions};
-use std::io;
+use std::fs::{File, OpenOptions};
+use std::io::{self, Read, Seek};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use metactl_bundles::paths::Paths;
+use metactl_runtime::process::wait_dead;
 use metactl_runtime::state::{self, State};
+use rustix::fs::{MemfdFlags, memfd_create};
+use rustix::process::{Pid, PidfdFlags, pidfd_open};
 
 use crate::error::{LifecycleError, OnPath, Result};
-use crate::files;
+use crate::{files, tail};
 
 /// The name of the program.
 const PROGRAM: &str = "metactl-runtime";
 /// How long anything but an application may take.
 const PATIENCE: Duration = Duration::from_secs(60);
-/// How often it is looked at.
-const TICK: Duration = Duration::from_millis(2);
+/// How many lines of what it says are read.
+const SAID_LINES: usize = 20;
 /// How much is read of what it says.
 const MAX_SAID: usize = 4000;
 
@@ -91,8 +94,7 @@ impl Runtime {
         net: Net<'_>,
         log: &Path,
     ) -> Result<State> {
-        let said = self.said_file(id)?;
-        let mut command = self.command(Some(&said));
+        let mut command = self.command();
         command
             .arg("run")
             .arg("--bundle")
@@ -102,16 +104,19 @@ impl Runtime {
         command.arg(id);
         let output = append(log)?;
         let error = output.try_clone().on("write", log)?;
+        let begun = output.metadata().on("read", log)?.len();
         command.stdout(output).stderr(error);
-        let result = self.finish(command, Some(&said), &format!("run {id}"));
-        files::remove_file(&said)?;
-        result?;
+        let verb = format!("run {id}");
+        // Before the program of the container runs, nobody but the runtime writes there.
+        self.finish(command, &verb, || {
+            tail::since(log, begun, SAID_LINES).join("\n")
+        })?;
         Ok(state::read(&self.root, id)?)
     }
 
     /// A command that runs a container in the foreground, and ends with its exit code.
     pub(crate) fn foreground(&self, id: &str, bundle: &Path, net: Net<'_>) -> Command {
-        let mut command = self.command(None);
+        let mut command = self.command();
         command.arg("run").arg("--bundle").arg(bundle);
         self.add_net(&mut command, net);
         command.arg(id);
@@ -120,7 +125,7 @@ impl Runtime {
 
     /// A command that runs something in a container, and ends with its exit code.
     pub(crate) fn exec(&self, id: &str, argv: &[OsString], tty: bool) -> Command {
-        let mut command = self.command(None);
+        let mut command = self.command();
         command.arg("exec");
         if tty {
             command.arg("--tty");
@@ -154,7 +159,7 @@ impl Runtime {
 
     /// Makes the network of an instance, and pins it.
     pub(crate) fn network_up(&self, up: NetworkUp<'_>) -> Result<()> {
-        let mut command = self.command(None);
+        let mut command = self.command();
         command.args(["network", "up", "--spec"]).arg(up.spec);
         command.arg("--names").arg(up.names);
         if let Some(uplink) = up.uplink {
@@ -171,7 +176,7 @@ impl Runtime {
 
     /// Takes the network of an instance away. Nothing happens when there is none.
     pub(crate) fn network_down(&self, pin: &Path, user: &str) -> Result<()> {
-        let mut command = self.command(None);
+        let mut command = self.command();
         command.args(["network", "down", "--pin"]).arg(pin);
         command
             .arg("--server-dir")
@@ -182,7 +187,7 @@ impl Runtime {
 
     /// The steps that would launch a bundle.
     pub(crate) fn plan(&self, bundle: &Path, spec: &Path, uplink: Option<&str>) -> Result<String> {
-        let mut command = self.command(None);
+        let mut command = self.command();
         command
             .arg("plan")
             .arg("--bundle")
@@ -215,12 +220,9 @@ impl Runtime {
         }
     }
 
-    fn command(&self, log: Option<&Path>) -> Command {
+    fn command(&self) -> Command {
         let mut command = Command::new(&self.program);
         command.arg("--root").arg(&self.root);
-        if let Some(log) = log {
-            command.arg("--log").arg(log);
-        }
         command
     }
 
@@ -244,54 +246,51 @@ impl Runtime {
         }
     }
 
-    /// A file for what the runtime says itself, apart from what the application says.
-    fn said_file(&self, id: &str) -> Result<PathBuf> {
-        files::make_dir(&self.root, 0o700)?;
-        let path = self.root.join(format!(".{id}.said"));
-        files::remove_file(&path)?;
-        Ok(path)
-    }
-
     fn quiet(&self, mut command: Command, verb: &str) -> Result<()> {
-        let said = self.said_file(&format!("network.{}", std::process::id()))?;
-        let output = File::create(&said).on("write", &said)?;
-        let error = output.try_clone().on("write", &said)?;
-        command.stdout(output).stderr(error);
-        let result = self.finish(command, Some(&said), verb);
-        files::remove_file(&said)?;
-        result
+        // A file in memory: nothing of it stays when this process is killed.
+        let said = memfd_create("said", MemfdFlags::CLOEXEC).on("make", Path::new("memfd"))?;
+        let mut said = File::from(said);
+        for set in [Command::stdout, Command::stderr] {
+            let copy = said.try_clone().on("write", Path::new("memfd"))?;
+            set(&mut command, Stdio::from(copy));
+        }
+        self.finish(command, verb, || {
+            let mut text = String::new();
+            // What cannot be read is not said; the exit code is.
+            let _read = said.rewind().and_then(|()| said.read_to_string(&mut text));
+            text
+        })
     }
 
     /// Waits for the end of the runtime; its output must not be a pipe, which containers would hold.
-    fn finish(&self, mut command: Command, said: Option<&Path>, verb: &str) -> Result<()> {
+    fn finish(
+        &self,
+        mut command: Command,
+        verb: &str,
+        said: impl FnOnce() -> String,
+    ) -> Result<()> {
         let mut child = command
             .stdin(Stdio::null())
             .spawn()
             .map_err(|error| self.absent(&error))?;
-        let start = Instant::now();
-        let mut pause = Duration::from_micros(100);
-        let status = loop {
-            if let Some(status) = child.try_wait().on("run", &self.program)? {
-                break status;
-            }
-            if start.elapsed() > PATIENCE {
-                // It is given up either way; the wait only buries it.
-                let _killed = child.kill().and_then(|()| child.wait());
-                return Err(LifecycleError::Runtime {
-                    verb: verb.to_owned(),
-                    why: format!("no end after {} s", PATIENCE.as_secs()),
-                });
-            }
-            std::thread::sleep(pause);
-            pause = (pause * 2).min(TICK);
+        let pid = i32::try_from(child.id()).ok().and_then(Pid::from_raw);
+        let ended = match pid.map(|pid| pidfd_open(pid, PidfdFlags::empty())) {
+            Some(Ok(pidfd)) => wait_dead(&pidfd, Some(PATIENCE)).on("wait for", &self.program)?,
+            _ => true,
         };
+        if !ended {
+            // It is given up either way; the wait only buries it.
+            let _killed = child.kill().and_then(|()| child.wait());
+            return Err(LifecycleError::Runtime {
+                verb: verb.to_owned(),
+                why: format!("no end after {} s", PATIENCE.as_secs()),
+            });
+        }
+        let status = child.wait().on("wait for", &self.program)?;
         if status.success() {
             return Ok(());
         }
-        let text = said
-            .and_then(|path| fs::read(path).ok())
-            .unwrap_or_default();
-        Err(self.failed(verb, status, &String::from_utf8_lossy(&text)))
+        Err(self.failed(verb, status, &said()))
     }
 
     fn failed(&self, verb: &str, status: ExitStatus, said: &str) -> LifecycleError {

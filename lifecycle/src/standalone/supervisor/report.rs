@@ -1,0 +1,89 @@
+//! What the supervisor tells: `status.json`.
+
+use std::collections::BTreeMap;
+use std::time::Instant;
+
+use super::super::entry::{Daemon, Phase};
+use super::super::records::{EntryReport, FORMAT, Report};
+use super::Supervisor;
+use crate::files;
+use crate::status::EntryState;
+
+impl Supervisor {
+    fn report(&self) -> Report {
+        let mut entries = BTreeMap::new();
+        for (name, daemon) in &self.daemons {
+            let target = self.target(name);
+            entries.insert(
+                name.clone(),
+                self.daemon_report(name, daemon, target.is_some()),
+            );
+        }
+        for (name, job) in &self.jobs {
+            let alive = self.alive.get(name);
+            let cron = self.wanted.as_ref().is_some_and(|wanted| wanted.cron);
+            let state = match (alive, cron) {
+                (Some(_), _) => EntryState::Running,
+                (None, true) => EntryState::Scheduled,
+                (None, false) => EntryState::Stopped,
+            };
+            let report = EntryReport {
+                state,
+                generation: None,
+                process: alive.map(|alive| alive.process.clone()),
+                since: alive.map(|alive| alive.since.clone()),
+                restarts: 0,
+                adopted: alive.is_some_and(|alive| alive.adopted),
+                last_exit: job.last_exit.clone(),
+                next: job.next_rfc3339().filter(|_| cron),
+            };
+            entries.insert(name.clone(), report);
+        }
+        let mut notes = self.network.notes();
+        notes.extend(self.trouble.clone());
+        let change = self.wanted.as_ref().map(|wanted| wanted.change.clone());
+        Report {
+            format: FORMAT,
+            change,
+            entries,
+            notes,
+        }
+    }
+
+    fn daemon_report(&self, name: &str, daemon: &Daemon, wanted: bool) -> EntryReport {
+        let alive = self.alive.get(name);
+        let (state, next) = match daemon.phase {
+            Phase::Idle if wanted => (EntryState::Starting, None),
+            Phase::Idle => (EntryState::Stopped, None),
+            Phase::Waiting(at) => {
+                let pause = at.saturating_duration_since(Instant::now());
+                let at = jiff::Timestamp::now().checked_add(pause).ok();
+                (EntryState::Waiting, at.map(files::rfc3339))
+            }
+            Phase::Running(_) => (EntryState::Running, None),
+            Phase::Stopping(_) => (EntryState::Stopping, None),
+            Phase::Ended => (EntryState::Ended, None),
+        };
+        EntryReport {
+            state,
+            generation: daemon.generation.clone(),
+            process: alive.map(|alive| alive.process.clone()),
+            since: alive.map(|alive| alive.since.clone()),
+            restarts: daemon.restarts,
+            adopted: alive.is_some_and(|alive| alive.adopted),
+            last_exit: daemon.last_exit.clone(),
+            next,
+        }
+    }
+
+    pub(super) fn tell(&mut self) {
+        let report = self.report();
+        if self.told.as_ref() == Some(&report) {
+            return;
+        }
+        match self.run.write_report(&report) {
+            Ok(()) => self.told = Some(report),
+            Err(error) => self.say(&error.to_string()),
+        }
+    }
+}
