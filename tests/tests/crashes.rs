@@ -116,29 +116,140 @@ fn the_application_is_killed() {
     });
 }
 
-/// Kills `metactl ARGS` after ever longer times, until it gets through; after each, status is true
-/// and stop leaves nothing.
+#[test]
+fn the_init_of_a_sandbox_is_killed() {
+    on_host(&[GIT, NFT], |host| {
+        let address = host.hello("hello", "");
+        let server = Node::server();
+        server.get_when_up(&format!("http://{address}/"), SOON);
+        let init = || machine::pids_of(&["metactl-runtime", "--detach"]);
+        let before = init();
+        assert_eq!(before.len(), 1, "{:?}", machine::processes());
+        kill_9(before[0]);
+        eventually("another", SOON, || {
+            init().first().copied().filter(|pid| *pid != before[0])
+        });
+        server.get_when_up(&format!("http://{address}/"), SOON);
+        assert_eq!(
+            machine::pids_of(&["perl server.pl"]).len(),
+            2,
+            "one application and its init"
+        );
+        host.run(&["hello", "stop"]).ok();
+    });
+}
+
+#[test]
+fn an_exec_is_killed() {
+    on_host(&[GIT, NFT], |host| {
+        host.hello("hello", "");
+        let mut exec = host.spawn(&[
+            "hello",
+            "exec",
+            "--",
+            "sh",
+            "-c",
+            "echo begun; exec sleep 4712",
+        ]);
+        exec.wait_for("begun", SOON);
+        exec.signal(Signal::SIGKILL);
+        exec.wait(SOON);
+        eventually("its command to be gone", SOON, || {
+            machine::pids_of(&["sleep 4712"]).is_empty().then_some(())
+        });
+        host.run(&["hello", "status"]).ok();
+        host.run(&["hello", "stop"]).ok();
+    });
+}
+
+#[test]
+fn the_server_is_rebooted() {
+    on_host(&[GIT, NFT], |host| {
+        let address = host.hello("hello", "");
+        for line in machine::processes() {
+            kill_9(line.split(' ').next().unwrap().parse().unwrap());
+        }
+        eventually("the end of all", SOON, || {
+            machine::processes().is_empty().then_some(())
+        });
+        // What a reboot takes away: /run, mounts, cgroups, the network.
+        let netns = host.run_dir().join("hello/netns");
+        host.command("umount", &["--lazy", netns.to_str().unwrap()])
+            .ok();
+        host.command("nft", &["delete", "table", "inet", "metactl"])
+            .ok();
+        std::fs::write("/proc/sys/net/ipv4/ip_forward", "0").unwrap();
+        std::fs::remove_dir_all(host.run_dir()).unwrap();
+        for cgroup in machine::cgroups()
+            .iter()
+            .rev()
+            .filter(|path| path.contains("/metactl"))
+        {
+            std::fs::remove_dir(cgroup).unwrap();
+        }
+        host.run(&["hello", "status"]).fails(3);
+        host.assert_nothing_left();
+        host.run(&["hello", "start"]).ok();
+        assert_eq!(host.address("hello"), address);
+        Node::server().get_when_up(&format!("http://{address}/"), SOON);
+        host.run(&["hello", "stop"]).ok();
+    });
+}
+
+#[test]
+fn commands_at_the_same_time_do_not_meet() {
+    on_host(&[GIT, NFT], |host| {
+        host.hello("hello", "");
+        host.run(&["hello", "stop"]).ok();
+        let starts: Vec<_> = (0..4).map(|_| host.spawn(&["hello", "start"])).collect();
+        for start in starts {
+            // Either it waits for the other, or it says who is at work.
+            let outcome = start.wait(SOON);
+            assert!(outcome.code == 0 || !outcome.stderr.is_empty(), "{outcome}");
+        }
+        host.run(&["hello", "start"]).ok();
+        assert_eq!(machine::pids_of(&["supervise"]).len(), 1);
+        let mixed: Vec<_> = ["stop", "start", "restart", "status", "stop", "restart"]
+            .iter()
+            .map(|verb| host.spawn(&["hello", verb]))
+            .collect();
+        mixed
+            .into_iter()
+            .for_each(|command| drop(command.wait(Duration::from_secs(60))));
+        status_is_true(host, "hello", "server.pl");
+        host.run(&["hello", "stop"]).ok();
+        host.run(&["hello", "status"]).fails(3);
+    });
+}
+
+/// How many moments of a command are tried.
+const MOMENTS: u32 = 25;
+
+/// Kills `metactl ARGS` at moments spread evenly over the time that it takes; after each, status is
+/// true, and stop leaves nothing.
 fn killed_at_every_moment(host: &Host, args: &[&str], prepare: impl Fn()) {
-    let mut after = Duration::from_millis(1);
-    for round in 0.. {
+    prepare();
+    let whole = host.run(args).ok().took;
+    host.run(&["hello", "stop"]).ok();
+    let mut killed = 0;
+    for moment in 0..MOMENTS {
         prepare();
         let mut command = host.spawn(args);
-        std::thread::sleep(after);
-        let through = !command.runs();
-        if !through {
+        std::thread::sleep(whole * moment / MOMENTS);
+        if command.runs() {
             command.signal(Signal::SIGKILL);
+            killed += 1;
         }
         command.wait(SOON);
         status_is_true(host, "hello", "server.pl");
         host.run(&["hello", "stop"]).ok();
         host.run(&["hello", "status"]).fails(3);
         host.assert_nothing_left();
-        if through {
-            assert!(round > 2, "it was over before it could be killed");
-            return;
-        }
-        after = after * 3 / 2 + Duration::from_millis(1);
     }
+    assert!(
+        killed > MOMENTS / 3,
+        "it was over before it could be killed: {killed}"
+    );
 }
 
 #[test]

@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use metactl_tests::lan::Node;
-use metactl_tests::needs::NFT;
+use metactl_tests::needs::{GIT, NFT};
 use metactl_tests::terminal::Terminal;
 use metactl_tests::tree::Tree;
 use metactl_tests::{Host, apps, eventually, machine, on_host};
@@ -175,6 +175,29 @@ fn kill_9_takes_the_sandbox_along() {
         // Whatever needs somebody to remove it is removed by the next command.
         host.run(&["list"]).ok();
         host.assert_nothing_left();
+    });
+}
+
+#[test]
+fn an_instance_runs_in_the_foreground_too() {
+    on_host(&[GIT, NFT], |host| {
+        let address = host.hello("hello", "");
+        // Not twice at the same time.
+        let refused = host.run(&["run", "hello"]).says(&["hello", "stop"]);
+        assert!([1, 69, 78].contains(&refused.code), "{refused}");
+        host.run(&["hello", "stop"]).ok();
+        let before = disk(host);
+        let mut run = host.spawn(&["run", "hello"]);
+        run.wait_for("listening on port 80", SOON);
+        let page = Node::server().get_when_up(&format!("http://{address}/"), SOON);
+        assert_eq!(page, "Hello, sandbox\n");
+        host.run(&["hello", "status"]).says(&["hello"]);
+        run.signal(Signal::SIGTERM);
+        run.wait(SOON);
+        host.assert_nothing_left();
+        before.assert_same(&disk(host));
+        host.run(&["hello", "start"]).ok();
+        host.run(&["hello", "stop"]).ok();
     });
 }
 

@@ -125,6 +125,65 @@ fn a_second_release_replaces_the_first_and_data_stays() {
 }
 
 #[test]
+fn a_release_that_does_not_come_up_is_rolled_back() {
+    on_host(&[GIT], |host| {
+        let config = "[daemon.app]\nplatform = exec\ncommand = ./app.sh\n";
+        let good = "#!/bin/sh\necho good\nexec sleep 1000\n";
+        let repository = host.application("app", &[(".metactl", config), ("app.sh", good)], "");
+        host.run(&["app", "deploy", "1.0"]).ok();
+        repository
+            .write("app.sh", "#!/bin/sh\necho unknown column due_at\nexit 4\n")
+            .commit("2.0");
+        let deploy = host.run(&["app", "deploy", "2.0"]).fails(10);
+        deploy.says(&["2.0", "1.0", "app", "4", "unknown column due_at"]);
+        eventually("1.0 to run", SOON, || {
+            machine::pids_of(&["sleep 1000"]).pop()
+        });
+        let status = host.run(&["app", "status"]).ok();
+        assert!(
+            status.stdout.contains("1.0") && !status.stdout.contains("2.0"),
+            "{status}"
+        );
+        let local = fs::read_to_string(host.root().join("etc/metactl/nodes/app.conf")).unwrap();
+        assert!(!local.contains("2.0"), "{local}");
+        host.run(&["app", "stop"]).ok();
+        host.run(&["app", "start"]).ok();
+        assert!(!machine::pids_of(&["sleep 1000"]).is_empty());
+        host.run(&["app", "stop"]).ok();
+    });
+}
+
+#[test]
+fn no_descriptor_of_metactl_is_visible() {
+    on_host(&[GIT], |host| {
+        let config = "[daemon.app]\nplatform = exec\n\
+                      command = sh -c \"ls -l /proc/$$/fd; echo end; exec sleep 1000\"\n";
+        host.application("app", &[(".metactl", config)], "");
+        host.run(&["app", "deploy", "1.0"]).ok();
+        let log = eventually("the list", SOON, || {
+            Some(log_of(host, "app", "app")).filter(|log| log.contains("end"))
+        });
+        let exec = host
+            .run(&["app", "exec", "--", "sh", "-c", "ls -l /proc/$$/fd"])
+            .ok()
+            .stdout;
+        for list in [log, exec] {
+            let numbers: Vec<&str> = list
+                .lines()
+                .filter_map(|line| line.split(" -> ").next()?.split(' ').next_back())
+                .filter(|word| word.parse::<u32>().is_ok())
+                .collect();
+            // 10 is the shell's own.
+            let few = numbers
+                .iter()
+                .all(|number| ["0", "1", "2", "10"].contains(number));
+            assert!(few && numbers.len() >= 3, "{list}");
+        }
+        host.run(&["app", "stop"]).ok();
+    });
+}
+
+#[test]
 fn logs_show_what_was_written_and_follow() {
     on_host(&[GIT], |host| {
         let address = host.hello("hello", "");
@@ -405,6 +464,31 @@ fn the_sandbox_shows_only_what_is_listed() {
             }
         }
         host.run(&["waiter", "stop"]).ok();
+    });
+}
+
+#[test]
+fn without_root_it_says_so() {
+    on_host(&[GIT], |host| {
+        host.hello("hello", "");
+        let binary = host.work().join("metactl");
+        fs::copy(&host.binaries().metactl, &binary).unwrap();
+        let root = format!("METACTL_ROOT={}", host.root().display());
+        for verb in ["start", "stop", "restart"] {
+            let words = [
+                "--reuid=65534",
+                "--regid=65534",
+                "--clear-groups",
+                "env",
+                &root,
+                binary.to_str().unwrap(),
+                "hello",
+                verb,
+            ];
+            host.command("setpriv", &words).fails(77).says(&["root"]);
+        }
+        host.run(&["hello", "status"]).ok();
+        host.run(&["hello", "stop"]).ok();
     });
 }
 
