@@ -16,7 +16,7 @@ compare() {
 }
 
 echo "$(crun --version | head -n 1), Linux $(uname -r), $(nproc) processors"
-echo "peak memory includes $("$BENCH_PROGRAMS/peak-memory" "$DIR/noop") KiB of the measuring program itself"
+echo "peak memory includes $("$BENCH_PROGRAMS/peak-memory" "$DIR/noop" | cut -d" " -f1) KiB of the measuring program itself"
 
 # crun refuses a host that has both versions: it may see v1 alone, and then v2 alone.
 kind=v2

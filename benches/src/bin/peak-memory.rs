@@ -1,5 +1,6 @@
 //! `peak-memory COMMAND [ARGUMENT...]`: runs a command and prints the most memory in KiB that any
-//! of the processes it waited for had (`ru_maxrss`, getrusage(2)).
+//! of its processes had, and the processor time in microseconds that all of them took (`ru_maxrss`,
+//! `ru_utime` and `ru_stime`, getrusage(2)).
 //!
 //! A process starts with the memory of the one that made it, so this program must be the smaller
 //! one: build it static. What it measures for a program that does nothing is its own floor.
@@ -7,12 +8,13 @@
 #![forbid(unsafe_code)]
 
 use nix::sys::resource::{UsageWho, getrusage};
+use nix::sys::time::TimeValLike;
 use std::process::{Command, ExitCode, Stdio};
 
 fn main() -> ExitCode {
     match measure() {
-        Ok(kib) => {
-            println!("{kib}");
+        Ok((kib, microseconds)) => {
+            println!("{kib} {microseconds}");
             ExitCode::SUCCESS
         }
         Err(message) => {
@@ -22,7 +24,7 @@ fn main() -> ExitCode {
     }
 }
 
-fn measure() -> Result<i64, String> {
+fn measure() -> Result<(i64, i64), String> {
     let mut words = std::env::args_os().skip(1);
     let program = words
         .next()
@@ -37,5 +39,6 @@ fn measure() -> Result<i64, String> {
         return Err(format!("{} ended with {status}", program.display()));
     }
     let usage = getrusage(UsageWho::RUSAGE_CHILDREN).map_err(|error| error.to_string())?;
-    Ok(usage.max_rss())
+    let processor = usage.user_time() + usage.system_time();
+    Ok((usage.max_rss(), processor.num_microseconds()))
 }

@@ -14,8 +14,8 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 /// Rounds that warm caches up and are not counted.
 const WARM_UP: usize = 5;
-/// How often memory is measured; it hardly varies.
-const MEMORY_ROUNDS: usize = 5;
+/// How often memory and processor time are measured; they vary less than the time on the wall.
+const USAGE_ROUNDS: usize = 15;
 
 struct Options {
     rounds: usize,
@@ -36,6 +36,8 @@ struct Contender {
     times: Vec<f64>,
     /// KiB.
     peak: Option<f64>,
+    /// Milliseconds.
+    processor: Option<f64>,
 }
 
 fn main() -> ExitCode {
@@ -74,6 +76,7 @@ fn options() -> Result<Options, String> {
                     command: command.to_owned(),
                     times: Vec::new(),
                     peak: None,
+                    processor: None,
                 });
             }
             other => return Err(text(other.unexpected())),
@@ -119,14 +122,17 @@ fn measure(mut options: Options) -> Result<(), String> {
     }
     if let Some(peak) = &options.peak {
         for contender in &mut options.contenders {
-            let mut values = Vec::new();
-            for _ in 0..MEMORY_ROUNDS {
+            let (mut memory, mut processor) = (Vec::new(), Vec::new());
+            for _ in 0..USAGE_ROUNDS {
                 sleep(options.gap);
                 unique += 1;
-                values.push(peak_of(peak, &contender.command, unique)?);
+                let (kib, microseconds) = usage_of(peak, &contender.command, unique)?;
+                memory.push(kib);
+                processor.push(microseconds / 1000.0);
                 tidy(&options.after, unique)?;
             }
-            contender.peak = median(&values);
+            contender.peak = median(&memory);
+            contender.processor = median(&processor);
         }
     }
     report(&options.contenders);
@@ -168,7 +174,7 @@ fn tidy(commands: &[String], unique: usize) -> Result<(), String> {
         .try_for_each(|command| timed(command, unique).map(drop))
 }
 
-fn peak_of(peak: &str, command: &str, unique: usize) -> Result<f64, String> {
+fn usage_of(peak: &str, command: &str, unique: usize) -> Result<(f64, f64), String> {
     let mut all = vec![peak.to_owned()];
     all.extend(words(command, unique));
     let output = prepared(&all)?
@@ -176,9 +182,11 @@ fn peak_of(peak: &str, command: &str, unique: usize) -> Result<f64, String> {
         .output()
         .map_err(|error| format!("{peak}: {error}"))?;
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
-    text.trim()
-        .parse()
-        .map_err(|_| format!("{}: no number", all.join(" ")))
+    let mut numbers = text.split_whitespace().map(str::parse);
+    match (numbers.next(), numbers.next()) {
+        (Some(Ok(kib)), Some(Ok(microseconds))) => Ok((kib, microseconds)),
+        _ => Err(format!("{}: no numbers", all.join(" "))),
+    }
 }
 
 fn report(contenders: &[Contender]) {
@@ -189,20 +197,21 @@ fn report(contenders: &[Contender]) {
         .unwrap_or(0)
         .max(8);
     println!(
-        "  {:width$}  {:>9} {:>9} {:>9}  {:>9}",
-        "", "median", "p10", "p90", "peak"
+        "  {:width$}  {:>9} {:>9} {:>9}  {:>9}  {:>9}",
+        "", "median", "p10", "p90", "processor", "peak"
     );
     for c in contenders {
         let at = |part| quantile(&c.times, part).unwrap_or(f64::NAN);
-        let peak = c
-            .peak
-            .map_or("-".to_owned(), |kib| format!("{:.1} MiB", kib / 1024.0));
         println!(
-            "  {:width$}  {:>6.2} ms {:>6.2} ms {:>6.2} ms  {peak:>9}",
+            "  {:width$}  {:>6.2} ms {:>6.2} ms {:>6.2} ms  {:>9}  {:>9}",
             c.name,
             at(0.5),
             at(0.1),
-            at(0.9)
+            at(0.9),
+            c.processor
+                .map_or("-".to_owned(), |ms| format!("{ms:.2} ms")),
+            c.peak
+                .map_or("-".to_owned(), |kib| format!("{:.1} MiB", kib / 1024.0)),
         );
     }
     let Some((ours, others)) = contenders.split_first() else {
@@ -211,22 +220,28 @@ fn report(contenders: &[Contender]) {
     for other in others {
         let ratios = paired_ratios(&ours.times, &other.times);
         let at = |part| quantile(&ratios, part).unwrap_or(f64::NAN);
-        let memory = match (ours.peak, other.peak) {
-            (Some(a), Some(b)) => format!(", peak memory {:.2}", a / b),
-            _ => String::new(),
-        };
-        let medians =
-            median(&ours.times).unwrap_or(f64::NAN) / median(&other.times).unwrap_or(f64::NAN);
+        let medians = at_median(ours) / at_median(other);
+        let ratio = |a: Option<f64>, b: Option<f64>| a.zip(b).map(|(a, b)| a / b);
         println!(
-            "  ratio to {}: {medians:.3} of the medians; {:.3} per pair (p10 {:.3}, p90 {:.3}){memory}",
+            "  ratio to {}: {medians:.3} of the medians; {:.3} per pair (p10 {:.3}, p90 {:.3})",
             other.name,
             at(0.5),
             at(0.1),
             at(0.9)
         );
+        if let (Some(processor), Some(memory)) = (
+            ratio(ours.processor, other.processor),
+            ratio(ours.peak, other.peak),
+        ) {
+            println!("    processor time {processor:.3}, peak memory {memory:.2}");
+        }
     }
     println!(
         "  {} rounds, random order, after {WARM_UP} to warm up",
         ours.times.len()
     );
+}
+
+fn at_median(contender: &Contender) -> f64 {
+    median(&contender.times).unwrap_or(f64::NAN)
 }
