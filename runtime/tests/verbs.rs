@@ -122,6 +122,25 @@ fn reap() {
 }
 
 #[test]
+fn a_cgroup_in_use_is_not_taken_over() {
+    let Some(host) = enter() else { return };
+    let config = ready_config(&host, "first", "touch /ready/yes; exec sleep 1000");
+    let mut first = host.run_command("first", &config, &[]).spawn().unwrap();
+    wait_ready(&host);
+    let output = host.run("second", &config);
+    assert!(
+        stderr(&output).contains("has processes already"),
+        "{}",
+        both(&output)
+    );
+    metactl_runtime::cleanup(&host.root(), "second").unwrap();
+    assert_eq!(status(&host, "first").as_deref(), Some("running"));
+    host.must(&["kill", "first", "KILL"]);
+    assert_eq!(first.wait().unwrap().code(), Some(137));
+    host.assert_clean();
+}
+
+#[test]
 fn start_tells_what_fails() {
     let Some(host) = enter() else { return };
     let mut config = host.config("late", "");

@@ -1,6 +1,7 @@
 //! What can go wrong while a plan is carried out.
 
 use std::io;
+use std::path::PathBuf;
 
 use rustix::io::Errno;
 
@@ -30,6 +31,15 @@ pub enum LaunchError {
     Interrupted {
         /// Its number.
         signal: i32,
+    },
+    /// The cgroup belongs to somebody else, and would be killed with this container.
+    #[error(
+        "the cgroup {} has processes already; give the container another linux.cgroupsPath, or \
+         delete the one that uses it", path.display()
+    )]
+    CgroupInUse {
+        /// The directory.
+        path: PathBuf,
     },
     /// The runtime could not do something.
     #[error("cannot {what}: {source}")]

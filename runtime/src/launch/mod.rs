@@ -149,6 +149,7 @@ struct Parts {
 
 impl Launch<'_> {
     fn carry_out(&self, signals: Option<&mut Signals>) -> Result<Parts, Error> {
+        self.check_cgroups()?;
         let mut journal = Journal::open(&self.dir.journal())?;
         journal.record_all(&self.intents())?;
         let Joined { tasks, directory } = self.plan.cgroup.apply()?;
@@ -214,6 +215,22 @@ impl Launch<'_> {
         let mut heard = Heard::default();
         child.listen(&self.plan, create, signals, &mut heard)?;
         Ok((process, heard))
+    }
+
+    /// What is in the container's cgroups is killed at its end: it must not be anybody else's.
+    fn check_cgroups(&self) -> Result<(), LaunchError> {
+        for path in self.plan.cgroup.directories() {
+            match std::fs::read(path.join("cgroup.procs")) {
+                Ok(text) if text.is_empty() => {}
+                Ok(_) => return Err(LaunchError::CgroupInUse { path: path.clone() }),
+                Err(e) if e.kind() == std::io::ErrorKind::NotFound => {}
+                Err(e) => {
+                    let what = format!("look into the cgroup {}", path.display());
+                    return Err(LaunchError::system(what, e));
+                }
+            }
+        }
+        Ok(())
     }
 
     /// What is about to be made outside, in the order in which it is made.
