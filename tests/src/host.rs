@@ -64,7 +64,12 @@ fn make(test: &str) {
     .unwrap();
     let script = dir.path().join("private-host.sh");
     fs::write(&script, include_str!("private-host.sh")).unwrap();
-    let cgroups = Cgroups::make(&format!("metactl-test-{}", std::process::id()));
+    // Called like the directory: unique, also when tests are threads of one process.
+    let name = dir
+        .path()
+        .file_name()
+        .expect("a temporary directory has a name");
+    let cgroups = Cgroups::make(&name.to_string_lossy());
     let status = Command::new("sh")
         .arg(&script)
         .arg("outer")
