@@ -29,8 +29,7 @@ pub(crate) struct Prepared {
 
 /// Writes the bytes beside `path`. What can fail for lack of space has succeeded then.
 pub(crate) fn prepare(path: &Path, bytes: &[u8], mode: u32) -> Result<Prepared> {
-    let name = path.file_name().unwrap_or_default().to_string_lossy();
-    let temporary = path.with_file_name(format!(".{name}.{}.new", std::process::id()));
+    let temporary = temporary(path);
     let prepared = Prepared {
         temporary,
         path: path.to_path_buf(),
@@ -50,6 +49,18 @@ pub(crate) fn prepare(path: &Path, bytes: &[u8], mode: u32) -> Result<Prepared> 
     };
     write().on("write", path)?;
     Ok(prepared)
+}
+
+/// The name is always the same, so that what a crash left is overwritten by the next one. Each
+/// file has one writer at a time: it is written under a lock.
+fn temporary(path: &Path) -> PathBuf {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    path.with_file_name(format!(".{name}.new"))
+}
+
+/// Removes what a crash left of a file that was being written.
+pub(crate) fn forget_prepared(path: &Path) -> Result<()> {
+    remove_file(&temporary(path)).map(drop)
 }
 
 impl Prepared {

@@ -41,6 +41,15 @@ pub(super) struct Before {
 
 /// Finishes or undoes a deployment whose process is gone. The caller holds the lock.
 pub(crate) fn recover(instance: &Instance) -> Result<Vec<String>> {
+    let state_dir = instance.state_dir();
+    for path in [
+        instance.manager.paths.local_layer(&instance.name),
+        state_dir.join(allocation::FILE),
+        record(instance),
+    ] {
+        files::forget_prepared(&path)?;
+    }
+    files::remove_empty_dir(&state_dir);
     let Some(underway) = read(instance)? else {
         return Ok(Vec::new());
     };
