@@ -335,6 +335,7 @@ fn check_process(process: &Process) -> Result<(), Problem> {
         "process.execCPUAffinity",
         NOT_YET,
     )?;
+    check_user(process)?;
     let program = process.args().iter().flatten().next();
     if program.is_none_or(String::is_empty) {
         return Err(invalid("process.args", "needs at least the program to run"));
@@ -362,6 +363,28 @@ fn check_process(process: &Process) -> Result<(), Problem> {
     Ok(())
 }
 
+/// setresuid(2), setresgid(2) and chown(2) take 4294967295 as "leave it as it is", which would be
+/// root; setgroups(2) refuses it only at the end.
+fn check_id(field: impl Into<String>, id: u32) -> Result<(), Problem> {
+    if id == u32::MAX {
+        return Err(invalid(
+            field,
+            "4294967295 is no user or group: it means \"unchanged\"",
+        ));
+    }
+    Ok(())
+}
+
+fn check_user(process: &Process) -> Result<(), Problem> {
+    let user = process.user();
+    check_id("process.user.uid", user.uid())?;
+    check_id("process.user.gid", user.gid())?;
+    for gid in user.additional_gids().iter().flatten() {
+        check_id("process.user.additionalGids", *gid)?;
+    }
+    Ok(())
+}
+
 fn check_linux(linux: &Linux) -> Result<(), Problem> {
     let said = |text: &Option<String>| text.as_ref().is_some_and(|t| !t.is_empty());
     refuse(filled(linux.uid_mappings()), "linux.uidMappings", NO_USERNS)?;
@@ -379,6 +402,11 @@ fn check_linux(linux: &Linux) -> Result<(), Problem> {
     some(linux.intel_rdt().is_some(), "linux.intelRdt")?;
     some(linux.memory_policy().is_some(), "linux.memoryPolicy")?;
     some(linux.personality().is_some(), "linux.personality")?;
+    for device in linux.devices().iter().flatten() {
+        for id in [device.uid(), device.gid()].into_iter().flatten() {
+            check_id(format!("linux.devices {}", device.path().display()), id)?;
+        }
+    }
     let mut seen = Vec::new();
     for namespace in linux.namespaces().iter().flatten() {
         let kind = namespace.typ();
@@ -491,6 +519,19 @@ mod tests {
             (r#"{"type": "pid"}"#, r#"{"type": "mount"}"#, "twice"),
             (r#"{"type": "mount"}, "#, "", "a mount namespace is needed"),
             (r#""1.2.0""#, r#""2.0.0""#, "ociVersion"),
+            // "Leave it as it is": root's.
+            (r#""uid": 0"#, r#""uid": 4294967295"#, "process.user.uid"),
+            (r#""gid": 0"#, r#""gid": 4294967295"#, "process.user.gid"),
+            (
+                r#""gid": 0"#,
+                r#""gid": 0, "additionalGids": [4294967295]"#,
+                "process.user.additionalGids",
+            ),
+            (
+                r#""linux": {"#,
+                r#""linux": {"devices": [{"path": "/dev/x", "type": "c", "major": 1, "minor": 3, "uid": 4294967295}], "#,
+                "linux.devices",
+            ),
             (r#"["/bin/true"]"#, "[]", "process.args"),
             (
                 r#""root":"#,

@@ -13,7 +13,7 @@
 //!
 //! | room | what it is for |
 //! | --- | --- |
-//! | [`host`] | [`on_host`](host::on_host): a test's body in a private host; `private-host.sh` makes it |
+//! | [`host`] | [`on_host`]: a test's body in a private host; `private-host.sh` makes it |
 //! | [`machine`] | what could be left behind, before and after |
 //! | [`lan`] | further hosts, connected by a switch: clients, database servers |
 //! | [`command`] | running commands with a time limit, and judging what came out |
