@@ -209,7 +209,7 @@ pub struct Run {
     /// A directory with a `.metactl` file, or an instance
     #[arg(value_name = "PATH|APP")]
     pub target: OsString,
-    /// An entry point (all daemons if left out)
+    /// The daemon to run; needed when there are several
     #[arg(value_name = "ENTRY")]
     pub entry: Option<String>,
 }

@@ -27,7 +27,7 @@ struct Words {
 pub fn start(context: &mut Context, args: &Entry) -> Outcome {
     let words = Words {
         done: "started",
-        already: "runs already",
+        already: "runs already, with the configuration that it was started with; `restart` takes the one on disk",
         undo: "stop",
     };
     change(context, args, &words, |instance, entry, steps| {

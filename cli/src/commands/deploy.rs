@@ -44,14 +44,34 @@ pub fn run(context: &mut Context, args: &Deploy) -> Outcome {
     } else {
         format!(" at {reach}")
     };
-    let commit: String = release.commit.chars().take(7).collect();
+    let commit = short(&release.commit, 7);
     context.output.remark(clean(&format!(
         "{name} runs {} ({commit}){reach}",
         release.tag
     )))?;
-    let undo = match &previous {
-        Some(before) if before.id != release.id => format!("metactl {name} deploy {}", before.tag),
-        _ => format!("metactl {name} stop"),
+    match undo(&release, previous.as_ref()) {
+        Some(command) => Ok(context
+            .output
+            .undo(&clean(&format!("metactl {name} {command}")))?),
+        None => Ok(()),
+    }
+}
+
+/// What takes a deployment back; nothing when what ran before was the same commit. A branch, or a
+/// tag that was moved, means something else now: then only the commit leads back.
+fn undo(release: &ReleaseInfo, previous: Option<&ReleaseInfo>) -> Option<String> {
+    let Some(before) = previous else {
+        return Some("stop".to_owned());
     };
-    Ok(context.output.undo(&clean(&undo))?)
+    if before.commit == release.commit {
+        return None;
+    }
+    if before.tag == release.tag {
+        return Some(format!("deploy {}", short(&before.commit, 12)));
+    }
+    Some(format!("deploy {}", before.tag))
+}
+
+fn short(commit: &str, length: usize) -> &str {
+    commit.get(..length).unwrap_or(commit)
 }

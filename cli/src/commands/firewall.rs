@@ -74,12 +74,15 @@ pub fn run(context: &mut Context) -> Outcome {
             context.output.line(line)?;
         }
     }
-    if !status.refused.is_empty() {
-        let name = instance.name();
-        context.output.remark(format!(
-            "To allow one: add its line to {}, then: metactl {name} restart",
-            local.display()
-        ))?;
+    for direction in [Direction::Out, Direction::In] {
+        if status.refused.iter().any(|r| r.direction == direction) {
+            context.output.remark(format!(
+                "To allow one: add its line below [{}] in {}, then: metactl {} restart",
+                section(direction),
+                local.display(),
+                instance.name(),
+            ))?;
+        }
     }
     Ok(())
 }
@@ -209,11 +212,7 @@ impl<'a> View<'a> {
                     Cell::new(end(refused)),
                     Cell::new(&refused.proto),
                     Cell::new(ago).tone(Tone::Faint),
-                    Cell::new(format!(
-                        "allow: [{}] {}",
-                        section(direction),
-                        allow(refused)
-                    )),
+                    Cell::new(format!("allow: {}", allow(refused))),
                 ]);
             }
             lines.extend(table.lines(style));
@@ -229,7 +228,7 @@ fn section(direction: Direction) -> &'static str {
     }
 }
 
-/// The line that would allow it: `NAME = 10.9.2.9:25`. Without `/tcp` a port is accepted for TCP
+/// The line that would allow it: `10-9-2-9-25 = 10.9.2.9:25`, with a name to better. Without `/tcp` a port is accepted for TCP
 /// and UDP, and without either an address for everything.
 fn allow(refused: &Refused) -> String {
     let protocol = match (refused.proto.as_str(), refused.port) {
@@ -237,7 +236,9 @@ fn allow(refused: &Refused) -> String {
         ("udp", _) => "/udp",
         _ => "",
     };
-    format!("NAME = {}{protocol}", end(refused))
+    let end = end(refused);
+    let name = end.replace(|c: char| !c.is_ascii_alphanumeric(), "-");
+    format!("{} = {end}{protocol}", name.trim_matches('-'))
 }
 
 /// An address with its port; IPv6 in brackets.
@@ -266,15 +267,18 @@ mod tests {
 
     #[test]
     fn the_line_that_would_allow_it() {
-        assert_eq!(allow(&refused("10.9.2.9", "tcp", 25)), "NAME = 10.9.2.9:25");
+        assert_eq!(
+            allow(&refused("10.9.2.9", "tcp", 25)),
+            "10-9-2-9-25 = 10.9.2.9:25"
+        );
         assert_eq!(
             allow(&refused("2001:db8::9", "udp", 53)),
-            "NAME = [2001:db8::9]:53/udp"
+            "2001-db8--9--53 = [2001:db8::9]:53/udp"
         );
         assert_eq!(
             allow(&refused("10.9.2.9", "icmp", 0)),
-            "NAME = 10.9.2.9/icmp"
+            "10-9-2-9 = 10.9.2.9/icmp"
         );
-        assert_eq!(allow(&refused("10.9.2.9", "47", 0)), "NAME = 10.9.2.9");
+        assert_eq!(allow(&refused("10.9.2.9", "47", 0)), "10-9-2-9 = 10.9.2.9");
     }
 }
