@@ -85,6 +85,11 @@ impl Runtime {
         }
     }
 
+    /// Where the server-wide part of the network is recorded.
+    pub(crate) fn server_dir(&self) -> &Path {
+        &self.server_dir
+    }
+
     /// Launches a container whose first process becomes a child of this one; its output goes to the
     /// end of `log`. Returns when its program runs.
     pub(crate) fn launch(

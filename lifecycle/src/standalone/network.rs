@@ -5,7 +5,7 @@ use std::fs::File;
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use metactl_bundles::bundle::Manifest;
 use metactl_bundles::network::{Mode, NetworkSpec};
@@ -21,6 +21,10 @@ use crate::launcher::{NetworkUp, Runtime};
 const FOLLOW: Duration = Duration::from_secs(30);
 /// How long a start waits for names.
 const PATIENCE: Duration = Duration::from_secs(5);
+/// How long a later start waits for those that had no address.
+const SECOND_PATIENCE: Duration = Duration::from_secs(1);
+/// How often what the server has for all instances is looked after.
+const MEND: Duration = Duration::from_secs(30);
 
 /// The network of one instance.
 #[derive(Debug)]
@@ -29,6 +33,7 @@ pub(crate) struct Network {
     run: RunDir,
     hosts_file: PathBuf,
     up: Option<Up>,
+    mended: Instant,
 }
 
 /// A network that is there.
@@ -49,6 +54,7 @@ impl Network {
             run,
             hosts_file,
             up: None,
+            mended: Instant::now(),
         }
     }
 
@@ -73,13 +79,13 @@ impl Network {
     ) -> Result<()> {
         let (text, spec) = read_spec(bundle)?;
         if self.up.as_ref().is_some_and(|up| up.text == text) {
-            return Ok(());
+            return self.look_again();
         }
         self.down(runtime)?;
         let follower = Follower::start(&spec, &self.run);
         // Names that take longer are accepted when they are there; until then nothing is.
         let (names, missing) = match &follower {
-            Some(follower) => follower.first(&spec),
+            Some(follower) => follower.first(&spec, PATIENCE),
             None => (Resolved::new(), Vec::new()),
         };
         let mut up = Up {
@@ -147,7 +153,9 @@ impl Network {
     pub(crate) fn notes(&self) -> Vec<String> {
         let missing = self.up.iter().flat_map(|up| &up.missing);
         missing
-            .map(|name| format!("{name} has no address; nothing is accepted for it"))
+            .map(|name| {
+                format!("{name} has no address, so nothing is accepted for it; it is asked for again every 30 s")
+            })
             .collect()
     }
 
@@ -158,6 +166,27 @@ impl Network {
             return Ok(Vec::new());
         };
         let Some(looked) = up.follower.as_ref().and_then(Follower::latest) else {
+            return Ok(Vec::new());
+        };
+        self.take(looked)
+    }
+
+    /// Asks once more for names that had no address: whoever starts something again may have mended
+    /// that just now.
+    fn look_again(&mut self) -> Result<()> {
+        let Some(up) = self.up.as_mut().filter(|up| !up.missing.is_empty()) else {
+            return Ok(());
+        };
+        up.follower = Follower::start(&up.spec, &self.run);
+        let Some(follower) = &up.follower else {
+            return Ok(());
+        };
+        let (names, missing) = follower.first(&up.spec, SECOND_PATIENCE);
+        self.take(Looked { names, missing }).map(drop)
+    }
+
+    fn take(&mut self, looked: Looked) -> Result<Vec<String>> {
+        let Some(up) = &mut self.up else {
             return Ok(Vec::new());
         };
         let mut said = Vec::new();
@@ -185,6 +214,16 @@ impl Network {
             }
         }
         Ok(said)
+    }
+
+    /// Puts back what somebody took away of the server's part (a flushed table, a changed sysctl),
+    /// every now and then.
+    pub(crate) fn mend(&mut self, runtime: &Runtime) -> Result<()> {
+        if self.up.is_none() || self.mended.elapsed() < MEND {
+            return Ok(());
+        }
+        self.mended = Instant::now();
+        Ok(metactl_netns::server::refresh(runtime.server_dir())?)
     }
 
     fn write_names(&self, up: &Up) -> Result<()> {
@@ -264,8 +303,8 @@ impl Follower {
     }
 
     /// The first result, or that nothing is known yet.
-    fn first(&self, spec: &NetworkSpec) -> (Resolved, Vec<String>) {
-        match self.results.recv_timeout(PATIENCE) {
+    fn first(&self, spec: &NetworkSpec, patience: Duration) -> (Resolved, Vec<String>) {
+        match self.results.recv_timeout(patience) {
             Ok(looked) => (looked.names, looked.missing),
             Err(_) => (
                 Resolved::new(),

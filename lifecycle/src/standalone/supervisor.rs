@@ -271,6 +271,9 @@ impl Supervisor {
             Ok(lines) => lines.iter().for_each(|line| self.say(line)),
             Err(error) => self.say(&format!("names: {error}")),
         }
+        if let Err(error) = self.network.mend(&self.runtime) {
+            self.say(&format!("the server's part of the network: {error}"));
+        }
     }
 
     /// Waits until something ends, somebody wakes it, or something is due.
