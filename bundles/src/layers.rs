@@ -1,6 +1,6 @@
 //! The layers of configuration: reading, merging, and where each value came from.
 //!
-//! [`read`] finds the files of an instance, [`Config::from_sources`] merges and interpolates them,
+//! [`read()`] finds the files of an instance, [`Config::from_sources`] merges and interpolates them,
 //! [`Config::rows`] and [`render`] print the result. A [`Value`] never forgets where it was written
 //! and what it replaced.
 //!

@@ -38,7 +38,7 @@ pub enum Item {
     },
 }
 
-/// A composed bundle: everything that [`super::write`] puts on disk.
+/// A composed bundle: everything that [`super::write()`] puts on disk.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Composition {
     /// The content of the bundle's folder, by relative path; what is above comes first.
