@@ -11,6 +11,10 @@ use serde::de::DeserializeOwned;
 
 use crate::error::{LifecycleError, OnPath, Result};
 
+mod tree;
+
+pub(crate) use tree::{empty_dir, remove_tree};
+
 /// No record of metactl's own is larger.
 const MAX_RECORD: u64 = 16 << 20;
 
@@ -151,32 +155,10 @@ pub(crate) fn remove_file(path: &Path) -> Result<bool> {
     }
 }
 
-/// Removes a directory and everything in it, if it is there. Symbolic links are not followed.
-pub(crate) fn remove_tree(path: &Path) -> Result<bool> {
-    match fs::remove_dir_all(path) {
-        Ok(()) => Ok(true),
-        Err(error) if is_absent(&error) => Ok(false),
-        Err(error) => Err(error).on("remove", path),
-    }
-}
-
 /// Removes a directory if it is there and empty.
 pub(crate) fn remove_empty_dir(path: &Path) {
     // It is only tidying: a directory that is not empty is somebody's.
     let _kept = fs::remove_dir(path);
-}
-
-/// Removes everything in a directory, and leaves the directory.
-pub(crate) fn empty_dir(path: &Path) -> Result<()> {
-    for entry in entries(path)? {
-        let kind = fs::symlink_metadata(&entry).on("look at", &entry)?;
-        if kind.is_dir() {
-            remove_tree(&entry)?;
-        } else {
-            remove_file(&entry)?;
-        }
-    }
-    Ok(())
 }
 
 /// The paths in a directory, sorted; none when it is not there.
