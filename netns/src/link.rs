@@ -7,13 +7,15 @@ use std::net::IpAddr;
 use std::os::fd::{AsRawFd, BorrowedFd};
 
 use ipnet::IpNet;
-use netlink_packet_core::{NetlinkDeserializable, NetlinkHeader, NetlinkMessage, NetlinkPayload};
+use netlink_packet_core::{
+    DefaultNla, NetlinkDeserializable, NetlinkHeader, NetlinkMessage, NetlinkPayload,
+};
 use netlink_packet_route::address::{
     AddressAttribute, AddressHeaderFlags, AddressMessage, AddressScope,
 };
 use netlink_packet_route::link::{
     AfSpecInet6, AfSpecUnspec, In6AddrGenMode, InfoData, InfoKind, InfoVeth, LinkAttribute,
-    LinkFlags, LinkInfo, LinkMessage, Prop,
+    LinkFlags, LinkInfo, LinkMessage,
 };
 use netlink_packet_route::neighbour::{NeighbourAttribute, NeighbourFlags, NeighbourState};
 use netlink_packet_route::route::{
@@ -32,6 +34,9 @@ pub use outer::{OuterLink, outer_links, remove_outer};
 /// The group of every outer device: the table on the server knows instances by it, whatever their names.
 /// (`ip link show group 28003`.)
 pub const GROUP: u32 = 0x6d63;
+
+/// An alternative name (`if_link.h`).
+const IFLA_ALT_IFNAME: u16 = 53;
 
 /// How often to repeat a dump that was overtaken by a change.
 const DUMPS_MOST: u32 = 10;
@@ -217,7 +222,9 @@ impl Links {
         message.attributes = vec![if name.len() < 16 {
             LinkAttribute::IfName(name.into())
         } else {
-            LinkAttribute::PropList(vec![Prop::AltIfName(name.into())])
+            // At top level, unlike when it is given or taken away (rtnetlink(7)).
+            let text = [name.as_bytes(), &[0]].concat();
+            LinkAttribute::Other(DefaultNla::new(IFLA_ALT_IFNAME, text))
         }];
         self.device(message)
     }

@@ -287,6 +287,22 @@ fn names_of_the_device_that_are_taken_are_reported() {
 }
 
 #[test]
+fn a_long_name_of_the_device_may_be_taken_too() {
+    let Some(world) = world("a_long_name_of_the_device_may_be_taken_too") else {
+        return;
+    };
+    // Longer than the name of an interface can be (15 characters).
+    world
+        .server
+        .sh("ip link property add dev eth0 altname metactl-bookkeeping");
+    let plan = world.plan(&spec("bookkeeping", Mode::Routed, &[APP]), &names(&[]));
+    let applied = world.apply(&plan, &Ns::new().unwrap(), "bookkeeping");
+    let warnings = applied.unwrap().warnings;
+    assert_eq!(warnings.len(), 1, "{warnings:?}");
+    assert!(warnings[0].contains("metactl-bookkeeping") && warnings[0].contains("eth0"));
+}
+
+#[test]
 fn a_failing_step_undoes_the_others() {
     let Some(world) = world("a_failing_step_undoes_the_others") else {
         return;
