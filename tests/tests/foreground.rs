@@ -166,7 +166,10 @@ fn kill_9_takes_the_sandbox_along() {
         let dir = application(host, "echo ready; exec sleep 4711");
         let mut run = host.spawn(&["run", dir.to_str().unwrap()]);
         run.wait_for("ready", SOON);
-        assert!(!machine::pids_of(&["sleep 4711"]).is_empty());
+        // The shell has said so before it executes the program.
+        eventually("the application to run", SOON, || {
+            (!machine::pids_of(&["sleep 4711"]).is_empty()).then_some(())
+        });
         run.signal(Signal::SIGKILL);
         run.wait(SOON).fails(137);
         eventually("the application to be gone", SOON, || {

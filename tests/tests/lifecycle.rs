@@ -141,14 +141,16 @@ fn a_release_that_does_not_come_up_is_rolled_back() {
         });
         let status = host.run(&["app", "status"]).ok();
         assert!(
-            status.stdout.contains("1.0") && !status.stdout.contains("2.0"),
+            status.stdout.contains("· 1.0 (") && !status.stdout.contains("· 2.0 ("),
             "{status}"
         );
         let local = fs::read_to_string(host.root().join("etc/metactl/nodes/app.conf")).unwrap();
         assert!(!local.contains("2.0"), "{local}");
         host.run(&["app", "stop"]).ok();
         host.run(&["app", "start"]).ok();
-        assert!(!machine::pids_of(&["sleep 1000"]).is_empty());
+        eventually("1.0 to run again", SOON, || {
+            machine::pids_of(&["sleep 1000"]).pop()
+        });
         host.run(&["app", "stop"]).ok();
     });
 }
