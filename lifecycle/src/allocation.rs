@@ -121,11 +121,23 @@ impl Others {
             if dir == own {
                 continue;
             }
-            if let Some(had) = read(&dir)? {
-                others.uids.extend([had.uid, had.gid]);
-                others.addresses.extend(had.address);
+            let mut addresses = bundle_addresses(&dir);
+            match read(&dir) {
+                Ok(Some(had)) => {
+                    others.uids.extend([had.uid, had.gid]);
+                    others.addresses.extend(had.address);
+                }
+                Ok(None) => {}
+                // That stops only whose record it is. What can be known otherwise counts as taken:
+                // owners, and the addresses of every bundle.
+                Err(_) => {
+                    others.add_owners(&dir.join("tmp"))?;
+                    for bundle in files::entries(&dir.join("bundles"))? {
+                        addresses.extend(addresses_in(&bundle));
+                    }
+                }
             }
-            for address in bundle_addresses(&dir) {
+            for address in addresses {
                 if let IpAddr::V4(address) = address {
                     others.addresses.insert(address);
                 }
@@ -185,8 +197,11 @@ pub(crate) fn state_dirs(paths: &Paths) -> Result<Vec<PathBuf>> {
 
 /// The addresses in the bundle in use; none when it cannot be read.
 pub(crate) fn bundle_addresses(state_dir: &Path) -> Vec<IpAddr> {
-    let spec: Result<Option<NetworkSpec>> =
-        files::read_json(&state_dir.join("bundle").join("network.json"));
+    addresses_in(&state_dir.join("bundle"))
+}
+
+fn addresses_in(bundle: &Path) -> Vec<IpAddr> {
+    let spec: Result<Option<NetworkSpec>> = files::read_json(&bundle.join("network.json"));
     spec.ok()
         .flatten()
         .map(|spec| spec.addresses)
@@ -271,6 +286,25 @@ mod tests {
         let mut others = Others::default();
         others.add_owners(&data).unwrap();
         assert!(others.uids.contains(&own));
+    }
+
+    #[test]
+    fn a_damaged_record_of_another_stops_nobody_but_its_owner() {
+        let root = tempfile::tempdir().unwrap();
+        let paths = Paths::under(root.path());
+        let server = Server::default();
+        let dir = |name: &str| paths.instance_state(name);
+        let one = allocate(&paths, &server, needs(&dir("one"))).unwrap();
+        std::fs::write(dir("one").join(FILE), "{").unwrap();
+        let data = dir("one").join("data");
+        std::fs::create_dir(&data).unwrap();
+        let chowned = std::os::unix::fs::chown(&data, Some(one.uid), Some(one.gid)).is_ok();
+        let two = allocate(&paths, &server, needs(&dir("two"))).unwrap();
+        assert!(
+            !chowned || two.uid != one.uid,
+            "who owns data keeps the uid"
+        );
+        assert!(allocate(&paths, &server, needs(&dir("one"))).is_err());
     }
 
     #[test]

@@ -6,6 +6,8 @@
 //! - What should run but does not, because everything was killed, is not started behind anybody's
 //!   back: it is stopped now, and what is left of it is removed.
 
+use std::path::Path;
+
 use metactl_bundles::bundle::{self, BundleError};
 use metactl_runtime::state::Status;
 
@@ -55,13 +57,24 @@ fn supervise_again(instance: &Instance) -> Result<Vec<String>> {
     for id in &ids {
         runtime.remove(id)?;
     }
-    for tmp in files::entries(&instance.state_dir().join("tmp"))? {
-        files::empty_dir(&tmp)?;
-    }
+    // The network and the run directory first: what stays in a /tmp stands in nobody's way.
     instance.clear_run_dir()?;
-    Ok(vec![
-        "everything of it had been killed; what was left is removed".to_owned(),
-    ])
+    let mut done = vec!["everything of it had been killed; what was left is removed".to_owned()];
+    done.extend(empty_all_tmp(&instance.state_dir()));
+    Ok(done)
+}
+
+/// Empties the `/tmp` of every entry point. Returns what could not be emptied: that is the next
+/// command's, and no reason to fail.
+pub(crate) fn empty_all_tmp(state_dir: &Path) -> Vec<String> {
+    let dirs = match files::entries(&state_dir.join("tmp")) {
+        Ok(dirs) => dirs,
+        Err(error) => return vec![error.to_string()],
+    };
+    let emptied = dirs.iter().map(|dir| files::empty_dir(dir));
+    emptied
+        .filter_map(|emptied| emptied.err().map(|error| error.to_string()))
+        .collect()
 }
 
 /// A start that was killed has its bundle running, but not counting.

@@ -48,7 +48,10 @@ pub(crate) fn deploy(
     let result = deployment.carry_out(progress);
     let tidied = converge::clear_workshop(instance);
     let deployed = result?;
-    tidied?;
+    // It runs and counts: what stays is removed by the next deployment.
+    if let Err(error) = tidied {
+        progress.note(&format!("the build is not tidied up: {error}"));
+    }
     Ok(deployed)
 }
 
@@ -194,7 +197,9 @@ impl<'a> Deployment<'a> {
             .iter()
             .for_each(|warning| progress.note(warning));
         self.switch(underway, &written.dir, progress)?;
-        self.keep_few(&info)?;
+        if let Err(error) = self.keep_few(&info) {
+            progress.note(&format!("old releases are not removed: {error}"));
+        }
         let previous = self
             .current
             .as_ref()

@@ -88,6 +88,18 @@ pub enum LifecycleError {
         /// The names that it has.
         known: Vec<String>,
     },
+    /// One daemon is meant, and none was named.
+    #[error(
+        "{instance} has several daemons: {names}; say which one: metactl run {instance} {first}"
+    )]
+    SeveralDaemons {
+        /// The instance.
+        instance: String,
+        /// All of them.
+        names: String,
+        /// One of them.
+        first: String,
+    },
     /// Something must run for this, and does not.
     #[error("{what} does not run")]
     NotRunning {
@@ -290,6 +302,7 @@ impl LifecycleError {
             | LifecycleError::Taken { .. } => Class::Configuration,
             LifecycleError::BadName { .. }
             | LifecycleError::BadTag { .. }
+            | LifecycleError::SeveralDaemons { .. }
             | LifecycleError::UnknownEntry { .. } => Class::Usage,
             LifecycleError::UnknownInstance { .. }
             | LifecycleError::NotDeployed { .. }

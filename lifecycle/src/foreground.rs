@@ -66,7 +66,9 @@ impl Manager {
     ) -> Result<i32> {
         require_root("running an application in a sandbox")?;
         let signals = Signals::take_over()?;
-        sweep(self)?;
+        for line in sweep(self)? {
+            progress.note(&line);
+        }
         match target {
             RunTarget::Path(path) => self.run_checkout(path, entry, signals, progress),
             RunTarget::App(name) => self.run_instance(name, entry, signals, progress),
@@ -158,8 +160,8 @@ impl Manager {
         let result = run
             .claim()
             .and_then(|()| run.launch(&current.dir, &hosts, uplink, (name, entry), progress));
-        for tmp in files::entries(&instance.state_dir().join("tmp"))? {
-            files::empty_dir(&tmp)?;
+        for line in converge::empty_all_tmp(&instance.state_dir()) {
+            progress.note(&line);
         }
         run.finish(&nothing, result)
     }
@@ -399,12 +401,21 @@ fn choose(name: &str, manifest: &Manifest, entry: Option<&str>) -> Result<EntryR
     match daemons.as_slice() {
         [one] => Ok((*one).clone()),
         [] => Err(unknown("(none named, and it has no daemon)")),
-        _ => Err(unknown("(none named, and it has several)")),
+        several => {
+            let names: Vec<&str> = several.iter().map(|entry| entry.name.as_str()).collect();
+            Err(LifecycleError::SeveralDaemons {
+                instance: name.to_owned(),
+                first: names[0].to_owned(),
+                names: names.join(", "),
+            })
+        }
     }
 }
 
-/// Removes what foreground runs left that were killed.
-pub(crate) fn sweep(manager: &Manager) -> Result<()> {
+/// Removes what foreground runs left that were killed. What cannot be removed stays for the next
+/// command, and is told: it is no reason to refuse this one.
+pub(crate) fn sweep(manager: &Manager) -> Result<Vec<String>> {
+    let mut kept = Vec::new();
     for dir in files::entries(&manager.paths.run)? {
         let name = files::name_of(&dir);
         if !name.starts_with("run-") {
@@ -412,16 +423,20 @@ pub(crate) fn sweep(manager: &Manager) -> Result<()> {
         }
         let owner: Option<Owner> = files::read_json(&dir.join("owner.json")).unwrap_or(None);
         if owner.is_none_or(|owner| !owner.process.is_alive()) {
-            remove(manager, name, &manager.paths.cache.join("run").join(name))?;
+            let state_dir = manager.paths.cache.join("run").join(name);
+            if let Err(error) = remove(manager, name, &state_dir) {
+                kept.push(format!("{name} is not removed: {error}"));
+            }
         }
     }
     // The state of a run without its run directory: after a reboot.
     for dir in files::entries(&manager.paths.cache.join("run"))? {
-        if !manager.paths.run.join(files::name_of(&dir)).is_dir() {
-            files::remove_tree(&dir)?;
+        let gone = !manager.paths.run.join(files::name_of(&dir)).is_dir();
+        if gone && let Err(error) = files::remove_tree(&dir) {
+            kept.push(error.to_string());
         }
     }
-    Ok(())
+    Ok(kept)
 }
 
 fn remove(manager: &Manager, id: &str, state_dir: &Path) -> Result<()> {

@@ -10,8 +10,9 @@ use std::process::{Command, ExitStatus, Stdio};
 use std::time::Duration;
 
 use metactl_bundles::paths::Paths;
+use metactl_runtime::id::ContainerId;
 use metactl_runtime::process::wait_dead;
-use metactl_runtime::state::{self, State};
+use metactl_runtime::state::{self, State, StateError};
 use rustix::fs::{MemfdFlags, memfd_create};
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 
@@ -149,9 +150,18 @@ impl Runtime {
         if !self.root.is_dir() {
             return Ok(Vec::new());
         }
-        let mut all = state::list(&self.root)?;
-        all.retain(|state| state.id.starts_with(prefix));
-        Ok(all)
+        // Only what is asked for is read: a damaged record of another instance is not this one's.
+        let mut found = Vec::new();
+        let ids = self.ids(prefix)?;
+        for id in ids.iter().filter(|id| ContainerId::new(id).is_ok()) {
+            match state::read(&self.root, id) {
+                Ok(state) => found.push(state),
+                // Removed while we looked, or never a container.
+                Err(StateError::NotFound { .. }) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Ok(found)
     }
 
     /// Ids that begin with `prefix` of containers that have a directory, whether or not their

@@ -13,7 +13,7 @@ use metactl_bundles::server::Server;
 use metactl_bundles::view::HostView;
 
 use crate::allocation::{self, Allocation, Needs};
-use crate::error::Result;
+use crate::error::{LifecycleError, Result};
 
 /// What an instance is made of.
 #[derive(Debug, Clone)]
@@ -87,6 +87,18 @@ impl Ingredients<'_> {
         )?;
         sources.retain(|source| !self.site_only || source.layer != LayerKind::Local);
         let (config, app) = model::load(sources, self.instance)?;
+        if app.daemons.is_empty() && app.cron.is_empty() {
+            return Err(LifecycleError::Setting {
+                what: format!(
+                    "there is nothing to run: {} has neither a daemon nor a cron job",
+                    self.instance
+                ),
+                hint: format!(
+                    "put a {} with [daemon.NAME] at the top of the repository",
+                    crate::release::APP_LAYER
+                ),
+            });
+        }
         let server = Server::read(self.paths)?;
         Ok(Understood {
             config,
@@ -167,5 +179,31 @@ impl Ready {
             .iter()
             .map(|found| found.render(false))
             .collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_release_with_nothing_to_run_is_refused() {
+        let root = tempfile::tempdir().unwrap();
+        let paths = Paths::under(root.path());
+        let release = root.path().join("release");
+        std::fs::create_dir(&release).unwrap();
+        let ingredients = Ingredients {
+            paths: &paths,
+            instance: "hello",
+            state_dir: paths.instance_state("hello"),
+            release,
+            release_id: "1".to_owned(),
+            local: None,
+            site_only: false,
+        };
+        let error = ingredients.understand().unwrap_err();
+        assert_eq!(error.class().code(), 78, "{error}");
+        assert!(error.to_string().starts_with("there is nothing to run"));
+        assert!(error.hint().unwrap().contains("[daemon.NAME]"));
     }
 }

@@ -127,7 +127,8 @@ impl Releases {
             repo: repo.to_owned(),
             by: crate::lock::person(),
         };
-        let made = copy_tree(output, &partial)
+        let made = check_room(output, &self.dir)
+            .and_then(|()| copy_tree(output, &partial))
             .and_then(|()| write_app_layer(&partial, app_layer))
             .and_then(|()| sync_file_system(&partial))
             .and_then(|()| files::replace_json(&self.record(id), &record, 0o644))
@@ -207,6 +208,37 @@ fn write_app_layer(release: &Path, text: Option<&[u8]>) -> Result<()> {
 fn sync_file_system(path: &Path) -> Result<()> {
     let dir = File::open(path).on("write", path)?;
     rustix::fs::syncfs(&dir).on("write", path)
+}
+
+/// Refuses what there is no room for before the disk is full. Files count with the size that they
+/// show: copying fills the holes of a sparse one.
+fn check_room(output: &Path, to: &Path) -> Result<()> {
+    let system = rustix::fs::statvfs(to).on("look at", to)?;
+    let free = system.f_bavail.saturating_mul(system.f_frsize);
+    let mut total: u64 = 0;
+    let mut todo = vec![output.to_path_buf()];
+    while let Some(dir) = todo.pop() {
+        for path in files::entries(&dir)? {
+            let meta = fs::symlink_metadata(&path).on("read", &path)?;
+            if meta.is_dir() && path != output.join(".git") {
+                todo.push(path);
+            } else if meta.is_file() {
+                total = total.saturating_add(meta.len());
+            }
+        }
+    }
+    if total <= free {
+        return Ok(());
+    }
+    Err(LifecycleError::Release {
+        what: format!(
+            "it has {} MiB, and only {} MiB are free at {}",
+            total >> 20,
+            free >> 20,
+            to.display()
+        ),
+        hint: "make room there, or build less; a sparse file counts with its whole size".to_owned(),
+    })
 }
 
 /// Copies a tree that nobody changes any more, without what could do harm.
@@ -408,6 +440,22 @@ mod tests {
             releases.next_id(&revision()).unwrap(),
             "feature-x-1-9f2c1e4-2"
         );
+    }
+
+    #[test]
+    fn more_than_fits_is_refused_before_it_is_copied() {
+        let dir = tempfile::tempdir().unwrap();
+        let output = dir.path().join("out");
+        fs::create_dir(&output).unwrap();
+        let system = rustix::fs::statvfs(dir.path()).unwrap();
+        let sparse = File::create(output.join("sparse")).unwrap();
+        let size = system.f_blocks * system.f_frsize + (1 << 30);
+        sparse.set_len(size).unwrap();
+        let error = Releases::of(dir.path())
+            .make("1-a-1", &output, None, &revision(), "/repo")
+            .unwrap_err();
+        assert!(error.to_string().contains("are free at"), "{error}");
+        assert!(!dir.path().join("releases").exists(), "nothing stays");
     }
 
     #[test]

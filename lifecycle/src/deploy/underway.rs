@@ -62,7 +62,7 @@ pub(crate) fn recover(instance: &Instance) -> Result<Vec<String>> {
             "a deployment that was interrupted at its end is complete".to_owned(),
         ]);
     }
-    converge::clear_workshop(instance)?;
+    let tidied = converge::clear_workshop(instance);
     let run = instance.run_dir();
     let runs_new = run
         .wanted()?
@@ -80,7 +80,10 @@ pub(crate) fn recover(instance: &Instance) -> Result<Vec<String>> {
         }
     }
     undo(instance, &underway)?;
-    Ok(vec![said])
+    let mut said = vec![said];
+    // The next build clears it again, and cannot begin before it is clear.
+    said.extend(tidied.err().map(|error| error.to_string()));
+    Ok(said)
 }
 
 pub(super) fn prepare_local(

@@ -3,10 +3,17 @@
 //! The application holds its log open and writes to its end, so the log is copied and then made
 //! empty in place; lines that are written between the two are lost. `web.log` becomes `web.log.1`,
 //! that becomes `web.log.2`, and so on; the oldest is removed.
+//!
+//! An application can rewrite its own log: what it writes to, it can also truncate, punch holes into
+//! and make as large as a file can be. So a log is no evidence against its application, and no more
+//! than the last [`MAX_SIZE`] bytes of one are ever copied.
 
 use std::fs::{self, OpenOptions};
-use std::io;
+use std::io::{self, Read, Seek, SeekFrom};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+
+use rustix::fs::OFlags;
 
 use crate::error::{OnPath, Result};
 use crate::files;
@@ -39,7 +46,7 @@ fn rotate_one(log: &Path) -> Result<()> {
         }
     }
     let first = numbered(log, 1);
-    let copied = fs::copy(log, &first).on("write", &first);
+    let copied = copy_end(log, &first).on("write", &first);
     if copied.is_err() {
         // No room for a copy: then what is newest matters more than what is old.
         files::remove_file(&first)?;
@@ -50,6 +57,25 @@ fn rotate_one(log: &Path) -> Result<()> {
         .and_then(|file| file.set_len(0))
         .on("empty", log)?;
     copied.map(drop)
+}
+
+/// Copies the last bytes of a log.
+fn copy_end(log: &Path, to: &Path) -> io::Result<()> {
+    let flags = OFlags::NOFOLLOW.bits().cast_signed();
+    let mut from = OpenOptions::new()
+        .read(true)
+        .custom_flags(flags)
+        .open(log)?;
+    let meta = from.metadata()?;
+    from.seek(SeekFrom::Start(meta.len().saturating_sub(MAX_SIZE)))?;
+    let mut copy = OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .custom_flags(flags)
+        .mode(meta.mode() & 0o777)
+        .open(to)?;
+    io::copy(&mut from.take(MAX_SIZE), &mut copy).map(drop)
 }
 
 /// `web.log.2`
@@ -84,5 +110,19 @@ mod tests {
         assert_eq!(files::entries(dir.path()).unwrap().len(), 4);
         rotate(dir.path(), 50).unwrap();
         assert_eq!(fs::read_to_string(&log).unwrap(), "last\n");
+    }
+
+    #[test]
+    fn no_more_than_the_end_is_copied() {
+        let dir = tempfile::tempdir().unwrap();
+        let log = dir.path().join("web.log");
+        let mut writer = append(&log).unwrap();
+        writer.set_len(40 << 30).unwrap();
+        writeln!(writer, "the end").unwrap();
+        rotate(dir.path(), MAX_SIZE).unwrap();
+        let copy = fs::read(numbered(&log, 1)).unwrap();
+        assert_eq!(u64::try_from(copy.len()).unwrap(), MAX_SIZE);
+        assert!(copy.ends_with(b"the end\n"));
+        assert_eq!(fs::metadata(&log).unwrap().len(), 0);
     }
 }

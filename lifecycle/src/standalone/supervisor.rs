@@ -321,8 +321,8 @@ impl Supervisor {
     /// Everything is stopped and nothing is wanted: takes the rest away.
     fn finish(mut self) -> Result<()> {
         self.network.down(&self.runtime)?;
-        for dir in files::entries(&self.state_dir.join("tmp"))? {
-            files::empty_dir(&dir)?;
+        for line in crate::converge::empty_all_tmp(&self.state_dir) {
+            self.say(&line);
         }
         self.say("has stopped everything");
         Ok(())
