@@ -25,7 +25,7 @@ inner)
     ip link set lo up
     mount -t tmpfs -o mode=0755 run /run
     mkdir /run/netns /run/lock
-    mount --bind "$dir/hosts" /etc/hosts
+    [ ! -e /etc/hosts ] || mount --bind "$dir/hosts" /etc/hosts
     : > "$dir/resolv.conf"
     [ ! -e /etc/resolv.conf ] || mount --bind "$dir/resolv.conf" /etc/resolv.conf
 
