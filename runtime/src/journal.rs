@@ -178,6 +178,9 @@ pub fn replay(path: &Path) -> Result<Vec<String>, JournalError> {
     let intents = read(path)?;
     let mut undone = Vec::new();
     let mut failures = Vec::new();
+    if let Err(e) = kill_frozen(&intents) {
+        failures.push(e.to_string());
+    }
     for intent in intents.iter().rev() {
         match intent.undo() {
             Ok(Some(what)) => undone.push(what),
@@ -195,6 +198,21 @@ pub fn replay(path: &Path) -> Result<Vec<String>, JournalError> {
         Err(e) if e.kind() != io::ErrorKind::NotFound => Err(file_error(path, "remove", e)),
         _ => Ok(undone),
     }
+}
+
+/// What is frozen does not die from a signal alone (cgroup v1): it is killed first, by its cgroups.
+fn kill_frozen(intents: &[Intent]) -> Result<(), cgroup::CgroupError> {
+    let cgroups: Vec<PathBuf> = intents
+        .iter()
+        .filter_map(|intent| match intent {
+            Intent::Cgroup { path } => Some(path.clone()),
+            _ => None,
+        })
+        .collect();
+    if cgroup::freezer::is_frozen(&cgroups) {
+        cgroup::kill_all(&cgroups)?;
+    }
+    Ok(())
 }
 
 impl Intent {

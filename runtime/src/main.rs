@@ -27,6 +27,8 @@ metactl-runtime [--root DIR] [--log FILE] [--log-format text|json] [--debug] VER
   list [--quiet] [--format table|json]                        all containers
   ps [--format json] ID                                       its processes
   kill [--all] ID [SIGNAL]                                    a signal to its first process
+  pause ID                                                    freezes its processes
+  resume ID                                                   lets them go on
   delete [--force] ID                                         removes what is left of it
   plan [--bundle DIR] [NETWORK] [ID]                          what `run` would do, a line a step
   network up --spec FILE [--names FILE] [--uplink DEVICE] --pin PATH --user NAME

@@ -18,6 +18,7 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{FlockOperation, flock};
 use serde::{Deserialize, Serialize};
 
+use crate::cgroup::freezer as cgroup;
 use crate::id::ContainerId;
 use crate::process::ProcessId;
 
@@ -65,6 +66,8 @@ pub enum Status {
     Created,
     /// The user's program runs.
     Running,
+    /// Its processes are frozen (`pause`).
+    Paused,
     /// It has ended.
     Stopped,
 }
@@ -75,17 +78,19 @@ impl std::fmt::Display for Status {
             Status::Creating => "creating",
             Status::Created => "created",
             Status::Running => "running",
+            Status::Paused => "paused",
             Status::Stopped => "stopped",
         })
     }
 }
 
 impl State {
-    /// The status right now; looks at the process.
+    /// The status right now; looks at the process and at its cgroups.
     pub fn status(&self) -> Status {
         match (&self.process, self.started) {
             (None, _) => Status::Creating,
             (Some(process), _) if !process.is_alive() => Status::Stopped,
+            (Some(_), _) if cgroup::is_frozen(&self.cgroups) => Status::Paused,
             (Some(_), false) => Status::Created,
             (Some(_), true) => Status::Running,
         }

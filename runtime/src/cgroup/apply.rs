@@ -153,7 +153,7 @@ fn open_directory(directory: &Path) -> Result<OwnedFd, CgroupError> {
         })
 }
 
-fn create(directory: &Path) -> Result<(), CgroupError> {
+pub(super) fn create(directory: &Path) -> Result<(), CgroupError> {
     match std::fs::create_dir(directory) {
         Err(source) if source.kind() == ErrorKind::AlreadyExists => {
             if directory.is_dir() {

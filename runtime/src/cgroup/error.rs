@@ -125,6 +125,21 @@ pub enum CgroupError {
         /// Why.
         source: io::Error,
     },
+    /// No cgroup of the container can freeze its processes.
+    #[error(
+        "this host has neither the freezer controller of cgroup v1 nor cgroup.freeze of v2 (Linux 5.2): a container cannot be paused"
+    )]
+    NoFreezer,
+    /// The processes of a cgroup could not be frozen or thawed.
+    #[error("cannot {action} the processes of {}: {source}", path.display())]
+    Freeze {
+        /// `freeze` or `thaw`.
+        action: &'static str,
+        /// The cgroup.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
     /// A cgroup directory could not be removed.
     #[error("cannot remove the cgroup {}: {source}; {left} process(es) are still in it", path.display())]
     Remove {

@@ -5,6 +5,7 @@
 //!   [`v1`] and [`v2`] knowing the control files and [`devices`] the device rules.
 //! * [`apply`] carries the steps out and opens what the child needs to join.
 //! * [`manage`] kills, removes and measures an existing cgroup, knowing only its directories.
+//! * [`freezer`] stops all processes of a container for a while.
 //!
 //! Joining is the costly part: a pid written to `cgroup.procs` waits for an RCU grace period
 //! (about 12 ms). So on v1 the child itself writes `0` to each descriptor of
@@ -15,6 +16,7 @@
 mod apply;
 mod devices;
 mod error;
+pub mod freezer;
 mod layout;
 mod manage;
 mod path;
@@ -28,6 +30,6 @@ pub use apply::{Joined, open};
 pub use error::CgroupError;
 pub use layout::{Hierarchy, Layout, Unified};
 pub use manage::{Stats, delete, kill_all, prune_parents, stats};
-pub use path::CgroupPath;
+pub use path::{CgroupPath, is_ours};
 pub use plan::{CgroupPlan, Request, plan};
 pub use step::CgroupStep;

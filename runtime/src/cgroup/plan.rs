@@ -236,6 +236,20 @@ impl CgroupPlan {
         Ok(())
     }
 
+    /// A directory without any limit and nobody in it.
+    pub(super) fn bare(mount_point: &Path, path: &CgroupPath) -> Self {
+        let chain = path.chain(mount_point);
+        let mut plan = Self::default();
+        plan.steps
+            .extend(chain.iter().map(|directory| CgroupStep::Create {
+                directory: directory.clone(),
+            }));
+        if let Some((leaf, above)) = chain.split_last() {
+            plan.finish(leaf, above);
+        }
+        plan
+    }
+
     fn finish(&mut self, leaf: &Path, above: &[PathBuf]) {
         self.directories.push(leaf.to_owned());
         self.parents.extend_from_slice(above);

@@ -45,6 +45,10 @@ pub(super) fn run(globals: &Globals, parser: &mut Parser) -> Result<u8, Failure>
     };
     sys::pidfd_kill(&pidfd, signal)
         .map_err(|e| LaunchError::system(format!("send signal {signal}"), e))?;
+    if signal == libc::SIGKILL && state.status() == Status::Paused {
+        // On cgroup v1 a frozen process dies when it is thawed.
+        cgroup::freezer::thaw(&state.cgroups).map_err(crate::Error::from)?;
+    }
     if all && signal == libc::SIGKILL {
         // Without a pid namespace the others do not die with the first.
         cgroup::kill_all(&state.cgroups).map_err(crate::Error::from)?;

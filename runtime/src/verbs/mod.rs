@@ -17,9 +17,11 @@ mod exec;
 mod kill;
 mod list;
 mod network;
+mod pause;
 mod plan;
 mod ps;
 mod relay;
+mod resume;
 mod run;
 mod start;
 mod state;
@@ -82,6 +84,7 @@ macro_rules! failure_from {
 failure_from!(
     LaunchError,
     PlanError,
+    crate::cgroup::CgroupError,
     crate::id::IdError,
     crate::journal::JournalError,
     crate::network::NetworkError,
@@ -101,8 +104,10 @@ pub fn find(name: &str) -> Option<Verb> {
         "kill" => kill::run,
         "list" => list::run,
         "network" => network::run,
+        "pause" => pause::run,
         "plan" => plan::run,
         "ps" => ps::run,
+        "resume" => resume::run,
         "run" => run::run,
         "start" => start::run,
         "state" => state::run,

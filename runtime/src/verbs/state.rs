@@ -25,7 +25,7 @@ pub(super) struct Report<'a> {
 impl<'a> Report<'a> {
     pub(super) fn new(state: &'a State) -> Report<'a> {
         let status = state.status();
-        let running = matches!(status, Status::Created | Status::Running);
+        let running = status != Status::Creating && status != Status::Stopped;
         Report {
             oci_version: OCI_VERSION,
             id: &state.id,
