@@ -29,6 +29,8 @@ metactl-runtime [--root DIR] [--log FILE] [--log-format text|json] [--debug] VER
   kill [--all] ID [SIGNAL]                                    a signal to its first process
   pause ID                                                    freezes its processes
   resume ID                                                   lets them go on
+  update (--resources FILE|- | [--memory BYTES] [--pids-limit N] [--cpu-quota USEC]...) ID
+                                                              changes its limits
   delete [--force] ID                                         removes what is left of it
   plan [--bundle DIR] [NETWORK] [ID]                          what `run` would do, a line a step
   network up --spec FILE [--names FILE] [--uplink DEVICE] --pin PATH --user NAME

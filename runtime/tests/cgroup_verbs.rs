@@ -147,3 +147,180 @@ fn everybody_in_a_container_is_paused() {
     reap();
     host.assert_clean();
 }
+
+/// The first control file of the container with one of these names.
+fn control(host: &Host, id: &str, names: &[&str]) -> String {
+    let dirs = cgroups(host, id);
+    let found = dirs
+        .iter()
+        .flat_map(|dir| names.iter().map(move |name| dir.join(name)))
+        .find_map(|path| fs::read_to_string(path).ok());
+    found
+        .unwrap_or_else(|| panic!("no {names:?} in {dirs:?}"))
+        .trim()
+        .to_owned()
+}
+
+const MEMORY: &[&str] = &["memory.max", "memory.limit_in_bytes"];
+
+#[test]
+fn limits_are_updated_by_options_and_by_file() {
+    let Some(host) = enter() else { return };
+    let (mut config, log) = working(&host, "limits");
+    config["linux"]["resources"] = json!({
+        "memory": {"limit": 33_554_432},
+        "pids": {"limit": 20},
+    });
+    detach(&host, "limits", &config);
+    gets_on(&log);
+    let memory = || control(&host, "limits", MEMORY);
+    let pids = || control(&host, "limits", &["pids.max"]);
+    host.must(&["update", "--memory", "50M", "limits"]);
+    assert_eq!(memory(), "52428800");
+    assert_eq!(pids(), "20");
+    host.must(&["update", "limits", "--pids-limit", "-1"]);
+    assert_eq!(pids(), "max");
+    host.must(&["update", "--pids-limit", "10", "limits"]);
+    assert_eq!(pids(), "10");
+    // A paused container stays paused.
+    host.must(&["pause", "limits"]);
+    host.must(&["update", "--pids-limit", "12", "limits"]);
+    assert_eq!(
+        (pids().as_str(), status(&host, "limits").as_str()),
+        ("12", "paused")
+    );
+    host.must(&["resume", "limits"]);
+    let file = host.path("resources.json");
+    fs::write(
+        &file,
+        r#"{"memory":{"limit":41943040,"swap":0},"PIDs":{"limit":30}}"#,
+    )
+    .unwrap();
+    host.must(&["update", "-r", file.to_str().unwrap(), "limits"]);
+    assert_eq!((memory().as_str(), pids().as_str()), ("41943040", "30"));
+    // What holds is what is remembered.
+    let saved: Value =
+        serde_json::from_slice(&fs::read(host.root().join("limits/config.json")).unwrap()).unwrap();
+    assert_eq!(
+        saved["linux"]["resources"],
+        json!({"memory": {"limit": 41_943_040}, "pids": {"limit": 30}})
+    );
+    host.must(&["exec", "limits", "true"]);
+    for wrong in [
+        &["update", "--memory", "lots", "limits"][..],
+        &["update", "--what", "1", "limits"],
+        &["update", "--mem-bw-schema", "MB:0=20", "limits"],
+        &["update"],
+        &["update", "--pids-limit", "5", "nobody"],
+    ] {
+        assert!(!host.call(wrong).status.success(), "{wrong:?}");
+    }
+    fs::write(&file, r#"{"pids":{"limit":3},"what":1}"#).unwrap();
+    let refused = host.call(&["update", "-r", file.to_str().unwrap(), "limits"]);
+    assert!(stderr(&refused).contains("what"), "{}", both(&refused));
+    assert_eq!(pids(), "30");
+    let warned = host.call(&["update", "--kernel-memory", "50M", "limits"]);
+    assert!(
+        warned.status.success() && stderr(&warned).contains("ignored"),
+        "{}",
+        both(&warned)
+    );
+    host.must(&["delete", "--force", "limits"]);
+    reap();
+    host.assert_clean();
+}
+
+#[test]
+fn an_update_that_fails_changes_nothing() {
+    let Some(host) = enter() else { return };
+    let (mut config, log) = working(&host, "whole");
+    config["linux"]["resources"] = json!({
+        "cpu": {"quota": 50_000, "period": 100_000},
+        "pids": {"limit": 20},
+        "memory": {"limit": 33_554_432},
+    });
+    detach(&host, "whole", &config);
+    gets_on(&log);
+    let file = host.path("resources.json");
+    let wrong = r#"{"memory":{"limit":41943040},"pids":{"limit":7},
+                    "cpu":{"quota":20000,"cpus":"4095"}}"#;
+    fs::write(&file, wrong).unwrap();
+    let before = fs::read(host.root().join("whole/config.json")).unwrap();
+    let refused = host.call(&["update", "-r", file.to_str().unwrap(), "whole"]);
+    assert!(!refused.status.success(), "{}", both(&refused));
+    assert!(
+        stderr(&refused).contains("cpuset.cpus"),
+        "{}",
+        both(&refused)
+    );
+    assert_eq!(control(&host, "whole", MEMORY), "33554432");
+    assert_eq!(control(&host, "whole", &["pids.max"]), "20");
+    let quota = control(&host, "whole", &["cpu.max", "cpu.cfs_quota_us"]);
+    assert_eq!(quota.split(' ').next(), Some("50000"));
+    assert_eq!(
+        fs::read(host.root().join("whole/config.json")).unwrap(),
+        before
+    );
+    host.must(&["delete", "--force", "whole"]);
+    reap();
+    host.assert_clean();
+}
+
+#[test]
+fn quota_and_period_are_updated_alone_and_together() {
+    let Some(host) = enter() else { return };
+    let (mut config, log) = working(&host, "cpu");
+    config["linux"]["resources"] =
+        json!({"cpu": {"quota": 500_000, "period": 1_000_000, "shares": 100}});
+    detach(&host, "cpu", &config);
+    gets_on(&log);
+    let cpu = || {
+        let v2 = cgroups(&host, "cpu")
+            .iter()
+            .any(|dir| dir.join("cpu.max").exists());
+        if v2 {
+            return control(&host, "cpu", &["cpu.max"]).replace("max", "-1");
+        }
+        let quota = control(&host, "cpu", &["cpu.cfs_quota_us"]);
+        format!("{quota} {}", control(&host, "cpu", &["cpu.cfs_period_us"]))
+    };
+    for (options, want) in [
+        (&["--cpu-period", "900000"][..], "500000 900000"),
+        (&["--cpu-quota", "600000"], "600000 900000"),
+        (&["--cpu-quota", "-1"], "-1 900000"),
+        (
+            &["--cpu-period", "10000", "--cpu-quota", "3000"],
+            "3000 10000",
+        ),
+        (
+            &["--cpu-quota", "-1", "--cpu-period", "100000"],
+            "-1 100000",
+        ),
+        (&["--cpu-quota", "0", "--cpu-share", "200"], "-1 100000"),
+    ] {
+        let words: Vec<&str> = ["update"]
+            .iter()
+            .chain(options)
+            .chain(&["cpu"])
+            .copied()
+            .collect();
+        host.must(&words);
+        assert_eq!(cpu(), want, "{options:?}");
+    }
+    let shares = control(&host, "cpu", &["cpu.weight", "cpu.shares"]);
+    assert!(["29", "200"].contains(&shares.as_str()), "{shares}");
+    host.must(&["update", "--cpu-idle", "1", "cpu"]);
+    assert_eq!(control(&host, "cpu", &["cpu.idle"]), "1");
+    host.must(&["update", "--cpu-share", "300", "cpu"]);
+    assert_eq!(control(&host, "cpu", &["cpu.idle"]), "0");
+    // A controller in whose hierarchy it was not so far.
+    host.must(&["update", "--pids-limit", "33", "--cpuset-cpus", "0", "cpu"]);
+    assert_eq!(control(&host, "cpu", &["pids.max"]), "33");
+    assert_eq!(control(&host, "cpu", &["cpuset.cpus"]), "0");
+    let tasks = control(&host, "cpu", &["pids.current"]);
+    assert_ne!(tasks, "0");
+    host.must(&["exec", "cpu", "true"]);
+    host.must(&["delete", "--force", "cpu"]);
+    reap();
+    host.assert_clean();
+}

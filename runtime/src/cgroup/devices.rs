@@ -1,7 +1,8 @@
 //! `linux.resources.devices`: lines for the `devices` controller of v1, an eBPF program for v2.
 //!
 //! The rules are applied in their order to a cgroup that allows nothing, and after them the
-//! devices that every container has (`/dev/null` and so on, as in runc) are allowed.
+//! devices that every container has (`/dev/null` and so on, as in runc) are allowed, unless the
+//! rules allow everything but what they name.
 
 use super::CgroupError;
 use super::v1::unsupported;
@@ -107,7 +108,12 @@ impl DeviceRules {
                 out.push(rule);
             }
         }
-        out.extend(defaults());
+        // Where everything is allowed but what is named, the basic devices need no rule, and one
+        // that is named is meant.
+        let total = out.iter().rfind(|rule| rule.is_total());
+        if total.is_none_or(|rule| !rule.allow) {
+            out.extend(defaults());
+        }
         let rules = Self {
             setting,
             rules: out,
@@ -258,6 +264,8 @@ fn parse(rule: &LinuxDeviceCgroup) -> Result<Rule, String> {
             'r' => READ,
             'w' => WRITE,
             'm' => MKNOD,
+            // In a list of what is forbidden it can only be meant to forbid more.
+            'a' if !rule.allow() => ALL,
             other => return Err(format!("access {other:?} is none of r, w and m")),
         };
     }

@@ -55,6 +55,14 @@ pub enum CgroupError {
         /// Why, and what to do instead.
         why: String,
     },
+    /// Limits are asked for by somebody who may not make cgroups.
+    #[error(
+        "linux.resources asks for limits, but no cgroup is delegated to this user (uid {uid}); remove the limits, or start it from a session of systemd with a delegated cgroup v2 (or with --systemd-cgroup)"
+    )]
+    NotDelegated {
+        /// The effective uid of the runtime.
+        uid: u32,
+    },
     /// A cgroup directory could not be made.
     #[error("cannot create the cgroup {}: {source}", path.display())]
     Create {
@@ -124,6 +132,14 @@ pub enum CgroupError {
         path: PathBuf,
         /// Why.
         source: io::Error,
+    },
+    /// An update failed, and what it had changed could not be changed back.
+    #[error("{source}; and these could not be given their old values: {}", lost.join(", "))]
+    HalfUpdated {
+        /// Why the update failed.
+        source: Box<CgroupError>,
+        /// Control files and what they said.
+        lost: Vec<String>,
     },
     /// No cgroup of the container can freeze its processes.
     #[error(

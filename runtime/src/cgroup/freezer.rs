@@ -240,7 +240,7 @@ pub fn adopt(
         });
     }
     write(kind, directory, true)?;
-    let moved = move_all(directory, members).and_then(|()| freeze_one(kind, directory));
+    let moved = move_all(directory, &members).and_then(|()| freeze_one(kind, directory));
     if moved.is_err() {
         // The first error is the one to report.
         write(kind, directory, false).unwrap_or_default();
@@ -248,9 +248,10 @@ pub fn adopt(
     moved
 }
 
-fn move_all(
+/// Move all processes of a running container into one more cgroup.
+pub(super) fn move_all(
     directory: &Path,
-    members: impl Fn() -> io::Result<Vec<i32>>,
+    members: &impl Fn() -> io::Result<Vec<i32>>,
 ) -> Result<(), CgroupError> {
     let path = directory.join("cgroup.procs");
     let problem = |source| CgroupError::Freeze {

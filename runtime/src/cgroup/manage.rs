@@ -234,6 +234,14 @@ pub(super) fn memory_usage(directory: &Path) -> Option<u64> {
         .or_else(|| number(&directory.join("memory.usage_in_bytes")))
 }
 
+/// Memory and swap together.
+pub(super) fn memory_and_swap_usage(directory: &Path) -> Option<u64> {
+    number(&directory.join("memory.memsw.usage_in_bytes")).or_else(|| {
+        let swap = number(&directory.join("memory.swap.current"))?;
+        Some(memory_usage(directory)? + swap)
+    })
+}
+
 fn number(path: &Path) -> Option<u64> {
     fs::read_to_string(path).ok()?.trim().parse().ok()
 }

@@ -154,6 +154,8 @@ impl Context<'_> {
             resources,
             instance: instance.as_ref(),
             track,
+            all: false,
+            rootless: false,
         };
         Ok(cgroup::plan(layout, &wanted)?)
     }

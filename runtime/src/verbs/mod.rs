@@ -25,6 +25,7 @@ mod resume;
 mod run;
 mod start;
 mod state;
+mod update;
 
 /// What all verbs know.
 #[derive(Debug, Clone)]
@@ -111,6 +112,7 @@ pub fn find(name: &str) -> Option<Verb> {
         "run" => run::run,
         "start" => start::run,
         "state" => state::run,
+        "update" => update::run,
         _ => return None,
     })
 }

@@ -7,6 +7,7 @@ use crate::journal::{Intent, Journal};
 use crate::launch::LaunchError;
 use crate::launch::exec::saved_bundle;
 use crate::process::{self, ProcessId};
+use crate::spec::Bundle;
 use crate::state::{State, StateDir, Status};
 use crate::verbs::{Failure, Globals, only_id};
 use crate::{ContainerId, Error};
@@ -48,20 +49,25 @@ fn pause(dir: &StateDir) -> Result<(), Error> {
     Ok(())
 }
 
-/// Where the launch would have put the container.
 fn freezer_plan(dir: &StateDir, state: &State) -> Result<CgroupPlan, Error> {
     let bundle = saved_bundle(dir, state)?;
+    let plan = freezer::plan(&Layout::detect()?, &cgroup_path(dir, &bundle)?);
+    Ok(plan.ok_or(CgroupError::NoFreezer)?)
+}
+
+/// Where the launch would have put the container.
+pub(super) fn cgroup_path(dir: &StateDir, bundle: &Bundle) -> Result<CgroupPath, CgroupError> {
     let linux = bundle.spec.linux().as_ref();
     let path = linux.and_then(|linux| linux.cgroups_path().as_ref());
     let text = match path {
         Some(path) => path.to_string_lossy().into_owned(),
         None => format!("/metactl/{}", dir.id()),
     };
-    let plan = freezer::plan(&Layout::detect()?, &CgroupPath::new(&text)?);
-    Ok(plan.ok_or(CgroupError::NoFreezer)?)
+    CgroupPath::new(&text)
 }
 
-fn intents(plan: &CgroupPlan) -> Vec<Intent> {
+/// What [`CgroupPlan`] makes for a container that runs already.
+pub(super) fn intents(plan: &CgroupPlan) -> Vec<Intent> {
     let ours = |path: &&std::path::PathBuf| cgroup::is_ours(path) || !path.exists();
     let shared = plan.parents().iter().filter(ours);
     let own = plan.directories().iter();
@@ -72,7 +78,10 @@ fn intents(plan: &CgroupPlan) -> Vec<Intent> {
 }
 
 /// All processes of the container, also in pid namespaces that it made.
-fn members(first: &ProcessId, cgroups: &[std::path::PathBuf]) -> std::io::Result<Vec<i32>> {
+pub(super) fn members(
+    first: &ProcessId,
+    cgroups: &[std::path::PathBuf],
+) -> std::io::Result<Vec<i32>> {
     if !first.is_alive() {
         return Ok(Vec::new());
     }
