@@ -53,6 +53,13 @@ pub enum Intent {
     },
     /// A process. Undo: kill it, if it is still the same one.
     Process(ProcessId),
+    /// A transient scope of systemd. Undo: stop it.
+    Scope {
+        /// The unit, such as `metactl-web.scope`.
+        unit: String,
+        /// Whether it belongs to the manager of the calling user.
+        user: bool,
+    },
     /// Server-wide effects of a network. Undo: `metactl_netns::server::release`.
     Network {
         /// Where the reference counts are kept.
@@ -233,6 +240,10 @@ impl Intent {
             Intent::Process(id) => match id.kill(KILL_TIMEOUT) {
                 Ok(was) => Ok(was.then(|| format!("killed process {}", id.pid))),
                 Err(e) => Err(format!("process {}: {e}", id.pid)),
+            },
+            Intent::Scope { unit, user } => match crate::systemd::stop(unit, *user) {
+                Ok(()) => Ok(None),
+                Err(e) => Err(e.to_string()),
             },
             Intent::Network { server_dir, user } => {
                 crate::network::release(server_dir, user).map_err(|e| e.to_string())?;

@@ -46,6 +46,9 @@ pub struct State {
     pub process: Option<ProcessId>,
     /// Its cgroup directories, absolute host paths.
     pub cgroups: Vec<PathBuf>,
+    /// Its scope, if systemd's cgroup driver made one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub scope: Option<ScopeRecord>,
     /// Whether the built-in init is PID 1.
     pub init: bool,
     /// The annotations of the configuration.
@@ -54,6 +57,18 @@ pub struct State {
     /// Of a created container: the steps of its plan, in words, for the errors of `start`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub steps: Vec<String>,
+}
+
+/// The systemd scope of a container.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ScopeRecord {
+    /// The unit, such as `metactl-web.scope`.
+    pub unit: String,
+    /// Whether it belongs to the manager of a user.
+    pub user: bool,
+    /// Where it is in every hierarchy.
+    pub path: String,
 }
 
 /// The status words of the runtime specification.
@@ -287,6 +302,7 @@ pub fn read(root: &Path, id: &str) -> Result<State, StateError> {
             started: false,
             process: None,
             cgroups: Vec::new(),
+            scope: None,
             init: false,
             annotations: BTreeMap::new(),
             steps: Vec::new(),
@@ -442,6 +458,7 @@ mod tests {
             started: false,
             process: Some(ProcessId::current().unwrap()),
             cgroups: vec![],
+            scope: None,
             init: false,
             annotations: BTreeMap::new(),
             steps: Vec::new(),

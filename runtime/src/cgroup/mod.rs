@@ -37,4 +37,5 @@ pub use manage::{Stats, delete, kill_all, prune_parents, stats};
 pub use path::{CgroupPath, is_ours};
 pub use plan::{CgroupPlan, Request, plan};
 pub use step::CgroupStep;
+pub use v2::cpu_weight;
 pub use wanted::MemoryCheck;

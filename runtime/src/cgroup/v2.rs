@@ -11,7 +11,7 @@ use oci_spec::runtime::{LinuxBlockIo, LinuxCpu, LinuxHugepageLimit, LinuxMemory,
 /// CPU shares 2..=262144 to weight 1..=10000, so that the least, the most and the default (1024
 /// and 100) are the same in both: what runc and crun do since 2025.
 #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // 1.0 to 10,000.99
-pub(super) fn cpu_weight(shares: u64) -> u64 {
+pub fn cpu_weight(shares: u64) -> u64 {
     match shares {
         ..=2 => 1,
         262_144.. => 10_000,

@@ -91,6 +91,7 @@ failure_from!(
     crate::network::NetworkError,
     crate::spec::SpecError,
     crate::state::StateError,
+    crate::systemd::SystemdError,
 );
 
 /// A verb: takes the rest of the command line, gives the exit code.

@@ -51,12 +51,19 @@ fn pause(dir: &StateDir) -> Result<(), Error> {
 
 fn freezer_plan(dir: &StateDir, state: &State) -> Result<CgroupPlan, Error> {
     let bundle = saved_bundle(dir, state)?;
-    let plan = freezer::plan(&Layout::detect()?, &cgroup_path(dir, &bundle)?);
+    let plan = freezer::plan(&Layout::detect()?, &cgroup_path(dir, state, &bundle)?);
     Ok(plan.ok_or(CgroupError::NoFreezer)?)
 }
 
 /// Where the launch would have put the container.
-pub(super) fn cgroup_path(dir: &StateDir, bundle: &Bundle) -> Result<CgroupPath, CgroupError> {
+pub(super) fn cgroup_path(
+    dir: &StateDir,
+    state: &State,
+    bundle: &Bundle,
+) -> Result<CgroupPath, CgroupError> {
+    if let Some(scope) = &state.scope {
+        return CgroupPath::new(&scope.path);
+    }
     let linux = bundle.spec.linux().as_ref();
     let path = linux.and_then(|linux| linux.cgroups_path().as_ref());
     let text = match path {

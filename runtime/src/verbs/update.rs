@@ -16,7 +16,7 @@ use crate::spec::{SpecError, strict};
 use crate::state::{State, StateDir, Status};
 use crate::verbs::pause::{cgroup_path, intents, members};
 use crate::verbs::{Failure, Globals, Word, next, unexpected};
-use crate::{ContainerId, Error};
+use crate::{ContainerId, Error, systemd};
 
 /// The options that are one number of `LinuxResources`: name, section, key, and how it is read.
 const NUMBERS: &[(&str, &str, &str, Kind)] = &[
@@ -116,9 +116,10 @@ fn update_container(dir: &StateDir, mut given: Value) -> Result<(), Error> {
     spec["linux"]["resources"] = resources;
     let text = serde_json::to_vec(&spec).map_err(parse)?;
 
-    let path = cgroup_path(dir, &bundle)?;
+    let path = cgroup_path(dir, &state, &bundle)?;
+    let layout = Layout::detect()?;
     let update = update::plan(
-        &Layout::detect()?,
+        &layout,
         &UpdateRequest {
             directories: &state.cgroups,
             path: &path,
@@ -140,6 +141,13 @@ fn update_container(dir: &StateDir, mut given: Value) -> Result<(), Error> {
         Some(first) => members(first, &joined),
         None => Ok(Vec::new()),
     })?;
+    if let Some(scope) = &state.scope {
+        // systemd writes its properties again when it reloads. The old ones are not put back
+        // should this fail: the next update says all of them once more.
+        let v2 = matches!(layout, Layout::V2(_));
+        let properties = systemd::scope::resource_properties(&new, v2)?;
+        systemd::set_properties(&scope.unit, scope.user, &properties)?;
+    }
     // `exec` and the next update begin with what holds now.
     dir.write("config.json", &text)?;
     Ok(())
