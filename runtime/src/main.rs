@@ -25,6 +25,7 @@ metactl-runtime [--root DIR] [--log FILE] [--log-format text|json] [--debug] VER
        [--process FILE] [--pid-file F] ID [COMMAND...]        one more process in a container
   state ID                                                    its state, as JSON
   list [--quiet] [--format table|json]                        all containers
+  events [--stats] [--interval TIME] ID                       what it uses, and when memory runs out
   ps [--format json] ID                                       its processes
   kill [--all] ID [SIGNAL]                                    a signal to its first process
   pause ID                                                    freezes its processes

@@ -324,3 +324,87 @@ fn quota_and_period_are_updated_alone_and_together() {
     reap();
     host.assert_clean();
 }
+
+#[test]
+fn events_tell_what_is_used_until_the_end() {
+    let Some(host) = enter() else { return };
+    let (mut config, log) = working(&host, "told");
+    config["linux"]["resources"] = json!({
+        "memory": {"limit": 33_554_432},
+        "cpu": {"shares": 512},
+        "pids": {"limit": 20},
+    });
+    detach(&host, "told", &config);
+    gets_on(&log);
+    let line = host.must(&["events", "--stats", "told"]);
+    assert!(
+        line.starts_with(r#"{"type":"stats","id":"told","data":{"#),
+        "{line}"
+    );
+    let data = serde_json::from_str::<Value>(&line).unwrap()["data"].take();
+    assert_eq!(data["pids"]["limit"], 20);
+    assert!(data["pids"]["current"].as_u64().unwrap() > 0);
+    assert_eq!(data["memory"]["usage"]["limit"], 33_554_432);
+    assert!(data["memory"]["usage"]["usage"].as_u64().unwrap() > 0);
+    // Only hierarchies in which something is asked for are joined.
+    let dirs = cgroups(&host, "told");
+    let counted = dirs
+        .iter()
+        .any(|dir| dir.join("cpuacct.usage").exists() || dir.join("cgroup.controllers").exists());
+    assert_eq!(data["cpu"]["usage"]["total"].as_u64().unwrap() > 0, counted);
+    let file = host.path("events");
+    let mut events = host.runtime(&["events", "--interval", "50ms", "told"]);
+    let mut events = events
+        .stdout(fs::File::create(&file).unwrap())
+        .spawn()
+        .unwrap();
+    let lines = || fs::read_to_string(&file).unwrap().lines().count();
+    eventually("several lines", || lines() > 3);
+    host.must(&["delete", "--force", "told"]);
+    assert!(events.wait().unwrap().success());
+    let text = fs::read_to_string(&file).unwrap();
+    assert!(
+        text.lines().all(|line| line.contains(r#""type":"stats""#)),
+        "{text}"
+    );
+    for wrong in [
+        &["events", "told"][..],
+        &["events", "--interval", "0", "told"],
+    ] {
+        assert!(!host.call(wrong).status.success());
+    }
+    reap();
+    host.assert_clean();
+}
+
+#[test]
+fn events_tell_when_memory_runs_out() {
+    let Some(host) = enter() else { return };
+    let (mut config, log) = working(&host, "hungry");
+    let limit = 16 << 20;
+    config["linux"]["resources"] = json!({"memory": {"limit": limit}});
+    detach(&host, "hungry", &config);
+    gets_on(&log);
+    let file = host.path("events");
+    let mut events = host.runtime(&["events", "hungry"]);
+    let mut events = events
+        .stdout(fs::File::create(&file).unwrap())
+        .spawn()
+        .unwrap();
+    // It watches by now, or sees the count grow later on.
+    sleep(Duration::from_millis(200));
+    let hog = "x=$(dd if=/dev/zero bs=1M count=64 2>/dev/null | tr '\\0' x)";
+    let output = host.call(&["exec", "hungry", "sh", "-c", hog]);
+    assert!(!output.status.success(), "{}", both(&output));
+    let line = r#"{"type":"oom","id":"hungry"}"#;
+    eventually("oom is told", || {
+        fs::read_to_string(&file)
+            .unwrap()
+            .lines()
+            .any(|l| l == line)
+    });
+    host.must(&["delete", "--force", "hungry"]);
+    assert!(events.wait().unwrap().success());
+    reap();
+    host.assert_clean();
+}

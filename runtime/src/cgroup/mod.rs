@@ -6,6 +6,7 @@
 //! * [`apply`] carries the steps out and opens what the child needs to join.
 //! * [`manage`] kills, removes and measures an existing cgroup, knowing only its directories.
 //! * [`update`] changes the limits of a running container, all or none.
+//! * [`measure`] tells all that is counted, [`oom`] when memory runs out.
 //! * [`freezer`] stops all processes of a container for a while.
 //!
 //! Joining is the costly part: a pid written to `cgroup.procs` waits for an RCU grace period
@@ -21,6 +22,8 @@ mod error;
 pub mod freezer;
 mod layout;
 mod manage;
+pub mod measure;
+pub mod oom;
 mod path;
 mod plan;
 mod step;

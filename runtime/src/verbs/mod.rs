@@ -13,6 +13,7 @@ use crate::{ContainerId, Error, Network};
 
 mod create;
 mod delete;
+mod events;
 mod exec;
 mod kill;
 mod list;
@@ -102,6 +103,7 @@ pub fn find(name: &str) -> Option<Verb> {
     Some(match name {
         "create" => create::run,
         "delete" => delete::run,
+        "events" => events::run,
         "exec" => exec::run,
         "kill" => kill::run,
         "list" => list::run,
