@@ -408,3 +408,50 @@ fn events_tell_when_memory_runs_out() {
     reap();
     host.assert_clean();
 }
+
+#[test]
+fn device_rules_are_exchanged() {
+    let Some(host) = enter() else { return };
+    let (mut config, log) = working(&host, "dev");
+    config["process"]["user"] = json!({"uid": 0, "gid": 0});
+    let syslog = json!(["CAP_SYSLOG"]);
+    config["process"]["capabilities"] =
+        json!({"bounding": syslog, "effective": syslog, "permitted": syslog});
+    let full = |access: &str| json!({"allow": true, "type": "c", "major": 1, "minor": 11, "access": access});
+    let none = json!({"allow": false, "access": "rwm"});
+    config["linux"]["resources"] = json!({"devices": [none]});
+    let device =
+        json!({"path": "/dev/kmsg", "type": "c", "major": 1, "minor": 11, "fileMode": 0o666});
+    config["linux"]["devices"] = json!([device]);
+    detach(&host, "dev", &config);
+    gets_on(&log);
+    let may = |direction: &str| {
+        let script = format!("exec 3{direction}/dev/kmsg");
+        host.call(&["exec", "dev", "sh", "-c", &script])
+            .status
+            .success()
+    };
+    assert!(!may(">"), "nothing is allowed");
+    let update = |rules: Value| {
+        let file = host.path("devices.json");
+        fs::write(&file, json!({"devices": rules}).to_string()).unwrap();
+        host.must(&["update", "-r", file.to_str().unwrap(), "dev"]);
+    };
+    update(json!([none, full("w")]));
+    assert!(may(">") && !may("<>"));
+    update(json!([none, full("rw")]));
+    assert!(may(">") && may("<>"));
+    update(json!([none]));
+    assert!(!may(">") && !may("<>"));
+    host.must(&[
+        "exec",
+        "dev",
+        "sh",
+        "-c",
+        "exec 3<>/dev/null 4</dev/urandom",
+    ]);
+    gets_on(&log);
+    host.must(&["delete", "--force", "dev"]);
+    reap();
+    host.assert_clean();
+}

@@ -360,7 +360,9 @@ pub(super) fn check_memory(
     })
 }
 
-fn attach(directory: &Path, program: &[u64]) -> Result<(), CgroupError> {
+/// Attach a device program in place of those of ours that were there before. As long as both are
+/// attached both must agree: nothing is allowed that neither of them allows.
+pub(super) fn attach(directory: &Path, program: &[u64]) -> Result<(), CgroupError> {
     let error = |action| {
         move |source| CgroupError::DeviceProgram {
             action,
@@ -371,7 +373,11 @@ fn attach(directory: &Path, program: &[u64]) -> Result<(), CgroupError> {
     let loaded = bpf::load_device_program(program).map_err(error("load"))?;
     // Attaching needs a real descriptor, not one opened with O_PATH.
     let cgroup = File::open(directory).map_err(error("attach"))?;
-    bpf::attach_device_program(cgroup.as_fd(), loaded.as_fd()).map_err(error("attach"))
+    let old = bpf::device_programs(cgroup.as_fd()).map_err(error("look for"))?;
+    bpf::attach_device_program(cgroup.as_fd(), loaded.as_fd()).map_err(error("attach"))?;
+    old.iter()
+        .try_for_each(|old| bpf::detach_device_program(cgroup.as_fd(), old.as_fd()))
+        .map_err(error("replace"))
 }
 
 #[cfg(test)]

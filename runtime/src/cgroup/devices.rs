@@ -4,8 +4,10 @@
 //! devices that every container has (`/dev/null` and so on, as in runc) are allowed, unless the
 //! rules allow everything but what they name.
 
-use super::CgroupError;
 use super::v1::unsupported;
+use super::{CgroupError, CgroupStep};
+use std::path::Path;
+
 use oci_spec::runtime::{LinuxDeviceCgroup, LinuxDeviceType};
 
 const MKNOD: u8 = 1;
@@ -122,14 +124,36 @@ impl DeviceRules {
         Ok(rules)
     }
 
-    /// The name of the setting, for messages.
-    pub fn setting(&self) -> &str {
-        &self.setting
-    }
-
     /// Nothing is denied at all.
     pub fn allows_everything(&self) -> bool {
         self.rules.iter().all(|rule| rule.allow)
+    }
+
+    /// The rules of a container that was given none.
+    pub fn everything(at: &str) -> Self {
+        Self {
+            setting: format!("{at}.devices"),
+            rules: vec![Rule {
+                allow: true,
+                kind: None,
+                major: None,
+                minor: None,
+                access: ALL,
+            }],
+        }
+    }
+
+    /// The steps that put them on a v1 directory.
+    pub fn v1_steps(&self, directory: &Path) -> Vec<CgroupStep> {
+        self.v1_lines()
+            .into_iter()
+            .map(|(file, value)| CgroupStep::Limit {
+                directory: directory.to_owned(),
+                setting: self.setting.clone(),
+                choices: vec![(file.to_owned(), value)],
+                optional: false,
+            })
+            .collect()
     }
 
     /// What to write where on v1.

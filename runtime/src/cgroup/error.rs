@@ -100,7 +100,7 @@ pub enum CgroupError {
     /// A device program could not be loaded or attached (cgroup v2).
     #[error("linux.resources.devices: cannot {action} the device program for {}: {source}", path.display())]
     DeviceProgram {
-        /// `load` or `attach`.
+        /// `load`, `attach`, `look for` or `replace`.
         action: &'static str,
         /// The cgroup.
         path: PathBuf,

@@ -177,18 +177,7 @@ impl CgroupPlan {
         };
         own.steps(home, leaf, &mut self.steps);
         if let Some((_, rules)) = own.devices.as_ref().filter(|(h, _)| *h == home) {
-            self.steps
-                .extend(
-                    rules
-                        .v1_lines()
-                        .into_iter()
-                        .map(|(file, value)| CgroupStep::Limit {
-                            directory: leaf.clone(),
-                            setting: rules.setting().to_owned(),
-                            choices: vec![(file.to_owned(), value)],
-                            optional: false,
-                        }),
-                );
+            self.steps.extend(rules.v1_steps(leaf));
         }
         self.steps.push(CgroupStep::OpenTasks {
             directory: leaf.clone(),

@@ -1,8 +1,9 @@
 //! New limits for a container that runs: all of them, or none.
 
 use super::apply::{check_memory, read, write_limit};
+use super::devices::{self, DeviceRules};
 use super::wanted::{Home, Wanted};
-use super::{CgroupError, CgroupPath, CgroupPlan, CgroupStep, Layout};
+use super::{CgroupError, CgroupPath, CgroupPlan, CgroupStep, Layout, freezer};
 use oci_spec::runtime::LinuxResources;
 use serde_json::Value;
 use std::fs;
@@ -18,6 +19,15 @@ pub struct Update {
     /// Hierarchies in which the container is not yet: the directories to make, and what to write
     /// there.
     missing: Vec<CgroupPlan>,
+    devices: Option<DeviceSteps>,
+    directories: Vec<PathBuf>,
+}
+
+/// Device rules, the new ones and those that held so far.
+#[derive(Debug)]
+struct DeviceSteps {
+    new: Vec<CgroupStep>,
+    old: Vec<CgroupStep>,
 }
 
 /// What an update is made from.
@@ -43,20 +53,21 @@ pub struct UpdateRequest<'a> {
 pub fn plan(layout: &Layout, request: &UpdateRequest<'_>) -> Result<Update, CgroupError> {
     let old = Wanted::gather(layout, request.old, AT).unwrap_or_default();
     let mut new = Wanted::gather(layout, request.new, AT)?;
-    if new.devices != old.devices && request.given.get("devices").is_some() {
-        return Err(CgroupError::Unsupported {
-            setting: format!("{AT}.devices"),
-            why: "the device rules of a running container cannot be changed; leave them as they \
-                  are, and make a new container"
-                .into(),
-        });
-    }
-    new.devices = None;
+    let devices = match (new.devices.take(), &old.devices) {
+        (Some(new), Some(old)) if new != *old => Some(device_steps(layout, request, &new, old)?),
+        (Some(new), None) => {
+            let all = (new.0, DeviceRules::everything(AT));
+            Some(device_steps(layout, request, &new, &all)?)
+        }
+        _ => None,
+    };
     new.limits
         .retain(|limit| is_given(&limit.1.setting, request.given) || !old.limits.contains(limit));
     let mut update = Update {
         steps: Vec::new(),
         missing: Vec::new(),
+        devices,
+        directories: request.directories.to_vec(),
     };
     for (index, hierarchy) in layout.v1().iter().enumerate() {
         if new.uses(index) {
@@ -76,6 +87,47 @@ pub fn plan(layout: &Layout, request: &UpdateRequest<'_>) -> Result<Update, Cgro
         update.add(&new, Home::V2, point, request, || plan);
     }
     Ok(update)
+}
+
+fn device_steps(
+    layout: &Layout,
+    request: &UpdateRequest<'_>,
+    new: &(Home, DeviceRules),
+    old: &(Home, DeviceRules),
+) -> Result<DeviceSteps, CgroupError> {
+    let point = match new.0 {
+        Home::V1(index) => layout.v1().get(index).map(|h| &h.mount_point),
+        Home::V2 => layout.unified().map(|u| &u.mount_point),
+    };
+    let mut joined = request.directories.iter();
+    let Some(directory) = joined.find(|dir| point.is_some_and(|point| dir.starts_with(point)))
+    else {
+        return Err(CgroupError::Unsupported {
+            setting: format!("{AT}.devices"),
+            why: "this container was made without device rules, and its processes may have \
+                  devices open already; make a new one"
+                .into(),
+        });
+    };
+    let steps = |(home, rules): &(Home, DeviceRules)| match home {
+        Home::V1(_) => rules.v1_steps(directory),
+        Home::V2 => vec![CgroupStep::Devices {
+            directory: directory.clone(),
+            program: devices::program(rules),
+        }],
+    };
+    Ok(DeviceSteps {
+        new: steps(new),
+        old: steps(old),
+    })
+}
+
+/// Carries out steps about devices.
+fn apply_devices(steps: &[CgroupStep]) -> Result<(), CgroupError> {
+    steps.iter().try_for_each(|step| match step {
+        CgroupStep::Devices { directory, program } => super::apply::attach(directory, program),
+        step => write_limit(super::apply::Kernel::Real, step),
+    })
 }
 
 impl Update {
@@ -129,8 +181,9 @@ impl Update {
             self.missing
                 .iter()
                 .flat_map(CgroupPlan::directories)
-                .try_for_each(|directory| super::freezer::move_all(directory, &members))
+                .try_for_each(|directory| freezer::move_all(directory, &members))
         });
+        let result = result.and_then(|()| self.change_devices());
         result.map_err(|error| match take_back(&written) {
             lost if lost.is_empty() => error,
             lost => CgroupError::HalfUpdated {
@@ -138,6 +191,31 @@ impl Update {
                 lost,
             },
         })
+    }
+
+    /// On v1 the rules are written one by one: nobody is to run into half of them.
+    fn change_devices(&self) -> Result<(), CgroupError> {
+        let Some(devices) = &self.devices else {
+            return Ok(());
+        };
+        let freeze = freezer::can_freeze(&self.directories)
+            && !freezer::is_frozen(&self.directories)
+            && freezer::freeze(&self.directories).is_ok();
+        let mut result = apply_devices(&devices.new);
+        if let Err(source) = result {
+            result = Err(match apply_devices(&devices.old) {
+                Ok(()) => source,
+                Err(_) => CgroupError::HalfUpdated {
+                    source: Box::new(source),
+                    lost: vec![format!("{AT}.devices")],
+                },
+            });
+        }
+        if freeze {
+            result.and(freezer::thaw(&self.directories))
+        } else {
+            result
+        }
     }
 
     fn write(&self, written: &mut Vec<Written>) -> Result<(), CgroupError> {
