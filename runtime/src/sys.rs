@@ -430,3 +430,55 @@ pub fn standard(fd: RawFd) -> BorrowedFd<'static> {
     // SAFETY: the standard library makes sure at start that 0, 1 and 2 are open.
     unsafe { BorrowedFd::borrow_raw(fd) }
 }
+
+/// A process that does nothing but be there. It holds nothing of its maker (no descriptor), dies
+/// with the thread that made it, and when this is dropped.
+#[derive(Debug)]
+pub struct Placeholder(libc::pid_t);
+
+impl Placeholder {
+    /// Makes the process.
+    pub fn new() -> Result<Placeholder, Errno> {
+        let parent = std::process::id();
+        // SAFETY: the child calls nothing but system calls, and never returns.
+        match unsafe { libc::fork() } {
+            0 => placeholder(parent),
+            pid => check(c_long::from(pid)).map(|_| Placeholder(pid)),
+        }
+    }
+
+    /// Its pid.
+    pub fn pid(&self) -> i32 {
+        self.0
+    }
+}
+
+impl Drop for Placeholder {
+    fn drop(&mut self) {
+        // SAFETY: it is our child and not reaped yet, so the pid is still its own.
+        unsafe {
+            libc::kill(self.0, libc::SIGKILL);
+            libc::waitpid(self.0, ptr::null_mut(), 0);
+        }
+    }
+}
+
+fn placeholder(parent: u32) -> ! {
+    // SAFETY: system calls without memory arguments, in a process of one thread.
+    unsafe {
+        libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL, 0, 0, 0);
+        // It may have died before.
+        if libc::getppid().cast_unsigned() != parent {
+            libc::_exit(0);
+        }
+        // Locks and pipes of the maker must not stay open here. Before Linux 5.9 one by one.
+        if libc::syscall(libc::SYS_close_range, 0, libc::c_uint::MAX, 0) != 0 {
+            (0..4096).for_each(|fd| {
+                libc::close(fd);
+            });
+        }
+        loop {
+            libc::pause();
+        }
+    }
+}
