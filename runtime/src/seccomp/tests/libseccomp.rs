@@ -147,12 +147,20 @@ fn known_only(helper: &PathBuf, section: &LinuxSeccomp) -> LinuxSeccomp {
     section
 }
 
-/// Where ours means something else on purpose: see the module's documentation.
-fn differs_on_purpose(ours: u32, theirs: u32, interface: &Interface, number: u32) -> bool {
-    let denies = |value: u32| value == ENOSYS || super::super::rules::denies(value);
-    let indirect = interface.narrow && interface.bit == 0 && [82, 90, 102, 117].contains(&number);
-    // Newer calls, numbers that old kernels confuse, and arguments in memory are denied.
-    (ours == ENOSYS || indirect) && (denies(ours) || !denies(theirs) || ours == theirs)
+/// Where ours means something else on purpose (see the module's documentation): newer calls and
+/// numbers that old kernels confuse do not exist instead of getting the default action; and what
+/// depends on arguments in memory is not decided by registers, so nothing more is carried out.
+fn differs_on_purpose(
+    ours: u32,
+    theirs: u32,
+    default: u32,
+    interface: &Interface,
+    number: u32,
+) -> bool {
+    let strictness = |value: u32| (value & ret::ACTION).cast_signed();
+    let i386 = interface.narrow && interface.bit == 0;
+    (ours == ENOSYS && theirs == default)
+        || (i386 && [82, 90, 102, 117].contains(&number) && strictness(ours) <= strictness(theirs))
 }
 
 /// Both programs decide alike.
@@ -169,6 +177,7 @@ pub(super) fn agrees(section: &LinuxSeccomp) {
     };
     let mut values = interesting(&section);
     values.extend(2..25);
+    let default = action(section.default_action(), section.default_errno_ret());
     let mut differing = 0;
     for interface in X86_64.interfaces {
         for number in 0..600 {
@@ -180,7 +189,7 @@ pub(super) fn agrees(section: &LinuxSeccomp) {
                 }
                 differing += 1;
                 assert!(
-                    differs_on_purpose(is, want, interface, number),
+                    differs_on_purpose(is, want, default, interface, number),
                     "{:?} {number} {args:x?}: {is:#x}, in libseccomp {want:#x}; {section:?}",
                     interface.oci
                 );
@@ -202,33 +211,14 @@ fn large_profiles_mean_what_they_mean_in_libseccomp() {
     }
 }
 
-/// The names of a random profile; some are for one interface only.
+/// The names of a random profile: those that all three interfaces have. libseccomp 2.5.4 forgets
+/// to load the number where an interface lacks the first call of its list. (`large` has calls of
+/// one interface only, further behind.)
+#[rustfmt::skip]
 const NAMES: &[&str] = &[
-    "read",
-    "open",
-    "openat",
-    "close",
-    "ioctl",
-    "clone",
-    "personality",
-    "prctl",
-    "ptrace",
-    "socket",
-    "connect",
-    "accept",
-    "recv",
-    "semop",
-    "shmget",
-    "mmap2",
-    "chown32",
-    "fcntl64",
-    "waitpid",
-    "arch_prctl",
-    "sendmsg",
-    "execve",
-    "getrandom",
-    "io_setup",
-    "setrlimit",
+    "read", "open", "openat", "close", "ioctl", "clone", "personality", "prctl", "ptrace",
+    "socket", "connect", "listen", "shmget", "msgctl", "arch_prctl", "sendmsg", "execve",
+    "getrandom", "io_setup", "setrlimit", "pselect6", "kexec_load", "mount", "umask",
 ];
 
 /// A profile in which every call has one rule with arguments at most. Where several match,
@@ -283,7 +273,7 @@ fn profile() -> impl Strategy<Value = LinuxSeccomp> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 24, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 32, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn random_profiles_mean_what_they_mean_in_libseccomp(profile in profile()) {
