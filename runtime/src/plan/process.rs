@@ -100,6 +100,9 @@ pub fn steps(process: &Process, around: &Around<'_>) -> Result<Vec<Step>, PlanEr
 
 fn filter(section: &LinuxSeccomp, last: bool) -> Result<Step, PlanError> {
     let filter = seccomp::compile(section, seccomp::native()?)?;
+    if let Some(listener) = filter.listener {
+        return Err(seccomp::SeccompError::Agent(listener.path).into());
+    }
     Ok(Step::Filter {
         program: filter.instructions,
         flags: filter.flags,

@@ -32,13 +32,20 @@ pub enum SeccompError {
     /// The listener's path depends on the working directory of whoever calls the runtime.
     #[error("linux.seccomp.listenerPath: {0:?} is not an absolute path; write it from / on")]
     ListenerPath(std::path::PathBuf),
+    /// The launcher does not hand on listeners.
+    #[error(
+        "linux.seccomp.listenerPath: this launch cannot reach the agent {0:?} for SCMP_ACT_NOTIFY; use another action, such as SCMP_ACT_ERRNO"
+    )]
+    Agent(std::path::PathBuf),
     /// An action that cannot carry a number was given one.
     #[error(
-        "linux.seccomp.{at}: this action takes no errno; remove it, or use SCMP_ACT_ERRNO or SCMP_ACT_TRACE"
+        "linux.seccomp.{at}: {action} takes no errno; remove it, or use SCMP_ACT_ERRNO or SCMP_ACT_TRACE"
     )]
     NoErrno {
         /// The field.
         at: String,
+        /// The action.
+        action: oci_spec::runtime::LinuxSeccompAction,
     },
     /// The number is out of range.
     #[error("linux.seccomp.{at}: {value} is too large; the most is {most}")]

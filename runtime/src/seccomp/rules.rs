@@ -244,7 +244,10 @@ fn action(action: Action, errno: Option<u32>, at: &str) -> Result<u32, SeccompEr
         Action::ScmpActAllow => ret::ALLOW,
     };
     if errno.is_some() {
-        return Err(SeccompError::NoErrno { at: field() });
+        return Err(SeccompError::NoErrno {
+            at: field(),
+            action,
+        });
     }
     Ok(value)
 }

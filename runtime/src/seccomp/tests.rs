@@ -135,7 +135,8 @@ fn what_cannot_be_done_is_refused_by_name() {
     assert_eq!(
         error(default),
         SeccompError::NoErrno {
-            at: "defaultErrnoRet".into()
+            at: "defaultErrnoRet".into(),
+            action: Action::ScmpActAllow,
         }
     );
     let args = |value: u32| format!(r#""args":[{{"index":0,"value":{value},"op":"SCMP_CMP_EQ"}}]"#);
