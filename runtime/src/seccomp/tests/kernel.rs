@@ -83,7 +83,9 @@ const KILLED: End = End::Signal(libc::SIGSYS);
 const DENIED: End = End::Code(77);
 
 fn probe(programs: &Programs, json: &str, arguments: &[&str]) -> (End, String) {
-    let bytes: Vec<u8> = compiled(json)
+    let filter = compile(&section(json), &X86_64).unwrap();
+    let bytes: Vec<u8> = filter
+        .instructions
         .iter()
         .flat_map(|i| {
             let [a, b] = i.code.to_le_bytes();
@@ -93,6 +95,7 @@ fn probe(programs: &Programs, json: &str, arguments: &[&str]) -> (End, String) {
         .collect();
     let mut child = Command::new(&programs.probe)
         .args(arguments)
+        .env("FLAGS", filter.flags.to_string())
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .spawn()
@@ -190,6 +193,32 @@ fn an_allow_list_holds_for_foreign_calls() {
         let arguments_list: Vec<&str> = arguments.split(' ').collect();
         let (end, _) = probe(programs, &json, &arguments_list);
         assert_eq!(end, want, "{arguments}");
+    }
+}
+
+/// The kernel takes the flags, and without an agent a notified call does not exist
+/// (seccomp_unotify(2)).
+#[test]
+fn the_kernel_takes_all_flags() {
+    let Some(programs) = &*PROGRAMS else { return };
+    let notify = r#"{"names":["mkdir"],"action":"SCMP_ACT_NOTIFY"}"#;
+    let notify = profile(FOREIGN, "SCMP_ACT_ALLOW", notify);
+    let deny = r#"{"names":["mkdir"],"action":"SCMP_ACT_ERRNO","errnoRet":77}"#;
+    let deny = profile(FOREIGN, "SCMP_ACT_ALLOW", deny);
+    let common = ["TSYNC", "LOG", "SPEC_ALLOW"];
+    for (json, more, end) in [(notify, Some("WAIT_KILLABLE_RECV"), 38), (deny, None, 77)] {
+        let flags: Vec<String> = common
+            .into_iter()
+            .chain(more)
+            .map(|flag| format!("\"SECCOMP_FILTER_FLAG_{flag}\""))
+            .collect();
+        for flags in [flags.join(","), String::new()] {
+            let fields = format!(r#"{{"listenerPath":"/a","flags":[{flags}],"#);
+            let json = json.replacen('{', &fields, 1);
+            for call in [["native", "83"], ["int80", "39"]] {
+                assert_eq!(probe(programs, &json, &call).0, End::Code(end), "{json}");
+            }
+        }
     }
 }
 

@@ -1,5 +1,6 @@
 /* Loads the filter that comes on standard input, then makes one call and ends with 0 or the errno
- * of its failure: probe int80|x32|native NUMBER [ARGUMENT]...; or executes: probe exec PATH. */
+ * of its failure: probe int80|x32|native NUMBER [ARGUMENT]...; or executes: probe exec PATH.
+ * FLAGS in the environment are those of seccomp(2); a listener is closed at once. */
 #include <linux/filter.h>
 #include <linux/seccomp.h>
 #include <stdlib.h>
@@ -24,8 +25,13 @@ int main(int argc, char **argv)
 	struct sock_fprog program = { size / sizeof(filter[0]), filter };
 	if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0))
 		return 250;
-	if (syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, 0, &program))
+	const char *text = getenv("FLAGS");
+	unsigned long flags = text ? strtoul(text, NULL, 0) : 0;
+	int listener = syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, flags, &program);
+	if (listener < 0 || (!(flags & SECCOMP_FILTER_FLAG_NEW_LISTENER) && listener > 0))
 		return 251;
+	if (flags & SECCOMP_FILTER_FLAG_NEW_LISTENER)
+		close(listener);
 	if (!strcmp(argv[1], "exec")) {
 		execve(argv[2], none, none + 1);
 		return 252;
