@@ -20,7 +20,11 @@ pub(super) fn generate(profile: &Profile, arch: &Arch) -> Vec<sock_filter> {
     let exceptions: Vec<_> = arch
         .interfaces
         .iter()
-        .map(|interface| interface::exceptions(profile, arch, interface))
+        .zip(profile.listed)
+        .map(|(interface, listed)| match listed {
+            true => interface::exceptions(profile, arch, interface),
+            false => Vec::new(),
+        })
         .collect();
     let mut tree = Tree {
         assembler: Assembler::default(),
@@ -32,36 +36,37 @@ pub(super) fn generate(profile: &Profile, arch: &Arch) -> Vec<sock_filter> {
     let mut ranges = interface::ranges(profile, &exceptions[0], arch, 0);
     let mut siblings = Vec::new();
     for (index, other) in arch.interfaces.iter().enumerate().skip(1) {
-        let shares = other.audit == native.audit;
-        let leaf = if profile.listed[index] {
+        let label = profile.listed[index].then(|| {
             let ranges = interface::ranges(profile, &exceptions[index], arch, index);
-            tree.narrow = other.narrow;
-            Leaf::Tree(tree.branch(&ranges))
-        } else {
-            Leaf::Return(ret::KILL_PROCESS)
-        };
-        match leaf {
-            _ if shares => {
-                interface::add(&mut ranges, other.bit, leaf);
-                // -1 is how a debugger says "no call"; it belongs to no interface.
-                interface::add(&mut ranges, u32::MAX, Leaf::Return(profile.default));
-            }
-            Leaf::Tree(label) => {
-                siblings.push((other.audit, tree.assembler.load(NUMBER, label)));
-            }
-            // Killed below, as every architecture that is not known here.
-            _ => {}
+            tree.interface(&ranges, other.narrow)
+        });
+        if other.audit == native.audit {
+            let leaf = label.map_or(Leaf::Return(ret::KILL_PROCESS), Leaf::Tree);
+            interface::add(&mut ranges, other.bit, leaf);
+            // -1 is how a debugger says "no call"; it belongs to no interface.
+            interface::add(&mut ranges, u32::MAX, Leaf::Return(profile.default));
+        } else if let Some(label) = label {
+            siblings.push((other.audit, tree.assembler.load(NUMBER, label)));
         }
     }
-    tree.narrow = native.narrow;
-    let start = tree.branch(&ranges);
-    let mut assembler = tree.assembler;
-    let start = assembler.load(NUMBER, start);
+    let start = tree.interface(&ranges, native.narrow);
+    dispatch(tree.assembler, native.audit, start, &siblings)
+}
+
+/// The beginning: which architecture is it? `native` goes on with the number, which `siblings`
+/// have loaded themselves.
+fn dispatch(
+    mut assembler: Assembler,
+    audit: u32,
+    native: Label,
+    siblings: &[(u32, Label)],
+) -> Vec<sock_filter> {
+    let native = assembler.load(NUMBER, native);
     let mut other = assembler.ret(ret::KILL_PROCESS);
     for (audit, label) in siblings {
-        other = assembler.branch(If::Equal, audit, label, other);
+        other = assembler.branch(If::Equal, *audit, *label, other);
     }
-    let start = assembler.branch(If::Equal, native.audit, start, other);
+    let start = assembler.branch(If::Equal, audit, native, other);
     assembler.load(ARCH, start);
     assembler.finish()
 }
@@ -77,6 +82,12 @@ struct Tree<'a> {
 }
 
 impl<'a> Tree<'a> {
+    /// Decide on a call of one interface, whose number is loaded.
+    fn interface(&mut self, ranges: &[Range<'a>], narrow: bool) -> Label {
+        self.narrow = narrow;
+        self.branch(ranges)
+    }
+
     /// Decide on the loaded number, which is in one of the ranges.
     fn branch(&mut self, ranges: &[Range<'a>]) -> Label {
         match ranges {
