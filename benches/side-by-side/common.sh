@@ -23,8 +23,8 @@ view() {
 # runtime NAME: its command line up to the verb.
 runtime() {
   case $1 in
-    ours) echo "$METACTL_RUNTIME --root $DIR/state-ours" ;;
-    *) echo "$1 --root $DIR/state-$1" ;;
+    ours) echo "$METACTL_RUNTIME --root $DIR/state/ours" ;;
+    *) echo "$1 --root $DIR/state/$1" ;;
   esac
 }
 
@@ -78,3 +78,6 @@ side_by_side() {
 }
 
 view "$VIEW"
+# The states of all runtimes are kept in memory, as on a server (/run).
+mkdir -p "$DIR/state"
+mount -t tmpfs -o mode=700 state "$DIR/state"

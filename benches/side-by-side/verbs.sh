@@ -4,7 +4,7 @@ source "$HERE/common.sh"
 # The program has ended when `delete` comes: waiting for that is nobody's merit.
 sequence() {
   local line=$(runtime "$1") id=$NAME-$1{n}
-  echo "$1=$line create --bundle $BUNDLE/plain $id ; $line start $id ; @ sleep 0.02 ; $line delete $id"
+  echo "$1=$line create --bundle $BUNDLE/plain $id ; $line start $id ; @ bash $HERE/stopped.sh $id $line ; $line delete $id"
 }
 contenders=()
 for peer in ours $(peers crun runc); do contenders+=("$(sequence "$peer")"); done
