@@ -200,6 +200,21 @@ pub fn cgroup(pid: i32, controller: &str) -> PathBuf {
     }
 }
 
+/// Fails the test unless a process is in a cgroup of that name in every hierarchy that this host has.
+#[track_caller]
+pub fn assert_in_every_hierarchy(pid: i32, name: &str) {
+    let text = fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap();
+    let top = Path::new("/sys/fs/cgroup");
+    let v2 = ["cgroup.controllers", "unified"];
+    let has_v2 = v2.iter().any(|file| top.join(file).exists());
+    for line in text
+        .lines()
+        .filter(|line| has_v2 || !line.starts_with("0::"))
+    {
+        assert!(line.contains(name), "{line:?} is not {name} in\n{text}");
+    }
+}
+
 /// What a limit of a process is: the content of `v1` or `v2` in its cgroup, whichever there is.
 pub fn limit(pid: i32, controller: &str, v1: &str, v2: &str) -> String {
     let dir = cgroup(pid, controller);

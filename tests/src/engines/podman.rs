@@ -25,7 +25,7 @@ impl<'h> Podman<'h> {
     /// Sets podman up on a host, and gives it the image.
     pub fn on(host: &'h Host) -> Podman<'h> {
         let place = Place::prepare(host);
-        settings(place.dir(), place.runtime());
+        settings(place.dir());
         let image = Image::make(host, place.dir());
         let podman = Podman { host, place, image };
         podman
@@ -61,7 +61,7 @@ impl<'h> Podman<'h> {
         self.command_with(self.place.runtime(), args)
     }
 
-    /// `podman ARGS` with a runtime.
+    /// `podman ARGS` with a runtime that podman knows nothing of.
     pub fn command_with(&self, runtime: &Path, args: &[&str]) -> Command {
         let dir = self.place.dir();
         let mut podman = self.place.command("podman");
@@ -155,19 +155,20 @@ impl<'h> Podman<'h> {
 }
 
 /// Writes podman's settings: everything that it keeps is below `dir`.
-fn settings(dir: &Path, runtime: &Path) {
+fn settings(dir: &Path) {
     let storage = dir.join("storage");
     fs::create_dir_all(&storage).unwrap();
-    let (storage, runtime) = (storage.display(), runtime.display());
+    let storage = storage.display();
     // Hard limits can only be raised by those who may; podman's defaults are a million.
+    // The runtime is known to podman by the name of its file, the script `runtime`.
     let conf = format!(
         "[containers]\n\
          default_ulimits = [\"nofile=1024:1024\", \"nproc=4096:4096\"]\n\
          [engine]\n\
          cgroup_manager = \"cgroupfs\"\n\
          events_logger = \"file\"\n\
-         runtime_supports_json = [\"{runtime}\"]\n\
-         runtime_supports_nocgroups = [\"{runtime}\"]\n\
+         runtime_supports_json = [\"runtime\"]\n\
+         runtime_supports_nocgroup = [\"runtime\"]\n\
          tmp_dir = \"{storage}/tmp\"\n\
          [network]\n\
          network_backend = \"netavark\"\n\
