@@ -1,4 +1,4 @@
-//! podman calls the runtime: users, files, devices, rights, and what containers share.
+//! podman calls the runtime: users, files, devices and rights.
 
 // A failed expectation is a failed test.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
@@ -8,14 +8,8 @@ use std::process::Command;
 
 use metactl_tests::command;
 use metactl_tests::engines::{self, IMAGE, LIMIT, Podman, WORKER_IMAGE};
-use metactl_tests::needs::{CURL, PODMAN};
-use metactl_tests::{eventually, on_host};
-
-/// Runs a script in a container; what it writes.
-#[track_caller]
-fn says(podman: &Podman, options: &[&str], script: &str) -> String {
-    engines::text(podman.script(options, script))
-}
+use metactl_tests::needs::PODMAN;
+use metactl_tests::on_host;
 
 #[test]
 fn users_and_groups() {
@@ -23,16 +17,16 @@ fn users_and_groups() {
         let podman = Podman::on(host);
         let ids = "id -u; id -g; id -G; umask";
         assert_eq!(
-            says(&podman, &["--user", "worker"], ids),
+            podman.says(&["--user", "worker"], ids),
             "1000\n1000\n1000 2000\n0022"
         );
-        assert_eq!(says(&podman, &["--user", "7"], ids), "7\n0\n0\n0022");
+        assert_eq!(podman.says(&["--user", "7"], ids), "7\n0\n0\n0022");
         assert_eq!(
-            says(&podman, &["--user", "7:8", "--group-add", "9"], ids),
+            podman.says(&["--user", "7:8", "--group-add", "9"], ids),
             "7\n8\n8 9\n0022"
         );
         assert_eq!(
-            says(&podman, &["--user", "worker:extra", "--umask", "0077"], ids),
+            podman.says(&["--user", "worker:extra", "--umask", "0077"], ids),
             "1000\n2000\n2000\n0077"
         );
         podman
@@ -49,8 +43,7 @@ fn users_and_groups() {
             "id -un; pwd; echo $HOME",
         ];
         assert_eq!(podman.text(&run), "worker\n/tmp\n/tmp");
-        let none = says(
-            &podman,
+        let none = podman.says(
             &["--user", "worker"],
             "grep -E 'Cap(Prm|Eff|Amb)' /proc/self/status",
         );
@@ -58,83 +51,6 @@ fn users_and_groups() {
             none.lines().all(|line| line.ends_with("0000000000000000")),
             "{none}"
         );
-        podman.finish();
-    });
-}
-
-#[test]
-fn user_namespaces() {
-    on_host(PODMAN, |host| {
-        let podman = Podman::on(host);
-        let maps = "cat /proc/self/uid_map /proc/self/gid_map; id -u; touch /made && stat -c %u:%g /made /etc/passwd /proc/1; cat /proc/self/setgroups";
-        let words = |text: String| {
-            text.split_whitespace()
-                .map(str::to_owned)
-                .collect::<Vec<_>>()
-                .join(" ")
-        };
-        let options = ["--uidmap", "0:100000:5000", "--gidmap", "0:300000:5000"];
-        let said = words(says(&podman, &options, maps));
-        assert_eq!(said, "0 100000 5000 0 300000 5000 0 0:0 0:0 0:0 allow");
-        let said = words(says(&podman, &["--userns=auto"], maps));
-        assert!(
-            said.starts_with("0 200000 ") && said.ends_with(" 0 0:0 0:0 0:0 allow"),
-            "{said}"
-        );
-        let said = words(says(
-            &podman,
-            &["--userns=auto:size=5000", "--user", "worker"],
-            "cat /proc/self/uid_map; id -u; id -G",
-        ));
-        assert_eq!(said, "0 200000 5000 1000 1000 2000");
-
-        // Everything that podman does with one that runs; the namespace is another, and holds for all.
-        let mapped = podman.idle("mapped", &options);
-        let status = fs::read_to_string(format!("/proc/{}/status", mapped.pid())).unwrap();
-        assert!(status.contains("Uid:\t100000\t100000"), "{status}");
-        mapped
-            .script("test $(id -u) = 0 && hostname && mkdir /tmp/new && chown 5:5 /tmp/new")
-            .ok();
-        assert_eq!(
-            words(engines::text(mapped.script("cat /proc/self/uid_map"))),
-            "0 100000 5000"
-        );
-        assert_eq!(
-            engines::text(mapped.exec(&["-u", "worker"], &["id", "-u"])),
-            "1000"
-        );
-        mapped.does(&["pause"]).ok();
-        mapped.does(&["unpause"]).ok();
-        assert_eq!(mapped.inspect("{{.State.Status}}"), "running");
-        mapped.remove();
-        let limited = [
-            "--uidmap",
-            "0:100000:5000",
-            "-m",
-            "48m",
-            "--read-only",
-            "--tmpfs",
-            "/scratch",
-            "--cap-drop=all",
-        ];
-        podman
-            .script(&limited, "echo x > /scratch/x; touch /etc/x")
-            .fails(1)
-            .says(&["Read-only file system"]);
-        let mut terminal = podman.terminal(&[
-            "run",
-            "--rm",
-            "-it",
-            "--network=none",
-            "--uidmap",
-            "0:100000:5000",
-            IMAGE,
-            "sh",
-        ]);
-        terminal.wait_for("# ", LIMIT);
-        terminal.press("tty; echo done; exit 6\n");
-        terminal.wait_for("/dev/pts/0", LIMIT);
-        assert_eq!(terminal.wait(LIMIT), 6);
         podman.finish();
     });
 }
@@ -150,10 +66,9 @@ fn file_systems() {
         let volume = |target: &str| format!("{}:{target}", data.display());
 
         let script = "for place in /etc /; do touch $place/new 2>&1; done; for place in /tmp /run /dev/shm /scratch; do touch $place/new || exit 9; done";
-        let said = says(&podman, &["--read-only", "--tmpfs", "/scratch"], script);
+        let said = podman.says(&["--read-only", "--tmpfs", "/scratch"], script);
         assert_eq!(said.matches("Read-only file system").count(), 2, "{said}");
-        let said = says(
-            &podman,
+        let said = podman.says(
             &["--read-only", "--read-only-tmpfs=false"],
             "touch /tmp/new 2>&1; true",
         );
@@ -179,27 +94,22 @@ fn file_systems() {
             data.join("file").display()
         );
         assert_eq!(
-            says(&podman, &["--mount", &mount], "cat /etc/one-file"),
+            podman.says(&["--mount", &mount], "cat /etc/one-file"),
             "data"
         );
         // A target that is a symlink of the image is found inside.
         let rootfs = podman.image().rootfs.clone();
-        let said = says(
-            &podman,
-            &["-v", &volume("/proc-link/v")],
-            "cat /proc-link/v/file",
-        );
+        let said = podman.says(&["-v", &volume("/proc-link/v")], "cat /proc-link/v/file");
         assert_eq!(said, "data");
         assert!(!rootfs.join("proc-link").exists());
         // A named volume begins with what the image has there.
-        let said = says(
-            &podman,
+        let said = podman.says(
             &["-v", "kept:/etc"],
             "cat /etc/from-image; echo changed > /etc/from-image",
         );
         assert_eq!(said, "from the image");
         assert_eq!(
-            says(&podman, &["-v", "kept:/etc"], "cat /etc/from-image"),
+            podman.says(&["-v", "kept:/etc"], "cat /etc/from-image"),
             "changed"
         );
         podman.run(&["volume", "rm", "kept"]).ok();
@@ -211,9 +121,7 @@ fn file_systems() {
             "--tmpfs",
             "/scratch:size=64k,mode=0750,noexec",
         ];
-        let said = says(
-            &podman,
-            &tmpfs,
+        let said = podman.says(&tmpfs,
             "cat /etc/from-image; stat -c %a /scratch; head -c 100000 /dev/zero > /scratch/big || echo full; grep /scratch /proc/mounts",
         );
         assert!(
@@ -221,7 +129,8 @@ fn file_systems() {
             "{said}"
         );
         assert!(
-            says(&podman, &["--shm-size", "2m"], "grep /dev/shm /proc/mounts")
+            podman
+                .says(&["--shm-size", "2m"], "grep /dev/shm /proc/mounts")
                 .contains("size=2048k")
         );
         host.command("umount", &[below.to_str().unwrap()]).ok();
@@ -271,7 +180,7 @@ fn capabilities_and_filters() {
             "--cap-add=net_admin,chown",
             "--security-opt=no-new-privileges",
         ];
-        let said = says(&podman, &options, status);
+        let said = podman.says(&options, status);
         let bits = format!("{:016x}", (1 << 12) | 1);
         assert_eq!(
             said,
@@ -286,7 +195,7 @@ fn capabilities_and_filters() {
             .script(&user, "grep CapEff /proc/self/status")
             .ok()
             .says(&["0000000000001000"]);
-        let said = says(&podman, &["--security-opt=seccomp=unconfined"], status);
+        let said = podman.says(&["--security-opt=seccomp=unconfined"], status);
         assert!(said.ends_with("NoNewPrivs:\t0\nSeccomp:\t0"), "{said}");
         // The default profile: a call that needs a capability that is not there.
         podman
@@ -331,14 +240,11 @@ fn capabilities_and_filters() {
         filtered.remove();
 
         // What is masked and read-only, and what is not any more.
-        let said = says(
-            &podman,
-            &[],
+        let said = podman.says(&[],
             "cat /proc/timer_list /proc/kcore | wc -c; echo 1 2>&1 > /proc/sys/kernel/panic; ls /sys/firmware | wc -l",
         );
         assert!(said.starts_with("0\n") && said.ends_with("\n0"), "{said}");
-        says(
-            &podman,
+        podman.says(
             &[
                 "--security-opt=unmask=/proc/timer_list",
                 "--security-opt=mask=/etc/group",
@@ -359,7 +265,7 @@ fn devices_sysctls_and_limits_of_processes() {
             "--device=/dev/full:/dev/all",
         ];
         let script = "echo x > /dev/nothing && test -c /dev/nothing && head -c 3 /dev/zero | wc -c && test -c /dev/only-read; ls /dev";
-        let said = says(&podman, &options, script);
+        let said = podman.says(&options, script);
         for name in [
             "3\n", "all", "nothing", "console", "fd", "full", "mqueue", "null", "ptmx", "pts",
             "random", "shm", "stderr", "tty", "urandom", "zero",
@@ -384,9 +290,7 @@ fn devices_sysctls_and_limits_of_processes() {
             "--hostname=box",
             "--oom-score-adj=77",
         ];
-        let said = says(
-            &podman,
-            &options,
+        let said = podman.says(&options,
             "cat /proc/sys/net/ipv4/ip_forward /proc/sys/kernel/msgmax; hostname; cat /proc/self/oom_score_adj",
         );
         assert_eq!(said, "1\n1234\nbox\n77");
@@ -400,7 +304,7 @@ fn devices_sysctls_and_limits_of_processes() {
             "--ulimit=nproc=4000:4000",
         ];
         assert_eq!(
-            says(&podman, &options, "ulimit -Sn; ulimit -Hn; ulimit -c"),
+            podman.says(&options, "ulimit -Sn; ulimit -Hn; ulimit -c"),
             "100\n200\n0"
         );
         let options = [
@@ -440,193 +344,11 @@ fn devices_sysctls_and_limits_of_processes() {
             engines::text(command::run(shell, LIMIT)),
             "handed over\n0\n1\n2\n3\n4"
         );
-        assert_eq!(says(&podman, &[], "ls /proc/self/fd"), "0\n1\n2\n3");
+        assert_eq!(podman.says(&[], "ls /proc/self/fd"), "0\n1\n2\n3");
         assert_eq!(
-            says(&podman, &["--init"], "cat /proc/1/comm; test $$ != 1"),
+            podman.says(&["--init"], "cat /proc/1/comm; test $$ != 1"),
             "podman-init"
         );
         podman.finish();
-    });
-}
-
-#[test]
-fn namespaces_are_shared_as_they_are_asked_to() {
-    on_host(PODMAN, |host| {
-        let podman = Podman::on(host);
-        let kinds = ["ipc", "net", "pid", "uts"];
-        let script = "for kind in ipc net pid uts mnt; do readlink /proc/self/ns/$kind; done";
-        let of_process = |pid: &str| {
-            kinds.map(|kind| {
-                fs::read_link(format!("/proc/{pid}/ns/{kind}"))
-                    .unwrap()
-                    .display()
-                    .to_string()
-            })
-        };
-        let ours = of_process("self").join("\n");
-        let all = [
-            "run",
-            "--rm",
-            "--pid=host",
-            "--ipc=host",
-            "--network=host",
-            "--uts=host",
-            IMAGE,
-            "sh",
-            "-c",
-            script,
-        ];
-        let said = podman.text(&all);
-        assert!(said.starts_with(&ours), "{said}, {ours}");
-        let own = says(&podman, &[], script);
-        assert!(
-            own.lines()
-                .zip(ours.lines())
-                .all(|(one, other)| one != other),
-            "{own}, {ours}"
-        );
-
-        let first = podman.idle("first", &["--ipc=shareable"]);
-        let theirs = of_process(&first.pid().to_string()).join("\n");
-        let join = [
-            "run",
-            "--rm",
-            "--ipc=container:first",
-            "--network=container:first",
-            "--pid=container:first",
-            "--uts=container:first",
-            IMAGE,
-            "sh",
-            "-c",
-        ];
-        let said = podman.text(&[&join[..], &[script]].concat());
-        assert!(said.starts_with(&theirs), "{said}, {theirs}");
-        podman
-            .run(&[&join[..], &["ps"]].concat())
-            .ok()
-            .says(&["sleep 1000"]);
-        // Process 1 of the namespace is the first one's; a container that shares it ends alone.
-        assert_eq!(first.inspect("{{.State.Status}}"), "running");
-        let second = [
-            "run",
-            "-d",
-            "--name=second",
-            "--network=none",
-            "--pid=container:first",
-            IMAGE,
-            "sleep",
-            "1000",
-        ];
-        podman.run(&second).ok();
-        podman.run(&["rm", "-f", "-t", "0", "second"]).ok();
-        assert_eq!(first.inspect("{{.State.Status}}"), "running");
-        first.remove();
-
-        // A cgroup namespace of its own.
-        let private = says(&podman, &["--cgroupns=private"], "cat /proc/self/cgroup");
-        assert!(
-            private.lines().all(|line| line.ends_with(":/")),
-            "{private}"
-        );
-        podman.finish();
-    });
-}
-
-#[test]
-fn containers_without_cgroups() {
-    on_host(PODMAN, |host| {
-        let podman = Podman::on(host);
-        // podman asks for it with an option of crun's; runc does not have it.
-        let without = says(&podman, &["--cgroups=disabled"], "cat /proc/self/cgroup");
-        assert!(!without.contains("libpod-"), "{without}");
-        podman.finish();
-    });
-}
-
-#[test]
-fn pods() {
-    on_host(PODMAN, |host| {
-        let podman = Podman::on(host);
-        for infra in [
-            &["--infra=false"][..],
-            &[
-                "--network=none",
-                "--infra-image",
-                IMAGE,
-                "--infra-command",
-                "/bin/sleep 1000",
-            ],
-        ] {
-            podman
-                .run(&[&["pod", "create", "--name=pod"], infra].concat())
-                .ok();
-            let network: &[&str] = if infra.len() == 1 {
-                &["--network=none"]
-            } else {
-                &[]
-            };
-            for name in ["one", "two"] {
-                let run = [
-                    &["run", "-d", "--pod=pod", "--name", name],
-                    network,
-                    &[IMAGE, "sleep", "1000"],
-                ];
-                podman.run(&run.concat()).ok();
-            }
-            let pid = |name| podman.text(&["inspect", "-f", "{{.State.Pid}}", name]);
-            let net = |name| fs::read_link(format!("/proc/{}/ns/net", pid(name))).unwrap();
-            assert_eq!(net("one") == net("two"), infra.len() > 1);
-            podman.run(&["exec", "one", "sh", "-c", "exit 5"]).fails(5);
-            podman.run(&["pod", "pause", "pod"]).ok();
-            assert_eq!(
-                podman.text(&["inspect", "-f", "{{.State.Status}}", "two"]),
-                "paused"
-            );
-            podman.run(&["pod", "unpause", "pod"]).ok();
-            podman.run(&["pod", "stop", "-t", "0", "pod"]).ok();
-            podman.run(&["pod", "start", "pod"]).ok();
-            assert_eq!(
-                podman.text(&["inspect", "-f", "{{.State.Status}}", "two"]),
-                "running"
-            );
-            podman.run(&["pod", "rm", "-f", "-t", "0", "pod"]).ok();
-        }
-        podman.finish();
-    });
-}
-
-#[test]
-fn a_bridge_connects_containers() {
-    on_host(&[PODMAN, &[CURL]].concat(), |host| {
-        let podman = Podman::on(host);
-        let serve = "mkdir /www; echo hello from inside > /www/page; exec httpd -f -p 80 -h /www";
-        let run = [
-            "run",
-            "-d",
-            "--name=web",
-            "-p",
-            "127.0.0.1:18080:80",
-            IMAGE,
-            "sh",
-            "-c",
-            serve,
-        ];
-        podman.run(&run).ok();
-        let address = podman.text(&["inspect", "-f", "{{.NetworkSettings.IPAddress}}", "web"]);
-        let page = format!("http://{address}/page");
-        let published = "http://127.0.0.1:18080/page";
-        for page in [page.as_str(), published] {
-            eventually(&format!("an answer from {page}"), LIMIT, || {
-                let got = host.command("curl", &["-s", "-m", "5", page]);
-                (got.stdout == "hello from inside\n").then_some(())
-            });
-        }
-        let client = ["run", "--rm", IMAGE, "wget", "-q", "-O", "-", &page];
-        assert_eq!(podman.text(&client), "hello from inside");
-        podman.run(&["rm", "-f", "-t", "0", "web"]).ok();
-        podman.finish();
-        // netavark's chains, the bridge and its sysctls stay.
-        host.command("ip", &["link", "delete", "podman0"]);
-        host.is_settled();
     });
 }

@@ -98,6 +98,12 @@ impl<'h> Podman<'h> {
         self.run(&args)
     }
 
+    /// What a script in a new container writes; it must succeed.
+    #[track_caller]
+    pub fn says(&self, options: &[&str], script: &str) -> String {
+        text(self.script(options, script))
+    }
+
     /// Starts a container without a network in the background.
     #[track_caller]
     pub fn start(&self, name: &str, options: &[&str], command: &[&str]) -> Container<'_> {
