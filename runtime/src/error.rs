@@ -58,6 +58,12 @@ impl Error {
     }
 }
 
+impl From<crate::capabilities::UnknownCapability> for Error {
+    fn from(error: crate::capabilities::UnknownCapability) -> Error {
+        Error::Plan(error.into())
+    }
+}
+
 impl From<metactl_netns::NetError> for Error {
     fn from(error: metactl_netns::NetError) -> Error {
         Error::Network(NetworkError::Net(error))

@@ -31,7 +31,7 @@
 //! ## An example
 //!
 //! ```no_run
-//! use metactl_runtime::{ContainerId, LaunchRequest, Mode, Network, launch};
+//! use metactl_runtime::{ContainerId, LaunchRequest, launch};
 //!
 //! fn main() -> Result<(), Box<dyn std::error::Error>> {
 //!     let container = launch::launch(&LaunchRequest {
@@ -65,6 +65,7 @@
 pub mod capabilities;
 pub mod cgroup;
 mod compile;
+pub mod container;
 mod error;
 pub mod facts;
 pub mod id;
@@ -88,6 +89,7 @@ mod terminal;
 pub mod verbs;
 
 pub use compile::CompileError;
+pub use container::{Container, Deleted};
 pub use error::Error;
 pub use id::ContainerId;
 pub use process::ProcessId;

@@ -50,9 +50,19 @@ pub struct State {
     /// The annotations of the configuration.
     #[serde(default)]
     pub annotations: BTreeMap<String, String>,
+    /// Whether it has hooks that come later; they are in the copy of its configuration.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub hooks: bool,
+    /// The session keyring of its processes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub keyring: Option<String>,
     /// Of a created container: the steps of its plan, in words, for the errors of `start`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub steps: Vec<String>,
+}
+
+fn is_false(value: &bool) -> bool {
+    !*value
 }
 
 /// The status words of the runtime specification.
@@ -89,6 +99,49 @@ impl State {
             (Some(_), false) => Status::Created,
             (Some(_), true) => Status::Running,
         }
+    }
+}
+
+/// The state of a container as the runtime specification words it (runtime-spec, runtime,
+/// "State").
+#[derive(Debug, Clone, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct OciState<'a> {
+    oci_version: &'static str,
+    id: &'a str,
+    status: Status,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pid: Option<i32>,
+    bundle: &'a Path,
+    #[serde(skip_serializing_if = "str::is_empty")]
+    created: &'a str,
+    annotations: &'a BTreeMap<String, String>,
+}
+
+impl<'a> OciState<'a> {
+    /// The state right now.
+    pub fn of(state: &'a State) -> OciState<'a> {
+        OciState::at(state, state.status())
+    }
+
+    /// The state at a moment of the container's life, for hooks.
+    pub fn at(state: &'a State, status: Status) -> OciState<'a> {
+        let pid = state.process.as_ref().map(|p| p.pid);
+        OciState {
+            oci_version: OCI_VERSION,
+            id: &state.id,
+            status,
+            pid: pid.filter(|_| status != Status::Stopped),
+            bundle: &state.bundle,
+            created: &state.created,
+            annotations: &state.annotations,
+        }
+    }
+
+    /// As JSON, on one line.
+    pub fn json(&self) -> Vec<u8> {
+        // Strings and numbers always can be written.
+        serde_json::to_vec(self).unwrap_or_default()
     }
 }
 
@@ -284,6 +337,8 @@ pub fn read(root: &Path, id: &str) -> Result<State, StateError> {
             cgroups: Vec::new(),
             init: false,
             annotations: BTreeMap::new(),
+            hooks: false,
+            keyring: None,
             steps: Vec::new(),
         }),
         None => Err(StateError::NotFound {
@@ -439,6 +494,8 @@ mod tests {
             cgroups: vec![],
             init: false,
             annotations: BTreeMap::new(),
+            hooks: false,
+            keyring: None,
             steps: Vec::new(),
         };
         dir.save(&state).unwrap();

@@ -7,7 +7,13 @@
 #![allow(unsafe_code)]
 
 pub mod bpf;
+mod process;
 pub mod shield;
+
+pub use process::{
+    join_session_keyring, personality, pidfd_getfd, set_affinity, set_io_priority,
+    set_memory_policy, set_scheduler,
+};
 
 use std::ffi::{CStr, c_char, c_int, c_long, c_uint, c_void};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
@@ -61,6 +67,7 @@ fn last_errno() -> Errno {
 /// [`crate::init`].
 pub fn clone3(args: CloneArgs<'_>) -> Result<Forked, Errno> {
     let namespaces = libc::CLONE_NEWNS
+        | libc::CLONE_NEWUSER
         | libc::CLONE_NEWPID
         | libc::CLONE_NEWIPC
         | libc::CLONE_NEWUTS
@@ -180,11 +187,22 @@ pub fn mount_setattr(fd: impl AsFd, attr: &MountAttr, recursive: bool) -> Result
     .map(drop)
 }
 
-/// Marks every descriptor from `first` on close-on-exec.
-pub fn close_on_exec_from(first: u32) -> Result<(), Errno> {
-    let flags = libc::CLOSE_RANGE_CLOEXEC;
-    // SAFETY: only a flag of the descriptors changes.
-    check(unsafe { libc::syscall(libc::SYS_close_range, first, c_uint::MAX, flags) }).map(drop)
+/// Closes every descriptor from `first` on, but those in `keep`, of a process that is about to
+/// execute a program and will neither use nor drop them.
+pub fn close_all_but(first: u32, keep: [Option<BorrowedFd<'_>>; 3]) -> Result<(), Errno> {
+    let mut keep = keep.map(|fd| fd.map_or(0, |fd| fd.as_raw_fd().cast_unsigned()));
+    keep.sort_unstable();
+    let mut from = first;
+    let close = |first: u32, last: u32| match first <= last {
+        // SAFETY: see above; nothing in this process uses these descriptors any more.
+        true => check(unsafe { libc::syscall(libc::SYS_close_range, first, last, 0) }).map(drop),
+        false => Ok(()),
+    };
+    for kept in keep.into_iter().filter(|kept| *kept >= first) {
+        close(from, kept - 1)?;
+        from = kept + 1;
+    }
+    close(from, c_uint::MAX)
 }
 
 /// Closes every descriptor of a process that is about to live without any: the built-in init.
@@ -194,8 +212,13 @@ pub fn close_everything() {
 }
 
 /// Loads a seccomp filter. `flags` are `SECCOMP_FILTER_FLAG_*`. Needs `no_new_privs` or
-/// `CAP_SYS_ADMIN`.
-pub fn load_filter(filter: &[sock_filter], flags: c_uint) -> Result<(), Errno> {
+/// `CAP_SYS_ADMIN`. With `listen` it returns the descriptor on which the filter asks
+/// (seccomp_unotify(2)).
+pub fn load_filter(
+    filter: &[sock_filter],
+    flags: c_uint,
+    listen: bool,
+) -> Result<Option<OwnedFd>, Errno> {
     #[repr(C)]
     struct FilterProgram {
         len: u16,
@@ -206,16 +229,25 @@ pub fn load_filter(filter: &[sock_filter], flags: c_uint) -> Result<(), Errno> {
         len,
         filter: filter.as_ptr(),
     };
+    let listener = match listen {
+        true => libc::SECCOMP_FILTER_FLAG_NEW_LISTENER as c_uint,
+        false => 0,
+    };
     // SAFETY: `program` is a sock_fprog that describes `filter`; the kernel copies it.
-    check(unsafe {
+    let result = check(unsafe {
         libc::syscall(
             libc::SYS_seccomp,
             libc::SECCOMP_SET_MODE_FILTER,
-            flags,
+            flags | listener,
             (&raw const program).cast::<c_void>(),
         )
-    })
-    .map(drop)
+    })?;
+    if !listen {
+        return Ok(None);
+    }
+    let fd = RawFd::try_from(result).map_err(|_| Errno::OVERFLOW)?;
+    // SAFETY: the kernel has just made this descriptor, close-on-exec, and nobody else owns it.
+    Ok(Some(unsafe { OwnedFd::from_raw_fd(fd) }))
 }
 
 /// Arguments or environment of a program: pointers into an arena of C strings.
