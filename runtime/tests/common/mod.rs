@@ -5,6 +5,7 @@
 #![allow(dead_code, clippy::unwrap_used, clippy::expect_used)]
 
 use std::fs;
+use std::io::Write;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
@@ -164,7 +165,7 @@ impl Host {
 
     /// A command of the runtime.
     pub fn runtime(&self, words: &[&str]) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_metactl-runtime"));
+        let mut command = Command::new(binary());
         command
             .arg("--root")
             .arg(self.root())
@@ -252,6 +253,52 @@ impl Drop for Host {
             let _ = fs::remove_dir(dir);
         }
     }
+}
+
+/// The runtime under test: what people install when `METACTL_RUNTIME_BIN` names it, else what was
+/// just built.
+pub fn binary() -> PathBuf {
+    std::env::var_os("METACTL_RUNTIME_BIN").map_or_else(
+        || env!("CARGO_BIN_EXE_metactl-runtime").into(),
+        PathBuf::from,
+    )
+}
+
+/// Says that a test was skipped and why, also in the file that `METACTL_SKIPS` names.
+pub fn skip(why: &str) {
+    let name = std::thread::current().name().unwrap_or_default().to_owned();
+    eprintln!("SKIP {name}: {why}");
+    if let Some(file) = std::env::var_os("METACTL_SKIPS") {
+        let file = fs::OpenOptions::new().create(true).append(true).open(file);
+        writeln!(file.unwrap(), "{name}: {why}").unwrap();
+    }
+}
+
+/// Compiles a C program statically into the root tree, as `/bin/NAME`. `None`, and a word about
+/// it, where there is no C compiler.
+pub fn compile_c(host: &Host, name: &str, source: &str) -> Option<PathBuf> {
+    let code = host.path(&format!("{name}.c"));
+    put(&code, source);
+    let program = host.path("rootfs/bin").join(name);
+    let gcc = Command::new("gcc")
+        .args(["-static", "-O1", "-w", "-o"])
+        .args([&program, &code])
+        .output();
+    match gcc {
+        Ok(output) if output.status.success() => Some(program),
+        Ok(output) => panic!("gcc: {}", both(&output)),
+        Err(_) => {
+            skip("needs gcc and a static libc (apt-get install gcc libc6-dev)");
+            None
+        }
+    }
+}
+
+/// A busy wait's other half: containers of `create`, `run --detach` and `exec --detach` are
+/// children of the test; takes the status of those that have ended.
+pub fn reap() {
+    use rustix::process::{WaitOptions, wait};
+    while wait(WaitOptions::NOHANG).is_ok_and(|w| w.is_some()) {}
 }
 
 /// The processes of this host, without the test itself and its children that are zombies.
