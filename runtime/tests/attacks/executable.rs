@@ -154,7 +154,9 @@ int main(int argc, char **argv) {
             if (strstr(name, "metactl-exec")) { close(fd); continue; }
             found++;
             struct attr attr = { .clear = 1 /* MOUNT_ATTR_RDONLY */ };
-            if (remount) syscall(SYS_mount_setattr, fd, "", AT_EMPTY_PATH, &attr, sizeof attr);
+            if (remount &&
+                syscall(SYS_mount_setattr, fd, "", AT_EMPTY_PATH, &attr, sizeof attr) == 0)
+                printf("made writable %s\n", name);
             char self[64];
             snprintf(self, sizeof self, "/proc/self/fd/%d", fd);
             for (int i = 0; i < 2000; i++) {
@@ -211,6 +213,16 @@ fn joining_processes_cannot_be_made_writable() {
     }
     let runtime = Runtime::new();
     let text = hunt(&host, CAPABILITIES, &["remount"]);
+    // Nothing found, nothing tried.
+    let found: u32 = text
+        .rsplit("found ")
+        .next()
+        .unwrap()
+        .trim()
+        .parse()
+        .unwrap();
+    assert!(found > 0, "{text}");
+    assert!(!text.contains("made writable"), "{text}");
     assert!(!text.contains("OPENED"), "{text}");
     runtime.assert_unchanged();
     host.assert_clean();

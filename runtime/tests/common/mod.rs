@@ -5,6 +5,7 @@
 #![allow(dead_code, clippy::unwrap_used, clippy::expect_used)]
 
 use std::fs;
+use std::hash::{Hash, Hasher};
 use std::io::Write;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
@@ -155,6 +156,16 @@ impl Host {
     pub fn bundle(&self, id: &str, config: &Value) -> PathBuf {
         let dir = self.path(&format!("bundle-{id}"));
         fs::create_dir_all(&dir).unwrap();
+        // What tests make is what the fuzzer begins with, see scripts/fuzz.sh.
+        if let Some(seeds) = std::env::var_os("METACTL_FUZZ_SEEDS") {
+            let text = config
+                .to_string()
+                .replace(self.dir.path().to_str().unwrap(), "/t");
+            let mut hasher = std::hash::DefaultHasher::new();
+            text.hash(&mut hasher);
+            let name = format!("{:016x}", hasher.finish());
+            fs::write(Path::new(&seeds).join(name), text).unwrap();
+        }
         fs::write(
             dir.join("config.json"),
             serde_json::to_vec_pretty(config).unwrap(),
