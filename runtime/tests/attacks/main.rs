@@ -81,10 +81,16 @@ fn start(host: &Host, id: &str, config: &Value) -> Child {
     child
 }
 
-/// Ends it.
+/// Ends it. This test is the init of its host: what joined and lost its parent is its child, and
+/// a pid namespace ends only when all its processes are waited for.
 fn stop(host: &Host, id: &str, mut child: Child) {
     host.must(&["kill", id, "KILL"]);
-    child.wait().unwrap();
+    let begun = std::time::Instant::now();
+    while child.try_wait().unwrap().is_none() {
+        assert!(begun.elapsed().as_secs() < 20, "{id} does not end");
+        common::reap_but(child.id());
+        std::thread::sleep(std::time::Duration::from_millis(2));
+    }
 }
 
 /// A command of the runtime that inherits more descriptors than it should: what `redirections`

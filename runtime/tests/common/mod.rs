@@ -305,11 +305,31 @@ pub fn compile_c(host: &Host, name: &str, source: &str) -> Option<PathBuf> {
     }
 }
 
-/// A busy wait's other half: containers of `create`, `run --detach` and `exec --detach` are
-/// children of the test; takes the status of those that have ended.
+/// Takes the status of children that have ended: containers of `create` and of `run --detach`, and
+/// what lost its parent.
 pub fn reap() {
     use rustix::process::{WaitOptions, wait};
     while wait(WaitOptions::NOHANG).is_ok_and(|w| w.is_some()) {}
+}
+
+/// The same, but for one that somebody else waits for.
+pub fn reap_but(keep: u32) {
+    use rustix::process::{Pid, WaitOptions, waitpid};
+    for entry in fs::read_dir("/proc").unwrap().flatten() {
+        let pid: Option<i32> = entry
+            .file_name()
+            .to_str()
+            .and_then(|name| name.parse().ok());
+        // Those that are not its children are refused by the kernel.
+        if let Some(pid) = pid
+            .filter(|pid| pid.unsigned_abs() != keep)
+            .and_then(Pid::from_raw)
+        {
+            waitpid(Some(pid), WaitOptions::NOHANG)
+                .map(drop)
+                .unwrap_or_default();
+        }
+    }
 }
 
 /// The processes of this host, without the test itself and its children that are zombies.
