@@ -8,12 +8,14 @@
 use std::ffi::CStr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-use rustix::fs::{CWD, Mode, OFlags, ResolveFlags, openat, openat2};
+use rustix::fs::{CWD, Mode, OFlags, openat};
 use rustix::io::Errno;
 use rustix::mount::{UnmountFlags, unmount};
 use rustix::process::{DumpableBehavior, Signal, fchdir, pivot_root, set_dumpable_behavior};
 
 use crate::compile::{Device, Op, Program, Slot, Text};
+use crate::fallback::birth::Remainder;
+use crate::fallback::join;
 use crate::identity;
 use crate::plan::mounts::Attributes;
 use crate::report::{self, At, Detail, Fault, Message, Part};
@@ -59,7 +61,7 @@ struct Sandbox<'p> {
 }
 
 /// Carries out the program. Never returns.
-pub fn run(prepared: &Prepared<'_>, report: OwnedFd) -> ! {
+pub fn run(prepared: &Prepared<'_>, report: OwnedFd, birth: Remainder) -> ! {
     let program = prepared.program;
     let mut sandbox = Sandbox {
         prepared,
@@ -75,6 +77,9 @@ pub fn run(prepared: &Prepared<'_>, report: OwnedFd) -> ! {
     };
     // Nobody may look into this process, whatever namespaces it joins (CVE-2016-9962).
     if let Err(errno) = set_dumpable_behavior(DumpableBehavior::NotDumpable) {
+        sandbox.fail(0, errno.into());
+    }
+    if let Err(errno) = birth.carry_out() {
         sandbox.fail(0, errno.into());
     }
     for (step, op) in program.ops() {
@@ -98,7 +103,7 @@ impl Sandbox<'_> {
         match *op {
             Op::JoinCgroup(slot) => self.join_cgroup(slot),
             Op::Unshare(flags) => Ok(sys::unshare(flags)?),
-            Op::Enter { fd, flags } => Ok(sys::setns(self.descriptor(fd)?, flags)?),
+            Op::Enter { fd, flags } => Ok(join::enter(self.descriptor(fd)?, flags)?),
             Op::EnterSent => self.enter_sent(),
             Op::Hostname(name) => Ok(rustix::system::sethostname(text(name).to_bytes())?),
             Op::Domainname(name) => Ok(rustix::system::setdomainname(text(name).to_bytes())?),
@@ -147,7 +152,7 @@ impl Sandbox<'_> {
             }
             Op::Attributes { path, attr } => {
                 let fd = rootfs::open_in(self.root()?, text(path), false).at(Part::Target)?;
-                sys::mount_setattr(fd, &attr, false).at(Part::Attributes)
+                rootfs::change(fd, &attr, false).at(Part::Attributes)
             }
             Op::Device {
                 parent,
@@ -176,7 +181,7 @@ impl Sandbox<'_> {
                     set: libc::MOUNT_ATTR_RDONLY,
                     ..MountAttr::default()
                 };
-                sys::mount_setattr(self.root()?, &attr, false).at(Part::Attributes)
+                rootfs::change(self.root()?, &attr, false).at(Part::Attributes)
             }
             Op::Pivot => self.pivot(),
             Op::AwaitRuntime => self.await_runtime(),
@@ -284,19 +289,8 @@ impl Sandbox<'_> {
     /// Writes a kernel parameter through the procfs that this process mounted itself, never by
     /// a path of the container (CVE-2019-16884, CVE-2025-52881).
     fn sysctl(&mut self, path: &CStr, value: &CStr) -> Result<(), Fault> {
-        let open = |proc: BorrowedFd<'_>| {
-            let how = ResolveFlags::BENEATH
-                | ResolveFlags::NO_XDEV
-                | ResolveFlags::NO_SYMLINKS
-                | ResolveFlags::NO_MAGICLINKS;
-            openat2(
-                proc,
-                path,
-                OFlags::WRONLY | OFlags::CLOEXEC,
-                Mode::empty(),
-                how,
-            )
-        };
+        let open =
+            |proc: BorrowedFd<'_>| rootfs::open_beneath(proc, path, OFlags::WRONLY | OFlags::CLOEXEC);
         let file = match &self.proc {
             Some(proc) => open(proc.as_fd()),
             None => Err(Errno::NOENT),
@@ -363,7 +357,7 @@ impl Sandbox<'_> {
             set: libc::MOUNT_ATTR_RDONLY,
             ..MountAttr::default()
         };
-        sys::mount_setattr(&cover, &attr, true).at(Part::Attributes)?;
+        rootfs::change(&cover, &attr, true).at(Part::Attributes)?;
         rootfs::attach(cover, target).at(Part::Attach)
     }
 
@@ -516,7 +510,7 @@ fn set_host_propagation(propagation: u64) -> Result<(), Fault> {
         propagation,
         ..MountAttr::default()
     };
-    Ok(sys::mount_setattr(top, &attr, true)?)
+    Ok(rootfs::change(top, &attr, true)?)
 }
 
 fn link(parent: BorrowedFd<'_>, name: &CStr, target: &CStr) -> Result<(), Fault> {

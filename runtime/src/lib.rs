@@ -67,6 +67,7 @@ pub mod cgroup;
 mod compile;
 mod error;
 pub mod facts;
+mod fallback;
 pub mod id;
 mod identity;
 mod init;
