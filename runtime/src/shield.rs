@@ -124,7 +124,8 @@ fn image(code: &[u8], trailer: Trailer) -> Vec<u8> {
     elf
 }
 
-/// Executes the runtime anew, with the same arguments, from where it cannot be written. Returns only when that failed.
+/// Executes the runtime anew, with the same arguments, from where it cannot be written. Returns only
+/// when that failed.
 pub fn run_from_read_only_clone() -> io::Error {
     let attempt = || -> io::Result<Errno> {
         let executable = unwritable_executable()?;

@@ -80,14 +80,11 @@ pub fn change(
     }
     procfs::open()?;
     if attr.set | attr.clear != 0 {
-        match remount(mount, attr) {
-            // It is nowhere yet.
-            Err(Errno::INVAL) => {
-                settle(mount, attach)?;
-                remount(mount, attr)?;
-            }
-            result => result?,
+        // A detached one is in no list, and before Linux 6.15 not changed by mount(2).
+        if Mounts::find(procfs::mount_id(mount)?)?.is_none() {
+            settle(mount, attach)?;
         }
+        remount(mount, attr)?;
         if recursive {
             below(mount, attr)?;
         }

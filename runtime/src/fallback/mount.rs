@@ -7,7 +7,7 @@
 //! and goes with the old root.
 
 use std::ffi::CStr;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use rustix::fs::{CWD, FileType, Mode, OFlags, fstat, openat};
@@ -45,8 +45,7 @@ const FLAG_WORDS: [(&CStr, MountFlags, MountFlags); 9] = [
 ];
 
 /// open_tree(2) with `OPEN_TREE_CLONE`: of the mount that `source` is in, from there down.
-pub fn clone_tree(source: impl AsFd, recursive: bool) -> Result<OwnedFd, Errno> {
-    let source = source.as_fd();
+pub fn clone_tree(source: BorrowedFd<'_>, recursive: bool) -> Result<OwnedFd, Errno> {
     let bench = Workbench::for_file(source)?;
     let from = ProcPath::of(source);
     if recursive {
@@ -60,11 +59,11 @@ pub fn clone_tree(source: impl AsFd, recursive: bool) -> Result<OwnedFd, Errno> 
 /// open_tree(2) of a path of the host.
 pub fn clone_host(path: &CStr, recursive: bool) -> Result<OwnedFd, Errno> {
     let source = openat(CWD, path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty())?;
-    clone_tree(source, recursive)
+    clone_tree(source.as_fd(), recursive)
 }
 
 /// move_mount(2): `tree` is the root of a mount.
-pub fn attach(tree: impl AsFd, target: impl AsFd) -> Result<(), Errno> {
+pub fn attach(tree: BorrowedFd<'_>, target: BorrowedFd<'_>) -> Result<(), Errno> {
     procfs::open()?;
     mount_move(
         ProcPath::of(tree).as_c_str(),
@@ -141,7 +140,7 @@ impl Workbench {
         if !PREPARED.load(Ordering::Relaxed) {
             let proc = procfs::open()?;
             // Nothing can be moved out of a shared mount, and what is mounted here concerns nobody.
-            mount_change(ProcPath::of(proc).as_c_str(), MountPropagationFlags::PRIVATE)?;
+            mount_change(ProcPath::of(proc.as_fd()).as_c_str(), MountPropagationFlags::PRIVATE)?;
             PREPARED.store(true, Ordering::Relaxed);
         }
         Ok(Workbench(place))

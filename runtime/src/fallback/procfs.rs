@@ -5,7 +5,7 @@
 //! the host's; nothing of a container is involved.
 
 use std::ffi::CStr;
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 use rustix::fs::{CWD, Mode, OFlags, fstat, fstatfs, openat};
 use rustix::io::Errno;
@@ -47,8 +47,8 @@ pub struct ProcPath([u8; LENGTH]);
 
 impl ProcPath {
     /// `/proc/self/fd/<fd>`: what the descriptor refers to.
-    pub fn of(fd: impl AsFd) -> ProcPath {
-        ProcPath::join("/proc/self/fd/", fd.as_fd().as_raw_fd().unsigned_abs(), "")
+    pub fn of(fd: BorrowedFd<'_>) -> ProcPath {
+        ProcPath::join("/proc/self/fd/", fd.as_raw_fd().unsigned_abs(), "")
     }
 
     /// `start`, a number, `end`. The texts are ours and short.

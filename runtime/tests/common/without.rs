@@ -79,9 +79,12 @@ fn wrapper() -> PathBuf {
     let digest = text.iter().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
         (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3)
     });
-    let place = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(format!("without-{digest:x}"));
+    let dir = PathBuf::from(env!("CARGO_TARGET_TMPDIR"));
+    let place = dir.join(format!("without-{digest:x}"));
     if !place.exists() {
-        let new = place.with_extension(std::process::id().to_string());
+        let new = tempfile::NamedTempFile::new_in(dir)
+            .unwrap()
+            .into_temp_path();
         let compiler = std::env::var("CC").unwrap_or_else(|_| "cc".into());
         let status = Command::new(compiler)
             .args(["-Wall", "-Werror", "-O1", "-o"])
@@ -90,7 +93,7 @@ fn wrapper() -> PathBuf {
             .status()
             .unwrap();
         assert!(status.success(), "cannot compile {source}");
-        fs::rename(new, &place).unwrap();
+        new.persist(&place).unwrap();
     }
     place
 }
