@@ -289,8 +289,9 @@ impl Sandbox<'_> {
     /// Writes a kernel parameter through the procfs that this process mounted itself, never by
     /// a path of the container (CVE-2019-16884, CVE-2025-52881).
     fn sysctl(&mut self, path: &CStr, value: &CStr) -> Result<(), Fault> {
-        let open =
-            |proc: BorrowedFd<'_>| rootfs::open_beneath(proc, path, OFlags::WRONLY | OFlags::CLOEXEC);
+        let open = |proc: BorrowedFd<'_>| {
+            rootfs::open_beneath(proc, path, OFlags::WRONLY | OFlags::CLOEXEC)
+        };
         let file = match &self.proc {
             Some(proc) => open(proc.as_fd()),
             None => Err(Errno::NOENT),

@@ -126,12 +126,10 @@ pub fn clone_with_pidfd(flags: u64) -> Result<Option<(i32, OwnedFd)>, Errno> {
     #[cfg(not(target_arch = "s390x"))]
     // SAFETY: no new stack and no shared memory: it behaves like fork(2); the kernel stores the
     // descriptor in the caller's `pidfd`.
-    let pid =
-        check(unsafe { libc::syscall(libc::SYS_clone, flags, 0, &raw mut pidfd, 0, 0) })?;
+    let pid = check(unsafe { libc::syscall(libc::SYS_clone, flags, 0, &raw mut pidfd, 0, 0) })?;
     #[cfg(target_arch = "s390x")]
     // SAFETY: as above; the order of the arguments differs.
-    let pid =
-        check(unsafe { libc::syscall(libc::SYS_clone, 0, flags, &raw mut pidfd, 0, 0) })?;
+    let pid = check(unsafe { libc::syscall(libc::SYS_clone, 0, flags, &raw mut pidfd, 0, 0) })?;
     if pid == 0 {
         return Ok(None);
     }

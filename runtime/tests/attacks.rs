@@ -191,11 +191,13 @@ fn the_runtimes_executable_cannot_be_rewritten() {
     config["annotations"] = json!({"org.metactl.init": "true"});
     let output = host.run("exe", &config);
     assert!(!stdout(&output).contains("opened"), "{}", both(&output));
-    assert!(
-        both(&output).contains("Read-only file system"),
-        "{}",
-        both(&output)
-    );
+    // Where the kernel cannot make such a mount it is a sealed copy, of which only the time changes.
+    let refused = if host.lacks("mount_setattr") {
+        "Text file busy"
+    } else {
+        "Read-only file system"
+    };
+    assert!(both(&output).contains(refused), "{}", both(&output));
 
     // And so does `exec` into one. The container looks for processes of the runtime all the time.
     let hunt = "touch /tmp/ready; while [ ! -e /tmp/stop ]; do for p in /proc/[0-9]*; do \

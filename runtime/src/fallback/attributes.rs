@@ -34,11 +34,7 @@ const FLAGS: [(u64, MountFlags, u64); 6] = [
         MountFlags::NODIRATIME,
         libc::ST_NODIRATIME,
     ),
-    (
-        libc::MOUNT_ATTR_NOSYMFOLLOW,
-        MS_NOSYMFOLLOW,
-        ST_NOSYMFOLLOW,
-    ),
+    (libc::MOUNT_ATTR_NOSYMFOLLOW, MS_NOSYMFOLLOW, ST_NOSYMFOLLOW),
 ];
 
 /// All of `MOUNT_ATTR_*` that is known here.

@@ -30,7 +30,11 @@ pub fn enter(fd: BorrowedFd<'_>, flags: i32) -> Result<(), Errno> {
     let Ok(pid) = pid_of(fd) else {
         return Err(Errno::INVAL);
     };
-    if NAMESPACES.iter().fold(flags, |rest, (flag, _)| rest & !flag) != 0 {
+    if NAMESPACES
+        .iter()
+        .fold(flags, |rest, (flag, _)| rest & !flag)
+        != 0
+    {
         return Err(Errno::INVAL);
     }
     let mut opened: [Option<OwnedFd>; NAMESPACES.len()] = [const { None }; NAMESPACES.len()];

@@ -40,8 +40,16 @@ const FLAG_WORDS: [(&CStr, MountFlags, MountFlags); 9] = [
     (c"dirsync", MountFlags::DIRSYNC, MountFlags::empty()),
     (c"lazytime", MountFlags::LAZYTIME, MountFlags::empty()),
     (c"nolazytime", MountFlags::empty(), MountFlags::LAZYTIME),
-    (c"mand", MountFlags::PERMIT_MANDATORY_FILE_LOCKING, MountFlags::empty()),
-    (c"nomand", MountFlags::empty(), MountFlags::PERMIT_MANDATORY_FILE_LOCKING),
+    (
+        c"mand",
+        MountFlags::PERMIT_MANDATORY_FILE_LOCKING,
+        MountFlags::empty(),
+    ),
+    (
+        c"nomand",
+        MountFlags::empty(),
+        MountFlags::PERMIT_MANDATORY_FILE_LOCKING,
+    ),
 ];
 
 /// open_tree(2) with `OPEN_TREE_CLONE`: of the mount that `source` is in, from there down.
@@ -103,7 +111,15 @@ pub fn new_filesystem<'p>(
         }
     }
     let bench = Workbench::prepare(DIRECTORY).at(Part::Filesystem)?;
-    mount(source, bench.0, fstype, flags, data.text()).at(Part::Filesystem)?;
+    mount(source, bench.0, fstype, flags, data.text()).map_err(|errno| {
+        // The kernel does not say which; most likely it is one of these.
+        let text = data.text().filter(|_| errno == Errno::INVAL);
+        Fault {
+            errno,
+            part: text.map_or(Part::Filesystem, |_| Part::Parameter),
+            detail: text.map_or(Detail::NONE, |text| Detail::new(text.to_bytes())),
+        }
+    })?;
     let made = bench.hold().at(Part::Filesystem)?;
     // As a flag of mount(2) it would be one of the file system, which other mounts may share.
     let read_only = attributes & libc::MOUNT_ATTR_RDONLY;
@@ -140,7 +156,10 @@ impl Workbench {
         if !PREPARED.load(Ordering::Relaxed) {
             let proc = procfs::open()?;
             // Nothing can be moved out of a shared mount, and what is mounted here concerns nobody.
-            mount_change(ProcPath::of(proc.as_fd()).as_c_str(), MountPropagationFlags::PRIVATE)?;
+            mount_change(
+                ProcPath::of(proc.as_fd()).as_c_str(),
+                MountPropagationFlags::PRIVATE,
+            )?;
             PREPARED.store(true, Ordering::Relaxed);
         }
         Ok(Workbench(place))
@@ -227,7 +246,10 @@ mod tests {
         assert_eq!(data(&[]), Ok(String::new()));
         let two = [(c"mode", Some(c"755")), (c"newinstance", None)];
         assert_eq!(data(&two), Ok("mode=755,newinstance".into()));
-        assert_eq!(data(&[(c"lowerdir", Some(c"a,upperdir=b"))]), Err(Errno::INVAL));
+        assert_eq!(
+            data(&[(c"lowerdir", Some(c"a,upperdir=b"))]),
+            Err(Errno::INVAL)
+        );
         assert_eq!(data(&[(c"a,b", None)]), Err(Errno::INVAL));
         let label = [(c"context", Some(c"u:r:t:s0:c1,c2"))];
         assert_eq!(data(&label), Ok("context=\"u:r:t:s0:c1,c2\"".into()));

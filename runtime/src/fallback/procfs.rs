@@ -119,10 +119,7 @@ mod tests {
         let proc = open().unwrap();
         let same = std::fs::File::open("/proc/self/status").unwrap();
         assert_eq!(mount_id(&proc), mount_id(&same));
-        assert_ne!(
-            mount_id(&proc),
-            mount_id(std::fs::File::open("/").unwrap())
-        );
+        assert_ne!(mount_id(&proc), mount_id(std::fs::File::open("/").unwrap()));
         assert!(!is_root(same).unwrap());
     }
 }

@@ -28,9 +28,7 @@ const MAX_NAME: usize = 256;
 /// `ST_NOSYMFOLLOW` of statfs(2).
 const ST_NOSYMFOLLOW: i64 = 0x2000;
 
-const HOLD: OFlags = OFlags::PATH
-    .union(OFlags::NOFOLLOW)
-    .union(OFlags::CLOEXEC);
+const HOLD: OFlags = OFlags::PATH.union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
 
 /// Opens `path` with `root` as its `/`: `RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS`, with `strict`
 /// also `RESOLVE_NO_SYMLINKS`. EAGAIN when somebody exchanged the last component at the wrong

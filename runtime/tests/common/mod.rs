@@ -87,6 +87,12 @@ impl Host {
         self
     }
 
+    /// Whether its kernel lacks a system call.
+    pub fn lacks(&self, call: &str) -> bool {
+        let lacks = self.lacks.as_deref();
+        lacks.is_some_and(|calls| without::includes(calls, call))
+    }
+
     /// A path in the directory of the test.
     pub fn path(&self, name: &str) -> PathBuf {
         self.dir.path().join(name)

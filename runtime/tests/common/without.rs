@@ -11,12 +11,14 @@ use std::process::Command;
 pub const VARIABLE: &str = "METACTL_TEST_WITHOUT";
 
 /// The mount API of Linux 5.2 and 5.12.
-pub const MOUNT_API: &str =
-    "open_tree,move_mount,fsopen,fsconfig,fsmount,fspick,mount_setattr";
+pub const MOUNT_API: &str = "open_tree,move_mount,fsopen,fsconfig,fsmount,fspick,mount_setattr";
 
 const GROUPS: &[(&str, &str)] = &[
     ("mount-api", MOUNT_API),
-    ("everything", "openat2,clone3,mount-api,close_range,setns-many:EINVAL"),
+    (
+        "everything",
+        "openat2,clone3,mount-api,close_range,setns-many:EINVAL",
+    ),
     // Its clone3 knows neither CLONE_INTO_CGROUP nor CLONE_CLEAR_SIGHAND.
     (
         "5.4",
@@ -53,6 +55,15 @@ pub fn command(program: &str, calls: &str) -> Command {
     let mut command = Command::new(wrapper());
     command.arg(numbers(calls)).arg(program);
     command
+}
+
+/// Whether `call` is one of `calls`.
+pub fn includes(calls: &str, call: &str) -> bool {
+    let wanted = numbers(call);
+    let (wanted, _) = wanted.split_once(':').unwrap();
+    numbers(calls)
+        .split(',')
+        .any(|each| each.split_once(':').unwrap().0 == wanted)
 }
 
 fn numbers(calls: &str) -> String {
