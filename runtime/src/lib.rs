@@ -69,6 +69,7 @@ mod compile;
 pub mod container;
 mod error;
 pub mod facts;
+mod fallback;
 pub mod id;
 mod identity;
 mod init;
