@@ -201,3 +201,55 @@ fn a_scope_is_started_over_a_bus() {
     drop(started);
     systemd::stop(&scope.unit, true).unwrap();
 }
+
+/// A user's service finds the cgroup that systemd delegated to it, and nothing when there is
+/// none.
+#[test]
+fn what_is_delegated_is_found_without_privileges() {
+    use metactl_runtime::cgroup::Layout;
+    let test = "what_is_delegated_is_found_without_privileges";
+    const DELEGATED: &str = "METACTL_TEST_DELEGATED";
+    match std::env::var(DELEGATED).as_deref() {
+        Ok("yes") => {
+            let layout = Layout::detect_delegated().unwrap().unwrap();
+            let unified = layout.unified().unwrap();
+            assert!(
+                unified.controllers.iter().any(|c| c == "pids"),
+                "{unified:?}"
+            );
+            let dir = unified.mount_point.join("metactl-test");
+            std::fs::create_dir(&dir).unwrap();
+            std::fs::remove_dir(&dir).unwrap();
+            return;
+        }
+        Ok(_) => {
+            assert_eq!(Layout::detect_delegated().unwrap(), None);
+            return;
+        }
+        Err(_) => {}
+    }
+    let Some(()) = booted(test) else { return };
+    if !Path::new("/sys/fs/cgroup/cgroup.controllers").exists() {
+        eprintln!("SKIP {test}: cgroup v2 is not all there is");
+        return;
+    }
+    // Where everybody may execute it.
+    let program = tempfile::Builder::new().tempdir_in("/run").unwrap();
+    let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+    std::fs::set_permissions(program.path(), mode).unwrap();
+    let copy = program.path().join("test");
+    std::fs::copy(std::env::current_exe().unwrap(), &copy).unwrap();
+    for delegated in ["yes", "no"] {
+        let output = Command::new("systemd-run")
+            .args(["--wait", "--pipe", "--quiet", "--uid=nobody"])
+            .arg(format!("--property=Delegate={delegated}"))
+            .arg(format!("--setenv={DELEGATED}={delegated}"))
+            .arg(&copy)
+            .args(["--exact", test, "--nocapture"])
+            .output()
+            .unwrap();
+        let text = String::from_utf8_lossy(&output.stdout);
+        assert!(output.status.success(), "{delegated}: {text}");
+        assert!(text.contains("1 passed"), "{text}");
+    }
+}
