@@ -4,7 +4,7 @@
 //! which is how one finds out whether a test or the runtime is wrong:
 //!
 //! ```sh
-//! METACTL_BIN=target/debug/metactl METACTL_RUNTIME_BIN=/usr/sbin/runc cargo nextest run -p metactl-tests slow_podman
+//! METACTL_BIN=target/debug/metactl METACTL_RUNTIME_BIN=/usr/sbin/runc cargo nextest run -p metactl-tests -E 'binary(/slow_podman/)'
 //! ```
 
 use std::fs;
