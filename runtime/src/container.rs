@@ -226,6 +226,10 @@ pub(crate) fn kill(state: &Option<State>, id: &str, signal: i32, all: bool) -> R
         sys::pidfd_kill(pidfd, signal)
             .map_err(|e| LaunchError::system(format!("send signal {signal}"), e))?;
     }
+    if signal == libc::SIGKILL && status == Status::Paused {
+        // On cgroup v1 a frozen process dies when it is thawed.
+        cgroup::freezer::thaw(&state.cgroups)?;
+    }
     if all && signal == libc::SIGKILL {
         // Without a pid namespace the others do not die with the first.
         cgroup::kill_all(&state.cgroups)?;

@@ -84,13 +84,15 @@ impl HostFacts {
     }
 }
 
-/// A read-only mount cannot be written through whoever tries (statvfs(3), `ST_RDONLY`); anything
-/// that cannot be found out counts as writable.
+/// A read-only mount cannot be written through whoever tries (statvfs(3), `ST_RDONLY`), nor can a
+/// sealed anonymous file; anything that cannot be found out counts as writable.
 fn executable_is_writable() -> bool {
-    use rustix::fs::{StatVfsMountFlags, statvfs};
-    match statvfs("/proc/self/exe") {
-        Ok(fs) => !fs.f_flag.contains(StatVfsMountFlags::RDONLY),
-        Err(_) => true,
+    /// `TMPFS_MAGIC` of statfs(2): where anonymous files are.
+    const TMPFS: i64 = 0x0102_1994;
+    match rustix::fs::statfs("/proc/self/exe") {
+        Ok(fs) if fs.f_flags.cast_unsigned() & libc::ST_RDONLY != 0 => false,
+        Ok(fs) if fs.f_type == TMPFS => !crate::shield::is_sealed_copy(),
+        _ => true,
     }
 }
 

@@ -20,6 +20,7 @@
 //! | [`launch`] | the runtime's side: clone, report, errors |
 //! | `init`, `rootfs`, `identity`, `terminal`, `pid1` | the new process |
 //! | `shield` | the runtime's executable stays out of reach |
+//! | [`systemd`] | the systemd cgroup driver |
 //! | [`cgroup`], [`seccomp`], [`capabilities`], [`network`] | what it is made of |
 //! | [`state`], [`journal`], [`process`] | what is remembered, and how it is undone |
 //! | [`verbs`] | the command line, a file each |
@@ -68,6 +69,7 @@ mod compile;
 pub mod container;
 mod error;
 pub mod facts;
+mod fallback;
 pub mod id;
 mod identity;
 mod init;
@@ -85,6 +87,7 @@ mod shield;
 pub mod spec;
 pub mod state;
 mod sys;
+pub mod systemd;
 mod terminal;
 pub mod verbs;
 

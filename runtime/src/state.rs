@@ -18,6 +18,7 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{FlockOperation, flock};
 use serde::{Deserialize, Serialize};
 
+use crate::cgroup::freezer as cgroup;
 use crate::id::ContainerId;
 use crate::process::ProcessId;
 
@@ -45,6 +46,9 @@ pub struct State {
     pub process: Option<ProcessId>,
     /// Its cgroup directories, absolute host paths.
     pub cgroups: Vec<PathBuf>,
+    /// Its scope, if systemd's cgroup driver made one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub scope: Option<ScopeRecord>,
     /// Whether the built-in init is PID 1.
     pub init: bool,
     /// The annotations of the configuration.
@@ -65,6 +69,18 @@ fn is_false(value: &bool) -> bool {
     !*value
 }
 
+/// The systemd scope of a container.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ScopeRecord {
+    /// The unit, such as `metactl-web.scope`.
+    pub unit: String,
+    /// Whether it belongs to the manager of a user.
+    pub user: bool,
+    /// Where it is in every hierarchy.
+    pub path: String,
+}
+
 /// The status words of the runtime specification.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -75,6 +91,8 @@ pub enum Status {
     Created,
     /// The user's program runs.
     Running,
+    /// Its processes are frozen (`pause`).
+    Paused,
     /// It has ended.
     Stopped,
 }
@@ -85,17 +103,19 @@ impl std::fmt::Display for Status {
             Status::Creating => "creating",
             Status::Created => "created",
             Status::Running => "running",
+            Status::Paused => "paused",
             Status::Stopped => "stopped",
         })
     }
 }
 
 impl State {
-    /// The status right now; looks at the process.
+    /// The status right now; looks at the process and at its cgroups.
     pub fn status(&self) -> Status {
         match (&self.process, self.started) {
             (None, _) => Status::Creating,
             (Some(process), _) if !process.is_alive() => Status::Stopped,
+            (Some(_), _) if cgroup::is_frozen(&self.cgroups) => Status::Paused,
             (Some(_), false) => Status::Created,
             (Some(_), true) => Status::Running,
         }
@@ -335,6 +355,7 @@ pub fn read(root: &Path, id: &str) -> Result<State, StateError> {
             started: false,
             process: None,
             cgroups: Vec::new(),
+            scope: None,
             init: false,
             annotations: BTreeMap::new(),
             hooks: false,
@@ -492,6 +513,7 @@ mod tests {
             started: false,
             process: Some(ProcessId::current().unwrap()),
             cgroups: vec![],
+            scope: None,
             init: false,
             annotations: BTreeMap::new(),
             hooks: false,

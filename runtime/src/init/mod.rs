@@ -11,11 +11,13 @@ mod mounts;
 use std::ffi::CStr;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
-use rustix::fs::{CWD, FileType, Mode, OFlags, ResolveFlags, fstatfs, openat, openat2};
+use rustix::fs::{CWD, FileType, Mode, OFlags, fstatfs, openat};
 use rustix::io::Errno;
 use rustix::process::{DumpableBehavior, Signal, set_dumpable_behavior};
 
 use crate::compile::{Op, Program, Slot, Text};
+use crate::fallback::birth::Remainder;
+use crate::fallback::join;
 use crate::identity;
 use crate::report::{self, At, Detail, Fault, Message, Part};
 use crate::rootfs::{self, Want};
@@ -68,7 +70,7 @@ struct Sandbox<'p> {
 }
 
 /// Carries out the program. Never returns.
-pub fn run(prepared: &Prepared<'_>, report: OwnedFd) -> ! {
+pub fn run(prepared: &Prepared<'_>, report: OwnedFd, birth: Remainder) -> ! {
     let program = prepared.program;
     let mut sandbox = Sandbox {
         prepared,
@@ -83,6 +85,9 @@ pub fn run(prepared: &Prepared<'_>, report: OwnedFd) -> ! {
         terminal: None,
         sealed: false,
     };
+    if let Err(errno) = birth.carry_out() {
+        sandbox.fail(0, errno.into());
+    }
     for (step, op) in program.ops() {
         if let Err(fault) = sandbox.carry_out(op) {
             sandbox.fail(*step, fault);
@@ -104,7 +109,7 @@ impl Sandbox<'_> {
         match *op {
             Op::JoinCgroup(slot) => self.join_cgroup(slot),
             Op::Unshare(flags) => Ok(sys::unshare(flags)?),
-            Op::Enter { fd, flags } => Ok(sys::setns(self.descriptor(fd)?, flags)?),
+            Op::Enter { fd, flags } => Ok(join::enter(self.descriptor(fd)?, flags)?),
             Op::EnterSent => self.enter_sent(),
             Op::Hide => Ok(set_dumpable_behavior(DumpableBehavior::NotDumpable)?),
             Op::UserRoot { uid, gid } => identity::become_root(uid, gid),
@@ -440,12 +445,8 @@ fn write_own(path: &CStr, text: &CStr) -> Result<(), Fault> {
     if fstatfs(&own).at(Part::Verify)?.f_type != PROC {
         return Err(Errno::NODEV).at(Part::Verify);
     }
-    let how = ResolveFlags::BENEATH
-        | ResolveFlags::NO_XDEV
-        | ResolveFlags::NO_SYMLINKS
-        | ResolveFlags::NO_MAGICLINKS;
     let flags = OFlags::WRONLY | OFlags::CLOEXEC;
-    let file = openat2(own, path, flags, Mode::empty(), how).at(Part::Target)?;
+    let file = rootfs::open_beneath(own.as_fd(), path, flags).at(Part::Target)?;
     rustix::io::write(file, text.to_bytes())?;
     Ok(())
 }

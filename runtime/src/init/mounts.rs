@@ -3,7 +3,7 @@
 use std::ffi::CStr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-use rustix::fs::{CWD, Mode, OFlags, ResolveFlags, openat, openat2};
+use rustix::fs::{CWD, Mode, OFlags, openat};
 use rustix::io::Errno;
 use rustix::mount::{UnmountFlags, unmount};
 use rustix::process::{fchdir, pivot_root};
@@ -13,7 +13,7 @@ use crate::compile::{Device, Slot, Span};
 use crate::plan::mounts::Attributes;
 use crate::report::{At, Fault, Part};
 use crate::rootfs::{self, Want};
-use crate::sys::{self, MountAttr};
+use crate::sys::MountAttr;
 
 /// A file system to mount, as [`crate::compile::Op`] has it.
 pub(super) struct NewMount<'p> {
@@ -120,7 +120,7 @@ impl Sandbox<'_> {
 
     pub(super) fn attributes(&self, path: &CStr, attr: &MountAttr) -> Result<(), Fault> {
         let fd = rootfs::open_in(self.root()?, path, false).at(Part::Target)?;
-        sys::mount_setattr(fd, attr, false).at(Part::Attributes)
+        rootfs::change(fd, attr, false).at(Part::Attributes)
     }
 
     pub(super) fn root_read_only(&self) -> Result<(), Fault> {
@@ -128,7 +128,7 @@ impl Sandbox<'_> {
             set: libc::MOUNT_ATTR_RDONLY,
             ..MountAttr::default()
         };
-        sys::mount_setattr(self.root()?, &attr, false).at(Part::Attributes)
+        rootfs::change(self.root()?, &attr, false).at(Part::Attributes)
     }
 
     /// The host's own node, and really that device (CVE-2025-31133).
@@ -192,17 +192,7 @@ impl Sandbox<'_> {
     /// a path of the container (CVE-2019-16884, CVE-2025-52881).
     pub(super) fn sysctl(&mut self, path: &CStr, value: &CStr) -> Result<(), Fault> {
         let open = |proc: BorrowedFd<'_>| {
-            let how = ResolveFlags::BENEATH
-                | ResolveFlags::NO_XDEV
-                | ResolveFlags::NO_SYMLINKS
-                | ResolveFlags::NO_MAGICLINKS;
-            openat2(
-                proc,
-                path,
-                OFlags::WRONLY | OFlags::CLOEXEC,
-                Mode::empty(),
-                how,
-            )
+            rootfs::open_beneath(proc, path, OFlags::WRONLY | OFlags::CLOEXEC)
         };
         let file = match &self.proc {
             Some(proc) => open(proc.as_fd()),
@@ -270,7 +260,7 @@ impl Sandbox<'_> {
             set: libc::MOUNT_ATTR_RDONLY,
             ..MountAttr::default()
         };
-        sys::mount_setattr(&cover, &attr, true).at(Part::Attributes)?;
+        rootfs::change(&cover, &attr, true).at(Part::Attributes)?;
         rootfs::attach(cover, target).at(Part::Attach)
     }
 
@@ -325,7 +315,7 @@ fn set_propagation(mount: impl AsFd, propagation: u64, deep: bool) -> Result<(),
         propagation,
         ..MountAttr::default()
     };
-    sys::mount_setattr(mount, &attr, deep)
+    rootfs::change(mount, &attr, deep)
 }
 
 pub(super) fn link(parent: BorrowedFd<'_>, name: &CStr, target: &CStr) -> Result<(), Fault> {

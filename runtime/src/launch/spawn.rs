@@ -92,10 +92,14 @@ pub fn spawn(program: Program, birth: &Birth<'_>) -> Result<Child, LaunchError> 
     let own_pid_ns = birth.join_pid.map(enter_pid_namespace).transpose()?;
     let mask = sys::block_signals().map_err(|e| LaunchError::system("block signals", e))?;
     let forked = clone(birth);
-    if let Ok((Forked::Child, _)) = forked {
-        drop(ours);
-        init::run(&prepared, theirs);
-    }
+    let forked = match forked {
+        Ok((Forked::Child(birth), _)) => {
+            drop(ours);
+            init::run(&prepared, theirs, birth)
+        }
+        Ok((Forked::Parent { pid, pidfd }, own)) => Ok((pid, pidfd, own)),
+        Err(errno) => Err(errno),
+    };
     mask.restore()
         .map_err(|e| LaunchError::system("unblock signals", e))?;
     if let Some(own) = own_pid_ns {
@@ -103,16 +107,18 @@ pub fn spawn(program: Program, birth: &Birth<'_>) -> Result<Child, LaunchError> 
             .map_err(|e| LaunchError::system("return to the runtime's pid namespace", e))?;
     }
     match forked {
-        Ok((Forked::Parent { pid, pidfd }, own)) => Ok(Child {
+        Ok((pid, pidfd, own)) => Ok(Child {
             pid,
             pidfd,
             own,
             socket: ours,
         }),
-        Ok((Forked::Child, _)) => sys::exit(1),
         Err(errno) => {
             let why = match errno {
-                Errno::NOSYS => " (clone3 needs Linux 5.7 and a container engine that allows it)",
+                Errno::NOSYS => {
+                    " (this kernel has neither clone3(2) nor pidfd_open(2) and waitid(2) with P_PIDFD: \
+                     Linux 5.4 or newer is needed, or a container engine that allows them)"
+                }
                 Errno::NOSPC => " (too many nested namespaces, or user.max_*_namespaces reached)",
                 _ => "",
             };

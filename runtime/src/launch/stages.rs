@@ -155,6 +155,7 @@ impl Launch<'_> {
             started: !create,
             process: Some(process.clone()),
             cgroups: self.plan.cgroup.directories().to_vec(),
+            scope: None,
             init: self.plan.init,
             annotations: annotations.map(|(k, v)| (k.clone(), v.clone())).collect(),
             hooks: plan::hooks::any(&self.bundle),

@@ -155,6 +155,8 @@ impl Context<'_> {
             resources,
             instance: instance.as_ref(),
             track,
+            all: self.request.mode == Mode::Create,
+            rootless: self.facts.uid != 0,
         };
         Ok(cgroup::plan(layout, &wanted)?)
     }

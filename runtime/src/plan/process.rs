@@ -171,7 +171,7 @@ fn filter(section: &LinuxSeccomp, last: bool) -> Result<Option<Step>, PlanError>
         program: filter.instructions,
         flags: filter.flags,
         last,
-        notify: false,
+        notify: filter.listener.is_some(),
     }))
 }
 

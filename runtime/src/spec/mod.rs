@@ -174,7 +174,10 @@ pub fn load_process(path: &Path) -> Result<Process, SpecError> {
 
 /// Parses JSON; every field that the type does not know is an error (`oci-spec` alone would drop
 /// it silently).
-fn strict<T: serde::de::DeserializeOwned>(path: &Path, text: &[u8]) -> Result<T, SpecError> {
+pub(crate) fn strict<T: serde::de::DeserializeOwned>(
+    path: &Path,
+    text: &[u8],
+) -> Result<T, SpecError> {
     let parse = |source| SpecError::Parse {
         path: path.to_owned(),
         source,

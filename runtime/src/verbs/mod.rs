@@ -13,6 +13,7 @@ use crate::request::DEFAULT_ROOT;
 
 mod create;
 mod delete;
+mod events;
 mod exec;
 mod features;
 mod kill;
@@ -20,13 +21,16 @@ mod list;
 mod log;
 mod network;
 mod options;
+mod pause;
 mod plan;
 mod ps;
 mod relay;
+mod resume;
 mod run;
 mod spec;
 mod start;
 mod state;
+mod update;
 
 pub use log::Log;
 use options::LaunchOptions;
@@ -115,11 +119,13 @@ macro_rules! failure_from {
 failure_from!(
     LaunchError,
     PlanError,
+    crate::cgroup::CgroupError,
     crate::id::IdError,
     crate::journal::JournalError,
     crate::network::NetworkError,
     crate::spec::SpecError,
     crate::state::StateError,
+    crate::systemd::SystemdError,
 );
 
 /// A verb: takes the rest of the command line, gives the exit code.
@@ -130,17 +136,21 @@ pub fn find(name: &str) -> Option<Verb> {
     Some(match name {
         "create" => create::run,
         "delete" => delete::run,
+        "events" => events::run,
         "exec" => exec::run,
         "features" => features::run,
         "kill" => kill::run,
         "list" => list::run,
         "network" => network::run,
+        "pause" => pause::run,
         "plan" => plan::run,
         "ps" => ps::run,
+        "resume" => resume::run,
         "run" => run::run,
         "spec" => spec::run,
         "start" => start::run,
         "state" => state::run,
+        "update" => update::run,
         _ => return None,
     })
 }
