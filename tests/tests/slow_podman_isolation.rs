@@ -77,10 +77,14 @@ fn limits_are_in_the_cgroup_and_can_be_changed() {
         engines::assert_in_every_hierarchy(plain.pid(), &id);
         plain.remove();
 
-        // Out of memory: the kernel kills who wants too much, and nobody else.
+        // Out of memory: the kernel kills who wants too much, or now and then the first process.
         let fat = ["-m", "24m", "--memory-swap", "24m"];
         let script = "head -c 200000000 /dev/zero | tail > /dev/null; echo $?";
-        assert_eq!(engines::text(podman.script(&fat, script)), "137");
+        let killed = podman.script(&fat, script);
+        assert!(
+            killed.code == 137 || killed.stdout == "137\n",
+            "expected an end out of memory of {killed}"
+        );
         podman.finish();
     });
 }

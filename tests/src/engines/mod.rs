@@ -1,10 +1,11 @@
 //! Container engines as clients of the runtime: podman and containerd, each in a private host.
 //!
-//! The engines call whatever `METACTL_RUNTIME_BIN` names; these tests pass with runc and crun as well,
-//! which is how one finds out whether a test or the runtime is wrong:
+//! The engines call whatever `METACTL_RUNTIME_BIN` names, and every one of these tests passes with runc or
+//! with crun as well, which is how one finds out whether a test or the runtime is wrong. (runc cannot run
+//! containers without cgroups; crun does not say which program it may not execute.)
 //!
 //! ```sh
-//! METACTL_BIN=target/debug/metactl METACTL_RUNTIME_BIN=/usr/sbin/runc cargo nextest run -p metactl-tests slow_podman
+//! METACTL_BIN=target/debug/metactl METACTL_RUNTIME_BIN=/usr/sbin/runc cargo nextest run -p metactl-tests -E 'binary(/slow_podman/)'
 //! ```
 
 use std::fs;

@@ -148,6 +148,11 @@ impl<'h> Podman<'h> {
             "",
             "containers that were not removed"
         );
+        // Those that tidy up after a container or a command may be at it still.
+        crate::eventually("podman and conmon are over", LIMIT, || {
+            let busy = |name| !crate::machine::pids_of(&[name]).is_empty();
+            (!busy("podman ") && !busy("conmon ")).then_some(())
+        });
         // podman mounts its storage on itself.
         let storage = self.place.dir().join("storage/root/overlay");
         while is_mount_point(&storage) {
