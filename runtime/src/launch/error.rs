@@ -41,6 +41,16 @@ pub enum LaunchError {
         /// The directory.
         path: PathBuf,
     },
+    /// A hook failed.
+    #[error("the {kind} hook {} failed: {why}", path.display())]
+    Hook {
+        /// Its kind, as the specification calls it.
+        kind: &'static str,
+        /// The program.
+        path: PathBuf,
+        /// Why.
+        why: String,
+    },
     /// The runtime could not do something.
     #[error("cannot {what}: {source}")]
     System {
@@ -109,6 +119,11 @@ fn hint(step: Option<&Step>, fault: &Fault) -> &'static str {
         (Some(Step::Execute(_)), _, Errno::NOEXEC) => {
             "; it is neither a program for this machine nor a script with a #! line"
         }
+        (Some(Step::Find(program)), _, Errno::NOENT) => match program.file {
+            Some(_) => "; there is no such file in the root of the container",
+            None => "; executable file not found in $PATH of the container",
+        },
+        (Some(Step::Find(_)), _, Errno::ACCESS) => "; it is no file that can be executed",
         (Some(Step::WorkingDirectory(_)), Part::Verify, _) => "; it leads out of the root",
         (Some(Step::WorkingDirectory(_)), _, Errno::ACCESS) => {
             "; the user of the process may not enter it"

@@ -112,11 +112,13 @@ fn the_built_in_init_runs_from_a_read_only_mount() {
     config["annotations"] = json!({"org.metactl.init": "true"});
     let output = host.run("exe", &config);
     assert!(!stdout(&output).contains("opened"), "{}", both(&output));
-    assert!(
-        both(&output).contains("Read-only file system"),
-        "{}",
-        both(&output)
-    );
+    // Where the kernel cannot make such a mount it is a sealed copy, of which only the time changes.
+    let refused = if host.lacks("mount_setattr") {
+        "Text file busy"
+    } else {
+        "Read-only file system"
+    };
+    assert!(both(&output).contains(refused), "{}", both(&output));
     runtime.assert_unchanged();
     host.assert_clean();
 }

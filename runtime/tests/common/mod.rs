@@ -14,6 +14,8 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
+pub mod without;
+
 /// The uid of the containers.
 pub const UID: u32 = 66_000;
 
@@ -21,6 +23,8 @@ pub const UID: u32 = 66_000;
 pub struct Host {
     dir: tempfile::TempDir,
     name: String,
+    /// The system calls that its kernel lacks, see [`without`].
+    lacks: Option<String>,
 }
 
 /// Runs the calling test in a private host. `None` outside (the test has run inside by then, or
@@ -73,9 +77,22 @@ impl Host {
             .unwrap();
         fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o755)).unwrap();
         let name = dir.path().file_name().unwrap().to_str().unwrap().to_owned();
-        let host = Host { dir, name };
+        let lacks = std::env::var(without::VARIABLE).ok();
+        let host = Host { dir, name, lacks };
         host.make_rootfs("rootfs");
         host
+    }
+
+    /// Takes system calls away from the kernel.
+    pub fn without(mut self, calls: &str) -> Host {
+        self.lacks = Some(calls.to_owned());
+        self
+    }
+
+    /// Whether its kernel lacks a system call.
+    pub fn lacks(&self, call: &str) -> bool {
+        let lacks = self.lacks.as_deref();
+        lacks.is_some_and(|calls| without::includes(calls, call))
     }
 
     /// A path in the directory of the test.
@@ -176,7 +193,11 @@ impl Host {
 
     /// A command of the runtime.
     pub fn runtime(&self, words: &[&str]) -> Command {
-        let mut command = Command::new(binary());
+        let program = binary();
+        let mut command = match &self.lacks {
+            Some(calls) => without::command(&program, calls),
+            None => Command::new(program),
+        };
         command
             .arg("--root")
             .arg(self.root())
