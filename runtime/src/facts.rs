@@ -6,7 +6,7 @@ use oci_spec::runtime::Process;
 
 use crate::Error;
 use crate::cgroup;
-use crate::request::{LaunchRequest, Network};
+use crate::request::{CgroupManager, LaunchRequest, Network};
 use crate::spec::Bundle;
 
 /// The host as a plan sees it.
@@ -16,6 +16,8 @@ pub struct HostFacts {
     pub uid: u32,
     /// Its control groups; none when no cgroup file system is mounted.
     pub cgroups: Option<cgroup::Layout>,
+    /// The cgroup of the systemd that makes scopes, for its own user; empty for that of the system.
+    pub scopes_below: String,
     /// Whether the executable of the runtime can be written through the mount it was started
     /// from, by somebody with the right to.
     pub executable_is_writable: bool,
@@ -50,6 +52,9 @@ impl HostFacts {
     pub fn gather(request: &LaunchRequest, bundle: &Bundle) -> Result<HostFacts, Error> {
         let mut facts = HostFacts::local()?;
         facts.look_for_modules(bundle.spec.process().as_ref(), bundle);
+        if request.cgroup_manager == CgroupManager::Systemd && facts.uid != 0 {
+            facts.scopes_below = crate::systemd::control_group(true)?;
+        }
         if let Network::Spec(files) = &request.network {
             facts.network = Some(metactl_netns::facts::gather(files.uplink.as_deref())?);
         }
@@ -58,14 +63,20 @@ impl HostFacts {
 
     /// Looks at this host without its network.
     pub fn local() -> Result<HostFacts, Error> {
-        let cgroups = match cgroup::Layout::detect() {
-            Ok(layout) => Some(layout),
-            Err(cgroup::CgroupError::NotMounted) => None,
-            Err(e) => return Err(e.into()),
+        let uid = rustix::process::geteuid();
+        let cgroups = if uid.is_root() {
+            match cgroup::Layout::detect() {
+                Ok(layout) => Some(layout),
+                Err(cgroup::CgroupError::NotMounted) => None,
+                Err(e) => return Err(e.into()),
+            }
+        } else {
+            cgroup::Layout::detect_delegated()?
         };
         Ok(HostFacts {
-            uid: rustix::process::geteuid().as_raw(),
+            uid: uid.as_raw(),
             cgroups,
+            scopes_below: String::new(),
             executable_is_writable: executable_is_writable(),
             modules: SecurityModules::default(),
             network: None,

@@ -96,7 +96,7 @@ pub use container::{Container, Deleted};
 pub use error::Error;
 pub use id::ContainerId;
 pub use process::ProcessId;
-pub use request::{LaunchRequest, Mode, Network, NetworkFiles};
+pub use request::{CgroupManager, LaunchRequest, Mode, Network, NetworkFiles};
 
 use std::path::Path;
 

@@ -8,13 +8,15 @@ use std::io::Write;
 use std::process::ExitCode;
 
 use lexopt::{Arg, Parser, ValueExt};
+use metactl_runtime::CgroupManager;
 use metactl_runtime::state::OCI_VERSION;
 use metactl_runtime::verbs::{self, Failure, Globals};
 
 const HELP: &str = "\
 metactl-runtime: launches OCI bundles on Linux
 
-metactl-runtime [--root DIR] [--log FILE] [--log-format text|json] [--systemd-cgroup] VERB
+metactl-runtime [--root DIR] [--log FILE] [--log-format text|json]
+  [--systemd-cgroup | --cgroup-manager cgroupfs|systemd|disabled] VERB
 
   run [LAUNCH] [--detach] [--keep] ID         a container, from beginning to end
   create [LAUNCH] ID                          everything but its program
@@ -73,7 +75,11 @@ fn dispatch(globals: &mut Globals) -> Result<u8, Failure> {
                     }
                 };
             }
-            Some(Arg::Long("systemd-cgroup")) => globals.systemd_cgroup = true,
+            Some(Arg::Long("systemd-cgroup")) => globals.cgroup_manager = CgroupManager::Systemd,
+            // crun's word for it; podman uses it.
+            Some(Arg::Long("cgroup-manager")) => {
+                globals.cgroup_manager = manager(&parser.value()?.string()?)?;
+            }
             // Engines pass these: every error says everything anyway, whether there is privilege is
             // seen, and checkpoints are not made.
             Some(Arg::Long("debug")) => {}
@@ -93,6 +99,17 @@ fn dispatch(globals: &mut Globals) -> Result<u8, Failure> {
     match verb.to_str().and_then(verbs::find) {
         Some(run) => run(globals, &mut parser),
         None => Err(Failure::Usage(format!("unknown verb {verb:?}"))),
+    }
+}
+
+fn manager(word: &str) -> Result<CgroupManager, Failure> {
+    match word {
+        "cgroupfs" => Ok(CgroupManager::Files),
+        "systemd" => Ok(CgroupManager::Systemd),
+        "disabled" => Ok(CgroupManager::Nobody),
+        other => Err(Failure::Usage(format!(
+            "--cgroup-manager is cgroupfs, systemd or disabled, not {other:?}"
+        ))),
     }
 }
 

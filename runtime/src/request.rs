@@ -39,8 +39,8 @@ pub struct LaunchRequest {
     pub keyring: bool,
     /// Do without pivot_root(2), see [`crate::plan::Step::Pivot`].
     pub no_pivot: bool,
-    /// `linux.cgroupsPath` is `slice:prefix:name`, and systemd makes the cgroup.
-    pub systemd_cgroup: bool,
+    /// Who makes its cgroups.
+    pub cgroup_manager: CgroupManager,
 }
 
 impl LaunchRequest {
@@ -60,9 +60,21 @@ impl LaunchRequest {
             listen_fds: 0,
             keyring: true,
             no_pivot: false,
-            systemd_cgroup: false,
+            cgroup_manager: CgroupManager::Files,
         }
     }
+}
+
+/// Who makes the cgroups of a container.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum CgroupManager {
+    /// The runtime, by the control files.
+    #[default]
+    Files,
+    /// systemd; `linux.cgroupsPath` is `slice:prefix:name`.
+    Systemd,
+    /// Nobody: the container stays in the cgroup of the runtime. Limits are refused.
+    Nobody,
 }
 
 /// How far a launch goes, and whose child the container becomes.

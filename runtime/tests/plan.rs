@@ -38,6 +38,7 @@ fn facts(cgroups: Layout) -> HostFacts {
     HostFacts {
         uid: 0,
         cgroups: Some(cgroups),
+        scopes_below: String::new(),
         executable_is_writable: true,
         modules: SecurityModules::default(),
         network: None,

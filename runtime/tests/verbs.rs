@@ -459,6 +459,7 @@ fn a_terminal_is_the_containers_own() {
     );
     main.kill().unwrap();
     main.wait().unwrap();
+    host.must(&["delete", "--force", "tty"]);
     let mut config = host.config("tty", "tty; ls -l /dev/console; exit 4");
     config["process"]["terminal"] = json!(true);
     let output = host.run("tty2", &config);

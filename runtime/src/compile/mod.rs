@@ -129,7 +129,8 @@ impl Compiler {
 
     fn step(&mut self, index: usize, step: &Step) -> Result<(), Problem> {
         let op = match step {
-            Step::Cgroup(_)
+            Step::Scope(_)
+            | Step::Cgroup(_)
             | Step::Shield
             | Step::Clone { .. }
             | Step::NewNetwork

@@ -270,6 +270,7 @@ impl Sandbox<'_> {
             rootfs::attach(cover, target).at(Part::Attach)?;
         }
         report::send_with(&self.report, &Message::Console, &pair.outside)?;
+        terminal::use_as_stdio(&pair.inside)?;
         self.terminal = Some(pair.inside);
         Ok(())
     }
@@ -302,7 +303,6 @@ impl Sandbox<'_> {
         if !terminal {
             return Ok(());
         }
-        // It is standard input, output and error from here on.
         match self.terminal.take() {
             Some(inside) => terminal::control(inside),
             None => Ok(()),

@@ -34,10 +34,19 @@ pub enum LaunchError {
     },
     /// The cgroup belongs to somebody else, and would be killed with this container.
     #[error(
-        "the cgroup {} has processes already; give the container another linux.cgroupsPath, or \
+        "the cgroup {} has processes already, container's cgroup is not empty; give the container another linux.cgroupsPath, or \
          delete the one that uses it", path.display()
     )]
     CgroupInUse {
+        /// The directory.
+        path: PathBuf,
+    },
+    /// The cgroup is frozen: nothing that is put in there would run.
+    #[error(
+        "the cgroup {}: container's cgroup unexpectedly frozen; thaw it, or give the container another \
+         linux.cgroupsPath", path.display()
+    )]
+    CgroupFrozen {
         /// The directory.
         path: PathBuf,
     },
@@ -108,7 +117,7 @@ impl LaunchError {
 fn hint(step: Option<&Step>, fault: &Fault) -> &'static str {
     match (step, fault.part, fault.errno) {
         (Some(Step::Execute(_)), _, Errno::NOENT) if fault.detail.as_bytes().is_empty() => {
-            "; no such program in the container's PATH"
+            "; executable file not found in $PATH of the container"
         }
         (Some(Step::Execute(_)), _, Errno::NOENT) => {
             "; it, its interpreter (#!) or its loader is not in the root of the container"

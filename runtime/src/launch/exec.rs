@@ -91,7 +91,7 @@ pub fn exec(
 ) -> Result<Joiner, Error> {
     // The lock keeps the container from being deleted while the process joins.
     let dir = StateDir::open(root, &ContainerId::new(id)?)?;
-    let state = running(&dir)?;
+    let state = running(&dir, options.ignore_paused)?;
     let bundle = saved_bundle(&dir, &state)?;
     let process = process_for(&bundle, options)?;
     let target = Target {
@@ -274,10 +274,17 @@ pub(crate) fn start_container_hooks(bundle: &Bundle, state: &State) -> Result<()
 }
 
 /// The state of a container that must be running.
-fn running(dir: &StateDir) -> Result<State, Error> {
+fn running(dir: &StateDir, paused_too: bool) -> Result<State, Error> {
     let state = dir.load()?;
     match state {
         Some(state) if state.status() == Status::Running => Ok(state),
+        Some(state) if state.status() == Status::Paused && paused_too => Ok(state),
+        Some(state) if state.status() == Status::Paused => Err(LaunchError::Status {
+            id: state.id,
+            status: Status::Paused.to_string(),
+            need: "cannot exec in a paused container without --ignore-paused",
+        }
+        .into()),
         Some(state) => Err(wrong_status(&state).into()),
         None => Err(LaunchError::Status {
             id: dir.id().to_string(),

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
 
-use crate::cgroup::Joined;
+use crate::cgroup::{Joined, freezer};
 use crate::compile::{Descriptors, compile};
 use crate::container::Deleted;
 use crate::facts::HostFacts;
@@ -184,6 +184,8 @@ impl Launch<'_> {
         self.check_cgroups()?;
         let mut journal = Journal::open(&self.dir.journal())?;
         journal.record_all(&self.intents())?;
+        // Something has to be in a scope until the new process is.
+        let _scope = self.scope().map(crate::systemd::start).transpose()?;
         let Joined { tasks, directory } = self.plan.cgroup.apply()?;
         let namespaces = open::namespaces(&self.plan)?;
         let descriptors = Descriptors {
@@ -285,6 +287,10 @@ impl Launch<'_> {
 
     /// What is in the container's cgroups is killed at its end: it must not be anybody else's.
     fn check_cgroups(&self) -> Result<(), LaunchError> {
+        let frozen = |path: &&PathBuf| freezer::is_frozen(std::slice::from_ref(*path));
+        if let Some(path) = self.plan.cgroup.directories().iter().find(frozen) {
+            return Err(LaunchError::CgroupFrozen { path: path.clone() });
+        }
         for path in self.plan.cgroup.directories() {
             match std::fs::read(path.join("cgroup.procs")) {
                 Ok(text) if text.is_empty() => {}
@@ -308,16 +314,29 @@ impl Launch<'_> {
                 user: self.request.id.to_string(),
             });
         }
+        if let Some(scope) = self.scope() {
+            intents.push(Intent::Scope {
+                unit: scope.unit.clone(),
+                user: scope.user,
+            });
+        }
         for path in self.plan.cgroup.parents() {
             // A directory that somebody else made stays; those that metactl makes go with their
             // last user.
-            if is_ours(path) || !path.exists() {
+            if crate::cgroup::is_ours(path) || !path.exists() {
                 intents.push(Intent::SharedCgroup { path: path.clone() });
             }
         }
         let own = self.plan.cgroup.directories().iter();
         intents.extend(own.map(|path| Intent::Cgroup { path: path.clone() }));
         intents
+    }
+
+    fn scope(&self) -> Option<&crate::systemd::Scope> {
+        self.plan.steps.iter().find_map(|step| match step {
+            Step::Scope(scope) => Some(scope),
+            _ => None,
+        })
     }
 
     fn clone_flags(&self) -> u64 {
@@ -352,12 +371,6 @@ impl Launch<'_> {
         };
         made().map_err(|e| LaunchError::system(what, e))
     }
-}
-
-/// Whether a cgroup directory is, or is below, one that only metactl makes: `metactl...`.
-fn is_ours(path: &Path) -> bool {
-    path.components()
-        .any(|c| c.as_os_str().as_encoded_bytes().starts_with(b"metactl"))
 }
 
 fn set_oom_score(pid: i32, score: i32) -> Result<(), LaunchError> {

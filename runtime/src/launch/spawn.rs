@@ -199,6 +199,7 @@ impl Child {
                 .map_err(|e| LaunchError::system("listen to the new process", e))?;
             match message {
                 Some((Message::Fault { step, fault }, _)) => {
+                    self.hear_out(heard);
                     return Err(LaunchError::fault(plan, step, &fault));
                 }
                 Some((Message::Console, fd)) => heard.console = fd,
@@ -217,6 +218,16 @@ impl Child {
                 }
                 None if executing => return Ok(()),
                 None => return Err(self.silent_death()),
+            }
+        }
+    }
+
+    /// A process that forked and the one that goes on speak at the same time: the pid of the second
+    /// may come after its complaint, and somebody has to wait for it.
+    fn hear_out(&self, heard: &mut Heard<'_>) {
+        while let Ok(Some((message, _))) = report::receive(&self.socket) {
+            if let Message::Child { pid } = message {
+                heard.grandchild = Some(pid);
             }
         }
     }

@@ -155,7 +155,11 @@ impl Launch<'_> {
             started: !create,
             process: Some(process.clone()),
             cgroups: self.plan.cgroup.directories().to_vec(),
-            scope: None,
+            scope: self.scope().map(|scope| state::ScopeRecord {
+                unit: scope.unit.clone(),
+                user: scope.user,
+                path: scope.cgroup_path(&self.facts.scopes_below),
+            }),
             init: self.plan.init,
             annotations: annotations.map(|(k, v)| (k.clone(), v.clone())).collect(),
             hooks: plan::hooks::any(&self.bundle),

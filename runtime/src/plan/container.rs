@@ -2,9 +2,9 @@
 
 use std::path::{Path, PathBuf};
 
-use oci_spec::runtime::{Linux, LinuxResources, Process};
+use oci_spec::runtime::{Linux, Process};
 
-use crate::cgroup::{self, CgroupPath, CgroupPlan, CgroupStep};
+use crate::cgroup::{CgroupPlan, CgroupStep};
 use crate::facts::HostFacts;
 use crate::network::NetworkInput;
 use crate::plan::devices::DeviceKind;
@@ -12,7 +12,9 @@ use crate::plan::mounts::{self, MountKind, MountStep};
 use crate::plan::namespaces::{Namespaces, Place};
 use crate::plan::process::{self, Around, Birth};
 use crate::plan::step::{IdMaps, Step};
-use crate::plan::{Plan, PlanError, Watch, cgroup_mount, devices, hooks, sysctl, tuning, users};
+use crate::plan::{
+    Plan, PlanError, Watch, cgroup_mount, cgroups, devices, hooks, sysctl, tuning, users,
+};
 use crate::request::{LaunchRequest, Mode, Network};
 use crate::spec::{Bundle, clean_path};
 use crate::sys::MountAttr;
@@ -65,11 +67,12 @@ pub fn plan(
         namespaces,
     };
     let init = context.init()?;
-    let cgroup = context.cgroup()?;
+    let (cgroup, scope) = cgroups::plan(bundle, linux, facts, request, &context.namespaces)?;
     let terminal = process.terminal() == Some(true);
     process::check_console(bundle, terminal, request)?;
 
-    let mut steps: Vec<Step> = cgroup.steps().iter().cloned().map(Step::Cgroup).collect();
+    let mut steps: Vec<Step> = scope.iter().cloned().map(Step::Scope).collect();
+    steps.extend(cgroup.steps().iter().cloned().map(Step::Cgroup));
     context.outside(&cgroup, network, init, &mut steps)?;
     context.surroundings(&cgroup, &mut steps)?;
     context.inside(&cgroup, &mut steps)?;
@@ -132,33 +135,6 @@ impl Context<'_> {
         };
         // Without a pid namespace of its own there is no PID 1 to be.
         Ok(init && self.namespaces.pid == Place::New)
-    }
-
-    fn cgroup(&self) -> Result<CgroupPlan, PlanError> {
-        let instance: Option<LinuxResources> = self.bundle.json_annotation(INSTANCE_ANNOTATION)?;
-        let track = self.namespaces.pid != Place::New;
-        let resources = self.linux.resources().as_ref();
-        let layout = match &self.facts.cgroups {
-            Some(layout) => layout,
-            None if resources.is_none() && instance.is_none() && !track => {
-                return Ok(CgroupPlan::default());
-            }
-            None => return Err(cgroup::CgroupError::NotMounted.into()),
-        };
-        let text = match self.linux.cgroups_path() {
-            Some(path) => path.to_string_lossy().into_owned(),
-            None => format!("/metactl/{}", self.request.id),
-        };
-        let path = CgroupPath::new(&text)?;
-        let wanted = cgroup::Request {
-            path: &path,
-            resources,
-            instance: instance.as_ref(),
-            track,
-            all: self.request.mode == Mode::Create,
-            rootless: self.facts.uid != 0,
-        };
-        Ok(cgroup::plan(layout, &wanted)?)
     }
 
     /// What the runtime does outside.

@@ -6,6 +6,7 @@
 use std::fmt;
 
 mod cgroup_mount;
+mod cgroups;
 pub mod container;
 pub mod devices;
 pub mod hooks;
@@ -60,6 +61,9 @@ pub enum PlanError {
     /// Limits that this host cannot enforce.
     #[error(transparent)]
     Cgroup(#[from] CgroupError),
+    /// A scope that systemd would not make.
+    #[error(transparent)]
+    Systemd(#[from] crate::systemd::SystemdError),
     /// A filter that cannot be enforced.
     #[error(transparent)]
     Seccomp(#[from] crate::seccomp::SeccompError),

@@ -28,6 +28,8 @@ pub enum Side {
 #[derive(Debug, Clone, PartialEq)]
 pub enum Step {
     // ---- the runtime, before the clone
+    /// A scope of systemd, in which the control groups are.
+    Scope(crate::systemd::Scope),
     /// A directory, limit or membership of control groups.
     Cgroup(CgroupStep),
     /// CVE-2019-5736: the container could rewrite the runtime, so it gets a small program of its
@@ -251,7 +253,8 @@ impl Step {
     /// Who carries it out.
     pub fn side(&self) -> Side {
         match self {
-            Step::Cgroup(_)
+            Step::Scope(_)
+            | Step::Cgroup(_)
             | Step::Shield
             | Step::Clone { .. }
             | Step::NewNetwork

@@ -11,6 +11,7 @@ pub(super) fn count_word(n: usize, one: &str, many: &str) -> String {
 impl fmt::Display for Step {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Step::Scope(scope) => write!(f, "systemd scope {} in {}", scope.unit, scope.slice),
             Step::Cgroup(step) => write!(f, "{step}"),
             Step::Shield => f.write_str("keep the runtime's executable out of its reach"),
             Step::Clone {

@@ -9,7 +9,7 @@ use lexopt::{Arg, Parser, ValueExt};
 use crate::Error;
 use crate::launch::LaunchError;
 use crate::plan::PlanError;
-use crate::request::DEFAULT_ROOT;
+use crate::request::{CgroupManager, DEFAULT_ROOT};
 
 mod create;
 mod delete;
@@ -42,8 +42,8 @@ pub struct Globals {
     pub root: PathBuf,
     /// Where messages go.
     pub log: Log,
-    /// Cgroups are made by systemd.
-    pub systemd_cgroup: bool,
+    /// Who makes cgroups.
+    pub cgroup_manager: CgroupManager,
 }
 
 impl Default for Globals {
@@ -51,7 +51,7 @@ impl Default for Globals {
         Globals {
             root: default_root(),
             log: Log::default(),
-            systemd_cgroup: false,
+            cgroup_manager: CgroupManager::Files,
         }
     }
 }

@@ -122,7 +122,7 @@ impl LaunchOptions {
             listen_fds: handed.listen,
             keyring: !self.no_new_keyring,
             no_pivot: self.no_pivot,
-            systemd_cgroup: globals.systemd_cgroup,
+            cgroup_manager: globals.cgroup_manager,
         })
     }
 }
