@@ -287,9 +287,12 @@ impl Sandbox<'_> {
         }
     }
 
+    /// Waits for `start`. Until the runtime has said that everything is recorded, its death ends
+    /// this process; from then on nothing of the runtime is held, not even its locks.
     fn await_start(&mut self, slot: Slot) -> Result<(), Fault> {
-        report::send(&self.report, &Message::Prepared)?;
+        self.wait(true)?;
         let listener = self.descriptor(slot)?;
+        self.close_descriptors(Some(listener))?;
         let connection = rustix::io::retry_on_intr(|| {
             rustix::net::accept_with(listener, rustix::net::SocketFlags::CLOEXEC)
         })?;
@@ -342,25 +345,25 @@ impl Sandbox<'_> {
         }
         self.sealed = true;
         report::send(&self.report, &Message::Executing)?;
-        self.close_descriptors()
+        self.close_descriptors(None)
     }
 
-    fn close_descriptors(&self) -> Result<(), Fault> {
+    fn close_descriptors(&self, also: Option<BorrowedFd<'_>>) -> Result<(), Fault> {
         let keep = [
-            Some(&self.report),
-            self.prepared.shield.as_ref(),
-            self.terminal.as_ref(),
+            Some(self.report.as_fd()),
+            self.prepared.shield.as_ref().map(AsFd::as_fd),
+            self.terminal.as_ref().map(AsFd::as_fd),
+            also,
         ];
         let first = self.program.preserve.saturating_add(3);
-        Ok(sys::close_all_but(
-            first,
-            keep.map(|fd| fd.map(AsFd::as_fd)),
-        )?)
+        Ok(sys::close_all_but(first, keep)?)
     }
 
     fn filter(&mut self, flags: u32, last: bool, notify: bool) -> Result<(), Fault> {
         if last {
             self.seal()?;
+        } else {
+            identity::raise()?;
         }
         let listener = sys::load_filter(self.program.filter(), flags, notify)?;
         let Some(listener) = listener else {
@@ -400,7 +403,7 @@ impl Sandbox<'_> {
     /// has nothing that the container may not have, so the child can be seen and reached by it.
     fn fork(&mut self) -> Result<(), Fault> {
         // CVE-2016-9962: a container with CAP_SYS_PTRACE can look into /proc/PID/fd of the child.
-        self.close_descriptors()?;
+        self.close_descriptors(None)?;
         self.rebirth()
     }
 

@@ -61,6 +61,8 @@ pub struct Launched {
     pub own: bool,
     /// The outer end of its terminal, if it has one.
     pub console: Option<OwnedFd>,
+    /// What was left out of its configuration.
+    pub warnings: Vec<String>,
     dir: StateDir,
     /// The bundle, if it has hooks.
     hooks: Option<Bundle>,
@@ -95,6 +97,7 @@ pub fn launch_interruptibly(
                 pidfd: parts.child.pidfd,
                 own: parts.child.own,
                 console: parts.console,
+                warnings: launch.bundle.warnings.clone(),
                 hooks: plan::hooks::has(&launch.bundle, "poststop").then_some(launch.bundle),
                 dir: launch.dir,
             })
@@ -260,7 +263,10 @@ impl Launch<'_> {
         if let Some(path) = &self.request.pidfd_socket {
             sockets::pidfd(path, &child.pidfd)?;
         }
-        if self.request.mode != Mode::Create {
+        if self.request.mode == Mode::Create {
+            // Everything is recorded: from here on it waits for `start` without us.
+            child.tell(&Message::Go, None)?;
+        } else {
             self.hooks_after_start(&state)?;
         }
         Ok((process, console))

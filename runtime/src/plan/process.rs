@@ -75,16 +75,16 @@ pub fn steps(process: &Process, around: &Around<'_>) -> Result<Vec<Step>, PlanEr
     }
     let mut early = filter;
     // With no_new_privs the filter can be the last step, so that it need not allow what comes
-    // before; without, loading it takes the privilege that the next steps give up.
+    // before; without, loading it takes the privilege that the next step gives up.
     let mut late = if bound { early.take() } else { None };
-    steps.extend(early);
     let sets = CapabilitySets::new(process.capabilities().as_ref())?;
     steps.push(Step::Identity(identity(process)));
+    steps.push(Step::WorkingDirectory(process.cwd().clone()));
+    steps.extend(early);
     steps.push(Step::Capabilities(sets));
     if bound {
         steps.push(Step::NoNewPrivileges);
     }
-    steps.push(Step::WorkingDirectory(process.cwd().clone()));
     let watch = (around.watch == Watch::DieWithRuntime).then_some(Step::DieWithRuntime);
     match around.birth {
         Birth::Direct => steps.extend(watch),

@@ -16,7 +16,7 @@ const MAX_DESCRIPTORS: u64 = 1 << 20;
 
 /// Closes every descriptor from `first` on, but those in `keep`, of a process that is about to
 /// execute a program and will neither use nor drop them.
-pub fn close_all_but(first: c_uint, keep: [Option<BorrowedFd<'_>>; 3]) -> Result<(), Errno> {
+pub fn close_all_but(first: c_uint, keep: [Option<BorrowedFd<'_>>; 4]) -> Result<(), Errno> {
     let mut keep = keep.map(|fd| fd.map_or(0, |fd| fd.as_raw_fd().unsigned_abs()));
     keep.sort_unstable();
     let mut from = first;
