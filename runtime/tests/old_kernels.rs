@@ -142,7 +142,7 @@ fn processes_join_and_end_whatever_the_kernel_lacks() {
             create.arg("long").stdout(Stdio::null());
             assert!(create.status().unwrap().success(), "without {set}");
             host.must(&["start", "long"]);
-            let inside = "echo $(cat /proc/1/cgroup | md5sum) $(md5sum < /proc/self/cgroup); \
+            let inside = "until readlink /proc/1/ns/mnt >/dev/null; do :; done; echo $(cat /proc/1/cgroup | md5sum) $(md5sum < /proc/self/cgroup); \
                           for n in /proc/1/ns/* /proc/self/ns/*; do readlink $n; done | sort | uniq -c | \
                           awk '{print $1}' | sort -u";
             let text = host.must(&["exec", "long", "sh", "-c", inside]);

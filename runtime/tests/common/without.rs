@@ -24,8 +24,7 @@ const GROUPS: &[(&str, &str)] = &[
         "5.4",
         "openat2,clone3:EINVAL,mount_setattr,close_range,setns-many:EINVAL",
     ),
-    // Its close_range knows no CLOSE_RANGE_CLOEXEC.
-    ("5.10", "mount_setattr,close_range:EINVAL"),
+    ("5.10", "mount_setattr"),
     // No pidfds.
     ("4.18", "everything,pidfd_open,pidfd_send_signal"),
 ];
