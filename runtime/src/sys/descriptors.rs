@@ -33,7 +33,7 @@ pub fn close_on_exec_from(first: c_uint) -> Result<(), Errno> {
 /// Closes every descriptor of a process that is about to live without any: the built-in init.
 pub fn close_everything() -> Result<(), Errno> {
     match close_range(0, 0) {
-        Err(Errno::NOSYS | Errno::PERM) => each_from(0, |fd| {
+        Err(Errno::NOSYS | Errno::INVAL | Errno::PERM) => each_from(0, |fd| {
             // SAFETY: called only by the init, which uses no descriptor afterwards.
             unsafe { libc::close(fd) };
             Ok(())
