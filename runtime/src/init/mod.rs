@@ -229,7 +229,11 @@ impl Sandbox<'_> {
                 umask,
             } => identity::become_user(uid, gid, program.groups(groups), umask),
             Op::BoundingSet(bounding) => identity::bound(bounding),
-            Op::Capabilities(sets) => identity::set_capabilities(&sets),
+            Op::Capabilities(sets) => {
+                identity::set_capabilities(&sets)?;
+                // What another user has, may be looked at again (proc(5), fs.suid_dumpable).
+                Ok(set_dumpable_behavior(DumpableBehavior::NotDumpable)?)
+            }
             Op::NoNewPrivileges => Ok(rustix::thread::set_no_new_privs(true)?),
             Op::WorkingDirectory(path) => working_directory(text(path)),
             // An operation that nobody carries out would be a promise that is not kept.

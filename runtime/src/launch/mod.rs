@@ -237,10 +237,11 @@ impl Launch<'_> {
         if self.plan.steps.contains(&Step::Rebirth) {
             child.reborn(&self.plan, signals.as_deref_mut())?;
         }
+        let network = self.new_network(child)?;
         let process = ProcessId::of(child.pid)
             .map_err(|e| LaunchError::system("look at the new process", e))?;
         journal.record(&Intent::Process(process.clone()))?;
-        self.make_network(child)?;
+        self.set_up_network(child, network)?;
         for step in &self.plan.steps {
             if let Step::OomScore(score) = step {
                 set_oom_score(child.pid, *score)?;
@@ -253,7 +254,7 @@ impl Launch<'_> {
             ..Heard::default()
         };
         self.hooks_before_pivot(child, &state, signals.as_deref_mut(), &mut heard)?;
-        self.dir.write("config.json", &self.bundle.text)?;
+        self.dir.write_first("config.json", &self.bundle.text)?;
         self.dir.save(&state)?;
         if let Some(path) = &self.request.pid_file {
             write_pid_file(path, child.pid)?;

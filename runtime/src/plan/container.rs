@@ -148,7 +148,8 @@ impl Context<'_> {
         if self.facts.executable_is_writable && process::could_rewrite_runtime(self.process)? {
             // The shield hides the runtime at the last exec. An init of ours would stay in sight,
             // and so would we to strangers in a pid namespace that is not new.
-            if init || self.namespaces.pid != Place::New {
+            let seen = init || self.namespaces.pid != Place::New;
+            if seen && process::sees_the_runtime(self.process, &self.namespaces)? {
                 return Err(PlanError::Exposed);
             }
             steps.push(Step::Shield);

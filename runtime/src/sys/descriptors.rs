@@ -43,8 +43,13 @@ pub fn close_all_but(first: c_uint, keep: [Option<BorrowedFd<'_>>; 4]) -> Result
 
 /// Closes every descriptor of a process that is about to live without any: the built-in init.
 pub fn close_everything() -> Result<(), Errno> {
+<<<<<<< HEAD
     match close_range(0, c_uint::MAX) {
         Err(Errno::NOSYS | Errno::PERM) => each_from(0, |fd| {
+=======
+    match close_range(0, 0) {
+        Err(Errno::NOSYS | Errno::INVAL | Errno::PERM) => each_from(0, |fd| {
+>>>>>>> refs/heads/compat
             // SAFETY: called only by the init, which uses no descriptor afterwards.
             unsafe { libc::close(fd) };
             Ok(())
