@@ -58,6 +58,14 @@ if [[ " ${failed[*]} " != *" build "* ]]; then
     profile=$([[ $tier == all ]] && echo all || echo quick)
     run_tests nextest "profile $profile, see .config/nextest.toml" \
       cargo nextest run --workspace --locked --profile "$profile" --no-fail-fast
+    if [[ $tier == all ]]; then
+      # Older kernels: the runtime's tests again, with system calls taken away (docs/kernels.md).
+      for calls in everything mount_setattr; do
+        run_tests "without $calls" "the runtime on a kernel without that" \
+          env METACTL_TEST_WITHOUT="$calls" cargo nextest run --package metactl-runtime --locked --profile all \
+          --no-fail-fast -E 'kind(test)'
+      done
+    fi
     run_tests doctests "the examples in the documentation" cargo test --workspace --locked --doc --quiet
   else
     skip=()
@@ -65,6 +73,7 @@ if [[ " ${failed[*]} " != *" build "* ]]; then
     run_tests cargo "cargo test" cargo test --workspace --locked --no-fail-fast "${skip[@]}"
   fi
   if [[ $tier == all ]]; then
+    part fuzz "config.json, for a minute" as_person scripts/fuzz.sh 60
     code=0
     step vm "metactl under real systemd with unified cgroup v2" tests/vm/run.sh || code=$?
     # 77: it cannot be run here, and has said why.

@@ -69,6 +69,31 @@ fn mask(set: Option<&Capabilities>) -> Result<u64, UnknownCapability> {
     })
 }
 
+/// The sets of `spec` with `names` in all of them but the ambient one, as `exec --cap` wants them.
+pub fn with_more(
+    spec: Option<&LinuxCapabilities>,
+    names: &[String],
+) -> Result<LinuxCapabilities, UnknownCapability> {
+    let mut more = Capabilities::default();
+    for name in names {
+        let upper = name.to_ascii_uppercase();
+        let short = upper.strip_prefix("CAP_").unwrap_or(&upper);
+        let known = oci_spec::runtime::Capability::from_str(short);
+        more.insert(known.map_err(|_| UnknownCapability(name.clone()))?);
+    }
+    let joined = |set: Option<&Capabilities>| {
+        Some(set.into_iter().flatten().chain(&more).copied().collect())
+    };
+    let mut all = LinuxCapabilities::default();
+    all.set_bounding(joined(spec.and_then(|s| s.bounding().as_ref())));
+    all.set_effective(joined(spec.and_then(|s| s.effective().as_ref())));
+    all.set_permitted(joined(spec.and_then(|s| s.permitted().as_ref())));
+    // Inheritable ones stay as they are: CVE-2022-29162.
+    all.set_inheritable(spec.and_then(|s| s.inheritable().clone()));
+    all.set_ambient(spec.and_then(|s| s.ambient().clone()));
+    Ok(all)
+}
+
 /// The names of a set, `none`, or `all but` a few.
 fn names(mask: u64) -> String {
     let all = caps::all();

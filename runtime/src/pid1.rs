@@ -11,7 +11,9 @@ use crate::sys;
 /// Lives until `child` has ended. All signals are blocked, and taken one by one.
 pub fn watch(child: i32) -> ! {
     // Also the end of the report: while it is open the runtime would wait for an exec.
-    sys::close_everything();
+    if sys::close_everything().is_err() {
+        sys::exit(1);
+    }
     loop {
         match sys::wait_for_signal() {
             Ok(libc::SIGCHLD) => reap(child),

@@ -22,6 +22,7 @@ use rustix::mount::{
 };
 
 use crate::compile::Device;
+use crate::fallback::{self, Missing};
 use crate::plan::devices::DeviceKind;
 use crate::plan::mounts::Attributes;
 use crate::report::{At, Detail, Fault, Part};
@@ -32,6 +33,13 @@ const MAX_PATH: usize = 4096;
 
 /// How often a resolution that raced with a rename is tried again (openat2(2), EAGAIN).
 const MAX_RACES: usize = 64;
+
+// What this kernel turned out not to have, see `fallback`.
+static OPENAT2: Missing = Missing::unknown();
+static OPEN_TREE: Missing = Missing::unknown();
+static MOVE_MOUNT: Missing = Missing::unknown();
+static FSOPEN: Missing = Missing::unknown();
+static MOUNT_SETATTR: Missing = Missing::unknown();
 
 /// What a mount point must be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -60,13 +68,29 @@ pub fn resolve(
         how |= ResolveFlags::NO_SYMLINKS;
     }
     for _ in 0..MAX_RACES {
-        match openat2(root, path, flags, Mode::empty(), how) {
+        let opened = OPENAT2.attempt(
+            || openat2(root, path, flags, Mode::empty(), how),
+            || fallback::resolve::in_root(root, path, flags, strict),
+        );
+        match opened {
             // A rename or mount somewhere made `..` uncertain, or a signal came.
             Err(Errno::AGAIN | Errno::INTR) => {}
             result => return result,
         }
     }
     Err(Errno::AGAIN)
+}
+
+/// Opens a path below `dir`, the root of a mount, without symlinks and without leaving that mount.
+pub fn open_beneath(dir: BorrowedFd<'_>, path: &CStr, flags: OFlags) -> Result<OwnedFd, Errno> {
+    let how = ResolveFlags::BENEATH
+        | ResolveFlags::NO_XDEV
+        | ResolveFlags::NO_SYMLINKS
+        | ResolveFlags::NO_MAGICLINKS;
+    OPENAT2.attempt(
+        || openat2(dir, path, flags, Mode::empty(), how),
+        || fallback::resolve::beneath(dir, path, flags),
+    )
 }
 
 /// Opens a mount point inside the root; makes it, and the directories above it, when it is missing.
@@ -172,7 +196,10 @@ pub fn clone_host(path: &CStr, recursive: bool) -> Result<OwnedFd, Errno> {
     if recursive {
         flags |= OpenTreeFlags::AT_RECURSIVE;
     }
-    open_tree(CWD, path, flags)
+    OPEN_TREE.attempt(
+        || open_tree(CWD, path, flags),
+        || fallback::mount::clone_host(path, recursive),
+    )
 }
 
 /// Clones the mount that a descriptor is in, from the descriptor down.
@@ -183,13 +210,21 @@ pub fn clone_fd(fd: impl AsFd, recursive: bool) -> Result<OwnedFd, Errno> {
     if recursive {
         flags |= OpenTreeFlags::AT_RECURSIVE;
     }
-    open_tree(fd, c"", flags)
+    let fd = fd.as_fd();
+    OPEN_TREE.attempt(
+        || open_tree(fd, c"", flags),
+        || fallback::mount::clone_tree(fd, recursive),
+    )
 }
 
 /// Mounts a detached tree on what `target` refers to.
 pub fn attach(tree: impl AsFd, target: impl AsFd) -> Result<(), Errno> {
     let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH;
-    move_mount(tree, c"", target, c"", flags)
+    let (tree, target) = (tree.as_fd(), target.as_fd());
+    MOVE_MOUNT.attempt(
+        || move_mount(tree, c"", target, c"", flags),
+        || fallback::mount::attach(tree, target),
+    )
 }
 
 /// Makes a file system, not attached anywhere.
@@ -198,7 +233,13 @@ pub fn new_filesystem<'p>(
     parameters: impl Iterator<Item = (&'p CStr, Option<&'p CStr>)>,
     attributes: u64,
 ) -> Result<OwnedFd, Fault> {
-    let context = fsopen(fstype, FsOpenFlags::FSOPEN_CLOEXEC).at(Part::Filesystem)?;
+    let context = FSOPEN.attempt(
+        || fsopen(fstype, FsOpenFlags::FSOPEN_CLOEXEC).map(Some),
+        || Ok(None),
+    );
+    let Some(context) = context.at(Part::Filesystem)? else {
+        return fallback::mount::new_filesystem(fstype, parameters, attributes);
+    };
     for (key, value) in parameters {
         let set = match value {
             Some(value) => fsconfig_set_string(&context, key, value),
@@ -227,13 +268,22 @@ fn explain(context: &OwnedFd, errno: Errno, part: Part, what: &CStr) -> Fault {
     }
 }
 
+/// Changes attributes or propagation of the mount `mount` (and with `recursive` of those below it).
+pub fn change(mount: impl AsFd, attr: &MountAttr, recursive: bool) -> Result<(), Errno> {
+    let mount = mount.as_fd();
+    MOUNT_SETATTR.attempt(
+        || sys::mount_setattr(mount, attr, recursive),
+        || fallback::attributes::change(mount, attr, recursive, |place| attach(mount, place)),
+    )
+}
+
 /// Sets attributes of a cloned or new mount before it is attached.
 pub fn set_attributes(mount: impl AsFd, attributes: &Attributes) -> Result<(), Errno> {
     if attributes.deep != MountAttr::default() {
-        sys::mount_setattr(mount.as_fd(), &attributes.deep, true)?;
+        change(mount.as_fd(), &attributes.deep, true)?;
     }
     if attributes.own != MountAttr::default() {
-        sys::mount_setattr(mount.as_fd(), &attributes.own, false)?;
+        change(mount.as_fd(), &attributes.own, false)?;
     }
     Ok(())
 }
@@ -249,7 +299,7 @@ pub fn set_propagation(mount: impl AsFd, attributes: &Attributes) -> Result<(), 
                 propagation,
                 ..MountAttr::default()
             };
-            sys::mount_setattr(mount.as_fd(), &attr, deep)?;
+            change(mount.as_fd(), &attr, deep)?;
         }
     }
     Ok(())
@@ -267,6 +317,16 @@ pub fn is_char_device(fd: impl AsFd, number: (u32, u32)) -> Result<bool, Errno> 
     let stat = rustix::fs::fstat(fd)?;
     Ok(
         FileType::from_raw_mode(stat.st_mode) == FileType::CharacterDevice
+            && stat.st_rdev == makedev(number.0, number.1),
+    )
+}
+
+/// Whether the descriptor is a device node with this number.
+pub fn is_device(fd: impl AsFd, number: (u32, u32)) -> Result<bool, Errno> {
+    let stat = rustix::fs::fstat(fd)?;
+    let kind = FileType::from_raw_mode(stat.st_mode);
+    Ok(
+        matches!(kind, FileType::CharacterDevice | FileType::BlockDevice)
             && stat.st_rdev == makedev(number.0, number.1),
     )
 }

@@ -18,12 +18,13 @@
 //! pid namespace), the shield cannot help: there the runtime runs from a read-only clone of its
 //! mount, see [`run_from_read_only_clone`].
 
-use std::ffi::CString;
-use std::io;
+use std::ffi::{CStr, CString};
+use std::fs::File;
+use std::io::{self, Write};
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStringExt;
 
-use rustix::fs::{CWD, MemfdFlags, SealFlags, fcntl_add_seals, memfd_create};
+use rustix::fs::{CWD, MemfdFlags, SealFlags, fcntl_add_seals, fcntl_get_seals, memfd_create};
 use rustix::io::Errno;
 use rustix::mount::{OpenTreeFlags, open_tree};
 
@@ -46,23 +47,55 @@ pub fn make(trailer: Trailer) -> io::Result<OwnedFd> {
         )
     })?;
     let image = image(code, trailer);
-    let name = c"metactl-exec";
+    let mut file = File::from(anonymous_file(c"metactl-exec")?);
+    file.write_all(&image)?;
+    seal(file)
+}
+
+fn anonymous_file(name: &CStr) -> Result<OwnedFd, Errno> {
     let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
     // MEMFD_EXEC came with Linux 6.3, together with a sysctl that asks for it.
-    let fd = match memfd_create(name, flags | MemfdFlags::EXEC) {
-        Err(Errno::INVAL) => memfd_create(name, flags)?,
-        result => result?,
-    };
-    let written = rustix::io::write(&fd, &image)?;
-    if written != image.len() {
-        return Err(io::Error::new(
-            io::ErrorKind::WriteZero,
-            "the shield was cut short",
-        ));
+    match memfd_create(name, flags | MemfdFlags::EXEC) {
+        Err(Errno::INVAL) => memfd_create(name, flags),
+        result => result,
     }
-    let seals = SealFlags::WRITE | SealFlags::SHRINK | SealFlags::GROW | SealFlags::SEAL;
-    fcntl_add_seals(&fd, seals)?;
-    Ok(fd)
+}
+
+const SEALS: SealFlags = SealFlags::WRITE
+    .union(SealFlags::SHRINK)
+    .union(SealFlags::GROW)
+    .union(SealFlags::SEAL);
+
+fn seal(file: File) -> io::Result<OwnedFd> {
+    fcntl_add_seals(&file, SEALS)?;
+    Ok(file.into())
+}
+
+/// Whether this program runs from a sealed copy of itself.
+pub fn is_sealed_copy() -> bool {
+    let seals = File::open("/proc/self/exe").map(|file| fcntl_get_seals(&file));
+    matches!(seals, Ok(Ok(seals)) if seals.contains(SEALS))
+}
+
+/// The runtime's executable with nobody able to write to it: its file through a read-only clone of
+/// its mount, or where the kernel cannot make one (Linux before 5.12) a copy in a sealed anonymous
+/// file, which takes ten times as long.
+fn unwritable_executable() -> io::Result<OwnedFd> {
+    let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
+    let attr = MountAttr {
+        set: libc::MOUNT_ATTR_RDONLY,
+        ..MountAttr::default()
+    };
+    let clone = open_tree(CWD, c"/proc/self/exe", flags)
+        .and_then(|clone| sys::mount_setattr(&clone, &attr, false).map(|()| clone));
+    match clone {
+        Err(Errno::NOSYS) => {
+            let mut copy = File::from(anonymous_file(c"metactl-runtime")?);
+            io::copy(&mut File::open("/proc/self/exe")?, &mut copy)?;
+            seal(copy)
+        }
+        result => Ok(result?),
+    }
 }
 
 /// A static executable of one read-only segment: headers, code, trailer.
@@ -91,17 +124,11 @@ fn image(code: &[u8], trailer: Trailer) -> Vec<u8> {
     elf
 }
 
-/// Executes the runtime anew, with the same arguments, from a read-only clone of the mount of its
-/// executable. Returns only when that failed.
+/// Executes the runtime anew, with the same arguments, from where it cannot be written. Returns only
+/// when that failed.
 pub fn run_from_read_only_clone() -> io::Error {
     let attempt = || -> io::Result<Errno> {
-        let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
-        let clone = open_tree(CWD, c"/proc/self/exe", flags)?;
-        let attr = MountAttr {
-            set: libc::MOUNT_ATTR_RDONLY,
-            ..MountAttr::default()
-        };
-        sys::mount_setattr(&clone, &attr, false)?;
+        let executable = unwritable_executable()?;
         let strings = |list: Vec<std::ffi::OsString>| -> io::Result<Vec<CString>> {
             list.into_iter()
                 .map(|s| Ok(CString::new(s.into_vec())?))
@@ -118,7 +145,7 @@ pub fn run_from_read_only_clone() -> io::Error {
         let environment = Strings::new(environment.iter().map(CString::as_c_str));
         // Blocked signals would stay blocked.
         sys::unblock_signals()?;
-        Ok(sys::execve_fd(&clone, &arguments, &environment))
+        Ok(sys::execve_fd(&executable, &arguments, &environment))
     };
     match attempt() {
         Ok(errno) => errno.into(),

@@ -7,7 +7,14 @@
 #![allow(unsafe_code)]
 
 pub mod bpf;
+mod descriptors;
+mod process;
 pub mod shield;
+
+pub use process::{
+    join_session_keyring, personality, pidfd_getfd, set_affinity, set_io_priority,
+    set_memory_policy, set_scheduler,
+};
 
 use std::ffi::{CStr, c_char, c_int, c_long, c_uint, c_void};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
@@ -16,10 +23,14 @@ use std::ptr;
 use rustix::io::Errno;
 use seccompiler::sock_filter;
 
+use crate::fallback::birth::{self, Remainder};
+
+pub use descriptors::{close_all_but, close_everything};
+
 /// The result of a `clone3` without a new stack: like fork(2), it returns twice.
 pub enum Forked {
-    /// In the new process.
-    Child,
+    /// In the new process, which has to do the rest of its birth itself.
+    Child(Remainder),
     /// In the process that called.
     Parent {
         /// The pid of the child in the pid namespace of the caller.
@@ -59,8 +70,12 @@ fn last_errno() -> Errno {
 /// In a multi-threaded program the child has only the calling thread, and locks of the others may
 /// be held for ever: until it executes something it must stay within this module, `rustix` and
 /// [`crate::init`].
+///
+/// Where clone3(2) is missing (Linux before 5.7) or forbidden (filters of container engines that
+/// do not know it, with EPERM), clone(2) does what it can.
 pub fn clone3(args: CloneArgs<'_>) -> Result<Forked, Errno> {
     let namespaces = libc::CLONE_NEWNS
+        | libc::CLONE_NEWUSER
         | libc::CLONE_NEWPID
         | libc::CLONE_NEWIPC
         | libc::CLONE_NEWUTS
@@ -85,22 +100,53 @@ pub fn clone3(args: CloneArgs<'_>) -> Result<Forked, Errno> {
     }
     // SAFETY: `raw` is a valid clone_args of the given size; without CLONE_VM the child has its
     // own copy of the memory, so both sides may go on with this stack frame.
-    let pid = check(unsafe {
+    let cloned = check(unsafe {
         libc::syscall(
             libc::SYS_clone3,
             &raw const raw,
             size_of::<libc::clone_args>(),
         )
-    })?;
-    if pid == 0 {
-        return Ok(Forked::Child);
-    }
+    });
+    let pid = match cloned {
+        Ok(0) => return Ok(Forked::Child(Remainder::default())),
+        // EINVAL, E2BIG: Linux 5.3 to 5.6, which do not know all flags or the cgroup yet.
+        Err(Errno::NOSYS | Errno::PERM | Errno::INVAL | Errno::TOOBIG) => {
+            return birth::clone(args);
+        }
+        result => result?,
+    };
     // SAFETY: the kernel stored a new descriptor there, which nobody else owns.
     let pidfd = unsafe { OwnedFd::from_raw_fd(pidfd) };
     Ok(Forked::Parent {
         pid: i32::try_from(pid).map_err(|_| Errno::OVERFLOW)?,
         pidfd,
     })
+}
+
+/// The classic clone(2) with `CLONE_PIDFD`, which the kernel must know (Linux 5.2): the pid and a
+/// pidfd in the caller, `None` in the child. `flags` as for [`clone3`], which see.
+pub fn clone_with_pidfd(flags: u64) -> Result<Option<(i32, OwnedFd)>, Errno> {
+    let flags = c_int::try_from(flags).map_err(|_| Errno::INVAL)?;
+    // With CLONE_PARENT the signal is not used.
+    let flags = c_long::from(flags | libc::CLONE_PIDFD | libc::SIGCHLD);
+    let mut pidfd: c_int = -1;
+    #[cfg(not(target_arch = "s390x"))]
+    // SAFETY: no new stack and no shared memory: it behaves like fork(2); the kernel stores the
+    // descriptor in the caller's `pidfd`.
+    let pid = check(unsafe { libc::syscall(libc::SYS_clone, flags, 0, &raw mut pidfd, 0, 0) })?;
+    #[cfg(target_arch = "s390x")]
+    // SAFETY: as above; the order of the arguments differs.
+    let pid = check(unsafe { libc::syscall(libc::SYS_clone, 0, flags, &raw mut pidfd, 0, 0) })?;
+    if pid == 0 {
+        return Ok(None);
+    }
+    if pidfd < 0 {
+        return Err(Errno::NOSYS);
+    }
+    // SAFETY: the kernel stored a new descriptor there, which nobody else owns.
+    let pidfd = unsafe { OwnedFd::from_raw_fd(pidfd) };
+    let pid = i32::try_from(pid).map_err(|_| Errno::OVERFLOW)?;
+    Ok(Some((pid, pidfd)))
 }
 
 /// A plain fork: `Some(pid)` in the caller, `None` in the child. `sibling` makes the child one of
@@ -180,22 +226,14 @@ pub fn mount_setattr(fd: impl AsFd, attr: &MountAttr, recursive: bool) -> Result
     .map(drop)
 }
 
-/// Marks every descriptor from `first` on close-on-exec.
-pub fn close_on_exec_from(first: u32) -> Result<(), Errno> {
-    let flags = libc::CLOSE_RANGE_CLOEXEC;
-    // SAFETY: only a flag of the descriptors changes.
-    check(unsafe { libc::syscall(libc::SYS_close_range, first, c_uint::MAX, flags) }).map(drop)
-}
-
-/// Closes every descriptor of a process that is about to live without any: the built-in init.
-pub fn close_everything() {
-    // SAFETY: called only by the init, which uses no descriptor afterwards.
-    unsafe { libc::syscall(libc::SYS_close_range, 0, c_uint::MAX, 0) };
-}
-
 /// Loads a seccomp filter. `flags` are `SECCOMP_FILTER_FLAG_*`. Needs `no_new_privs` or
-/// `CAP_SYS_ADMIN`.
-pub fn load_filter(filter: &[sock_filter], flags: c_uint) -> Result<(), Errno> {
+/// `CAP_SYS_ADMIN`. With `listen` it returns the descriptor on which the filter asks
+/// (seccomp_unotify(2)).
+pub fn load_filter(
+    filter: &[sock_filter],
+    flags: c_uint,
+    listen: bool,
+) -> Result<Option<OwnedFd>, Errno> {
     #[repr(C)]
     struct FilterProgram {
         len: u16,
@@ -206,16 +244,25 @@ pub fn load_filter(filter: &[sock_filter], flags: c_uint) -> Result<(), Errno> {
         len,
         filter: filter.as_ptr(),
     };
+    let listener = match listen {
+        true => libc::SECCOMP_FILTER_FLAG_NEW_LISTENER as c_uint,
+        false => 0,
+    };
     // SAFETY: `program` is a sock_fprog that describes `filter`; the kernel copies it.
-    check(unsafe {
+    let result = check(unsafe {
         libc::syscall(
             libc::SYS_seccomp,
             libc::SECCOMP_SET_MODE_FILTER,
-            flags,
+            flags | listener,
             (&raw const program).cast::<c_void>(),
         )
-    })
-    .map(drop)
+    })?;
+    if !listen {
+        return Ok(None);
+    }
+    let fd = RawFd::try_from(result).map_err(|_| Errno::OVERFLOW)?;
+    // SAFETY: the kernel has just made this descriptor, close-on-exec, and nobody else owns it.
+    Ok(Some(unsafe { OwnedFd::from_raw_fd(fd) }))
 }
 
 /// Arguments or environment of a program: pointers into an arena of C strings.
@@ -397,4 +444,56 @@ pub fn standard(fd: RawFd) -> BorrowedFd<'static> {
     debug_assert!((0..=2).contains(&fd));
     // SAFETY: the standard library makes sure at start that 0, 1 and 2 are open.
     unsafe { BorrowedFd::borrow_raw(fd) }
+}
+
+/// A process that does nothing but be there. It holds nothing of its maker (no descriptor), dies
+/// with the thread that made it, and when this is dropped.
+#[derive(Debug)]
+pub struct Placeholder(libc::pid_t);
+
+impl Placeholder {
+    /// Makes the process.
+    pub fn new() -> Result<Placeholder, Errno> {
+        let parent = std::process::id();
+        // SAFETY: the child calls nothing but system calls, and never returns.
+        match unsafe { libc::fork() } {
+            0 => placeholder(parent),
+            pid => check(c_long::from(pid)).map(|_| Placeholder(pid)),
+        }
+    }
+
+    /// Its pid.
+    pub fn pid(&self) -> i32 {
+        self.0
+    }
+}
+
+impl Drop for Placeholder {
+    fn drop(&mut self) {
+        // SAFETY: it is our child and not reaped yet, so the pid is still its own.
+        unsafe {
+            libc::kill(self.0, libc::SIGKILL);
+            libc::waitpid(self.0, ptr::null_mut(), 0);
+        }
+    }
+}
+
+fn placeholder(parent: u32) -> ! {
+    // SAFETY: system calls without memory arguments, in a process of one thread.
+    unsafe {
+        libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL, 0, 0, 0);
+        // It may have died before.
+        if libc::getppid().cast_unsigned() != parent {
+            libc::_exit(0);
+        }
+        // Locks and pipes of the maker must not stay open here. Before Linux 5.9 one by one.
+        if libc::syscall(libc::SYS_close_range, 0, libc::c_uint::MAX, 0) != 0 {
+            (0..4096).for_each(|fd| {
+                libc::close(fd);
+            });
+        }
+        loop {
+            libc::pause();
+        }
+    }
 }

@@ -1,0 +1,206 @@
+//! Kernels without openat2, clone3, the mount API, close_range: served, with the same result, or
+//! refused with one clear error.
+//!
+//! The other tests of this crate run in the same way when `METACTL_TEST_WITHOUT` is set, which
+//! `make test` does.
+
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+mod common;
+
+use std::fs;
+use std::process::{Command, Stdio};
+
+use common::{Host, both, enter, put, stderr, stdout};
+use serde_json::json;
+
+/// What may be missing.
+const SETS: [&str; 9] = [
+    "openat2",
+    "clone3",
+    "clone3:EPERM",
+    "mount-api",
+    "mount_setattr",
+    "close_range",
+    "5.10",
+    "5.4",
+    "everything",
+];
+
+/// Everything that a container can see of how it was made.
+const LOOK: &str = "awk '{n=index($0, \" - \"); print $5, $6, substr($0, n)}' /proc/self/mountinfo | \
+                    sort; ls /proc/self/fd | grep -v '^3$'; cat /proc/self/cgroup; \
+                    grep -E '^(Uid|Gid|Groups|Cap...|NoNewPrivs):' /proc/self/status; hostname; \
+                    cat /proc/sys/kernel/msgmax; ls -l /dev /data /data/sub; \
+                    for f in /data/x /data/sub/x /proc/sys/kernel/msgmax /x /tmp/x; do \
+                    echo a > $f || echo no $f; done 2>&1; true";
+
+fn mount(words: &[&str]) {
+    let status = Command::new("mount").args(words).status().unwrap();
+    assert!(status.success(), "mount {words:?}");
+}
+
+fn look(host: &Host) -> String {
+    let mut config = host.config("look", LOOK);
+    config["linux"]["sysctl"] = json!({"kernel.msgmax": "4242"});
+    let mounts = config["mounts"].as_array_mut().unwrap();
+    mounts.push(
+        json!({"destination": "/sys", "type": "sysfs", "source": "sysfs",
+        "options": ["nosuid", "noexec", "nodev", "ro"]}),
+    );
+    mounts.push(json!({"destination": "/data", "source": host.path("share"),
+        "options": ["rbind", "rro", "nodev", "rnosuid", "noatime"]}));
+    mounts.push(
+        json!({"destination": "/etc/file", "source": host.path("share/file"),
+        "options": ["bind", "ro", "rprivate"]}),
+    );
+    let output = host.run("look", &config);
+    assert!(output.status.success(), "{}", both(&output));
+    stdout(&output)
+}
+
+#[test]
+fn a_container_is_the_same_whatever_the_kernel_lacks() {
+    let Some(host) = enter() else { return };
+    put(&host.path("share/file"), "file\n");
+    for sub in ["sub", "sub/with space\\", "covered"] {
+        fs::create_dir_all(host.path("share").join(sub)).unwrap();
+        let place = host.path("share").join(sub);
+        mount(&[
+            "-t",
+            "tmpfs",
+            "-o",
+            "size=64k,mode=777",
+            "tmpfs",
+            place.to_str().unwrap(),
+        ]);
+        if sub == "sub" {
+            fs::create_dir_all(place.join("with space\\")).unwrap();
+        }
+    }
+    // A mount below another on the same place is out of reach.
+    let covered = host.path("share/covered");
+    mount(&[
+        "-t",
+        "tmpfs",
+        "-o",
+        "size=32k,ro",
+        "tmpfs",
+        covered.to_str().unwrap(),
+    ]);
+    let wanted = look(&host);
+    for refused in [
+        "no /data/x",
+        "no /data/sub/x",
+        "no /proc/sys/kernel/msgmax",
+        "no /x",
+    ] {
+        assert!(wanted.contains(refused), "{refused}: {wanted}");
+    }
+    assert!(
+        !wanted.contains("no /tmp/x") && wanted.contains("4242"),
+        "{wanted}"
+    );
+    let mut host = host;
+    for set in SETS {
+        host = host.without(set);
+        assert_eq!(visible(&look(&host)), visible(&wanted), "without {set}");
+    }
+    for place in [
+        "share/covered",
+        "share/covered",
+        "share/sub/with space\\",
+        "share/sub",
+    ] {
+        let status = Command::new("umount").arg(host.path(place)).status();
+        assert!(status.unwrap().success(), "{place}");
+    }
+    host.assert_clean();
+}
+
+/// Without what nobody can get at: a covered mount, the attributes of which mount_setattr(2) changes,
+/// too.
+fn visible(text: &str) -> String {
+    let lines = text
+        .lines()
+        .filter(|line| !(line.starts_with("/data/covered") && line.contains("size=64k")));
+    lines.collect::<Vec<_>>().join("\n")
+}
+
+#[test]
+fn processes_join_and_end_whatever_the_kernel_lacks() {
+    let Some(mut host) = enter() else { return };
+    for set in SETS {
+        host = host.without(set);
+        println!("without {set}");
+        for init in ["false", "true"] {
+            let mut config = host.config("long", "while true; do sleep 1; done");
+            config["annotations"] = json!({"org.metactl.init": init});
+            let bundle = host.bundle("long", &config);
+            // Its output is the container's, which lives on.
+            let mut create = host.runtime(&["create", "--bundle", bundle.to_str().unwrap()]);
+            create.arg("long").stdout(Stdio::null());
+            assert!(create.status().unwrap().success(), "without {set}");
+            host.must(&["start", "long"]);
+            let inside = "echo $(cat /proc/1/cgroup | md5sum) $(md5sum < /proc/self/cgroup); \
+                          for n in /proc/1/ns/* /proc/self/ns/*; do readlink $n; done | sort | uniq -c | \
+                          awk '{print $1}' | sort -u";
+            let text = host.must(&["exec", "long", "sh", "-c", inside]);
+            let mut lines = text.lines();
+            let cgroups: Vec<_> = lines.next().unwrap().split_whitespace().collect();
+            assert_eq!(cgroups[0], cgroups[2], "without {set}: {text}");
+            // Each namespace of the one is the one of the other; pid and time are listed twice.
+            assert_eq!(
+                lines.collect::<Vec<_>>(),
+                ["2", "4"],
+                "without {set}: {text}"
+            );
+            let fds = host.must(&["exec", "long", "ls", "/proc/self/fd"]);
+            assert_eq!(fds.split_whitespace().count(), 4, "without {set}: {fds}");
+            host.must(&["kill", "long", "KILL"]);
+            host.must(&["delete", "--force", "long"]);
+            host.assert_clean();
+        }
+    }
+}
+
+/// Without a procfs in the container there is no list of descriptors to go by.
+#[test]
+fn descriptors_are_closed_also_without_a_procfs() {
+    let Some(host) = enter() else { return };
+    let host = host.without("close_range");
+    let mut config = host.config("fds", "");
+    let mounts = config["mounts"].as_array_mut().unwrap();
+    mounts.retain(|m| m["destination"] != "/proc");
+    for key in ["maskedPaths", "readonlyPaths"] {
+        config["linux"][key] = json!([]);
+    }
+    // A false /proc that tells of no descriptors.
+    fs::create_dir_all(host.path("rootfs/proc/self/fd")).unwrap();
+    config["process"]["args"] = json!([
+        "sh",
+        "-c",
+        "for n in 3 4 5 6 7 8 9; do (: <&$n) 2>/dev/null && echo $n; done; true"
+    ]);
+    let output = host.run("fds", &config);
+    assert!(
+        output.status.success() && stdout(&output).is_empty(),
+        "{}",
+        both(&output)
+    );
+    host.assert_clean();
+}
+
+#[test]
+fn a_kernel_without_pidfds_is_refused() {
+    let Some(host) = enter() else { return };
+    let host = host.without("4.18");
+    let output = host.run("old", &host.config("old", "true"));
+    assert_eq!(output.status.code(), Some(1), "{}", both(&output));
+    let text = stderr(&output);
+    for word in ["pidfd_open(2)", "clone3(2)", "Linux 5.4"] {
+        assert!(text.contains(word), "{word}: {text}");
+    }
+    assert_eq!(text.lines().count(), 1, "{text}");
+    host.assert_clean();
+}
