@@ -25,6 +25,10 @@ flags="${RUSTFLAGS:-} -C target-feature=+crt-static"
 # (scripts/hot/update.sh), and relocations are packed (2.4 KiB instead of 250).
 if [[ $host == x86_64-*-linux-gnu ]]; then
   flags+=" -C link-arg=-Wl,-T,$REPO/scripts/hot/runtime.ld -C link-arg=-Wl,-z,pack-relative-relocs"
+  # cargo does not know of the linker script.
+  if [[ scripts/hot/runtime.ld -nt $target/$host/runtime/metactl-runtime ]]; then
+    as_person touch runtime/src/main.rs
+  fi
   if [[ -n ${LINK_MAP:-} ]]; then flags+=" -C link-arg=-Wl,-Map=$LINK_MAP"; fi
 fi
 as_person env RUSTFLAGS="$flags" \

@@ -11,6 +11,14 @@ peak() {
 }
 in_mb() { awk -v kib="$1" 'BEGIN { printf "%.3f", kib * 1024 / 1e6 }'; }
 
+# A file that was just written lies in larger pieces in the page cache than one that was read from disk,
+# and the kernel maps whole pieces (some 300 KiB of difference for ours). All are measured as after a boot.
+for peer in "$METACTL_RUNTIME" $(peers crun runc); do
+  program=$(readlink -f "$(command -v "$peer")")
+  sync "$program"
+  dd if="$program" iflag=nocache count=0 status=none
+done
+
 echo
 echo "peak memory of run (the measuring program itself: $(in_mb "$(peak "$DIR/noop")") MB)"
 for bundle in plain seccomp; do

@@ -9,7 +9,8 @@
 #
 # PARTS chooses among: launch verbs many memory calls exits app network (see the files).
 # METACTL_RUNTIME and BENCH_PROGRAMS (a directory) name programs that are built already. On a
-# machine that is busy, PRIORITY="chrt --rr 1" keeps the others out of the figures.
+# machine that is busy, PRIORITY="chrt --rr 1" keeps the others out of the figures (not of those on
+# cgroup v1, where a group has to be given real time first).
 set -euo pipefail
 source "$(dirname "$0")/../../scripts/lib.sh"
 HERE=$REPO/benches/side-by-side

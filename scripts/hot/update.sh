@@ -44,8 +44,12 @@ plain() { "$2" --root "$1/bundle/state" "${@:3}"; }
 for bundle in plain seccomp; do
   call "$1" "$2" run --bundle "$1/bundle/$bundle" "hot-$$"
 done
-call "$1" "$2" create --bundle "$1/bundle/seccomp" "hot-$$"
+# The process that it leaves is traced until `start` lets it go on.
+call "$1" "$2" create --bundle "$1/bundle/seccomp" "hot-$$" &
+creator=$!
+until plain "$1" "$2" state "hot-$$" 2>/dev/null | grep -q '"created"'; do sleep 0.1; done
 call "$1" "$2" start "hot-$$"
+wait "$creator"
 until call "$1" "$2" state "hot-$$" | grep -q '"stopped"'; do sleep 0.1; done
 call "$1" "$2" delete "hot-$$"
 plain "$1" "$2" run --detach --bundle "$1/bundle/pause" "hot-$$"
