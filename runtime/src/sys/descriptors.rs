@@ -30,7 +30,7 @@ pub fn close_all_but(first: c_uint, keep: [Option<BorrowedFd<'_>>; 4]) -> Result
         close_range(from, c_uint::MAX)
     };
     match ranges() {
-        Err(Errno::NOSYS | Errno::PERM) => each_from(first, |fd| {
+        Err(Errno::NOSYS | Errno::INVAL | Errno::PERM) => each_from(first, |fd| {
             if !keep.contains(&fd.unsigned_abs()) {
                 // SAFETY: as for `close_range`.
                 unsafe { libc::close(fd) };
@@ -43,13 +43,8 @@ pub fn close_all_but(first: c_uint, keep: [Option<BorrowedFd<'_>>; 4]) -> Result
 
 /// Closes every descriptor of a process that is about to live without any: the built-in init.
 pub fn close_everything() -> Result<(), Errno> {
-<<<<<<< HEAD
     match close_range(0, c_uint::MAX) {
-        Err(Errno::NOSYS | Errno::PERM) => each_from(0, |fd| {
-=======
-    match close_range(0, 0) {
         Err(Errno::NOSYS | Errno::INVAL | Errno::PERM) => each_from(0, |fd| {
->>>>>>> refs/heads/compat
             // SAFETY: called only by the init, which uses no descriptor afterwards.
             unsafe { libc::close(fd) };
             Ok(())
