@@ -113,7 +113,11 @@ impl Sandbox<'_> {
             Op::EnterSent => self.enter_sent(),
             Op::Hide => Ok(set_dumpable_behavior(DumpableBehavior::NotDumpable)?),
             Op::UserRoot { uid, gid } => identity::become_root(uid, gid),
-            Op::TimeOffsets(offsets) => write_own(c"timens_offsets", text(offsets)),
+            Op::TimeOffsets(offsets) => {
+                // Who changed its user may not write to its own files until it may be looked at.
+                set_dumpable_behavior(DumpableBehavior::Dumpable)?;
+                write_own(c"timens_offsets", text(offsets))
+            }
             Op::Rebirth => self.rebirth(),
             Op::LoopbackUp => Ok(sys::loopback_up()?),
             Op::Hostname(name) => Ok(rustix::system::sethostname(text(name).to_bytes())?),

@@ -238,6 +238,8 @@ impl Context<'_> {
         if self.namespaces.in_two_stages() {
             self.rebirth(hierarchies, steps)?;
         } else {
+            // Refused without a namespace for them.
+            self.time_offsets()?;
             if hierarchies > 0 && self.namespaces.cgroup == Place::New {
                 steps.push(Step::NewCgroupNamespace);
             }
@@ -299,11 +301,15 @@ impl Context<'_> {
         if hierarchies > 0 && self.namespaces.cgroup == Place::New {
             steps.push(Step::NewCgroupNamespace);
         }
-        let offsets = users::time_offsets(self.bundle, self.linux, &self.namespaces.time)?;
+        let offsets = self.time_offsets()?;
         steps.extend(offsets.map(Step::TimeOffsets));
         steps.push(Step::Hide);
         steps.push(Step::Rebirth);
         Ok(())
+    }
+
+    fn time_offsets(&self) -> Result<Option<String>, PlanError> {
+        users::time_offsets(self.bundle, self.linux, &self.namespaces.time)
     }
 
     /// The namespaces that others made, except for some.
