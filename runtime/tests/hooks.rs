@@ -89,7 +89,11 @@ fn each_hook_runs_at_its_moment_and_knows_the_state() {
     );
     let state: Value = serde_json::from_str(&host.must(&["state", "hooked"])).unwrap();
     for (kind, name, told) in log(&host) {
-        assert_eq!(told["status"], "creating", "{kind}");
+        let status = match kind.as_str() {
+            "prestart" => "created",
+            _ => "creating",
+        };
+        assert_eq!(told["status"], status, "{kind}");
         assert_eq!(
             (&told["id"], &told["pid"]),
             (&json!("hooked"), &state["pid"])

@@ -235,3 +235,86 @@ fn a_mount_shows_other_ids_and_a_tmpfs_begins_with_a_copy() {
     );
     host.assert_clean();
 }
+
+#[test]
+fn mounts_can_be_the_hosts_or_somebodys() {
+    let Some(host) = enter() else { return };
+    let script = "readlink /proc/self/ns/mnt; ls /; cat /tmp/x; sleep 1000";
+    let mut config = host.config("among", script);
+    config["linux"]["namespaces"]
+        .as_array_mut()
+        .unwrap()
+        .retain(|ns| ns["type"] != "mount");
+    let bundle = host.bundle("among", &config);
+    let out = fs::File::create(host.path("out")).unwrap();
+    let mut run = host.runtime(&[
+        "run",
+        "--detach",
+        "--bundle",
+        bundle.to_str().unwrap(),
+        "among",
+    ]);
+    run.stdout(out.try_clone().unwrap()).stderr(out);
+    assert!(
+        run.status().unwrap().success(),
+        "{}",
+        fs::read_to_string(host.path("out")).unwrap()
+    );
+    let own = fs::read_link("/proc/self/ns/mnt").unwrap();
+    let seen = || fs::read_to_string(host.path("out")).unwrap();
+    common::eventually("it lists its root", || {
+        seen().contains("usr") || seen().contains("tmp")
+    });
+    assert!(seen().starts_with(own.to_str().unwrap()), "{}", seen());
+    assert!(!seen().contains("boot\n"), "{}", seen());
+    let inside = host.must(&[
+        "exec",
+        "among",
+        "sh",
+        "-c",
+        "readlink /proc/self/ns/mnt; ls /bin | head -n 1; ls /boot 2>&1; true",
+    ]);
+    assert!(
+        inside.starts_with(own.to_str().unwrap()) && inside.contains("No such file"),
+        "{inside}"
+    );
+    // What it mounted on the host is gone with it.
+    host.must(&["delete", "--force", "among"]);
+    common::reap();
+    host.assert_clean();
+
+    // Those of somebody else.
+    let mut other = std::process::Command::new("unshare")
+        .args(["-m", "sleep", "1000"])
+        .spawn()
+        .unwrap();
+    let path = format!("/proc/{}/ns/mnt", other.id());
+    common::eventually("it has mounts of its own", || {
+        fs::read_link(&path).is_ok_and(|link| link != own)
+    });
+    let mut config = host.config("joins", "readlink /proc/self/ns/mnt; ls / | tr '\\n' ' '");
+    let join = |config: &mut Value, path: &str| {
+        for namespace in config["linux"]["namespaces"].as_array_mut().unwrap() {
+            if namespace["type"] == "mount" {
+                namespace["path"] = json!(path);
+            }
+        }
+    };
+    join(&mut config, &path);
+    let text = output_of(&host, "joins", &config);
+    assert!(
+        text.starts_with(fs::read_link(&path).unwrap().to_str().unwrap()),
+        "{text}"
+    );
+    assert!(text.contains("bin data dev"), "{text}");
+    join(&mut config, "/proc/self/ns/mnt");
+    let output = host.run("joins", &config);
+    assert!(
+        stderr(&output).contains("is the runtime's own"),
+        "{}",
+        both(&output)
+    );
+    other.kill().unwrap();
+    other.wait().unwrap();
+    host.assert_clean();
+}

@@ -115,11 +115,20 @@ fn what_would_be_unsafe_is_refused() {
             .unwrap_err()
             .to_string()
     };
-    let exposed = with(&|c| c["process"]["user"]["uid"] = json!(0));
+    let exposed = with(&|c| {
+        c["process"]["user"]["uid"] = json!(0);
+        let caps = json!(["CAP_SYS_PTRACE"]);
+        c["process"]["capabilities"] = json!({"bounding": caps});
+    });
     assert!(
         exposed.contains("rewrite"),
         "the init would show it the runtime: {exposed}"
     );
+    // Who may not trace, cannot look at the init.
+    let mut root = config();
+    root["process"]["user"]["uid"] = json!(0);
+    let plan = plan_of(&root, &facts(v1()), &request(Mode::Foreground)).unwrap();
+    assert!(plan.to_string().contains("out of its reach"), "{plan}");
     let no_net = with(&|c| {
         let namespaces = c["linux"]["namespaces"].as_array_mut().unwrap();
         namespaces.retain(|n| n["type"] != "network");

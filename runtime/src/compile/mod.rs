@@ -225,7 +225,8 @@ impl Compiler {
                 bind: !self.joined,
             },
             Step::RootReadOnly => Op::RootReadOnly,
-            Step::Pivot { moved } => Op::Pivot { moved: *moved },
+            Step::Pivot(how) => Op::Pivot(*how),
+            Step::EnterRoot => Op::EnterRoot(self.tree(true)?.ok_or(Problem::Descriptor)?),
             Step::Find(program) => Op::Find {
                 candidates: self.candidates(program)?,
             },

@@ -9,7 +9,7 @@ use seccompiler::sock_filter;
 use crate::capabilities::CapabilitySets;
 use crate::plan::devices::DeviceKind;
 use crate::plan::mounts::Attributes;
-use crate::plan::step::{Affinity, MemoryPolicy, Scheduler};
+use crate::plan::step::{Affinity, MemoryPolicy, Pivot, Scheduler};
 use crate::sys::MountAttr;
 
 /// A C string in the arena.
@@ -98,8 +98,10 @@ pub enum Op {
     Console { uid: u32, bind: bool },
     /// The root mount becomes read-only.
     RootReadOnly,
-    /// pivot_root(2), or mount(8) with `--move`.
-    Pivot { moved: bool },
+    /// pivot_root(2), mount(8) with `--move`, or chroot(2).
+    Pivot(Pivot),
+    /// chroot(2).
+    EnterRoot(Slot),
     /// Wait for the go of the runtime; with `announce` say first that this point is reached.
     Await { announce: bool },
     /// prctl(2), PR_SET_DUMPABLE.

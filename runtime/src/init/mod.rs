@@ -199,7 +199,8 @@ impl Sandbox<'_> {
             Op::ReadOnly(path) => self.read_only(text(path)),
             Op::Directory(path) => self.directory(text(path)),
             Op::RootReadOnly => self.root_read_only(),
-            Op::Pivot { moved } => self.pivot(moved),
+            Op::Pivot(how) => self.pivot(how),
+            Op::EnterRoot(root) => self.enter_root(root),
             _ => return None,
         })
     }

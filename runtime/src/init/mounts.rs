@@ -11,6 +11,7 @@ use rustix::process::{fchdir, pivot_root};
 use super::{Sandbox, copy_up};
 use crate::compile::{Device, Slot, Span};
 use crate::plan::mounts::Attributes;
+use crate::plan::step::Pivot;
 use crate::report::{At, Fault, Part};
 use crate::rootfs::{self, Want};
 use crate::sys::MountAttr;
@@ -275,11 +276,20 @@ impl Sandbox<'_> {
         }
     }
 
-    pub(super) fn pivot(&mut self, moved: bool) -> Result<(), Fault> {
+    /// The root of a container that has no mount namespace: nothing else would lead there.
+    pub(super) fn enter_root(&self, root: Slot) -> Result<(), Fault> {
+        fchdir(self.descriptor(root)?)?;
+        Ok(rustix::process::chroot(c".")?)
+    }
+
+    pub(super) fn pivot(&mut self, how: Pivot) -> Result<(), Fault> {
         let root = self.root.take().ok_or(Errno::BADF)?;
         fchdir(&root)?;
         let hold = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        if moved {
+        if how == Pivot::Chroot {
+            return Ok(rustix::process::chroot(c".")?);
+        }
+        if how == Pivot::Moved {
             let top = openat(CWD, c"/", hold, Mode::empty())?;
             rootfs::attach(&root, top).at(Part::Attach)?;
             rustix::process::chroot(c".")?;

@@ -50,6 +50,15 @@ pub enum LaunchError {
         /// The directory.
         path: PathBuf,
     },
+    /// A new root in the runtime's own mount namespace would be the host's.
+    #[error(
+        "linux.namespaces: mount: {} is the runtime's own; leave its path out, or leave the namespace \
+         out to mount among the host's mounts", path.display()
+    )]
+    OwnMounts {
+        /// As it was given.
+        path: PathBuf,
+    },
     /// A hook failed.
     #[error("the {kind} hook {} failed: {why}", path.display())]
     Hook {

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use oci_spec::runtime::{Process, User};
@@ -197,8 +198,14 @@ impl Target<'_> {
         let target = state.process.as_ref().map(ProcessId::open).transpose();
         let target = target.map_err(|e| LaunchError::system("open the container's process", e))?;
         let target = target.flatten().ok_or_else(|| wrong_status(state))?;
+        let root = plan.steps.contains(&Step::EnterRoot);
         let descriptors = Descriptors {
             tasks,
+            trees: root
+                .then(|| open_root(state))
+                .transpose()?
+                .into_iter()
+                .collect(),
             namespaces: vec![(target, namespaces_of(bundle))],
             stdio: self.stdio,
             preserve: self.preserve,
@@ -407,6 +414,18 @@ fn settle(process: &mut Process, options: &ExecOptions) -> Result<(), Error> {
     Ok(())
 }
 
+/// The root of the first process. Its pid is its own as long as the pidfd says that it lives, which
+/// joining its namespaces finds out.
+fn open_root(state: &State) -> Result<OwnedFd, LaunchError> {
+    let pid = state.process.as_ref().map_or(0, |process| process.pid);
+    let file = fs::OpenOptions::new()
+        .read(true)
+        .custom_flags(libc::O_PATH | libc::O_DIRECTORY)
+        .open(format!("/proc/{pid}/root"));
+    file.map(OwnedFd::from)
+        .map_err(|e| LaunchError::system("open the root of the container", e))
+}
+
 /// The namespaces in which the container is not those of the runtime.
 pub(super) fn namespaces_of(bundle: &Bundle) -> i32 {
     let linux = bundle.spec.linux().as_ref();
@@ -415,7 +434,11 @@ pub(super) fn namespaces_of(bundle: &Bundle) -> i32 {
         .each()
         .into_iter()
         .filter(|(_, place, _)| **place != Place::Host);
-    flags.fold(libc::CLONE_NEWNS, |all, (_, _, flag)| all | flag)
+    let mounts = match spaces.mount {
+        Place::Host => 0,
+        _ => libc::CLONE_NEWNS,
+    };
+    flags.fold(mounts, |all, (_, _, flag)| all | flag)
 }
 
 pub(super) fn open_child(pid: i32) -> Result<OwnedFd, LaunchError> {

@@ -17,6 +17,7 @@ use crate::facts::HostFacts;
 use crate::journal::{Intent, Journal};
 use crate::network::NetworkInput;
 use crate::plan::namespaces::flag;
+use crate::plan::step::Pivot;
 use crate::plan::{self, Plan, Step};
 use crate::process::ProcessId;
 use crate::report::Message;
@@ -319,6 +320,12 @@ impl Launch<'_> {
             intents.push(Intent::Network {
                 server_dir: files.server_dir.clone(),
                 user: self.request.id.to_string(),
+            });
+        }
+        if self.plan.steps.contains(&Step::Pivot(Pivot::Chroot)) {
+            // Everything in the root is mounted below it, and goes with it.
+            intents.push(Intent::Mount {
+                path: self.bundle.rootfs(),
             });
         }
         if let Some(scope) = self.scope() {

@@ -4,6 +4,7 @@
 use std::ffi::CString;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 use rustix::fs::{CWD, Mode, OFlags, openat};
@@ -35,6 +36,9 @@ pub fn namespaces(plan: &Plan) -> Result<Namespaces, LaunchError> {
                 ..
             } => opened.pid = Some(namespace(path)?),
             Step::JoinNamespace { kind, path } => {
+                if *kind == "mount" && is_own(path) {
+                    return Err(LaunchError::OwnMounts { path: path.clone() });
+                }
                 opened.joined.push((namespace(path)?, flag(kind)));
             }
             _ => {}
@@ -46,6 +50,17 @@ pub fn namespaces(plan: &Plan) -> Result<Namespaces, LaunchError> {
 fn namespace(path: &Path) -> Result<OwnedFd, LaunchError> {
     openat(CWD, path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
         .map_err(|e| LaunchError::system(format!("open the namespace {}", path.display()), e))
+}
+
+/// Whether the mount namespace is the one that the runtime is in: another root there would be the
+/// host's.
+fn is_own(path: &Path) -> bool {
+    let id = |path: &Path| std::fs::metadata(path).map(|m| (m.dev(), m.ino()));
+    match (id(path), id(Path::new("/proc/thread-self/ns/mnt"))) {
+        (Ok(given), Ok(own)) => given == own,
+        // Opening it tells what is wrong.
+        _ => false,
+    }
 }
 
 /// Opens the trees of the steps that want it, with the attributes that they shall have: the new

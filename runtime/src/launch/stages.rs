@@ -103,7 +103,6 @@ impl Launch<'_> {
             return Ok(());
         }
         child.listen(&self.plan, Until::Prepared, signals, heard)?;
-        let told = OciState::at(state, Status::Creating).json();
         for step in &self.plan.steps {
             let Step::Hooks { kind, hooks } = step else {
                 continue;
@@ -116,6 +115,12 @@ impl Launch<'_> {
                 },
                 _ => Namespace::Runtime,
             };
+            // The oldest kind takes it for created, as it did when there was no other.
+            let status = match *kind {
+                "prestart" => Status::Created,
+                _ => Status::Creating,
+            };
+            let told = OciState::at(state, status).json();
             hooks::run(kind, hooks, &told, &namespace)?;
         }
         child.tell(&Message::Go, None)?;

@@ -11,7 +11,7 @@ use crate::plan::devices::DeviceKind;
 use crate::plan::mounts::{self, MountKind, MountStep};
 use crate::plan::namespaces::{Namespaces, Place};
 use crate::plan::process::{self, Around, Birth};
-use crate::plan::step::{IdMaps, Step};
+use crate::plan::step::{IdMaps, Pivot, Step};
 use crate::plan::{
     Plan, PlanError, Watch, cgroup_mount, cgroups, devices, hooks, sysctl, tuning, users,
 };
@@ -196,7 +196,7 @@ impl Context<'_> {
             let user = self.namespaces.user == Place::New;
             return (if user { vec!["user"] } else { Vec::new() }, None);
         }
-        let mut new = vec!["mount"];
+        let mut new = self.new_mounts();
         let mut join_pid = None;
         for (name, place, _) in self.namespaces.each() {
             match (name, place) {
@@ -209,6 +209,13 @@ impl Context<'_> {
             }
         }
         (new, join_pid)
+    }
+
+    fn new_mounts(&self) -> Vec<&'static str> {
+        match self.namespaces.mount {
+            Place::New => vec!["mount"],
+            _ => Vec::new(),
+        }
     }
 
     /// A network namespace takes longest of all: the runtime makes it while the new process
@@ -287,7 +294,7 @@ impl Context<'_> {
     /// What a process that could not be born into its namespaces does before its successor.
     fn rebirth(&self, hierarchies: usize, steps: &mut Vec<Step>) -> Result<(), PlanError> {
         self.join(&["user"], steps);
-        let mut new = vec!["mount"];
+        let mut new = self.new_mounts();
         new.extend(
             self.namespaces
                 .each()
@@ -325,6 +332,13 @@ impl Context<'_> {
                 });
             }
         }
+        // Last: from then on paths are those of that namespace.
+        if let Place::Join(path) = &self.namespaces.mount {
+            steps.push(Step::JoinNamespace {
+                kind: "mount",
+                path: path.clone(),
+            });
+        }
     }
 
     /// The names of the host.
@@ -356,7 +370,10 @@ impl Context<'_> {
     /// The root and everything in it, up to the moment of waiting.
     fn inside(&self, cgroup: &CgroupPlan, steps: &mut Vec<Step>) -> Result<(), PlanError> {
         let (host, own) = self.propagation()?;
-        steps.push(Step::HostPropagation { flag: host });
+        let shared = self.namespaces.mount == Place::Host;
+        if !shared {
+            steps.push(Step::HostPropagation { flag: host });
+        }
         steps.push(Step::Root {
             path: self.bundle.rootfs(),
             prepared: self.prepared(),
@@ -428,9 +445,11 @@ impl Context<'_> {
         if hooks::before_pivot(self.bundle) {
             steps.push(Step::AwaitHooks);
         }
-        steps.push(Step::Pivot {
-            moved: self.request.no_pivot,
-        });
+        steps.push(Step::Pivot(match (shared, self.request.no_pivot) {
+            (true, _) => Pivot::Chroot,
+            (false, true) => Pivot::Moved,
+            (false, false) => Pivot::Exchanged,
+        }));
         if self.request.mode == Mode::Create {
             steps.push(Step::Find(process::found_from_the_root(self.process)));
         }

@@ -157,7 +157,12 @@ pub struct ExecRequest<'a> {
 pub fn plan_exec(request: &ExecRequest<'_>) -> Result<Plan, PlanError> {
     let linux = request.bundle.spec.linux().as_ref();
     let spaces = linux.map(namespaces::Namespaces::new).unwrap_or_default();
-    let mut names = vec!["mount"];
+    let own_mounts = spaces.mount != Place::Host;
+    let mut names = if own_mounts {
+        vec!["mount"]
+    } else {
+        Vec::new()
+    };
     for (name, place, _) in spaces.each() {
         if *place != Place::Host {
             names.push(name);
@@ -187,6 +192,9 @@ pub fn plan_exec(request: &ExecRequest<'_>) -> Result<Plan, PlanError> {
         });
     }
     steps.push(Step::JoinContainer { namespaces: names });
+    if !own_mounts {
+        steps.push(Step::EnterRoot);
+    }
     if spaces.other_users() {
         steps.push(users::root_of(linux));
     }

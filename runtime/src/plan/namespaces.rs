@@ -16,9 +16,11 @@ pub enum Place {
     Join(PathBuf),
 }
 
-/// The namespaces of a container, beside the mount namespace, which is always new.
+/// The namespaces of a container.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Namespaces {
+    /// Mounts. In that of the host they are undone when the container is deleted.
+    pub mount: Place,
     /// Users, groups and capabilities.
     pub user: Place,
     /// Processes.
@@ -51,8 +53,7 @@ impl Namespaces {
                 LinuxNamespaceType::Uts => &mut all.uts,
                 LinuxNamespaceType::Cgroup => &mut all.cgroup,
                 LinuxNamespaceType::Time => &mut all.time,
-                // Always new; refused when the bundle was checked.
-                LinuxNamespaceType::Mount => continue,
+                LinuxNamespaceType::Mount => &mut all.mount,
             };
             *slot = match namespace.path().as_deref() {
                 Some(path) if path != Path::new("") => Place::Join(path.to_owned()),
@@ -62,8 +63,8 @@ impl Namespaces {
         all
     }
 
-    /// Each with its name and its `CLONE_NEW*` flag, in the order in which they are joined: the
-    /// user namespace first, since the others may belong to it.
+    /// Each but the mount namespace, with its name and its `CLONE_NEW*` flag, in the order in which
+    /// they are joined: the user namespace first, since the others may belong to it.
     pub fn each(&self) -> [(&'static str, &Place, i32); 7] {
         [
             ("user", &self.user, libc::CLONE_NEWUSER),

@@ -11,7 +11,7 @@ use crate::plan::mounts::MountStep;
 use crate::sys::MountAttr;
 
 pub use crate::plan::values::{
-    Affinity, Hook, IdMap, IdMaps, Identity, Limit, MemoryPolicy, Program, Scheduler,
+    Affinity, Hook, IdMap, IdMaps, Identity, Limit, MemoryPolicy, Pivot, Program, Scheduler,
     SecurityModule,
 };
 
@@ -173,12 +173,10 @@ pub enum Step {
     },
     /// The root becomes read-only.
     RootReadOnly,
-    /// The root takes the place of the host's, which is detached.
-    Pivot {
-        /// Without pivot_root(2): for hosts whose root is an initramfs. Mounts of the host stay
-        /// in reach of who can undo a mount.
-        moved: bool,
-    },
+    /// The root takes the place of the host's.
+    Pivot(Pivot),
+    /// The root of a container that shares the host's mounts.
+    EnterRoot,
     /// Wait for the hooks that come before the pivot.
     AwaitHooks,
 

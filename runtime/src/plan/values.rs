@@ -109,6 +109,18 @@ pub struct MemoryPolicy {
     pub nodes: [u64; 16],
 }
 
+/// How the root of a container takes the place of the host's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Pivot {
+    /// pivot_root(2); the host's is detached.
+    Exchanged,
+    /// Without pivot_root(2): for hosts whose root is an initramfs. Mounts of the host stay in reach
+    /// of who can undo a mount.
+    Moved,
+    /// chroot(2): the mount namespace is the host's.
+    Chroot,
+}
+
 /// A security module that labels processes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum SecurityModule {

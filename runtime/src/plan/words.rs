@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use crate::plan::step::Step;
+use crate::plan::step::{Pivot, Step};
 
 pub(super) fn count_word(n: usize, one: &str, many: &str) -> String {
     format!("{n} {}", if n == 1 { one } else { many })
@@ -84,8 +84,10 @@ impl fmt::Display for Step {
             Step::Link { path, target } => write!(f, "link {} -> {target}", path.display()),
             Step::Console { uid } => write!(f, "terminal, owner {uid}"),
             Step::RootReadOnly => f.write_str("root read-only"),
-            Step::Pivot { moved: false } => f.write_str("pivot into the root, detach the host's"),
-            Step::Pivot { moved: true } => f.write_str("move the root over the host's"),
+            Step::Pivot(Pivot::Exchanged) => f.write_str("pivot into the root, detach the host's"),
+            Step::Pivot(Pivot::Moved) => f.write_str("move the root over the host's"),
+            Step::Pivot(Pivot::Chroot) => f.write_str("change to the root among the host's mounts"),
+            Step::EnterRoot => f.write_str("change to the root of the container"),
             Step::AwaitHooks => f.write_str("wait for the hooks"),
             Step::AwaitRuntime { .. } => f.write_str("wait until the runtime is ready"),
             Step::Find(program) => {

@@ -269,23 +269,10 @@ fn namespaces(linux: &Linux) -> Result<(), Problem> {
         }
         seen.push(kind);
     }
-    let mount = linux.namespaces().iter().flatten();
-    let mount = mount
-        .filter(|n| n.typ() == LinuxNamespaceType::Mount)
-        .map(|n| n.path().as_deref())
-        .next();
-    match mount {
-        None => Err(invalid(
-            field,
-            "a mount namespace is needed; add {\"type\": \"mount\"}",
-        )),
-        Some(path) => {
-            let path = path.filter(|p| *p != Path::new(""));
-            refuse(
-                path.is_some(),
-                "linux.namespaces: mount by path",
-                "use a new one",
-            )
-        }
+    let has = |kind| seen.contains(&kind);
+    if has(LinuxNamespaceType::User) && !has(LinuxNamespaceType::Mount) {
+        let why = "a user namespace needs a mount namespace too; add {\"type\": \"mount\"}";
+        return Err(invalid(field, why));
     }
+    Ok(())
 }

@@ -59,7 +59,11 @@ fn what_is_not_enforced_is_refused_by_name() {
             "linux.netDevices",
         ),
         (r#"{"type": "pid"}"#, r#"{"type": "mount"}"#, "twice"),
-        (r#"{"type": "mount"}, "#, "", "a mount namespace is needed"),
+        (
+            r#"{"type": "mount"}, "#,
+            r#"{"type": "user"}, "#,
+            "needs a mount namespace too",
+        ),
         (r#""1.2.0""#, r#""2.0.0""#, "ociVersion"),
         // "Leave it as it is": root's.
         (r#""uid": 0"#, r#""uid": 4294967295"#, "process.user.uid"),
