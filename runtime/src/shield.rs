@@ -38,6 +38,9 @@ const PROGRAM_HEADER: usize = 56;
 /// Where the shield is loaded.
 const BASE: u64 = 0x40_0000;
 
+/// What /proc/PID/exe of a process that executes the shield says.
+pub const NAME: &str = "/memfd:metactl-exec";
+
 /// Makes a shield.
 pub fn make(trailer: Trailer) -> io::Result<OwnedFd> {
     let code = code().ok_or_else(|| {

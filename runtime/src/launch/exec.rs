@@ -237,7 +237,7 @@ fn accompany(
         }
     };
     let mut heard = Heard {
-        agent: Some(&ask),
+        agent: plan.asks().then_some(&ask),
         ..Heard::default()
     };
     let launch = || -> Result<Joiner, Error> {

@@ -251,7 +251,7 @@ impl Launch<'_> {
         let state = self.state(&process);
         let ask = |fd, _| self.ask_agent(child, fd, &state);
         let mut heard = Heard {
-            agent: Some(&ask),
+            agent: self.plan.asks().then_some(&ask),
             ..Heard::default()
         };
         self.hooks_before_pivot(child, &state, signals.as_deref_mut(), &mut heard)?;

@@ -2,7 +2,7 @@
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-use rustix::event::{PollFd, PollFlags, poll};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
 use rustix::process::{WaitId, WaitIdOptions, waitid};
@@ -38,7 +38,7 @@ pub struct Heard<'a> {
     pub console: Option<OwnedFd>,
     /// The pid of the process that executes the program, if it is not the child itself.
     pub grandchild: Option<i32>,
-    /// Who takes care of a filter that asks.
+    /// Who takes care of a filter that asks, once.
     pub agent: Option<&'a TakeListener<'a>>,
 }
 
@@ -195,6 +195,10 @@ impl Child {
             if let Some(signals) = signals.as_deref_mut() {
                 wait_readable(&self.socket, signals)?;
             }
+            // Somebody in the container may have got hold of the other end, and keeps it.
+            if executing && self.has_executed(heard)? {
+                return Ok(());
+            }
             let message = report::receive(&self.socket)
                 .map_err(|e| LaunchError::system("listen to the new process", e))?;
             match message {
@@ -202,16 +206,20 @@ impl Child {
                     self.hear_out(heard);
                     return Err(LaunchError::fault(plan, step, &fault));
                 }
-                Some((Message::Console, fd)) => heard.console = fd,
                 Some((Message::Child { pid }, _)) => {
+                    self.check_child(pid)?;
                     heard.grandchild = Some(pid);
                     if until == Until::Reborn {
                         return Ok(());
                     }
                 }
+                // The rest is said before that: it would come from somebody in the container.
+                Some((Message::Console, fd)) if !executing => heard.console = fd,
                 Some((Message::Executing, _)) => executing = true,
                 Some((Message::Prepared, _)) if until == Until::Prepared => return Ok(()),
-                Some((Message::Listener { fd }, _)) => self.hand_over(fd, heard)?,
+                Some((Message::Listener { fd }, _)) if heard.agent.is_some() => {
+                    self.hand_over(fd, heard)?;
+                }
                 Some(_) => {
                     let odd = std::io::Error::from(Errno::PROTO);
                     return Err(LaunchError::system("understand the new process", odd));
@@ -222,22 +230,75 @@ impl Child {
         }
     }
 
-    /// A process that forked and the one that goes on speak at the same time: the pid of the second
-    /// may come after its complaint, and somebody has to wait for it.
-    fn hear_out(&self, heard: &mut Heard<'_>) {
-        while let Ok(Some((message, _))) = report::receive(&self.socket) {
-            if let Message::Child { pid } = message {
-                heard.grandchild = Some(pid);
+    /// Waits for the next message or the end of them, but not for ever: whether meanwhile the
+    /// process runs its program, or has ended.
+    fn has_executed(&self, heard: &Heard<'_>) -> Result<bool, LaunchError> {
+        let pid = heard.grandchild.unwrap_or(self.pid);
+        loop {
+            let mut fds = [PollFd::new(&self.socket, PollFlags::IN)];
+            let patience = Timespec {
+                tv_sec: 0,
+                tv_nsec: 200_000_000,
+            };
+            match poll(&mut fds, Some(&patience)) {
+                Ok(0) => {}
+                Ok(_) => return Ok(false),
+                Err(Errno::INTR) => continue,
+                Err(e) => return Err(LaunchError::system("wait for the new process", e)),
+            }
+            let program = std::fs::read_link(format!("/proc/{pid}/exe"));
+            let own = std::fs::read_link("/proc/self/exe");
+            match (program, own) {
+                (Ok(program), Ok(own)) if program == own => {}
+                (Ok(program), _) if program.to_string_lossy().contains(shield::NAME) => {}
+                // Its program, or nobody any more.
+                _ => return Ok(true),
             }
         }
     }
 
-    fn hand_over(&self, fd: i32, heard: &Heard<'_>) -> Result<(), LaunchError> {
-        let agent = heard.agent.ok_or_else(|| {
-            let what = "find an agent for the seccomp filter (linux.seccomp.listenerPath)";
-            LaunchError::system(what, Errno::NOENT)
-        })?;
-        agent(fd, heard.grandchild)?;
+    /// A pid that was only told is believed when it is that of a child of this process. (Where it
+    /// becomes a sibling, nobody in a container can have said it.)
+    fn check_child(&self, pid: i32) -> Result<(), LaunchError> {
+        if !self.own {
+            return Ok(());
+        }
+        let pidfd = super::exec::open_child(pid)?;
+        let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
+        waitid(WaitId::PidFd(pidfd.as_fd()), options)
+            .map(drop)
+            .map_err(|e| LaunchError::system("recognise the new process", e))
+    }
+
+    /// A process that forked and the one that goes on speak at the same time: the pid of the second
+    /// may come after its complaint, and somebody has to wait for it.
+    fn hear_out(&self, heard: &mut Heard<'_>) {
+        if heard.grandchild.is_some() {
+            return;
+        }
+        let soon = |socket: &OwnedFd| {
+            let patience = Timespec {
+                tv_sec: 1,
+                tv_nsec: 0,
+            };
+            poll(&mut [PollFd::new(socket, PollFlags::IN)], Some(&patience)).is_ok_and(|n| n > 0)
+        };
+        while soon(&self.socket)
+            && let Ok(Some((message, _))) = report::receive(&self.socket)
+        {
+            if let Message::Child { pid } = message
+                && self.check_child(pid).is_ok()
+            {
+                heard.grandchild = Some(pid);
+                return;
+            }
+        }
+    }
+
+    fn hand_over(&self, fd: i32, heard: &mut Heard<'_>) -> Result<(), LaunchError> {
+        if let Some(agent) = heard.agent.take() {
+            agent(fd, heard.grandchild)?;
+        }
         self.tell(&Message::Go, None)
     }
 

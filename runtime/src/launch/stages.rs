@@ -42,13 +42,16 @@ impl Launch<'_> {
 
     /// What is in the network of the container.
     pub(super) fn set_up_network(&self, child: &Child, made: Option<OwnedFd>) -> Result<(), Error> {
-        let has = |wanted: &dyn Fn(&Step) -> bool| self.plan.steps.iter().any(wanted);
-        let made = if made.is_some() {
-            made
-        } else if has(&|s| matches!(s, Step::LoopbackUp)) {
-            Some(open(&format!("/proc/{}/ns/net", child.pid))?)
-        } else {
-            None
+        let devices = |s: &Step| matches!(s, Step::NetDevice { .. });
+        if self.network.is_none() && !self.plan.steps.iter().any(devices) {
+            return Ok(());
+        }
+        // One that belongs to another user namespace the new process made itself.
+        let made = match made {
+            None if self.plan.steps.contains(&Step::LoopbackUp) => {
+                Some(open(&format!("/proc/{}/ns/net", child.pid))?)
+            }
+            made => made,
         };
         if let (Some(namespace), Some(input), Some(facts), Network::Spec(files)) = (
             &made,

@@ -101,6 +101,12 @@ impl Plan {
         }
     }
 
+    /// Whether somebody outside decides about some system calls.
+    pub fn asks(&self) -> bool {
+        let notifies = |step: &Step| matches!(step, Step::Filter { notify: true, .. });
+        self.steps.iter().any(notifies)
+    }
+
     /// The steps of the new process, in order, each with its place in the plan.
     pub fn sandbox_steps(&self) -> impl Iterator<Item = (usize, &Step)> {
         self.steps

@@ -22,13 +22,18 @@ impl Trailer {
 // Register use: rbx the arguments of the program, r12 the error to report (negative), r13 the
 // candidates, r14 the environment, r15 the trailer, rbp the path to report.
 //
-// fcntl (72), execve (59), write (1), exit_group (231); a message as `crate::report` encodes it.
+// prctl (157), fcntl (72), execve (59), write (1), exit_group (231); a message as `crate::report` encodes it.
 #[cfg(target_arch = "x86_64")]
 std::arch::global_asm!(
     ".pushsection .rodata.metactl_shield, \"a\"",
     ".globl metactl_shield_start",
     ".globl metactl_shield_end",
     "metactl_shield_start:",
+    // prctl(PR_SET_DUMPABLE, 0): others in the container have little time to look at it.
+    "mov edi, 4",
+    "xor esi, esi",
+    "mov eax, 157",
+    "syscall",
     "mov r12, [rsp]",
     "lea r13, [rsp + 8]",
     "lea r14, [r13 + r12 * 8 + 8]",
