@@ -209,7 +209,7 @@ pub(crate) fn kill(state: &Option<State>, id: &str, signal: i32, all: bool) -> R
     let wrong = || LaunchError::Status {
         id: id.to_owned(),
         status: status.to_string(),
-        need: "only a created or running one can get a signal",
+        need: "container not running: only a created or running one can get a signal",
     };
     let state = state.as_ref().ok_or_else(wrong)?;
     let process = state.process.as_ref().ok_or_else(wrong)?;

@@ -6,6 +6,8 @@ use oci_spec::runtime::Process;
 
 use crate::Error;
 use crate::cgroup;
+use crate::passwd;
+use crate::plan::process::lacks_home;
 use crate::request::{CgroupManager, LaunchRequest, Network};
 use crate::spec::Bundle;
 
@@ -23,6 +25,8 @@ pub struct HostFacts {
     pub executable_is_writable: bool,
     /// The security modules of the host.
     pub modules: SecurityModules,
+    /// The home of the process in the root of the container, if its configuration does not say.
+    pub home: Option<String>,
     /// The network of the host, when a network is asked for.
     pub network: Option<metactl_netns::facts::HostFacts>,
 }
@@ -52,6 +56,12 @@ impl HostFacts {
     pub fn gather(request: &LaunchRequest, bundle: &Bundle) -> Result<HostFacts, Error> {
         let mut facts = HostFacts::local()?;
         facts.look_for_modules(bundle.spec.process().as_ref(), bundle);
+        facts.home = bundle.spec.process().as_ref().and_then(|process| {
+            let root = lacks_home(process).then(|| std::fs::File::open(bundle.rootfs()));
+            // That there is no root, the launch tells.
+            let root = root?.ok()?;
+            Some(passwd::home(&root.into(), process.user().uid()))
+        });
         if request.cgroup_manager == CgroupManager::Systemd && facts.uid != 0 {
             facts.scopes_below = crate::systemd::control_group(true)?;
         }
@@ -79,6 +89,7 @@ impl HostFacts {
             scopes_below: String::new(),
             executable_is_writable: executable_is_writable(),
             modules: SecurityModules::default(),
+            home: None,
             network: None,
         })
     }

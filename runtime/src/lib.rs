@@ -76,6 +76,7 @@ mod init;
 pub mod journal;
 pub mod launch;
 pub mod network;
+mod passwd;
 mod pid1;
 pub mod plan;
 pub mod process;

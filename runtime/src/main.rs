@@ -82,7 +82,7 @@ fn dispatch(globals: &mut Globals) -> Result<u8, Failure> {
             }
             // Engines pass these: every error says everything anyway, whether there is privilege is
             // seen, and checkpoints are not made.
-            Some(Arg::Long("debug")) => {}
+            Some(Arg::Long("debug")) => globals.log.debug = true,
             Some(Arg::Long("rootless" | "criu")) => drop(parser.value()?),
             Some(Arg::Long("help") | Arg::Short('h')) => return say(HELP),
             Some(Arg::Long("version") | Arg::Short('v')) => {
@@ -96,6 +96,7 @@ fn dispatch(globals: &mut Globals) -> Result<u8, Failure> {
             None => return Err(Failure::Usage("a verb is missing".into())),
         }
     };
+    globals.log.begin(&verb.to_string_lossy());
     match verb.to_str().and_then(verbs::find) {
         Some(run) => run(globals, &mut parser),
         None => Err(Failure::Usage(format!("unknown verb {verb:?}"))),

@@ -5,6 +5,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::{FileType, OFlags, Uid, fchown, fstat, fstatfs};
 use rustix::io::Errno;
 use rustix::pty::{OpenptFlags, ioctl_tiocgptpeer, unlockpt};
+use rustix::termios::{OptionalActions, OutputModes};
 
 use crate::report::{At, Fault, Part};
 use crate::rootfs;
@@ -45,6 +46,17 @@ pub fn open(root: BorrowedFd<'_>, uid: u32) -> Result<Pair, Fault> {
     }
     fchown(&inside, Some(Uid::from_raw(uid)), None)?;
     Ok(Pair { outside, inside })
+}
+
+/// A newline stays one: the terminal that shows it adds what it needs.
+pub fn keep_line_ends(inside: impl AsFd) -> Result<(), Fault> {
+    let mut settings = rustix::termios::tcgetattr(&inside)?;
+    settings.output_modes.remove(OutputModes::ONLCR);
+    Ok(rustix::termios::tcsetattr(
+        &inside,
+        OptionalActions::Now,
+        &settings,
+    )?)
 }
 
 /// Makes the terminal standard input, output and error. The runtime's own are held open no more:

@@ -41,6 +41,7 @@ fn facts(cgroups: Layout) -> HostFacts {
         scopes_below: String::new(),
         executable_is_writable: true,
         modules: SecurityModules::default(),
+        home: None,
         network: None,
     }
 }

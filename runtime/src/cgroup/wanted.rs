@@ -229,7 +229,7 @@ impl Wanted {
             if layout.unified().is_none() {
                 return Err(CgroupError::Unsupported {
                     setting,
-                    why: "this host has cgroup v1 only; use the settings of linux.resources".into(),
+                    why: "invalid configuration: this host has cgroup v1 only; use the settings of linux.resources".into(),
                 });
             }
             if let Some(controller) = controller {

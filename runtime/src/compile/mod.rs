@@ -220,8 +220,9 @@ impl Compiler {
             Step::Mask(path) => Op::Mask(self.path(path)?),
             Step::ReadOnly(path) => Op::ReadOnly(self.path(path)?),
             Step::Directory(path) => Op::Directory(self.path(path)?),
-            Step::Console { uid } => Op::Console {
+            Step::Console { uid, relayed } => Op::Console {
                 uid: *uid,
+                relayed: *relayed,
                 bind: !self.joined,
             },
             Step::RootReadOnly => Op::RootReadOnly,

@@ -95,7 +95,7 @@ pub enum Op {
     /// Make a directory if it is missing.
     Directory(Text),
     /// Open a terminal, send its other end to the runtime.
-    Console { uid: u32, bind: bool },
+    Console { uid: u32, bind: bool, relayed: bool },
     /// The root mount becomes read-only.
     RootReadOnly,
     /// pivot_root(2), mount(8) with `--move`, or chroot(2).

@@ -124,7 +124,7 @@ impl Sandbox<'_> {
             Op::Domainname(name) => Ok(rustix::system::setdomainname(text(name).to_bytes())?),
             Op::Await { announce } => self.wait(announce),
             Op::AwaitStart(slot) => self.await_start(slot),
-            Op::Console { uid, bind } => self.console(uid, bind),
+            Op::Console { uid, bind, relayed } => self.console(uid, bind, relayed),
             Op::Stdio { input, output } => self.stdio(input, output),
             Op::Session { terminal } => self.session(terminal),
             Op::Find { candidates } => find(program.texts(candidates)),
@@ -270,8 +270,11 @@ impl Sandbox<'_> {
         }
     }
 
-    fn console(&mut self, uid: u32, bind: bool) -> Result<(), Fault> {
+    fn console(&mut self, uid: u32, bind: bool, relayed: bool) -> Result<(), Fault> {
         let pair = terminal::open(self.root.as_ref().map_or(CWD, AsFd::as_fd), uid)?;
+        if relayed {
+            terminal::keep_line_ends(&pair.inside)?;
+        }
         if bind {
             let target = rootfs::ensure(self.root()?, c"/dev/console", Want::File, true)?;
             // Mounted by descriptor: CVE-2025-52565, a /dev/pts/N swapped for something else.

@@ -290,6 +290,11 @@ impl Sandbox<'_> {
             return Ok(rustix::process::chroot(c".")?);
         }
         if how == Pivot::Moved {
+            // They stay below the root: a container could mount a procfs without masks as long as
+            // one like that is there (mount_too_revealing in the kernel's sources).
+            for place in [c"/proc", c"/sys"] {
+                while unmount(place, UnmountFlags::DETACH).is_ok() {}
+            }
             let top = openat(CWD, c"/", hold, Mode::empty())?;
             rootfs::attach(&root, top).at(Part::Attach)?;
             rustix::process::chroot(c".")?;

@@ -15,7 +15,9 @@ use crate::launch::spawn::{self, Birth, Child, Heard, Until};
 use crate::launch::stages::{agent, set_size};
 use crate::launch::{Exit, LaunchError, exit, hooks, sockets, write_pid_file};
 use crate::plan::namespaces::{Namespaces, Place};
-use crate::plan::process::{could_rewrite_runtime, may_trace, sees_the_runtime};
+use crate::plan::process::{
+    could_rewrite_runtime, lacks_home, may_trace, sees_the_runtime, with_home,
+};
 use crate::plan::{ExecRequest, Plan, PlanError, Step, Watch, plan_exec};
 use crate::process::ProcessId;
 use crate::report::Message;
@@ -94,7 +96,12 @@ pub fn exec(
     let dir = StateDir::open(root, &ContainerId::new(id)?)?;
     let mut state = running(&dir, options.ignore_paused)?;
     let bundle = saved_bundle(&dir, &state)?;
-    let process = process_for(&bundle, options)?;
+    let mut process = process_for(&bundle, options)?;
+    // A `HOME` that was inherited is that of another user.
+    if lacks_home(&process) || (options.user.is_some() && options.process.is_none()) {
+        let home = crate::passwd::home(&open_root(&state)?, process.user().uid());
+        process = with_home(&process, &home);
+    }
     if !state.tracers && may_trace(&process)? {
         // From now on there may be somebody in the container who can look at others.
         state.tracers = true;
@@ -104,6 +111,7 @@ pub fn exec(
         bundle: &bundle,
         state: &state,
         preserve: options.preserve_fds,
+        relayed: options.console_socket.is_none(),
         watch: if options.detach {
             Watch::Independent
         } else {
@@ -146,6 +154,8 @@ struct Target<'a> {
     /// How many descriptors from 3 on it keeps.
     preserve: u32,
     watch: Watch,
+    /// The runtime carries the bytes of its terminal.
+    relayed: bool,
     /// Standard input; standard output and error.
     stdio: Option<(OwnedFd, OwnedFd)>,
     /// The file to execute, when it is not the first argument.
@@ -191,6 +201,7 @@ impl Target<'_> {
             keyring: state.keyring.clone(),
             modules: facts.modules,
             shield,
+            relayed: self.relayed,
         })?;
         if let Some(Step::Execute(program)) = plan.steps.last_mut() {
             program.file = self.file;
@@ -296,6 +307,7 @@ pub(crate) fn start_container_hooks(bundle: &Bundle, state: &State) -> Result<()
                 bundle,
                 state,
                 preserve: 0,
+                relayed: false,
                 watch: Watch::DieWithRuntime,
                 stdio: Some(stdio),
                 file: hook.program.file.clone(),
@@ -310,7 +322,7 @@ pub(crate) fn start_container_hooks(bundle: &Bundle, state: &State) -> Result<()
 fn running(dir: &StateDir, paused_too: bool) -> Result<State, Error> {
     let state = dir.load()?;
     match state {
-        Some(state) if state.status() == Status::Running => Ok(state),
+        Some(state) if matches!(state.status(), Status::Created | Status::Running) => Ok(state),
         Some(state) if state.status() == Status::Paused && paused_too => Ok(state),
         Some(state) if state.status() == Status::Paused => Err(LaunchError::Status {
             id: state.id,
@@ -322,7 +334,7 @@ fn running(dir: &StateDir, paused_too: bool) -> Result<State, Error> {
         None => Err(LaunchError::Status {
             id: dir.id().to_string(),
             status: Status::Creating.to_string(),
-            need: "a process can only join a running one",
+            need: "a process can only join a created or running one",
         }
         .into()),
     }
@@ -332,7 +344,7 @@ fn wrong_status(state: &State) -> LaunchError {
     LaunchError::Status {
         id: state.id.clone(),
         status: state.status().to_string(),
-        need: "a process can only join a running one",
+        need: "a process can only join a created or running one",
     }
 }
 

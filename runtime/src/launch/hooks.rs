@@ -4,6 +4,7 @@
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::os::fd::OwnedFd;
+use std::path::Path;
 
 use rustix::fs::{MemfdFlags, memfd_create};
 
@@ -26,6 +27,8 @@ pub enum Namespace<'n> {
     Of {
         /// The process.
         pidfd: &'n OwnedFd,
+        /// Where the root of the container is, for now.
+        root: &'n Path,
         /// `CLONE_NEW*`.
         flags: i32,
     },
@@ -113,13 +116,14 @@ fn start(
     }
     let mut steps = Vec::new();
     let mut namespaces = Vec::new();
-    if let Namespace::Of { pidfd, flags } = namespace {
+    if let Namespace::Of { pidfd, root, flags } = namespace {
         let copy = pidfd.try_clone();
         let copy = copy.map_err(|e| LaunchError::system("copy a pidfd", e))?;
         namespaces.push((copy, *flags));
         steps.push(Step::JoinContainer {
             namespaces: Vec::new(),
         });
+        steps.push(Step::WorkingDirectory(root.to_path_buf()));
     }
     steps.push(Step::Execute(program));
     let plan = Plan::of(steps);

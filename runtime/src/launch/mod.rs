@@ -235,8 +235,11 @@ impl Launch<'_> {
         mut signals: Option<&mut Signals>,
     ) -> Result<(ProcessId, Option<OwnedFd>), Error> {
         self.map_ids(child)?;
+        let mut early = None;
         if self.plan.steps.contains(&Step::Rebirth) {
-            child.reborn(&self.plan, signals.as_deref_mut())?;
+            let mut heard = Heard::default();
+            child.reborn(&self.plan, signals.as_deref_mut(), &mut heard)?;
+            early = heard.console;
         }
         let network = self.new_network(child)?;
         let process = ProcessId::of(child.pid)
@@ -251,6 +254,7 @@ impl Launch<'_> {
         let state = self.state(&process);
         let ask = |fd, _| self.ask_agent(child, fd, &state);
         let mut heard = Heard {
+            console: early,
             agent: self.plan.asks().then_some(&ask),
             ..Heard::default()
         };

@@ -11,7 +11,7 @@ use crate::compile::Program;
 use crate::init::{self, Prepared};
 use crate::launch::signals::Signals;
 use crate::launch::{KILL_TIMEOUT, LaunchError, signals};
-use crate::plan::Plan;
+use crate::plan::{Plan, Step};
 use crate::process::wait_dead;
 use crate::report::{self, Message};
 use crate::shield;
@@ -218,6 +218,10 @@ impl Child {
                 Some((Message::Executing, _)) => executing = true,
                 Some((Message::Prepared, _)) if until == Until::Prepared => return Ok(()),
                 Some((Message::Listener { fd }, _)) if heard.agent.is_some() => {
+                    // The process that forked it may not have said so yet.
+                    if plan.steps.contains(&Step::Fork) {
+                        self.hear_out(heard);
+                    }
                     self.hand_over(fd, heard)?;
                 }
                 Some(_) => {
@@ -302,15 +306,16 @@ impl Child {
         self.tell(&Message::Go, None)
     }
 
-    /// Waits for the process that goes on in its place, and becomes that one.
+    /// Waits for the process that goes on in its place, and becomes that one. What else was said
+    /// meanwhile is in `heard`.
     pub fn reborn(
         &mut self,
         plan: &Plan,
         signals: Option<&mut Signals>,
+        heard: &mut Heard<'_>,
     ) -> Result<(), LaunchError> {
-        let mut heard = Heard::default();
-        self.listen(plan, Until::Reborn, signals, &mut heard)?;
-        let pid = heard.grandchild.unwrap_or(self.pid);
+        self.listen(plan, Until::Reborn, signals, heard)?;
+        let pid = heard.grandchild.take().unwrap_or(self.pid);
         let pidfd = super::exec::open_child(pid)?;
         // The first one is about to end.
         self.reap_soon();

@@ -111,9 +111,11 @@ impl Launch<'_> {
                 continue;
             };
             let flags = super::exec::namespaces_of(&self.bundle);
+            let root = self.bundle.rootfs();
             let namespace = match *kind {
                 "createContainer" => Namespace::Of {
                     pidfd: &child.pidfd,
+                    root: &root,
                     flags,
                 },
                 _ => Namespace::Runtime,

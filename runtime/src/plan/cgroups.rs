@@ -1,5 +1,7 @@
 //! In which cgroups a container is, and who makes them.
 
+use std::path::Path;
+
 use oci_spec::runtime::{Linux, LinuxResources};
 
 use crate::cgroup::{self, CgroupError, CgroupPath, CgroupPlan, Layout};
@@ -46,6 +48,7 @@ pub fn plan(
         (None, Some(path)) => path.to_string_lossy().into_owned(),
         (None, None) => format!("/metactl-{}", request.id),
     };
+    let elsewhere = linux.cgroups_path().is_some() && !cgroup::is_ours(Path::new(&path));
     let path = CgroupPath::new(&path)?;
     let wanted = cgroup::Request {
         path: &path,
@@ -53,7 +56,7 @@ pub fn plan(
         instance: instance.as_ref(),
         track,
         // Engines look for their container in every hierarchy.
-        all: request.mode == Mode::Create || scope.is_some(),
+        all: request.mode == Mode::Create || scope.is_some() || elsewhere,
         rootless: facts.uid != 0,
     };
     Ok((cgroup::plan(layout, &wanted)?, scope))

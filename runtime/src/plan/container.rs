@@ -77,6 +77,9 @@ pub fn plan(
     context.surroundings(&cgroup, &mut steps)?;
     context.inside(&cgroup, &mut steps)?;
     let foreground = request.mode == Mode::Foreground;
+    let home = facts.home.as_deref();
+    let home = home.map(|home| process::with_home(process, home));
+    let process = home.as_ref().unwrap_or(process);
     let told = process::told_of_sockets(process, request.listen_fds, init, &context.namespaces);
     steps.extend(process::steps(
         told.as_ref().unwrap_or(process),
@@ -272,6 +275,10 @@ impl Context<'_> {
                 users::maps(self.bundle, self.linux)?
             }
             Place::Join(path) => {
+                // What that user namespace does not own, only the host's root may join.
+                if self.facts.uid == 0 {
+                    self.join(&[], steps);
+                }
                 steps.push(Step::JoinNamespace {
                     kind: "user",
                     path: path.clone(),
@@ -293,7 +300,9 @@ impl Context<'_> {
 
     /// What a process that could not be born into its namespaces does before its successor.
     fn rebirth(&self, hierarchies: usize, steps: &mut Vec<Step>) -> Result<(), PlanError> {
-        self.join(&["user"], steps);
+        if self.facts.uid != 0 || self.namespaces.user == Place::New {
+            self.join(&[], steps);
+        }
         let mut new = self.new_mounts();
         new.extend(
             self.namespaces
@@ -414,13 +423,6 @@ impl Context<'_> {
             _ => Step::Device(node),
         }));
         steps.push(Step::DeviceLinks);
-        steps.extend(read_only.into_iter().map(|path| Step::Attributes {
-            path,
-            attr: MountAttr {
-                set: libc::MOUNT_ATTR_RDONLY,
-                ..MountAttr::default()
-            },
-        }));
         self.sysctls(steps)?;
         self.hidden(steps)?;
         let cwd = clean_path(self.process.cwd());
@@ -431,8 +433,16 @@ impl Context<'_> {
         if self.process.terminal() == Some(true) {
             steps.push(Step::Console {
                 uid: self.process.user().uid(),
+                relayed: self.request.console_socket.is_none(),
             });
         }
+        steps.extend(read_only.into_iter().map(|path| Step::Attributes {
+            path,
+            attr: MountAttr {
+                set: libc::MOUNT_ATTR_RDONLY,
+                ..MountAttr::default()
+            },
+        }));
         if self
             .bundle
             .spec

@@ -156,6 +156,8 @@ pub struct ExecRequest<'a> {
     pub modules: SecurityModules,
     /// It is executed from the shield.
     pub shield: bool,
+    /// The runtime carries the bytes of its terminal.
+    pub relayed: bool,
 }
 
 /// Plans one more process in a running container. It gets what the configuration gives every
@@ -207,6 +209,7 @@ pub fn plan_exec(request: &ExecRequest<'_>) -> Result<Plan, PlanError> {
     if terminal {
         steps.push(Step::Console {
             uid: request.process.user().uid(),
+            relayed: request.relayed,
         });
     }
     steps.push(Step::AwaitRuntime { announce: false });

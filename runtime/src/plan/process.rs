@@ -142,6 +142,22 @@ pub fn program(process: &Process) -> Program {
     }
 }
 
+/// Whether nobody said where the home of the process is.
+pub fn lacks_home(process: &Process) -> bool {
+    let said = |v: &String| v.strip_prefix("HOME=").is_some_and(|home| !home.is_empty());
+    !process.env().iter().flatten().any(said)
+}
+
+/// The process with its home, as runc and crun give it.
+pub fn with_home(process: &Process, home: &str) -> Process {
+    let mut told = process.clone();
+    let mut environment = told.env().clone().unwrap_or_default();
+    environment.retain(|v| !v.starts_with("HOME="));
+    environment.push(format!("HOME={home}"));
+    told.set_env(Some(environment));
+    told
+}
+
 /// The process with the variables of socket activation (sd_listen_fds(3)), if it gets sockets. The
 /// pid in them is the one inside, which is known only in a pid namespace of its own.
 pub fn told_of_sockets(

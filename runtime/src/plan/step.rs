@@ -170,6 +170,9 @@ pub enum Step {
     Console {
         /// Its owner.
         uid: u32,
+        /// The runtime carries its bytes to a terminal of its own, or to a file: line ends are left
+        /// to that one.
+        relayed: bool,
     },
     /// The root becomes read-only.
     RootReadOnly,

@@ -82,7 +82,7 @@ impl fmt::Display for Step {
             Step::ReadOnly(path) => write!(f, "read-only {}", path.display()),
             Step::Directory(path) => write!(f, "directory {}, if missing", path.display()),
             Step::Link { path, target } => write!(f, "link {} -> {target}", path.display()),
-            Step::Console { uid } => write!(f, "terminal, owner {uid}"),
+            Step::Console { uid, .. } => write!(f, "terminal, owner {uid}"),
             Step::RootReadOnly => f.write_str("root read-only"),
             Step::Pivot(Pivot::Exchanged) => f.write_str("pivot into the root, detach the host's"),
             Step::Pivot(Pivot::Moved) => f.write_str("move the root over the host's"),

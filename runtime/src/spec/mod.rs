@@ -188,7 +188,14 @@ pub fn load_process(path: &Path) -> Result<Process, SpecError> {
         path: path.to_owned(),
         source,
     };
-    let text = fs::read(path).map_err(read)?;
+    let mut text = fs::read(path).map_err(read)?;
+    // Engines leave out what is zero.
+    if let Ok(serde_json::Value::Object(mut object)) = serde_json::from_slice(&text)
+        && !object.contains_key("user")
+    {
+        object.insert("user".into(), serde_json::json!({"uid": 0, "gid": 0}));
+        text = serde_json::to_vec(&object).unwrap_or(text);
+    }
     let process: Process = strict(path, &text)?;
     check::process(&process).map_err(|problem| problem.at(path.to_owned()))?;
     Ok(process)

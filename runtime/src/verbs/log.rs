@@ -14,19 +14,38 @@ pub struct Log {
     pub file: Option<PathBuf>,
     /// `--log-format json`.
     pub json: bool,
+    /// `--debug`.
+    pub debug: bool,
 }
 
 impl Log {
+    /// Makes the log, also when there will be nothing to say; with `--debug` says what is done.
+    pub fn begin(&self, verb: &str) {
+        if let Some(path) = &self.file {
+            // That it cannot be written is seen when there is something to say.
+            drop(OpenOptions::new().create(true).append(true).open(path));
+        }
+        if self.debug {
+            self.say("debug", &format!("{verb}, process {}", std::process::id()));
+        }
+    }
+
     /// Says something, `error` or `warning`.
     pub fn say(&self, level: &str, text: &str) {
+        let line = match level {
+            "debug" => format!("time={:?} level=debug msg={text:?}", now_rfc3339()),
+            _ => format!("{level}: {text}"),
+        };
         // There is no third place to complain to.
-        writeln!(std::io::stderr(), "{level}: {text}").unwrap_or_default();
+        if level != "debug" || self.file.is_none() {
+            writeln!(std::io::stderr(), "{line}").unwrap_or_default();
+        }
         let Some(path) = &self.file else { return };
         let line = if self.json {
             let time = now_rfc3339();
             serde_json::json!({"level": level, "msg": text, "time": time}).to_string()
         } else {
-            format!("{level}: {text}")
+            line
         };
         let file = OpenOptions::new().create(true).append(true).open(path);
         file.and_then(|mut file| writeln!(file, "{line}"))

@@ -8,7 +8,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use rustix::process::{Pid, Signal, getppid, set_parent_process_death_signal};
 use rustix::termios::{
-    OptionalActions, Termios, isatty, tcgetattr, tcgetwinsize, tcsetattr, tcsetwinsize,
+    OptionalActions, OutputModes, Termios, isatty, tcgetattr, tcgetwinsize, tcsetattr, tcsetwinsize,
 };
 
 use crate::launch::signals::{Signals, is_own};
@@ -140,6 +140,8 @@ impl Relay {
                 .map_err(|e| LaunchError::system("read the settings of the terminal", e))?;
             let mut raw = termios.clone();
             raw.make_raw();
+            // The inner terminal leaves line ends to this one.
+            raw.output_modes |= termios.output_modes & (OutputModes::OPOST | OutputModes::ONLCR);
             tcsetattr(input, OptionalActions::Now, &raw)
                 .map_err(|e| LaunchError::system("change the settings of the terminal", e))?;
             before = Some(termios);

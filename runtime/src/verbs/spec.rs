@@ -2,7 +2,7 @@
 
 use std::fs::OpenOptions;
 use std::io::Write;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use lexopt::Parser;
 use serde_json::{Value, json};
@@ -47,7 +47,11 @@ pub(super) fn run(_: &Globals, parser: &mut Parser) -> Result<u8, Failure> {
 /// namespace with nobody but them in it.
 fn configuration(rootless: bool) -> Value {
     let capabilities = ["CAP_AUDIT_WRITE", "CAP_KILL", "CAP_NET_BIND_SERVICE"];
-    let mut namespaces = vec!["pid", "ipc", "uts", "mount", "cgroup"];
+    let mut namespaces = vec!["pid", "ipc", "uts", "mount"];
+    // As `runc spec` does it: configurations that are made from this one add it for cgroup v1.
+    if Path::new("/sys/fs/cgroup/cgroup.controllers").exists() {
+        namespaces.push("cgroup");
+    }
     namespaces.push(if rootless { "user" } else { "network" });
     let mut config = json!({
         "ociVersion": OCI_VERSION,
