@@ -1,6 +1,7 @@
 #!/bin/bash
-# build.sh: the release build. Both programs end up side by side in <target>/metactl/, where metactl
-# finds its runtime; the last line printed is that directory.
+# build.sh [runtime]: the release build. Both programs end up side by side in <target>/metactl/, where
+# metactl finds its runtime; the last line printed is that directory. With `runtime` only the
+# runtime is built.
 set -euo pipefail
 source "$(dirname "$0")/lib.sh"
 cd "$REPO"
@@ -8,14 +9,25 @@ cd "$REPO"
 target=$(target_dir)
 [[ -n $target ]] || die "cargo does not say where it builds" "cargo metadata --no-deps"
 host=$(rustc -vV | sed -n 's/^host: //p')
-
-as_person cargo build --release --locked -p metactl --bin metactl
-# Static, so that starting a sandbox loads no shared library. With --target the flag stays away from
-# procedural macros, which cannot be static.
-as_person env RUSTFLAGS="${RUSTFLAGS:-} -C target-feature=+crt-static" \
-  cargo build --release --locked -p metactl-runtime --bin metactl-runtime --target "$host"
-
 as_person mkdir -p "$target/metactl"
 # install replaces the file instead of writing into one that may be running.
-as_person install -m 755 "$target/release/metactl" "$target/$host/release/metactl-runtime" "$target/metactl/"
+put() { as_person install -m 755 "$1" "$target/metactl/"; }
+
+if [[ ${1:-all} == all ]]; then
+  as_person cargo build --release --locked -p metactl --bin metactl
+  put "$target/release/metactl"
+fi
+
+# Static, so that starting a sandbox loads no shared library. With --target the flags stay away from
+# procedural macros, which cannot be static. The profile `runtime` is in Cargo.toml.
+flags="${RUSTFLAGS:-} -C target-feature=+crt-static"
+# What is touched at a start decides how much memory a launch takes: what it calls lies together
+# (scripts/hot/update.sh), and relocations are packed (2.4 KiB instead of 250).
+if [[ $host == x86_64-*-linux-gnu ]]; then
+  flags+=" -C link-arg=-Wl,-T,$REPO/scripts/hot/runtime.ld -C link-arg=-Wl,-z,pack-relative-relocs"
+  if [[ -n ${LINK_MAP:-} ]]; then flags+=" -C link-arg=-Wl,-Map=$LINK_MAP"; fi
+fi
+as_person env RUSTFLAGS="$flags" \
+  cargo build --profile runtime --locked -p metactl-runtime --bin metactl-runtime --target "$host"
+put "$target/$host/runtime/metactl-runtime"
 echo "$target/metactl"

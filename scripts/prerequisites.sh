@@ -25,6 +25,9 @@ CHECK=(
 TEST=(
   "${CHECK[@]}"
   busybox:busybox-static
+  catatonit:catatonit
+  conmon:conmon
+  containerd:containerd
   crun:crun
   curl:curl
   iptables:iptables
@@ -32,11 +35,15 @@ TEST=(
   jq:jq
   mkfs.ext4:e2fsprogs
   mmdebstrap:mmdebstrap
+  newuidmap:uidmap
   ping:iputils-ping
+  podman:podman
   qemu-system-x86_64:qemu-system-x86
   runc:runc
   strace:strace
   traceroute:traceroute
+  /usr/lib/podman/aardvark-dns:aardvark-dns
+  /usr/lib/podman/netavark:netavark
   /usr/share/jetty9/start.jar:jetty9
   /usr/share/java/servlet-api.jar:libservlet-api-java
 )

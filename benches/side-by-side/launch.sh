@@ -1,39 +1,24 @@
-# launch.sh: a program that does nothing, without a network, under both runtimes. Called by run.sh
-# in namespaces of its own.
-set -euo pipefail
+# launch.sh: `run` of a program that does nothing, from beginning to end. Called by run.sh, once
+# for each version of cgroups.
+source "$HERE/common.sh"
 
-bundle=$("$BENCH_PROGRAMS/bench-bundle" "$DIR/launch" "$DIR/noop" "$NAME")
-ours="$METACTL_RUNTIME --root $DIR/metactl run --bundle"
-crun="crun --root $DIR/crun run --bundle"
-
+# compare BUNDLE TASK FILTER TARGET-CRUN [EXTRA...]
 compare() {
-  local title=$1 variant=$2
-  echo
-  echo "$title"
-  "$BENCH_PROGRAMS/side-by-side" --rounds "$ROUNDS" --peak "$BENCH_PROGRAMS/peak-memory" \
-    "metactl-runtime run=$ours $bundle/$variant bench{n}" \
-    "crun run=$crun $bundle/$variant bench{n}"
+  local bundle=$1 task=$2 filter=$3 target=$4 peer contenders=()
+  shift 4
+  for peer in ours $(peers crun runc); do
+    contenders+=("$peer=$(runtime "$peer") run --bundle $BUNDLE/$bundle $NAME-$peer{n}")
+  done
+  contenders+=("$@" "floor=$(floor "$filter")")
+  side_by_side "$task" --target "crun=$target" --target floor=2.0 --target bwrap=1.0 "${contenders[@]}"
 }
 
-echo "$(crun --version | head -n 1), Linux $(uname -r), $(nproc) processors"
-echo "peak memory includes $("$BENCH_PROGRAMS/peak-memory" "$DIR/noop" | cut -d" " -f1) KiB of the measuring program itself"
+bwrap=()
+if [[ $VIEW == v2 && -n $(peers bwrap) ]]; then bwrap=("bwrap=$(bubblewrap)"); fi
 
-# crun refuses a host that has both versions: it may see v1 alone, and then v2 alone.
-kind=v2
-if [[ ! -e /sys/fs/cgroup/cgroup.controllers ]]; then
-  kind=v1
-  unified=
-  if mountpoint -q /sys/fs/cgroup/unified; then
-    unified=$DIR/unified
-    mkdir -p "$unified"
-    mount --bind /sys/fs/cgroup/unified "$unified"
-    umount /sys/fs/cgroup/unified
-  fi
-fi
-compare "1. no network namespace, limits of memory and processes, seccomp (cgroup $kind)" no-network
-compare "2. the same with an empty network namespace" noop
-
-if [[ $kind == v1 && -n $unified ]]; then
-  mount --bind "$unified" /sys/fs/cgroup
-  compare "3. no network namespace, no limits, seccomp (cgroup v2 without controllers)" no-limits
-fi
+case $VIEW in
+  v2) targets=(0.40 0.15) ;;
+  v1) targets=(0.30 0.20) ;;
+esac
+compare plain "run, cgroup $VIEW" "" "${targets[0]}" ${bwrap[@]+"${bwrap[@]}"}
+compare seccomp "run, cgroup $VIEW, seccomp" "$BUNDLE/filter.bpf" "${targets[1]}"

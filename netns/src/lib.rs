@@ -27,6 +27,7 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 pub mod apply;
+pub mod device;
 mod error;
 pub mod facts;
 pub mod link;

@@ -296,6 +296,57 @@ impl Links {
         )
     }
 
+    /// The addresses of a device that are good for talking to others.
+    pub fn global_addresses(&mut self, device: u32) -> Result<Vec<IpNet>, Refusal> {
+        let message = AddressMessage::default();
+        let answers = self.request(RouteNetlinkMessage::GetAddress(message), NLM_F_DUMP)?;
+        let mut found = Vec::new();
+        for answer in answers {
+            let RouteNetlinkMessage::NewAddress(answer) = answer else {
+                continue;
+            };
+            let header = &answer.header;
+            if header.index != device || header.scope != AddressScope::Universe {
+                continue;
+            }
+            // On a point-to-point link the local address is not the first one.
+            let local = answer.attributes.iter().find_map(|a| match a {
+                AddressAttribute::Local(address) => Some(*address),
+                _ => None,
+            });
+            let other = || {
+                answer.attributes.iter().find_map(|a| match a {
+                    AddressAttribute::Address(address) => Some(*address),
+                    _ => None,
+                })
+            };
+            let address = local.or_else(other);
+            found.extend(address.and_then(|a| IpNet::new(a, header.prefix_len).ok()));
+        }
+        Ok(found)
+    }
+
+    /// Moves a device into another network namespace, under a new name.
+    pub fn give_away(
+        &mut self,
+        device: u32,
+        name: &str,
+        netns: BorrowedFd<'_>,
+    ) -> Result<(), Refusal> {
+        let mut message = LinkMessage::default();
+        message.header.index = device;
+        // A device that is up cannot be renamed.
+        message.header.change_mask = LinkFlags::Up;
+        self.change(RouteNetlinkMessage::SetLink(message), 0)?;
+        let mut message = LinkMessage::default();
+        message.header.index = device;
+        message.attributes = vec![
+            LinkAttribute::NetNsFd(netns.as_raw_fd()),
+            LinkAttribute::IfName(name.into()),
+        ];
+        self.change(RouteNetlinkMessage::SetLink(message), 0)
+    }
+
     /// True when the namespace has an IPv4 address that is good for talking to others.
     pub fn has_ipv4(&mut self) -> Result<bool, Refusal> {
         let mut message = AddressMessage::default();

@@ -9,6 +9,7 @@ use crate::network::NetworkError;
 use crate::plan::PlanError;
 use crate::spec::SpecError;
 use crate::state::StateError;
+use crate::systemd::SystemdError;
 
 /// Anything that can go wrong. Match on the variants; show with `Display` (one sentence that says
 /// what failed, on what, why, and what to do next).
@@ -29,6 +30,9 @@ pub enum Error {
     /// Control groups.
     #[error(transparent)]
     Cgroup(#[from] CgroupError),
+    /// The systemd cgroup driver.
+    #[error(transparent)]
+    Systemd(#[from] SystemdError),
     /// The network.
     #[error(transparent)]
     Network(#[from] NetworkError),
@@ -55,6 +59,12 @@ impl Error {
             Error::Network(NetworkError::Parse { .. } | NetworkError::Format { .. }) => 78,
             _ => 1,
         }
+    }
+}
+
+impl From<crate::capabilities::UnknownCapability> for Error {
+    fn from(error: crate::capabilities::UnknownCapability) -> Error {
+        Error::Plan(error.into())
     }
 }
 

@@ -2,9 +2,12 @@
 
 use std::path::PathBuf;
 
+use oci_spec::runtime::Process;
+
 use crate::Error;
 use crate::cgroup;
-use crate::request::{LaunchRequest, Network};
+use crate::request::{CgroupManager, LaunchRequest, Network};
+use crate::spec::Bundle;
 
 /// The host as a plan sees it.
 #[derive(Debug, Clone)]
@@ -13,17 +16,45 @@ pub struct HostFacts {
     pub uid: u32,
     /// Its control groups; none when no cgroup file system is mounted.
     pub cgroups: Option<cgroup::Layout>,
+    /// The cgroup of the systemd that makes scopes, for its own user; empty for that of the system.
+    pub scopes_below: String,
     /// Whether the executable of the runtime can be written through the mount it was started
     /// from, by somebody with the right to.
     pub executable_is_writable: bool,
+    /// The security modules of the host.
+    pub modules: SecurityModules,
     /// The network of the host, when a network is asked for.
     pub network: Option<metactl_netns::facts::HostFacts>,
 }
 
+/// Which security modules label processes here.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct SecurityModules {
+    /// apparmor(7).
+    pub apparmor: bool,
+    /// selinux(8).
+    pub selinux: bool,
+}
+
+impl SecurityModules {
+    /// Looks at this host.
+    pub fn detect() -> SecurityModules {
+        let enabled = std::fs::read("/sys/module/apparmor/parameters/enabled");
+        SecurityModules {
+            apparmor: enabled.is_ok_and(|text| text.first() == Some(&b'Y')),
+            selinux: std::path::Path::new("/sys/fs/selinux/enforce").exists(),
+        }
+    }
+}
+
 impl HostFacts {
     /// Looks at this host, at no more than `request` makes necessary.
-    pub fn gather(request: &LaunchRequest) -> Result<HostFacts, Error> {
+    pub fn gather(request: &LaunchRequest, bundle: &Bundle) -> Result<HostFacts, Error> {
         let mut facts = HostFacts::local()?;
+        facts.look_for_modules(bundle.spec.process().as_ref(), bundle);
+        if request.cgroup_manager == CgroupManager::Systemd && facts.uid != 0 {
+            facts.scopes_below = crate::systemd::control_group(true)?;
+        }
         if let Network::Spec(files) = &request.network {
             facts.network = Some(metactl_netns::facts::gather(files.uplink.as_deref())?);
         }
@@ -32,17 +63,35 @@ impl HostFacts {
 
     /// Looks at this host without its network.
     pub fn local() -> Result<HostFacts, Error> {
-        let cgroups = match cgroup::Layout::detect() {
-            Ok(layout) => Some(layout),
-            Err(cgroup::CgroupError::NotMounted) => None,
-            Err(e) => return Err(e.into()),
+        let uid = rustix::process::geteuid();
+        let cgroups = if uid.is_root() {
+            match cgroup::Layout::detect() {
+                Ok(layout) => Some(layout),
+                Err(cgroup::CgroupError::NotMounted) => None,
+                Err(e) => return Err(e.into()),
+            }
+        } else {
+            cgroup::Layout::detect_delegated()?
         };
         Ok(HostFacts {
-            uid: rustix::process::geteuid().as_raw(),
+            uid: uid.as_raw(),
             cgroups,
+            scopes_below: String::new(),
             executable_is_writable: executable_is_writable(),
+            modules: SecurityModules::default(),
             network: None,
         })
+    }
+
+    /// Looks for security modules if `process` or `bundle` asks for a label.
+    pub fn look_for_modules(&mut self, process: Option<&Process>, bundle: &Bundle) {
+        let said = |text: &Option<String>| text.as_ref().is_some_and(|t| !t.is_empty());
+        let linux = bundle.spec.linux().as_ref();
+        if process.is_some_and(|p| said(p.apparmor_profile()) || said(p.selinux_label()))
+            || linux.is_some_and(|l| said(l.mount_label()))
+        {
+            self.modules = SecurityModules::detect();
+        }
     }
 }
 

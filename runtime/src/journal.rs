@@ -53,6 +53,13 @@ pub enum Intent {
     },
     /// A process. Undo: kill it, if it is still the same one.
     Process(ProcessId),
+    /// A transient scope of systemd. Undo: stop it.
+    Scope {
+        /// The unit, such as `metactl-web.scope`.
+        unit: String,
+        /// Whether it belongs to the manager of the calling user.
+        user: bool,
+    },
     /// Server-wide effects of a network. Undo: `metactl_netns::server::release`.
     Network {
         /// Where the reference counts are kept.
@@ -178,6 +185,9 @@ pub fn replay(path: &Path) -> Result<Vec<String>, JournalError> {
     let intents = read(path)?;
     let mut undone = Vec::new();
     let mut failures = Vec::new();
+    if let Err(e) = kill_frozen(&intents) {
+        failures.push(e.to_string());
+    }
     for intent in intents.iter().rev() {
         match intent.undo() {
             Ok(Some(what)) => undone.push(what),
@@ -195,6 +205,21 @@ pub fn replay(path: &Path) -> Result<Vec<String>, JournalError> {
         Err(e) if e.kind() != io::ErrorKind::NotFound => Err(file_error(path, "remove", e)),
         _ => Ok(undone),
     }
+}
+
+/// What is frozen does not die from a signal alone (cgroup v1): it is killed first, by its cgroups.
+fn kill_frozen(intents: &[Intent]) -> Result<(), cgroup::CgroupError> {
+    let cgroups: Vec<PathBuf> = intents
+        .iter()
+        .filter_map(|intent| match intent {
+            Intent::Cgroup { path } => Some(path.clone()),
+            _ => None,
+        })
+        .collect();
+    if cgroup::freezer::is_frozen(&cgroups) {
+        cgroup::kill_all(&cgroups)?;
+    }
+    Ok(())
 }
 
 impl Intent {
@@ -215,6 +240,10 @@ impl Intent {
             Intent::Process(id) => match id.kill(KILL_TIMEOUT) {
                 Ok(was) => Ok(was.then(|| format!("killed process {}", id.pid))),
                 Err(e) => Err(format!("process {}: {e}", id.pid)),
+            },
+            Intent::Scope { unit, user } => match crate::systemd::stop(unit, *user) {
+                Ok(()) => Ok(None),
+                Err(e) => Err(e.to_string()),
             },
             Intent::Network { server_dir, user } => {
                 crate::network::release(server_dir, user).map_err(|e| e.to_string())?;

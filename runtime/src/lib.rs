@@ -20,6 +20,7 @@
 //! | [`launch`] | the runtime's side: clone, report, errors |
 //! | `init`, `rootfs`, `identity`, `terminal`, `pid1` | the new process |
 //! | `shield` | the runtime's executable stays out of reach |
+//! | [`systemd`] | the systemd cgroup driver |
 //! | [`cgroup`], [`seccomp`], [`capabilities`], [`network`] | what it is made of |
 //! | [`state`], [`journal`], [`process`] | what is remembered, and how it is undone |
 //! | [`verbs`] | the command line, a file each |
@@ -31,7 +32,7 @@
 //! ## An example
 //!
 //! ```no_run
-//! use metactl_runtime::{ContainerId, LaunchRequest, Mode, Network, launch};
+//! use metactl_runtime::{ContainerId, LaunchRequest, launch};
 //!
 //! fn main() -> Result<(), Box<dyn std::error::Error>> {
 //!     let container = launch::launch(&LaunchRequest {
@@ -65,6 +66,7 @@
 pub mod capabilities;
 pub mod cgroup;
 mod compile;
+pub mod container;
 mod error;
 pub mod facts;
 mod fallback;
@@ -85,14 +87,16 @@ mod shield;
 pub mod spec;
 pub mod state;
 mod sys;
+pub mod systemd;
 mod terminal;
 pub mod verbs;
 
 pub use compile::CompileError;
+pub use container::{Container, Deleted};
 pub use error::Error;
 pub use id::ContainerId;
 pub use process::ProcessId;
-pub use request::{LaunchRequest, Mode, Network, NetworkFiles};
+pub use request::{CgroupManager, LaunchRequest, Mode, Network, NetworkFiles};
 
 use std::path::Path;
 

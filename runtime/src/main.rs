@@ -4,67 +4,69 @@
 #![deny(unsafe_code)]
 
 use std::ffi::OsString;
-use std::fs::OpenOptions;
 use std::io::Write;
-use std::path::PathBuf;
 use std::process::ExitCode;
 
 use lexopt::{Arg, Parser, ValueExt};
-use metactl_runtime::state::{OCI_VERSION, now_rfc3339};
+use metactl_runtime::CgroupManager;
+use metactl_runtime::state::OCI_VERSION;
 use metactl_runtime::verbs::{self, Failure, Globals};
 
 const HELP: &str = "\
 metactl-runtime: launches OCI bundles on Linux
 
-metactl-runtime [--root DIR] [--log FILE] [--log-format text|json] [--debug] VERB
+metactl-runtime [--root DIR] [--log FILE] [--log-format text|json]
+  [--systemd-cgroup | --cgroup-manager cgroupfs|systemd|disabled] VERB
 
-  run [--bundle DIR] [--detach] [--pid-file F] [NETWORK] ID   a container, from beginning to end
-  create [--bundle DIR] [--pid-file F] [NETWORK] ID           everything but its program
-  start ID                                                    the program of a created container
-  exec [--tty] [--detach] [--user UID[:GID]] [--cwd DIR] [--env NAME=VALUE]...
-       [--process FILE] [--pid-file F] ID [COMMAND...]        one more process in a container
-  state ID                                                    its state, as JSON
-  list [--quiet] [--format table|json]                        all containers
-  ps [--format json] ID                                       its processes
-  kill [--all] ID [SIGNAL]                                    a signal to its first process
-  delete [--force] ID                                         removes what is left of it
-  plan [--bundle DIR] [NETWORK] [ID]                          what `run` would do, a line a step
+  run [LAUNCH] [--detach] [--keep] ID         a container, from beginning to end
+  create [LAUNCH] ID                          everything but its program
+  start ID                                    the program of a created container
+  exec [EXEC] ID [COMMAND...]                 one more process in a container
+  state ID                                    its state, as JSON
+  list [--quiet] [--format table|json]        all containers
+  ps [--format table|json] ID [PS OPTION...]  its processes
+  kill [--all] ID [SIGNAL]                    a signal to its first process
+  pause ID, resume ID                         all its processes stop for a while
+  update [--resources FILE] [LIMIT] ID        other limits for a running container
+  events [--stats] [--interval DURATION] ID   what it uses, as JSON
+  delete [--force] ID                         removes what is left of it
+  plan [LAUNCH] [ID]                          what `run` would do, a line a step
+  spec [--bundle DIR] [--rootless]            writes a config.json to begin with
+  features                                    what this runtime can do, as JSON
   network up --spec FILE [--names FILE] [--uplink DEVICE] --pin PATH --user NAME
-  network down --pin PATH --user NAME                         a network without a process
+  network down --pin PATH --user NAME         a network without a process
 
-  NETWORK: --network FILE [--names FILE] [--uplink DEVICE], or --netns PATH; [--server-dir DIR]
+  LAUNCH: --bundle DIR, --pid-file FILE, --console-socket SOCKET, --pidfd-socket SOCKET,
+    --preserve-fds N, --no-pivot, --no-new-keyring,
+    --network FILE [--names FILE] [--uplink DEVICE] or --netns PATH, --server-dir DIR
+  EXEC: --tty, --detach, --user UID[:GID], --additional-gids GID, --cwd DIR, --env NAME=VALUE,
+    --cap CAPABILITY, --no-new-privs, --apparmor PROFILE, --process-label LABEL, --process FILE,
+    --pid-file FILE, --console-socket SOCKET, --pidfd-socket SOCKET, --preserve-fds N, --ignore-paused
 
-Defaults: --root /run/metactl/oci, --server-dir /run/metactl/server, --bundle .
+Defaults: --root /run/metactl/oci ($XDG_RUNTIME_DIR/metactl/oci without root), --bundle .,
+  --server-dir /run/metactl/server
 Exit codes: that of the program; 1 failed, 64 usage, 77 not permitted, 78 configuration.
 ";
 
-/// Where errors go.
-#[derive(Default)]
-struct Log {
-    file: Option<PathBuf>,
-    json: bool,
-}
-
 fn main() -> ExitCode {
-    let mut log = Log::default();
-    match dispatch(&mut log) {
+    let mut globals = Globals::default();
+    match dispatch(&mut globals) {
         Ok(code) => ExitCode::from(code),
         Err(failure) => {
-            log.error(&failure.to_string());
+            globals.log.say("error", &failure.to_string());
             ExitCode::from(failure.exit_code())
         }
     }
 }
 
-fn dispatch(log: &mut Log) -> Result<u8, Failure> {
+fn dispatch(globals: &mut Globals) -> Result<u8, Failure> {
     let mut parser = Parser::from_env();
-    let mut globals = Globals::default();
     let verb: OsString = loop {
         match parser.next()? {
             Some(Arg::Long("root")) => globals.root = parser.value()?.into(),
-            Some(Arg::Long("log")) => log.file = Some(parser.value()?.into()),
+            Some(Arg::Long("log")) => globals.log.file = Some(parser.value()?.into()),
             Some(Arg::Long("log-format")) => {
-                log.json = match parser.value()?.string()?.as_str() {
+                globals.log.json = match parser.value()?.string()?.as_str() {
                     "json" => true,
                     "text" => false,
                     other => {
@@ -73,8 +75,15 @@ fn dispatch(log: &mut Log) -> Result<u8, Failure> {
                     }
                 };
             }
-            // Engines pass it; every error says everything anyway.
+            Some(Arg::Long("systemd-cgroup")) => globals.cgroup_manager = CgroupManager::Systemd,
+            // crun's word for it; podman uses it.
+            Some(Arg::Long("cgroup-manager")) => {
+                globals.cgroup_manager = manager(&parser.value()?.string()?)?;
+            }
+            // Engines pass these: every error says everything anyway, whether there is privilege is
+            // seen, and checkpoints are not made.
             Some(Arg::Long("debug")) => {}
+            Some(Arg::Long("rootless" | "criu")) => drop(parser.value()?),
             Some(Arg::Long("help") | Arg::Short('h')) => return say(HELP),
             Some(Arg::Long("version") | Arg::Short('v')) => {
                 let version = env!("CARGO_PKG_VERSION");
@@ -88,8 +97,19 @@ fn dispatch(log: &mut Log) -> Result<u8, Failure> {
         }
     };
     match verb.to_str().and_then(verbs::find) {
-        Some(run) => run(&globals, &mut parser),
+        Some(run) => run(globals, &mut parser),
         None => Err(Failure::Usage(format!("unknown verb {verb:?}"))),
+    }
+}
+
+fn manager(word: &str) -> Result<CgroupManager, Failure> {
+    match word {
+        "cgroupfs" => Ok(CgroupManager::Files),
+        "systemd" => Ok(CgroupManager::Systemd),
+        "disabled" => Ok(CgroupManager::Nobody),
+        other => Err(Failure::Usage(format!(
+            "--cgroup-manager is cgroupfs, systemd or disabled, not {other:?}"
+        ))),
     }
 }
 
@@ -100,22 +120,4 @@ fn say(text: &str) -> Result<u8, Failure> {
         .write_all(text.as_bytes())
         .unwrap_or_default();
     Ok(0)
-}
-
-impl Log {
-    /// To standard error for people, and to the log for engines, in the form that runc uses.
-    fn error(&self, text: &str) {
-        // There is no third place to complain to.
-        writeln!(std::io::stderr(), "error: {text}").unwrap_or_default();
-        let Some(path) = &self.file else { return };
-        let line = if self.json {
-            let time = now_rfc3339();
-            serde_json::json!({"level": "error", "msg": text, "time": time}).to_string()
-        } else {
-            format!("error: {text}")
-        };
-        let file = OpenOptions::new().create(true).append(true).open(path);
-        file.and_then(|mut file| writeln!(file, "{line}"))
-            .unwrap_or_default();
-    }
 }

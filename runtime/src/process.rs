@@ -157,6 +157,38 @@ pub fn of_container(first: i32, cgroups: &[PathBuf]) -> io::Result<Vec<i32>> {
     Ok(pids)
 }
 
+/// These processes and all their descendants, by the parents that proc(5) tells: also those in
+/// pid namespaces further inside. Zombies are left out.
+pub fn with_descendants(first: &[i32]) -> io::Result<Vec<i32>> {
+    let mut parents = Vec::new();
+    for entry in fs::read_dir("/proc")? {
+        let name = entry?.file_name();
+        let Some(pid) = name.to_str().and_then(|n| n.parse::<i32>().ok()) else {
+            continue;
+        };
+        // Those that end while we look do not count.
+        if let Some(parent) = fs::read(format!("/proc/{pid}/stat"))
+            .ok()
+            .and_then(|text| parse_living(&text))
+        {
+            parents.push((pid, parent));
+        }
+    }
+    let lives = |pid: &&i32| parents.iter().any(|(living, _)| living == *pid);
+    let mut all: Vec<i32> = first.iter().filter(lives).copied().collect();
+    let mut seen = 0;
+    while seen < all.len() {
+        let parent = all[seen];
+        seen += 1;
+        for (pid, _) in parents.iter().filter(|(_, of)| *of == parent) {
+            if !all.contains(pid) {
+                all.push(*pid);
+            }
+        }
+    }
+    Ok(all)
+}
+
 fn in_cgroup(dir: &Path, pids: &mut Vec<i32>) -> io::Result<()> {
     match fs::read_to_string(dir.join("cgroup.procs")) {
         Ok(text) => pids.extend(text.lines().filter_map(|line| line.parse::<i32>().ok())),
@@ -194,6 +226,16 @@ fn parse_stat(text: &[u8]) -> Option<Stat> {
     Some(Stat { state, start_time })
 }
 
+/// The parent, field 4, unless it is a zombie; see [`parse_stat`].
+fn parse_living(text: &[u8]) -> Option<i32> {
+    let close = text.iter().rposition(|&b| b == b')')?;
+    let rest = std::str::from_utf8(text.get(close + 1..)?).ok()?;
+    let mut fields = rest.split_ascii_whitespace();
+    let living = !matches!(fields.next()?, "Z" | "X");
+    let parent = fields.next()?.parse().ok()?;
+    living.then_some(parent)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -210,6 +252,31 @@ mod tests {
         );
         assert_eq!(parse_stat(b"7 (x"), None);
         assert_eq!(parse_stat(b""), None);
+        assert_eq!(parse_living(line), Some(1));
+        assert_eq!(parse_living(b"7 (a) S) Z 1 7"), None);
+    }
+
+    #[test]
+    fn descendants_are_found() {
+        let mut child = std::process::Command::new("sh")
+            .args(["-c", "sleep 60 & wait"])
+            .spawn()
+            .unwrap();
+        let own = std::process::id() as i32;
+        let family = || with_descendants(&[own]).unwrap();
+        while family().len() < 3 {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        let pids = family();
+        assert!(pids.contains(&own) && pids.contains(&(child.id() as i32)));
+        for pid in with_descendants(&[child.id() as i32]).unwrap() {
+            ProcessId::of(pid)
+                .unwrap()
+                .kill(Duration::from_secs(5))
+                .unwrap();
+        }
+        child.wait().unwrap();
+        assert!(with_descendants(&[child.id() as i32]).unwrap().is_empty());
     }
 
     #[test]

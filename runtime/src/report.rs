@@ -164,6 +164,11 @@ pub enum Message {
     Namespace,
     /// To the sandbox: go on.
     Go,
+    /// To the runtime: the descriptor on which a filter asks.
+    Listener {
+        /// Its number in the new process.
+        fd: i32,
+    },
 }
 
 impl Message {
@@ -180,6 +185,7 @@ impl Message {
             Message::Console => (5, 0, 0, 0, Detail::NONE),
             Message::Namespace => (6, 0, 0, 0, Detail::NONE),
             Message::Go => (7, 0, 0, 0, Detail::NONE),
+            Message::Listener { fd } => (8, 0, 0, *fd, Detail::NONE),
         };
         let header = [kind, part, 0, 0]
             .into_iter()
@@ -216,6 +222,7 @@ impl Message {
             5 => Message::Console,
             6 => Message::Namespace,
             7 => Message::Go,
+            8 => Message::Listener { fd: b },
             _ => return None,
         })
     }

@@ -26,6 +26,55 @@ pub struct LaunchRequest {
     /// A file to write the pid of the container's first process to (decimal, no newline), in one
     /// step, before its program starts.
     pub pid_file: Option<PathBuf>,
+    /// A socket that gets the outer end of the container's terminal, when nobody is in the
+    /// foreground to use it (runc's documentation, "Terminals and Standard IO").
+    pub console_socket: Option<PathBuf>,
+    /// A socket that gets a descriptor (pidfd_open(2)) of its first process.
+    pub pidfd_socket: Option<PathBuf>,
+    /// How many descriptors of this process, from 3 on, the program keeps.
+    pub preserve_fds: u32,
+    /// How many of those are sockets that it is told of (sd_listen_fds(3)).
+    pub listen_fds: u32,
+    /// Whether it gets a session keyring of its own.
+    pub keyring: bool,
+    /// Do without pivot_root(2), see [`crate::plan::Step::Pivot`].
+    pub no_pivot: bool,
+    /// Who makes its cgroups.
+    pub cgroup_manager: CgroupManager,
+}
+
+impl LaunchRequest {
+    /// A container with nothing special: in the foreground, its network as `config.json` says,
+    /// with a session keyring of its own.
+    pub fn new(id: ContainerId, bundle: impl Into<PathBuf>) -> LaunchRequest {
+        LaunchRequest {
+            id,
+            root: PathBuf::from(DEFAULT_ROOT),
+            bundle: bundle.into(),
+            mode: Mode::Foreground,
+            network: Network::Config,
+            pid_file: None,
+            console_socket: None,
+            pidfd_socket: None,
+            preserve_fds: 0,
+            listen_fds: 0,
+            keyring: true,
+            no_pivot: false,
+            cgroup_manager: CgroupManager::Files,
+        }
+    }
+}
+
+/// Who makes the cgroups of a container.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum CgroupManager {
+    /// The runtime, by the control files.
+    #[default]
+    Files,
+    /// systemd; `linux.cgroupsPath` is `slice:prefix:name`.
+    Systemd,
+    /// Nobody: the container stays in the cgroup of the runtime. Limits are refused.
+    Nobody,
 }
 
 /// How far a launch goes, and whose child the container becomes.

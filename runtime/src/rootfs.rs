@@ -321,6 +321,16 @@ pub fn is_char_device(fd: impl AsFd, number: (u32, u32)) -> Result<bool, Errno> 
     )
 }
 
+/// Whether the descriptor is a device node with this number.
+pub fn is_device(fd: impl AsFd, number: (u32, u32)) -> Result<bool, Errno> {
+    let stat = rustix::fs::fstat(fd)?;
+    let kind = FileType::from_raw_mode(stat.st_mode);
+    Ok(
+        matches!(kind, FileType::CharacterDevice | FileType::BlockDevice)
+            && stat.st_rdev == makedev(number.0, number.1),
+    )
+}
+
 /// Makes a device node in the directory `parent`; what is there already must be that very device.
 pub fn make_device(parent: impl AsFd, name: &CStr, device: &Device) -> Result<(), Fault> {
     let parent = parent.as_fd();

@@ -18,6 +18,7 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{FlockOperation, flock};
 use serde::{Deserialize, Serialize};
 
+use crate::cgroup::freezer as cgroup;
 use crate::id::ContainerId;
 use crate::process::ProcessId;
 
@@ -45,14 +46,39 @@ pub struct State {
     pub process: Option<ProcessId>,
     /// Its cgroup directories, absolute host paths.
     pub cgroups: Vec<PathBuf>,
+    /// Its scope, if systemd's cgroup driver made one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub scope: Option<ScopeRecord>,
     /// Whether the built-in init is PID 1.
     pub init: bool,
     /// The annotations of the configuration.
     #[serde(default)]
     pub annotations: BTreeMap<String, String>,
+    /// Whether it has hooks that come later; they are in the copy of its configuration.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub hooks: bool,
+    /// The session keyring of its processes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub keyring: Option<String>,
     /// Of a created container: the steps of its plan, in words, for the errors of `start`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub steps: Vec<String>,
+}
+
+fn is_false(value: &bool) -> bool {
+    !*value
+}
+
+/// The systemd scope of a container.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ScopeRecord {
+    /// The unit, such as `metactl-web.scope`.
+    pub unit: String,
+    /// Whether it belongs to the manager of a user.
+    pub user: bool,
+    /// Where it is in every hierarchy.
+    pub path: String,
 }
 
 /// The status words of the runtime specification.
@@ -65,6 +91,8 @@ pub enum Status {
     Created,
     /// The user's program runs.
     Running,
+    /// Its processes are frozen (`pause`).
+    Paused,
     /// It has ended.
     Stopped,
 }
@@ -75,20 +103,65 @@ impl std::fmt::Display for Status {
             Status::Creating => "creating",
             Status::Created => "created",
             Status::Running => "running",
+            Status::Paused => "paused",
             Status::Stopped => "stopped",
         })
     }
 }
 
 impl State {
-    /// The status right now; looks at the process.
+    /// The status right now; looks at the process and at its cgroups.
     pub fn status(&self) -> Status {
         match (&self.process, self.started) {
             (None, _) => Status::Creating,
             (Some(process), _) if !process.is_alive() => Status::Stopped,
+            (Some(_), _) if cgroup::is_frozen(&self.cgroups) => Status::Paused,
             (Some(_), false) => Status::Created,
             (Some(_), true) => Status::Running,
         }
+    }
+}
+
+/// The state of a container as the runtime specification words it (runtime-spec, runtime,
+/// "State").
+#[derive(Debug, Clone, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct OciState<'a> {
+    oci_version: &'static str,
+    id: &'a str,
+    status: Status,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pid: Option<i32>,
+    bundle: &'a Path,
+    #[serde(skip_serializing_if = "str::is_empty")]
+    created: &'a str,
+    annotations: &'a BTreeMap<String, String>,
+}
+
+impl<'a> OciState<'a> {
+    /// The state right now.
+    pub fn of(state: &'a State) -> OciState<'a> {
+        OciState::at(state, state.status())
+    }
+
+    /// The state at a moment of the container's life, for hooks.
+    pub fn at(state: &'a State, status: Status) -> OciState<'a> {
+        let pid = state.process.as_ref().map(|p| p.pid);
+        OciState {
+            oci_version: OCI_VERSION,
+            id: &state.id,
+            status,
+            pid: pid.filter(|_| status != Status::Stopped),
+            bundle: &state.bundle,
+            created: &state.created,
+            annotations: &state.annotations,
+        }
+    }
+
+    /// As JSON, on one line.
+    pub fn json(&self) -> Vec<u8> {
+        // Strings and numbers always can be written.
+        serde_json::to_vec(self).unwrap_or_default()
     }
 }
 
@@ -282,8 +355,11 @@ pub fn read(root: &Path, id: &str) -> Result<State, StateError> {
             started: false,
             process: None,
             cgroups: Vec::new(),
+            scope: None,
             init: false,
             annotations: BTreeMap::new(),
+            hooks: false,
+            keyring: None,
             steps: Vec::new(),
         }),
         None => Err(StateError::NotFound {
@@ -437,8 +513,11 @@ mod tests {
             started: false,
             process: Some(ProcessId::current().unwrap()),
             cgroups: vec![],
+            scope: None,
             init: false,
             annotations: BTreeMap::new(),
+            hooks: false,
+            keyring: None,
             steps: Vec::new(),
         };
         dir.save(&state).unwrap();

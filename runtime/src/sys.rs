@@ -8,7 +8,13 @@
 
 pub mod bpf;
 mod descriptors;
+mod process;
 pub mod shield;
+
+pub use process::{
+    join_session_keyring, personality, pidfd_getfd, set_affinity, set_io_priority,
+    set_memory_policy, set_scheduler,
+};
 
 use std::ffi::{CStr, c_char, c_int, c_long, c_uint, c_void};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
@@ -19,7 +25,7 @@ use seccompiler::sock_filter;
 
 use crate::fallback::birth::{self, Remainder};
 
-pub use descriptors::{close_everything, close_on_exec_from};
+pub use descriptors::{close_all_but, close_everything};
 
 /// The result of a `clone3` without a new stack: like fork(2), it returns twice.
 pub enum Forked {
@@ -69,6 +75,7 @@ fn last_errno() -> Errno {
 /// do not know it, with EPERM), clone(2) does what it can.
 pub fn clone3(args: CloneArgs<'_>) -> Result<Forked, Errno> {
     let namespaces = libc::CLONE_NEWNS
+        | libc::CLONE_NEWUSER
         | libc::CLONE_NEWPID
         | libc::CLONE_NEWIPC
         | libc::CLONE_NEWUTS
@@ -220,8 +227,13 @@ pub fn mount_setattr(fd: impl AsFd, attr: &MountAttr, recursive: bool) -> Result
 }
 
 /// Loads a seccomp filter. `flags` are `SECCOMP_FILTER_FLAG_*`. Needs `no_new_privs` or
-/// `CAP_SYS_ADMIN`.
-pub fn load_filter(filter: &[sock_filter], flags: c_uint) -> Result<(), Errno> {
+/// `CAP_SYS_ADMIN`. With `listen` it returns the descriptor on which the filter asks
+/// (seccomp_unotify(2)).
+pub fn load_filter(
+    filter: &[sock_filter],
+    flags: c_uint,
+    listen: bool,
+) -> Result<Option<OwnedFd>, Errno> {
     #[repr(C)]
     struct FilterProgram {
         len: u16,
@@ -232,16 +244,25 @@ pub fn load_filter(filter: &[sock_filter], flags: c_uint) -> Result<(), Errno> {
         len,
         filter: filter.as_ptr(),
     };
+    let listener = match listen {
+        true => libc::SECCOMP_FILTER_FLAG_NEW_LISTENER as c_uint,
+        false => 0,
+    };
     // SAFETY: `program` is a sock_fprog that describes `filter`; the kernel copies it.
-    check(unsafe {
+    let result = check(unsafe {
         libc::syscall(
             libc::SYS_seccomp,
             libc::SECCOMP_SET_MODE_FILTER,
-            flags,
+            flags | listener,
             (&raw const program).cast::<c_void>(),
         )
-    })
-    .map(drop)
+    })?;
+    if !listen {
+        return Ok(None);
+    }
+    let fd = RawFd::try_from(result).map_err(|_| Errno::OVERFLOW)?;
+    // SAFETY: the kernel has just made this descriptor, close-on-exec, and nobody else owns it.
+    Ok(Some(unsafe { OwnedFd::from_raw_fd(fd) }))
 }
 
 /// Arguments or environment of a program: pointers into an arena of C strings.
@@ -423,4 +444,56 @@ pub fn standard(fd: RawFd) -> BorrowedFd<'static> {
     debug_assert!((0..=2).contains(&fd));
     // SAFETY: the standard library makes sure at start that 0, 1 and 2 are open.
     unsafe { BorrowedFd::borrow_raw(fd) }
+}
+
+/// A process that does nothing but be there. It holds nothing of its maker (no descriptor), dies
+/// with the thread that made it, and when this is dropped.
+#[derive(Debug)]
+pub struct Placeholder(libc::pid_t);
+
+impl Placeholder {
+    /// Makes the process.
+    pub fn new() -> Result<Placeholder, Errno> {
+        let parent = std::process::id();
+        // SAFETY: the child calls nothing but system calls, and never returns.
+        match unsafe { libc::fork() } {
+            0 => placeholder(parent),
+            pid => check(c_long::from(pid)).map(|_| Placeholder(pid)),
+        }
+    }
+
+    /// Its pid.
+    pub fn pid(&self) -> i32 {
+        self.0
+    }
+}
+
+impl Drop for Placeholder {
+    fn drop(&mut self) {
+        // SAFETY: it is our child and not reaped yet, so the pid is still its own.
+        unsafe {
+            libc::kill(self.0, libc::SIGKILL);
+            libc::waitpid(self.0, ptr::null_mut(), 0);
+        }
+    }
+}
+
+fn placeholder(parent: u32) -> ! {
+    // SAFETY: system calls without memory arguments, in a process of one thread.
+    unsafe {
+        libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL, 0, 0, 0);
+        // It may have died before.
+        if libc::getppid().cast_unsigned() != parent {
+            libc::_exit(0);
+        }
+        // Locks and pipes of the maker must not stay open here. Before Linux 5.9 one by one.
+        if libc::syscall(libc::SYS_close_range, 0, libc::c_uint::MAX, 0) != 0 {
+            (0..4096).for_each(|fd| {
+                libc::close(fd);
+            });
+        }
+        loop {
+            libc::pause();
+        }
+    }
 }

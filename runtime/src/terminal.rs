@@ -47,11 +47,16 @@ pub fn open(root: BorrowedFd<'_>, uid: u32) -> Result<Pair, Fault> {
     Ok(Pair { outside, inside })
 }
 
-/// Makes the terminal the controlling one of this session, and standard input, output and error.
-pub fn control(inside: impl AsFd) -> Result<(), Fault> {
-    rustix::process::ioctl_tiocsctty(&inside)?;
+/// Makes the terminal standard input, output and error. The runtime's own are held open no more:
+/// whoever reads them waits for their end.
+pub fn use_as_stdio(inside: impl AsFd) -> Result<(), Fault> {
     rustix::stdio::dup2_stdin(&inside)?;
     rustix::stdio::dup2_stdout(&inside)?;
     rustix::stdio::dup2_stderr(&inside)?;
     Ok(())
+}
+
+/// Makes the terminal the controlling one of this session.
+pub fn control(inside: impl AsFd) -> Result<(), Fault> {
+    Ok(rustix::process::ioctl_tiocsctty(&inside)?)
 }

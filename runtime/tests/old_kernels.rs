@@ -145,7 +145,8 @@ fn processes_join_and_end_whatever_the_kernel_lacks() {
             host.must(&["start", "long"]);
             let of = |pid: &str| {
                 let script = format!(
-                    "cat /proc/{pid}/cgroup; for n in /proc/{pid}/ns/*; do readlink $n; done"
+                    "until readlink /proc/{pid}/ns/mnt >/dev/null; do :; done; \
+                     cat /proc/{pid}/cgroup; for n in /proc/{pid}/ns/*; do readlink $n; done"
                 );
                 host.must(&["exec", "long", "sh", "-c", &script])
             };

@@ -5,10 +5,10 @@
 use std::path::{Path, PathBuf};
 
 use metactl_runtime::cgroup::{Hierarchy, Layout, Unified};
-use metactl_runtime::facts::HostFacts;
+use metactl_runtime::facts::{HostFacts, SecurityModules};
 use metactl_runtime::plan::{Plan, PlanError, plan};
 use metactl_runtime::spec::Bundle;
-use metactl_runtime::{ContainerId, LaunchRequest, Mode, Network};
+use metactl_runtime::{ContainerId, LaunchRequest, Mode};
 use serde_json::{Value, json};
 
 fn v1() -> Layout {
@@ -38,19 +38,17 @@ fn facts(cgroups: Layout) -> HostFacts {
     HostFacts {
         uid: 0,
         cgroups: Some(cgroups),
+        scopes_below: String::new(),
         executable_is_writable: true,
+        modules: SecurityModules::default(),
         network: None,
     }
 }
 
 fn request(mode: Mode) -> LaunchRequest {
     LaunchRequest {
-        id: ContainerId::new("shop.web").unwrap(),
-        root: "/run/metactl/oci".into(),
-        bundle: "/b".into(),
         mode,
-        network: Network::Config,
-        pid_file: None,
+        ..LaunchRequest::new(ContainerId::new("shop.web").unwrap(), "/b")
     }
 }
 
@@ -102,7 +100,10 @@ fn a_privileged_container_with_joined_namespaces() {
     compare("privileged", &plan.to_string());
     // The filter comes before the privileges go, as loading it takes one.
     let text = plan.to_string();
-    assert!(text.find("seccomp filter") < text.find("uid 0"), "{text}");
+    assert!(
+        text.find("seccomp filter") < text.find("capabilities: "),
+        "{text}"
+    );
 }
 
 #[test]

@@ -9,7 +9,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use common::{Host, UID, both, enter, eventually, processes, stderr, stdout};
-use metactl_runtime::{ContainerId, LaunchRequest, Mode, Network, state};
+use metactl_runtime::{ContainerId, LaunchRequest, state};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::json;
 
@@ -82,7 +82,7 @@ fn a_container_is_created_started_listed_killed_and_deleted() {
     let listed: serde_json::Value =
         serde_json::from_str(&host.must(&["list", "--format", "json"])).unwrap();
     assert_eq!(listed[0]["id"], "life");
-    assert!(host.must(&["ps", "life"]).lines().any(|line| line == pid));
+    assert!(json_pids(&host, "life").contains(&pid));
     let refused = host.call(&["delete", "life"]);
     assert!(stderr(&refused).contains("running"), "{}", both(&refused));
     eventually("the trap is set", || {
@@ -140,17 +140,45 @@ fn a_cgroup_in_use_is_not_taken_over() {
     host.assert_clean();
 }
 
+/// The pids of a container, as text.
+fn json_pids(host: &Host, id: &str) -> Vec<String> {
+    let pids: Vec<i32> = serde_json::from_str(&host.must(&["ps", "--format", "json", id])).unwrap();
+    pids.iter().map(i32::to_string).collect()
+}
+
+#[test]
+fn create_tells_that_there_is_no_such_program() {
+    let Some(host) = enter() else { return };
+    for (program, want) in [
+        ("/bin/nothing", "No such file"),
+        ("nothing", "executable file not found in $PATH"),
+        ("/etc", "no file that can be executed"),
+    ] {
+        let mut config = host.config("none", "");
+        config["process"]["args"] = json!([program, "x"]);
+        let bundle = host.bundle("none", &config);
+        let output = host.call(&["create", "--bundle", bundle.to_str().unwrap(), "none"]);
+        assert_eq!(output.status.code(), Some(1));
+        assert!(stderr(&output).contains(want), "{}", both(&output));
+    }
+    reap();
+    host.assert_clean();
+}
+
 #[test]
 fn start_tells_what_fails() {
     let Some(host) = enter() else { return };
+    let bad = host.path("rootfs/bin/bad");
+    fs::write(&bad, "no program").unwrap();
+    fs::set_permissions(&bad, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
     let mut config = host.config("late", "");
-    config["process"]["args"] = json!(["/bin/nothing", "x"]);
+    config["process"]["args"] = json!(["/bin/bad", "x"]);
     let bundle = host.bundle("late", &config);
     create(&host, &["--bundle", bundle.to_str().unwrap(), "late"]);
     let output = host.call(&["start", "late"]);
     assert_eq!(output.status.code(), Some(1));
     assert!(
-        stderr(&output).contains("execute /bin/nothing"),
+        stderr(&output).contains("execute /bin/bad"),
         "{}",
         both(&output)
     );
@@ -388,7 +416,7 @@ fn exec_joins_with_everything_the_container_has() {
         .stderr(Stdio::null());
     assert!(detached.status().unwrap().success());
     let pid = fs::read_to_string(pid_file).unwrap();
-    assert!(host.must(&["ps", "main"]).lines().any(|line| line == pid));
+    assert!(json_pids(&host, "main").contains(&pid));
     host.must(&["kill", "main", "KILL"]);
     // It became a child of this test, the first process of its host. A pid namespace ends when
     // all its processes are waited for.
@@ -431,6 +459,7 @@ fn a_terminal_is_the_containers_own() {
     );
     main.kill().unwrap();
     main.wait().unwrap();
+    host.must(&["delete", "--force", "tty"]);
     let mut config = host.config("tty", "tty; ls -l /dev/console; exit 4");
     config["process"]["terminal"] = json!(true);
     let output = host.run("tty2", &config);
@@ -469,12 +498,8 @@ fn the_library_launches_from_a_thread_among_threads() {
                         let id = format!("lib-{thread}-{round}");
                         let bundle = host.bundle(&id, &host.config(&id, "exit 11"));
                         let request = LaunchRequest {
-                            id: ContainerId::new(&id).unwrap(),
                             root: host.root(),
-                            bundle,
-                            mode: Mode::Foreground,
-                            network: Network::Config,
-                            pid_file: None,
+                            ..LaunchRequest::new(ContainerId::new(&id).unwrap(), bundle)
                         };
                         let container = metactl_runtime::launch::launch(&request).unwrap();
                         assert_eq!(container.wait().unwrap().code(), 11);

@@ -19,6 +19,7 @@
 //! | [`command`] | running commands with a time limit, and judging what came out |
 //! | [`apps`] | git repositories made from `examples/` |
 //! | [`oci`] | bundles under other runtimes |
+//! | [`engines`] | podman and containerd as clients of the runtime |
 //! | [`tree`] | a directory as it was, to compare with what it is |
 //! | [`terminal`] | a command on a terminal of its own, for Ctrl-C |
 //! | [`binaries`] | the binaries under test |
@@ -34,6 +35,7 @@
 pub mod apps;
 pub mod binaries;
 pub mod command;
+pub mod engines;
 pub mod host;
 pub mod lan;
 pub mod machine;

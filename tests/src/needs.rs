@@ -57,6 +57,43 @@ pub const RUNC: Need = Need {
     what: "runc",
     hint: "apt-get install runc",
 };
+/// A container engine, with its monitor and its tool for networks.
+pub const PODMAN: &[Need] = &[
+    Need {
+        what: "podman",
+        hint: "apt-get install podman",
+    },
+    Need {
+        what: "conmon",
+        hint: "apt-get install conmon",
+    },
+    Need {
+        what: "/usr/lib/podman/netavark",
+        hint: "apt-get install netavark",
+    },
+    Need {
+        what: "/usr/bin/catatonit",
+        hint: "apt-get install catatonit",
+    },
+    BUSYBOX,
+];
+/// A container engine, with its command line.
+pub const CONTAINERD: &[Need] = &[
+    Need {
+        what: "containerd",
+        hint: "apt-get install containerd",
+    },
+    Need {
+        what: "ctr",
+        hint: "apt-get install containerd",
+    },
+    BUSYBOX,
+];
+/// Commands in one static file: what the images of the tests consist of.
+const BUSYBOX: Need = Need {
+    what: "busybox",
+    hint: "apt-get install busybox-static",
+};
 
 /// Everything that the `myapp` example needs.
 pub const MYAPP: &[Need] = &[GIT, JDK, JETTY, SERVLET_API, CURL];

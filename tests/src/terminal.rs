@@ -71,6 +71,14 @@ impl Terminal {
         self.keyboard.write_all(keys.as_bytes()).unwrap();
     }
 
+    /// Gives it another size, and tells the command in its foreground.
+    pub fn resize(&self, rows: u16, columns: u16) {
+        let mut stty = Command::new("stty");
+        stty.args(["rows", &rows.to_string(), "cols", &columns.to_string()]);
+        stty.stdin(self.keyboard.try_clone().unwrap());
+        assert!(stty.status().unwrap().success());
+    }
+
     /// What was written so far.
     pub fn screen(&self) -> String {
         self.screen.lock().unwrap().clone()

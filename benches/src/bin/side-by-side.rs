@@ -1,16 +1,21 @@
-//! `side-by-side [--rounds N] [--gap MS] [--peak PROGRAM] [--after COMMAND] NAME=COMMAND...`
+//! `side-by-side [--rounds N] [--gap MS] [--peak PROGRAM] [--after COMMAND]
+//! [--record FILE --task NAME [--target PEER=RATIO]...] NAME=COMMAND...`
 //!
-//! Runs the commands in turn, in a random order within each round, and prints medians and the
+//! Runs the contenders in turn, in a random order within each round, and prints medians and the
 //! ratios of the first one to the others. `{n}` in a command is a number that is never used
-//! twice. Commands are split at blanks and started without a shell.
+//! twice. A contender may be several commands, see [`Contender::parse`]; they are started
+//! without a shell. With `--record` the ratios are kept for `summary` too.
 
 #![forbid(unsafe_code)]
 
 use lexopt::{Arg, Parser, ValueExt};
+use metactl_benches::contender::{self, Contender};
+use metactl_benches::record::{self, Row};
 use metactl_benches::statistics::{Random, median, paired_ratios, quantile};
+use std::path::PathBuf;
 use std::process::{Command, ExitCode, Stdio};
 use std::thread::sleep;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// Rounds that warm caches up and are not counted.
 const WARM_UP: usize = 5;
@@ -26,12 +31,15 @@ struct Options {
     peak: Option<String>,
     /// Commands that tidy up after each timed one, not timed.
     after: Vec<String>,
-    contenders: Vec<Contender>,
+    /// Where the ratios are kept, of which task, and what they should be.
+    record: Option<PathBuf>,
+    task: String,
+    targets: Vec<(String, f64)>,
+    contenders: Vec<Measured>,
 }
 
-struct Contender {
-    name: String,
-    command: String,
+struct Measured {
+    what: Contender,
     /// Wall time of each round in milliseconds.
     times: Vec<f64>,
     /// KiB.
@@ -56,6 +64,9 @@ fn options() -> Result<Options, String> {
         gap: Duration::from_millis(20),
         peak: None,
         after: Vec::new(),
+        record: None,
+        task: String::new(),
+        targets: Vec::new(),
         contenders: Vec::new(),
     };
     let mut parser = Parser::from_env();
@@ -66,19 +77,15 @@ fn options() -> Result<Options, String> {
             Arg::Long("gap") => options.gap = Duration::from_millis(number(&mut parser)?),
             Arg::Long("peak") => options.peak = Some(string(&mut parser)?),
             Arg::Long("after") => options.after.push(string(&mut parser)?),
-            Arg::Value(value) => {
-                let value = value.string().map_err(text)?;
-                let (name, command) = value
-                    .split_once('=')
-                    .ok_or_else(|| format!("{value:?} is not NAME=COMMAND"))?;
-                options.contenders.push(Contender {
-                    name: name.to_owned(),
-                    command: command.to_owned(),
-                    times: Vec::new(),
-                    peak: None,
-                    processor: None,
-                });
-            }
+            Arg::Long("record") => options.record = Some(string(&mut parser)?.into()),
+            Arg::Long("task") => options.task = string(&mut parser)?,
+            Arg::Long("target") => options.targets.push(target(&string(&mut parser)?)?),
+            Arg::Value(value) => options.contenders.push(Measured {
+                what: Contender::parse(&value.string().map_err(text)?)?,
+                times: Vec::new(),
+                peak: None,
+                processor: None,
+            }),
             other => return Err(text(other.unexpected())),
         }
     }
@@ -86,6 +93,12 @@ fn options() -> Result<Options, String> {
         return Err("needs at least two times NAME=COMMAND, and one round".to_owned());
     }
     Ok(options)
+}
+
+fn target(text: &str) -> Result<(String, f64), String> {
+    let wrong = || format!("{text:?} is not PEER=RATIO");
+    let (peer, ratio) = text.split_once('=').ok_or_else(wrong)?;
+    Ok((peer.to_owned(), ratio.parse().map_err(|_| wrong())?))
 }
 
 fn number<T: std::str::FromStr<Err: std::error::Error + Send + Sync + 'static>>(
@@ -113,71 +126,55 @@ fn measure(mut options: Options) -> Result<(), String> {
             sleep(options.gap);
             unique += 1;
             let contender = &mut options.contenders[*index];
-            let taken = timed(&contender.command, unique)?;
+            let taken = contender.what.run(unique)?;
             if round >= WARM_UP {
                 contender.times.push(taken.as_secs_f64() * 1000.0);
             }
-            tidy(&options.after, unique)?;
+            tidy(&options.after)?;
         }
     }
-    if let Some(peak) = &options.peak {
-        for contender in &mut options.contenders {
-            let (mut memory, mut processor) = (Vec::new(), Vec::new());
-            for _ in 0..USAGE_ROUNDS {
-                sleep(options.gap);
-                unique += 1;
-                let (kib, microseconds) = usage_of(peak, &contender.command, unique)?;
-                memory.push(kib);
-                processor.push(microseconds / 1000.0);
-                tidy(&options.after, unique)?;
-            }
-            contender.peak = median(&memory);
-            contender.processor = median(&processor);
-        }
-    }
+    measure_usage(&mut options, unique)?;
     report(&options.contenders);
+    match &options.record {
+        Some(file) => record::append(file, &rows(&options)),
+        None => Ok(()),
+    }
+}
+
+fn measure_usage(options: &mut Options, mut unique: usize) -> Result<(), String> {
+    let Some(peak) = &options.peak else {
+        return Ok(());
+    };
+    for contender in &mut options.contenders {
+        let (mut memory, mut processor) = (Vec::new(), Vec::new());
+        for _ in 0..USAGE_ROUNDS {
+            sleep(options.gap);
+            unique += 1;
+            let Some(words) = contender.what.single(unique) else {
+                return Err("--peak takes single commands".to_owned());
+            };
+            let (kib, microseconds) = usage_of(peak, words)?;
+            memory.push(kib);
+            processor.push(microseconds / 1000.0);
+            tidy(&options.after)?;
+        }
+        contender.peak = median(&memory);
+        contender.processor = median(&processor);
+    }
     Ok(())
 }
 
-fn words(command: &str, unique: usize) -> Vec<String> {
-    let unique = unique.to_string();
-    command
-        .split_whitespace()
-        .map(|word| word.replace("{n}", &unique))
-        .collect()
+fn tidy(commands: &[String]) -> Result<(), String> {
+    commands.iter().try_for_each(|command| {
+        let words: Vec<String> = command.split_whitespace().map(str::to_owned).collect();
+        contender::timed(&words).map(drop)
+    })
 }
 
-fn prepared(words: &[String]) -> Result<Command, String> {
-    let (program, arguments) = words.split_first().ok_or("an empty command")?;
-    let mut command = Command::new(program);
-    command.args(arguments).stdin(Stdio::null());
-    Ok(command)
-}
-
-fn timed(command: &str, unique: usize) -> Result<Duration, String> {
-    let words = words(command, unique);
-    let mut prepared = prepared(&words)?;
-    prepared.stdout(Stdio::null());
-    let start = Instant::now();
-    let status = prepared.status();
-    let taken = start.elapsed();
-    match status {
-        Ok(status) if status.success() => Ok(taken),
-        Ok(status) => Err(format!("{} ended with {status}", words.join(" "))),
-        Err(error) => Err(format!("{}: {error}", words.join(" "))),
-    }
-}
-
-fn tidy(commands: &[String], unique: usize) -> Result<(), String> {
-    commands
-        .iter()
-        .try_for_each(|command| timed(command, unique).map(drop))
-}
-
-fn usage_of(peak: &str, command: &str, unique: usize) -> Result<(f64, f64), String> {
-    let mut all = vec![peak.to_owned()];
-    all.extend(words(command, unique));
-    let output = prepared(&all)?
+fn usage_of(peak: &str, words: Vec<String>) -> Result<(f64, f64), String> {
+    let output = Command::new(peak)
+        .args(&words)
+        .stdin(Stdio::null())
         .stderr(Stdio::inherit())
         .output()
         .map_err(|error| format!("{peak}: {error}"))?;
@@ -185,14 +182,38 @@ fn usage_of(peak: &str, command: &str, unique: usize) -> Result<(f64, f64), Stri
     let mut numbers = text.split_whitespace().map(str::parse);
     match (numbers.next(), numbers.next()) {
         (Some(Ok(kib)), Some(Ok(microseconds))) => Ok((kib, microseconds)),
-        _ => Err(format!("{}: no numbers", all.join(" "))),
+        _ => Err(format!("{}: no numbers", words.join(" "))),
     }
 }
 
-fn report(contenders: &[Contender]) {
+/// The results for the table at the end.
+fn rows(options: &Options) -> Vec<Row> {
+    let Some((ours, others)) = options.contenders.split_first() else {
+        return Vec::new();
+    };
+    let row = |other: &Measured| {
+        let ratios = paired_ratios(&ours.times, &other.times);
+        let targets = options.targets.iter();
+        Row {
+            task: options.task.clone(),
+            peer: other.what.name.clone(),
+            unit: "ms".to_owned(),
+            ours: at_median(ours),
+            theirs: at_median(other),
+            ratio: median(&ratios).unwrap_or(f64::NAN),
+            target: targets
+                .filter(|(peer, _)| *peer == other.what.name)
+                .map(|(_, ratio)| *ratio)
+                .next_back(),
+        }
+    };
+    others.iter().map(row).collect()
+}
+
+fn report(contenders: &[Measured]) {
     let width = contenders
         .iter()
-        .map(|c| c.name.len())
+        .map(|c| c.what.name.len())
         .max()
         .unwrap_or(0)
         .max(8);
@@ -204,7 +225,7 @@ fn report(contenders: &[Contender]) {
         let at = |part| quantile(&c.times, part).unwrap_or(f64::NAN);
         println!(
             "  {:width$}  {:>6.2} ms {:>6.2} ms {:>6.2} ms  {:>9}  {:>9}",
-            c.name,
+            c.what.name,
             at(0.5),
             at(0.1),
             at(0.9),
@@ -224,7 +245,7 @@ fn report(contenders: &[Contender]) {
         let ratio = |a: Option<f64>, b: Option<f64>| a.zip(b).map(|(a, b)| a / b);
         println!(
             "  ratio to {}: {medians:.3} of the medians; {:.3} per pair (p10 {:.3}, p90 {:.3})",
-            other.name,
+            other.what.name,
             at(0.5),
             at(0.1),
             at(0.9)
@@ -242,6 +263,6 @@ fn report(contenders: &[Contender]) {
     );
 }
 
-fn at_median(contender: &Contender) -> f64 {
+fn at_median(contender: &Measured) -> f64 {
     median(&contender.times).unwrap_or(f64::NAN)
 }

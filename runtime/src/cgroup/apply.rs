@@ -1,6 +1,6 @@
 //! Carry out a [`CgroupPlan`], and open what a process needs to join.
 
-use super::{CgroupError, CgroupPlan, CgroupStep};
+use super::{CgroupError, CgroupPlan, CgroupStep, MemoryCheck};
 use crate::sys::bpf;
 use std::fs::{File, OpenOptions};
 use std::io::{self, ErrorKind, Read, Write};
@@ -50,13 +50,8 @@ impl CgroupPlan {
         let mut joined = Joined::default();
         let mut refused: Vec<&CgroupStep> = Vec::new();
         for step in self.steps() {
-            if let CgroupStep::Limit {
-                directory,
-                setting,
-                choices,
-            } = step
-            {
-                match write_limit(kernel, directory, setting, choices) {
+            if let CgroupStep::Limit { .. } = step {
+                match write_limit(kernel, step) {
                     // Limits that bound each other (memory and memory plus swap, quota and
                     // period) are refused in one order or the other when a directory already has
                     // some: such a one is tried again after the others.
@@ -66,14 +61,7 @@ impl CgroupPlan {
                 continue;
             }
             for step in refused.drain(..) {
-                if let CgroupStep::Limit {
-                    directory,
-                    setting,
-                    choices,
-                } = step
-                {
-                    write_limit(kernel, directory, setting, choices)?;
-                }
+                write_limit(kernel, step)?;
             }
             match step {
                 CgroupStep::Create { directory } => create(directory)?,
@@ -81,15 +69,23 @@ impl CgroupPlan {
                 CgroupStep::Enable {
                     directory,
                     controllers,
+                    optional: false,
                 } => {
                     enable(kernel, directory, controllers)?;
+                }
+                CgroupStep::Enable {
+                    directory,
+                    controllers,
+                    optional: true,
+                } => {
+                    enable_some(kernel, directory, controllers);
                 }
                 CgroupStep::CheckMemory {
                     directory,
                     setting,
-                    limit,
+                    check,
                 } => {
-                    check_memory(directory, setting, *limit)?;
+                    check_memory(directory, setting, *check)?;
                 }
                 CgroupStep::Limit { .. } => {}
                 CgroupStep::Devices { directory, program } => attach(directory, program)?,
@@ -105,7 +101,7 @@ impl CgroupPlan {
 
 /// Whether control files have to be there. A test's tree of plain directories has none.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Kernel {
+pub(super) enum Kernel {
     Real,
     #[cfg(test)]
     Fake,
@@ -153,7 +149,7 @@ fn open_directory(directory: &Path) -> Result<OwnedFd, CgroupError> {
         })
 }
 
-fn create(directory: &Path) -> Result<(), CgroupError> {
+pub(super) fn create(directory: &Path) -> Result<(), CgroupError> {
     match std::fs::create_dir(directory) {
         Err(source) if source.kind() == ErrorKind::AlreadyExists => {
             if directory.is_dir() {
@@ -189,12 +185,17 @@ fn write_file(kernel: Kernel, path: &Path, value: &str) -> io::Result<()> {
     Ok(())
 }
 
-fn write_limit(
-    kernel: Kernel,
-    directory: &Path,
-    setting: &str,
-    choices: &[(String, String)],
-) -> Result<(), CgroupError> {
+/// A [`CgroupStep::Limit`].
+pub(super) fn write_limit(kernel: Kernel, step: &CgroupStep) -> Result<(), CgroupError> {
+    let CgroupStep::Limit {
+        directory,
+        setting,
+        choices,
+        optional,
+    } = step
+    else {
+        return Ok(());
+    };
     let mut last = None;
     for (file, value) in choices {
         let path = directory.join(file);
@@ -203,7 +204,7 @@ fn write_limit(
             Err(source) => {
                 let absent = source.kind() == ErrorKind::NotFound;
                 let hint = hint(file, &source);
-                let (setting, value) = (setting.to_owned(), value.clone());
+                let (setting, value) = (setting.clone(), value.clone());
                 let error = CgroupError::Write {
                     setting,
                     path,
@@ -218,10 +219,10 @@ fn write_limit(
             }
         }
     }
-    last.map_or(Ok(()), Err)
+    last.filter(|_| !optional).map_or(Ok(()), Err)
 }
 
-fn is_invalid(error: &CgroupError) -> bool {
+pub(super) fn is_invalid(error: &CgroupError) -> bool {
     matches!(error, CgroupError::Write { source, .. } if source.raw_os_error() == Some(libc::EINVAL))
 }
 
@@ -313,24 +314,55 @@ fn enable(kernel: Kernel, directory: &Path, controllers: &[String]) -> Result<()
     })
 }
 
-fn check_memory(directory: &Path, setting: &str, limit: u64) -> Result<(), CgroupError> {
-    let Some(usage) = super::manage::memory_usage(directory) else {
+/// A [`CgroupStep::Enable`].
+pub(super) fn enable_step(step: &CgroupStep) -> Result<(), CgroupError> {
+    match step {
+        CgroupStep::Enable {
+            directory,
+            controllers,
+            ..
+        } => enable(Kernel::Real, directory, controllers),
+        _ => Ok(()),
+    }
+}
+
+/// Controllers that nothing depends on: all at once, or else those that can be had.
+fn enable_some(kernel: Kernel, directory: &Path, controllers: &[String]) {
+    if enable(kernel, directory, controllers).is_err() {
+        for one in controllers {
+            enable(kernel, directory, std::slice::from_ref(one)).unwrap_or_default();
+        }
+    }
+}
+
+pub(super) fn check_memory(
+    directory: &Path,
+    setting: &str,
+    check: MemoryCheck,
+) -> Result<(), CgroupError> {
+    let (usage, limit, what) = match check {
+        MemoryCheck::Memory(limit) => (super::manage::memory_usage(directory), limit, "memory"),
+        MemoryCheck::MemoryAndSwap(limit) => {
+            let usage = super::manage::memory_and_swap_usage(directory);
+            (usage, limit, "memory+swap")
+        }
+    };
+    let Some(usage) = usage.filter(|usage| *usage > limit) else {
         return Ok(());
     };
-    if usage <= limit {
-        return Ok(());
-    }
     Err(CgroupError::Unsupported {
         setting: setting.to_owned(),
         why: format!(
-            "{usage} bytes are in use in {} already, more than the limit of {limit} \
+            "rejecting {what} limit of {limit} bytes: {usage} are in use in {} already \
              (checkBeforeUpdate is set)",
             directory.display()
         ),
     })
 }
 
-fn attach(directory: &Path, program: &[u64]) -> Result<(), CgroupError> {
+/// Attach a device program in place of those of ours that were there before. As long as both are
+/// attached both must agree: nothing is allowed that neither of them allows.
+pub(super) fn attach(directory: &Path, program: &[u64]) -> Result<(), CgroupError> {
     let error = |action| {
         move |source| CgroupError::DeviceProgram {
             action,
@@ -341,7 +373,11 @@ fn attach(directory: &Path, program: &[u64]) -> Result<(), CgroupError> {
     let loaded = bpf::load_device_program(program).map_err(error("load"))?;
     // Attaching needs a real descriptor, not one opened with O_PATH.
     let cgroup = File::open(directory).map_err(error("attach"))?;
-    bpf::attach_device_program(cgroup.as_fd(), loaded.as_fd()).map_err(error("attach"))
+    let old = bpf::device_programs(cgroup.as_fd()).map_err(error("look for"))?;
+    bpf::attach_device_program(cgroup.as_fd(), loaded.as_fd()).map_err(error("attach"))?;
+    old.iter()
+        .try_for_each(|old| bpf::detach_device_program(cgroup.as_fd(), old.as_fd()))
+        .map_err(error("replace"))
 }
 
 #[cfg(test)]

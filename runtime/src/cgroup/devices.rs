@@ -1,10 +1,13 @@
 //! `linux.resources.devices`: lines for the `devices` controller of v1, an eBPF program for v2.
 //!
 //! The rules are applied in their order to a cgroup that allows nothing, and after them the
-//! devices that every container has (`/dev/null` and so on, as in runc) are allowed.
+//! devices that every container has (`/dev/null` and so on, as in runc) are allowed, unless the
+//! rules allow everything but what they name.
 
-use super::CgroupError;
 use super::v1::unsupported;
+use super::{CgroupError, CgroupStep};
+use std::path::Path;
+
 use oci_spec::runtime::{LinuxDeviceCgroup, LinuxDeviceType};
 
 const MKNOD: u8 = 1;
@@ -107,7 +110,12 @@ impl DeviceRules {
                 out.push(rule);
             }
         }
-        out.extend(defaults());
+        // Where everything is allowed but what is named, the basic devices need no rule, and one
+        // that is named is meant.
+        let total = out.iter().rfind(|rule| rule.is_total());
+        if total.is_none_or(|rule| !rule.allow) {
+            out.extend(defaults());
+        }
         let rules = Self {
             setting,
             rules: out,
@@ -116,14 +124,36 @@ impl DeviceRules {
         Ok(rules)
     }
 
-    /// The name of the setting, for messages.
-    pub fn setting(&self) -> &str {
-        &self.setting
-    }
-
     /// Nothing is denied at all.
     pub fn allows_everything(&self) -> bool {
         self.rules.iter().all(|rule| rule.allow)
+    }
+
+    /// The rules of a container that was given none.
+    pub fn everything(at: &str) -> Self {
+        Self {
+            setting: format!("{at}.devices"),
+            rules: vec![Rule {
+                allow: true,
+                kind: None,
+                major: None,
+                minor: None,
+                access: ALL,
+            }],
+        }
+    }
+
+    /// The steps that put them on a v1 directory.
+    pub fn v1_steps(&self, directory: &Path) -> Vec<CgroupStep> {
+        self.v1_lines()
+            .into_iter()
+            .map(|(file, value)| CgroupStep::Limit {
+                directory: directory.to_owned(),
+                setting: self.setting.clone(),
+                choices: vec![(file.to_owned(), value)],
+                optional: false,
+            })
+            .collect()
     }
 
     /// What to write where on v1.
@@ -258,6 +288,8 @@ fn parse(rule: &LinuxDeviceCgroup) -> Result<Rule, String> {
             'r' => READ,
             'w' => WRITE,
             'm' => MKNOD,
+            // In a list of what is forbidden it can only be meant to forbid more.
+            'a' if !rule.allow() => ALL,
             other => return Err(format!("access {other:?} is none of r, w and m")),
         };
     }

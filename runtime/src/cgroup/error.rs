@@ -55,6 +55,14 @@ pub enum CgroupError {
         /// Why, and what to do instead.
         why: String,
     },
+    /// Limits are asked for by somebody who may not make cgroups.
+    #[error(
+        "linux.resources asks for limits, but no cgroup is delegated to this user (uid {uid}); remove the limits, or start it from a session of systemd with a delegated cgroup v2 (or with --systemd-cgroup)"
+    )]
+    NotDelegated {
+        /// The effective uid of the runtime.
+        uid: u32,
+    },
     /// A cgroup directory could not be made.
     #[error("cannot create the cgroup {}: {source}", path.display())]
     Create {
@@ -92,7 +100,7 @@ pub enum CgroupError {
     /// A device program could not be loaded or attached (cgroup v2).
     #[error("linux.resources.devices: cannot {action} the device program for {}: {source}", path.display())]
     DeviceProgram {
-        /// `load` or `attach`.
+        /// `load`, `attach`, `look for` or `replace`.
         action: &'static str,
         /// The cgroup.
         path: PathBuf,
@@ -120,6 +128,29 @@ pub enum CgroupError {
     /// A signal could not be sent to the processes of a cgroup.
     #[error("cannot kill the processes of {}: {source}", path.display())]
     Kill {
+        /// The cgroup.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// An update failed, and what it had changed could not be changed back.
+    #[error("{source}; and these could not be given their old values: {}", lost.join(", "))]
+    HalfUpdated {
+        /// Why the update failed.
+        source: Box<CgroupError>,
+        /// Control files and what they said.
+        lost: Vec<String>,
+    },
+    /// No cgroup of the container can freeze its processes.
+    #[error(
+        "this host has neither the freezer controller of cgroup v1 nor cgroup.freeze of v2 (Linux 5.2): a container cannot be paused"
+    )]
+    NoFreezer,
+    /// The processes of a cgroup could not be frozen or thawed.
+    #[error("cannot {action} the processes of {}: {source}", path.display())]
+    Freeze {
+        /// `freeze` or `thaw`.
+        action: &'static str,
         /// The cgroup.
         path: PathBuf,
         /// Why.

@@ -23,10 +23,13 @@ const REMOVE_PATIENCE: Duration = Duration::from_secs(2);
 /// # Errors
 /// When a process cannot be signalled, or is still there after ten seconds.
 pub fn kill_all(directories: &[PathBuf]) -> Result<(), CgroupError> {
-    directories.iter().try_for_each(|directory| kill(directory))
+    directories
+        .iter()
+        .try_for_each(|directory| kill(directory, directories))
 }
 
-fn kill(directory: &Path) -> Result<(), CgroupError> {
+/// `all` are the directories of the same container: what one of them keeps frozen cannot die.
+fn kill(directory: &Path, all: &[PathBuf]) -> Result<(), CgroupError> {
     let killed_by_kernel = match fs::OpenOptions::new()
         .write(true)
         .open(directory.join("cgroup.kill"))
@@ -51,6 +54,7 @@ fn kill(directory: &Path) -> Result<(), CgroupError> {
         if !killed_by_kernel {
             signal_tree(directory)?;
         }
+        super::freezer::release_killed(all);
         sleep(pause);
         pause = (pause * 2).min(Duration::from_millis(20));
     }
@@ -94,7 +98,7 @@ fn signal_tree(directory: &Path) -> Result<(), CgroupError> {
 
 /// The pids in one cgroup; nothing when it is gone. `0` stands for processes that are not visible
 /// from this pid namespace.
-fn processes(directory: &Path) -> Result<Vec<i32>, CgroupError> {
+pub(super) fn processes(directory: &Path) -> Result<Vec<i32>, CgroupError> {
     match read(&directory.join("cgroup.procs")) {
         Ok(text) => Ok(text.lines().filter_map(|line| line.parse().ok()).collect()),
         Err(CgroupError::Read { source, .. }) if is_gone(&source) => Ok(Vec::new()),
@@ -228,6 +232,14 @@ pub fn stats(directories: &[PathBuf]) -> Stats {
 pub(super) fn memory_usage(directory: &Path) -> Option<u64> {
     number(&directory.join("memory.current"))
         .or_else(|| number(&directory.join("memory.usage_in_bytes")))
+}
+
+/// Memory and swap together.
+pub(super) fn memory_and_swap_usage(directory: &Path) -> Option<u64> {
+    number(&directory.join("memory.memsw.usage_in_bytes")).or_else(|| {
+        let swap = number(&directory.join("memory.swap.current"))?;
+        Some(memory_usage(directory)? + swap)
+    })
 }
 
 fn number(path: &Path) -> Option<u64> {

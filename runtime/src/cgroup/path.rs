@@ -86,6 +86,14 @@ impl CgroupPath {
     }
 }
 
+/// Whether a cgroup directory is, or is below, one that only metactl makes: `metactl...`. Such
+/// directories go with their last user, whoever of them made them.
+pub fn is_ours(directory: &Path) -> bool {
+    directory
+        .components()
+        .any(|part| part.as_os_str().as_encoded_bytes().starts_with(b"metactl"))
+}
+
 impl fmt::Display for CgroupPath {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "/{}", self.0)

@@ -19,6 +19,12 @@ pub struct Request<'a> {
     /// The container must be in a cgroup even if nothing is asked for, because there is no other
     /// way to find all of its processes (it has no pid namespace of its own).
     pub track: bool,
+    /// Join every v1 hierarchy that is mounted, and v2 beside them: engines measure and freeze
+    /// containers in hierarchies in which nothing is limited.
+    pub all: bool,
+    /// The runtime has no privileges: it cannot enforce device rules, and its container cannot
+    /// make device nodes.
+    pub rootless: bool,
 }
 
 /// The steps that make the cgroup of one container.
@@ -57,16 +63,19 @@ impl fmt::Display for CgroupPlan {
 
 /// Plan the cgroup of a container.
 ///
-/// On v1 only hierarchies in which something is asked for are used; on v2 there is always one
-/// directory. A controller is looked for among the v1 hierarchies first and then in v2.
+/// On v1 only hierarchies in which something is asked for are used, or all when the request says
+/// so; on v2 there is always one directory. A controller is looked for among the v1 hierarchies first and then in v2.
 ///
 /// # Errors
 /// A setting that no controller of this host can enforce, or that makes no sense.
 pub fn plan(layout: &Layout, request: &Request<'_>) -> Result<CgroupPlan, CgroupError> {
-    let own = match request.resources {
+    let mut own = match request.resources {
         Some(resources) => Wanted::gather(layout, resources, "linux.resources")?,
         None => Wanted::default(),
     };
+    if request.rootless {
+        own.devices = None;
+    }
     let instance = match request.instance {
         Some(resources) => {
             if request.path.depth() < 2 {
@@ -90,7 +99,11 @@ pub fn plan(layout: &Layout, request: &Request<'_>) -> Result<CgroupPlan, Cgroup
     let mut plan = CgroupPlan::default();
     let tracked = tracking_hierarchy(layout, request.track, &own, &instance);
     for (index, hierarchy) in layout.v1().iter().enumerate() {
-        if own.uses(index) || instance.uses(index) || tracked == Some(Home::V1(index)) {
+        if request.all
+            || own.uses(index)
+            || instance.uses(index)
+            || tracked == Some(Home::V1(index))
+        {
             let cpuset = hierarchy.controllers.iter().any(|c| c == "cpuset");
             plan.v1(
                 &hierarchy.mount_point,
@@ -104,8 +117,13 @@ pub fn plan(layout: &Layout, request: &Request<'_>) -> Result<CgroupPlan, Cgroup
     }
     if let Some(unified) = layout.unified() {
         let pure = matches!(layout, Layout::V2(_));
-        if pure || own.uses_v2() || instance.uses_v2() || tracked == Some(Home::V2) {
-            plan.v2(&unified.mount_point, request.path, &own, &instance)?;
+        if pure || request.all || own.uses_v2() || instance.uses_v2() || tracked == Some(Home::V2) {
+            let spare = if request.all {
+                unified.controllers.as_slice()
+            } else {
+                &[]
+            };
+            plan.v2(&unified.mount_point, request.path, &own, &instance, spare);
         }
     }
     Ok(plan)
@@ -130,7 +148,7 @@ fn tracking_hierarchy(layout: &Layout, track: bool, own: &Wanted, up: &Wanted) -
 }
 
 impl CgroupPlan {
-    fn v1(
+    pub(super) fn v1(
         &mut self,
         mount_point: &Path,
         path: &CgroupPath,
@@ -159,17 +177,7 @@ impl CgroupPlan {
         };
         own.steps(home, leaf, &mut self.steps);
         if let Some((_, rules)) = own.devices.as_ref().filter(|(h, _)| *h == home) {
-            self.steps
-                .extend(
-                    rules
-                        .v1_lines()
-                        .into_iter()
-                        .map(|(file, value)| CgroupStep::Limit {
-                            directory: leaf.clone(),
-                            setting: rules.setting().to_owned(),
-                            choices: vec![(file.to_owned(), value)],
-                        }),
-                );
+            self.steps.extend(rules.v1_steps(leaf));
         }
         self.steps.push(CgroupStep::OpenTasks {
             directory: leaf.clone(),
@@ -177,13 +185,14 @@ impl CgroupPlan {
         self.finish(leaf, above);
     }
 
-    fn v2(
+    pub(super) fn v2(
         &mut self,
         mount_point: &Path,
         path: &CgroupPath,
         own: &Wanted,
         instance: &Wanted,
-    ) -> Result<(), CgroupError> {
+        spare: &[String],
+    ) {
         let chain = path.chain(mount_point);
         let mut everything = own.v2_controllers.clone();
         for name in &instance.v2_controllers {
@@ -208,6 +217,19 @@ impl CgroupPlan {
                 self.steps.push(CgroupStep::Enable {
                     directory: above.to_owned(),
                     controllers: controllers.clone(),
+                    optional: false,
+                });
+            }
+            let spare: Vec<String> = spare
+                .iter()
+                .filter(|name| !controllers.contains(name))
+                .cloned()
+                .collect();
+            if !spare.is_empty() {
+                self.steps.push(CgroupStep::Enable {
+                    directory: above.to_owned(),
+                    controllers: spare,
+                    optional: true,
                 });
             }
             self.steps.push(CgroupStep::Create {
@@ -218,7 +240,7 @@ impl CgroupPlan {
             }
         }
         let Some((leaf, above)) = chain.split_last() else {
-            return Ok(());
+            return;
         };
         own.steps(Home::V2, leaf, &mut self.steps);
         if let Some((_, rules)) = own.devices.as_ref().filter(|(h, _)| *h == Home::V2)
@@ -233,7 +255,20 @@ impl CgroupPlan {
             directory: leaf.clone(),
         });
         self.finish(leaf, above);
-        Ok(())
+    }
+
+    /// A directory without any limit and nobody in it.
+    pub(super) fn bare(mount_point: &Path, path: &CgroupPath) -> Self {
+        let chain = path.chain(mount_point);
+        let mut plan = Self::default();
+        plan.steps
+            .extend(chain.iter().map(|directory| CgroupStep::Create {
+                directory: directory.clone(),
+            }));
+        if let Some((leaf, above)) = chain.split_last() {
+            plan.finish(leaf, above);
+        }
+        plan
     }
 
     fn finish(&mut self, leaf: &Path, above: &[PathBuf]) {

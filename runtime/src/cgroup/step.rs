@@ -1,5 +1,6 @@
 //! The typed steps of making a cgroup, and how they are printed.
 
+use super::wanted::MemoryCheck;
 use std::fmt;
 use std::path::PathBuf;
 
@@ -22,6 +23,8 @@ pub enum CgroupStep {
         directory: PathBuf,
         /// Names of the controllers.
         controllers: Vec<String>,
+        /// Nothing asked for depends on them: those that cannot be enabled are left out.
+        optional: bool,
     },
     /// Refuse to go on when more memory is in use already than the new limit allows.
     CheckMemory {
@@ -29,8 +32,8 @@ pub enum CgroupStep {
         directory: PathBuf,
         /// The name of the setting.
         setting: String,
-        /// The new limit in bytes.
-        limit: u64,
+        /// The new limit.
+        check: MemoryCheck,
     },
     /// Write one setting.
     Limit {
@@ -40,6 +43,8 @@ pub enum CgroupStep {
         setting: String,
         /// File name and value; the first file that exists is written.
         choices: Vec<(String, String)>,
+        /// It need not exist: it makes another limit stricter where the kernel has it.
+        optional: bool,
     },
     /// v2: load and attach a program that decides on device accesses.
     Devices {
@@ -74,25 +79,34 @@ impl fmt::Display for CgroupStep {
             Self::Enable {
                 directory,
                 controllers,
+                optional,
             } => {
                 write!(
                     f,
-                    "enable {} below {}",
+                    "enable{} {} below {}",
+                    if *optional { ", if it can be had," } else { "" },
                     controllers.join(", "),
                     directory.display()
                 )
             }
             Self::CheckMemory {
-                directory, limit, ..
+                directory, check, ..
             } => {
+                let (limit, of) = match check {
+                    MemoryCheck::Memory(limit) => (limit, ""),
+                    MemoryCheck::MemoryAndSwap(limit) => (limit, " of memory and swap"),
+                };
                 write!(
                     f,
-                    "check that {} uses no more than {limit} bytes",
+                    "check that {} uses no more than {limit} bytes{of}",
                     directory.display()
                 )
             }
             Self::Limit {
-                directory, choices, ..
+                directory,
+                choices,
+                optional,
+                ..
             } => {
                 let Some((file, value)) = choices.first() else {
                     return Ok(());
@@ -100,6 +114,9 @@ impl fmt::Display for CgroupStep {
                 write!(f, "write {value:?} to {}/{file}", directory.display())?;
                 for (file, value) in choices.iter().skip(1) {
                     write!(f, ", or {value:?} to {file}")?;
+                }
+                if *optional {
+                    f.write_str(", if it is there")?;
                 }
                 Ok(())
             }

@@ -75,6 +75,8 @@ fn try_plan(
             resources: Some(&own),
             instance: instance.as_ref(),
             track: false,
+            all: false,
+            rootless: false,
         },
     )
 }
@@ -125,7 +127,7 @@ fn v1_uses_only_the_hierarchies_in_which_something_is_asked_for() {
 #[test]
 fn v2_enables_controllers_on_the_way_down() {
     let own = r#"{"memory":{"limit":1048576,"swap":1572864,"reservation":4096},
-        "cpu":{"shares":1024,"quota":50000},"pids":{"limit":0},
+        "cpu":{"shares":1024,"quota":50000},"pids":{"limit":-1},
         "blockIO":{"weight":500,"throttleReadBpsDevice":[{"major":8,"minor":0,"rate":1000}]},
         "unified":{"memory.high":"524288"}}"#;
     let instance = r#"{"hugepageLimits":[{"pageSize":"2MB","limit":0}],"memory":{"limit":-1}}"#;
@@ -136,12 +138,13 @@ fn v2_enables_controllers_on_the_way_down() {
             "create cgroup /cg/metactl",
             r#"write "max" to /cg/metactl/memory.max"#,
             r#"write "0" to /cg/metactl/hugetlb.2MB.max"#,
+            r#"write "0" to /cg/metactl/hugetlb.2MB.rsvd.max, if it is there"#,
             "enable memory, cpu, pids, io below /cg/metactl",
             "create cgroup /cg/metactl/web",
             r#"write "524288" to /cg/metactl/web/memory.swap.max"#,
             r#"write "1048576" to /cg/metactl/web/memory.max"#,
             r#"write "4096" to /cg/metactl/web/memory.low"#,
-            r#"write "39" to /cg/metactl/web/cpu.weight"#,
+            r#"write "100" to /cg/metactl/web/cpu.weight"#,
             r#"write "50000 100000" to /cg/metactl/web/cpu.max"#,
             r#"write "max" to /cg/metactl/web/pids.max"#,
             r#"write "500" to /cg/metactl/web/io.bfq.weight, or "default 4950" to io.weight"#,
@@ -161,7 +164,10 @@ fn weights_are_converted_as_runc_does() {
     use super::super::v2::{cpu_weight, io_weight};
     for (shares, weight) in [
         (2, 1),
-        (1024, 39),
+        (100, 17),
+        (200, 29),
+        (1024, 100),
+        (3333, 256),
         (262_144, 10_000),
         (1, 1),
         (999_999, 10_000),
@@ -209,7 +215,11 @@ fn what_cannot_be_enforced_is_an_error_that_names_it() {
         ),
         (&v2(), r#"{"memory":{"swap":5}}"#, "needs memory.limit"),
         (&v2(), r#"{"memory":{"limit":-2}}"#, "not a number of bytes"),
-        (&v1(), r#"{"memory":{"kernel":5}}"#, "obsolete"),
+        (
+            &v1(),
+            r#"{"memory":{"useHierarchy":false}}"#,
+            "hierarchically",
+        ),
         (&v2(), r#"{"memory":{"swappiness":5}}"#, "no swappiness"),
         (
             &v2(),
@@ -250,6 +260,11 @@ fn what_cannot_be_enforced_is_an_error_that_names_it() {
         ),
         (
             &v1(),
+            r#"{"devices":[{"allow":true,"type":"c","access":"ra"}]}"#,
+            "none of r, w and m",
+        ),
+        (
+            &v1(),
             r#"{"devices":[{"allow":true,"type":"c","major":5000,"access":"r"}]}"#,
             "major 5000",
         ),
@@ -263,7 +278,8 @@ fn what_cannot_be_enforced_is_an_error_that_names_it() {
     let error = try_plan(&v1(), "/a", "{}", pids).unwrap_err().to_string();
     assert!(error.contains("directory above"), "{error}");
     // What is off, or not set in the way of runc, is not asked for.
-    let nothing = r#"{"memory":{"limit":0,"swap":0,"kernel":0,"disableOOMKiller":false},
+    let nothing = r#"{"memory":{"limit":0,"swap":0,"kernel":5,"kernelTCP":5,"disableOOMKiller":false,
+        "swappiness":18446744073709551615},
         "cpu":{"shares":0,"quota":0,"cpus":""},"network":{"classID":0},"blockIO":{"weight":0}}"#;
     assert!(planned(&bare, "/a", nothing, None).is_empty());
 }
@@ -277,6 +293,8 @@ fn a_container_without_limits_is_tracked_when_asked() {
             resources: None,
             instance: None,
             track: true,
+            all: false,
+            rootless: false,
         };
         let plan = plan(layout, &request).unwrap();
         plan.steps()
@@ -290,6 +308,35 @@ fn a_container_without_limits_is_tracked_when_asked() {
     );
     let hybrid = Layout::Hybrid(vec![hierarchy(&["memory"])], unified(Path::new("/u"), &[]));
     assert_eq!(tracked(&hybrid), ["create cgroup /u/a", "clone into /u/a"]);
+}
+
+/// What engines look at after `create`: every hierarchy and every controller.
+#[test]
+fn all_hierarchies_and_controllers_are_joined_when_asked() {
+    let path = CgroupPath::new("/a/b").unwrap();
+    let own = resources(r#"{"devices":[{"allow":false,"access":"rwm"}]}"#);
+    let steps = |layout: &Layout, rootless: bool| {
+        let request = Request {
+            path: &path,
+            resources: Some(&own),
+            instance: None,
+            track: false,
+            all: true,
+            rootless,
+        };
+        let plan = plan(layout, &request).unwrap();
+        (plan.directories().len(), plan.to_string())
+    };
+    let hybrid = Layout::Hybrid(v1().v1().to_vec(), unified(Path::new("/u"), &["hugetlb"]));
+    let (joined, text) = steps(&hybrid, false);
+    assert_eq!(joined, 8);
+    assert!(text.contains("join /cg/name=systemd/a/b\n") && text.contains("clone into /u/a/b\n"));
+    assert!(text.contains("devices.deny") && text.contains("if it can be had, hugetlb below /u\n"));
+    let (joined, text) = steps(&v2(), true);
+    assert_eq!(joined, 1);
+    assert!(!text.contains("device program"), "{text}");
+    let line = "enable, if it can be had, cpuset, cpu, io, memory, hugetlb, pids, rdma below /cg/a";
+    assert!(text.contains(line), "{text}");
 }
 
 /// v2 on a tree of plain directories: the same writes, without a kernel behind them.

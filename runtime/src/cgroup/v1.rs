@@ -32,17 +32,10 @@ pub(super) fn bytes(value: Option<i64>, setting: &str) -> Result<Option<i64>, Cg
     }
 }
 
-/// The parts of `memory` that no kernel enforces any more.
-#[allow(deprecated)] // read only to refuse it
-pub(super) fn refuse_kernel_memory(m: &LinuxMemory, at: &str) -> Result<(), CgroupError> {
-    for (name, value) in [("kernel", m.kernel()), ("kernelTCP", m.kernel_tcp())] {
-        if value.is_some_and(|v| v > 0) {
-            return Err(unsupported(
-                format!("{at}.memory.{name}"),
-                "kernel memory limits are obsolete since Linux 5.4 and not enforced; remove it",
-            ));
-        }
-    }
+/// The parts of `memory` that no kernel enforces any more. Limits of kernel memory (`kernel`,
+/// `kernelTCP`; gone since Linux 5.16) are passed over, as runc and crun do, because engines send them: kernel
+/// memory counts for the limit of all memory.
+pub(super) fn refuse_flat_memory(m: &LinuxMemory, at: &str) -> Result<(), CgroupError> {
     if m.use_hierarchy() == Some(false) {
         return Err(unsupported(
             format!("{at}.memory.useHierarchy"),
@@ -53,7 +46,7 @@ pub(super) fn refuse_kernel_memory(m: &LinuxMemory, at: &str) -> Result<(), Cgro
 }
 
 pub(super) fn memory(m: &LinuxMemory, at: &str) -> Limits {
-    refuse_kernel_memory(m, at)?;
+    refuse_flat_memory(m, at)?;
     let name = |key: &str| format!("{at}.memory.{key}");
     let limit = bytes(m.limit(), &name("limit"))?;
     let swap = bytes(m.swap(), &name("swap"))?;
@@ -76,7 +69,7 @@ pub(super) fn memory(m: &LinuxMemory, at: &str) -> Limits {
             value,
         ));
     }
-    if let Some(value) = m.swappiness() {
+    if let Some(value) = swappiness(m) {
         if value > 100 {
             return Err(unsupported(
                 name("swappiness"),
@@ -93,6 +86,11 @@ pub(super) fn memory(m: &LinuxMemory, at: &str) -> Limits {
         ));
     }
     Ok(out)
+}
+
+/// Docker says -1 for "not set", which arrives as the largest number.
+pub(super) fn swappiness(m: &LinuxMemory) -> Option<u64> {
+    m.swappiness().filter(|value| *value != u64::MAX)
 }
 
 /// `swap` is the sum of memory and swap, so it needs a memory limit and cannot be below it.
@@ -170,12 +168,12 @@ pub(super) fn cpuset(cpu: &LinuxCpu, at: &str) -> Limits {
     Ok(out)
 }
 
-/// The same on v2. Anything that is not positive is "max".
+/// The same on v2. Anything below 0 is "max"; 0 is one task, the least there can be (as runc 1.4
+/// has it, for systemd knows no `TasksMax=0`).
 pub(super) fn pids(pids: &LinuxPids, at: &str) -> Limits {
-    let value = if pids.limit() > 0 {
-        pids.limit().to_string()
-    } else {
-        "max".to_owned()
+    let value = match pids.limit() {
+        ..0 => "max".to_owned(),
+        limit => limit.max(1).to_string(),
     };
     Ok(vec![Limit::one(
         format!("{at}.pids.limit"),
@@ -202,6 +200,7 @@ pub(super) fn block_io(io: &LinuxBlockIo, at: &str) -> Limits {
         out.push(Limit {
             setting: name("weight"),
             choices: both("blkio.weight", "blkio.bfq.weight", &weight.to_string()),
+            optional: false,
         });
     }
     if let Some(weight) = io.leaf_weight().filter(|w| *w > 0) {
@@ -220,6 +219,7 @@ pub(super) fn block_io(io: &LinuxBlockIo, at: &str) -> Limits {
                     "blkio.bfq.weight_device",
                     &format!("{at} {weight}"),
                 ),
+                optional: false,
             });
         }
         if let Some(weight) = device.leaf_weight() {
@@ -302,11 +302,14 @@ pub(super) fn hugetlb(pages: &[LinuxHugepageLimit], at: &str) -> Limits {
     let mut out = Vec::new();
     for page in pages {
         check_page_size(page.page_size(), at)?;
-        out.push(Limit::one(
-            format!("{at}.hugepageLimits[{}]", page.page_size()),
-            format!("hugetlb.{}.limit_in_bytes", page.page_size()),
-            page.limit(),
-        ));
+        let setting = format!("{at}.hugepageLimits[{}]", page.page_size());
+        for (infix, optional) in [("", false), (".rsvd", true)] {
+            let file = format!("hugetlb.{}{infix}.limit_in_bytes", page.page_size());
+            out.push(Limit {
+                optional,
+                ..Limit::one(setting.clone(), file, page.limit())
+            });
+        }
     }
     Ok(out)
 }

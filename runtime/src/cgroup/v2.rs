@@ -2,15 +2,26 @@
 //! settings of OCI, which were made for v1, are converted (runtime-spec, config-linux; runc).
 
 use super::v1::{
-    Limits, bytes, check_page_size, check_swap, check_weight, refuse_kernel_memory, throttles,
-    unsupported,
+    Limits, bytes, check_page_size, check_swap, check_weight, refuse_flat_memory, swappiness,
+    throttles, unsupported,
 };
 use super::wanted::Limit;
 use oci_spec::runtime::{LinuxBlockIo, LinuxCpu, LinuxHugepageLimit, LinuxMemory, LinuxNetwork};
 
-/// CPU shares 2..=262144 to weight 1..=10000, linearly, as runc and crun do.
-pub(super) fn cpu_weight(shares: u64) -> u64 {
-    1 + (shares.clamp(2, 262_144) - 2) * 9_999 / 262_142
+/// CPU shares 2..=262144 to weight 1..=10000, so that the least, the most and the default (1024
+/// and 100) are the same in both: what runc and crun do since 2025.
+#[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // 1.0 to 10,000.99
+pub fn cpu_weight(shares: u64) -> u64 {
+    match shares {
+        ..=2 => 1,
+        262_144.. => 10_000,
+        shares => {
+            let l = f64::log2(shares as f64);
+            let exponent = (l * l + 125.0 * l) / 612.0 - 7.0 / 34.0;
+            // Rounded up, but for what is only noise of the arithmetic.
+            (10f64.powf(exponent) + 0.99).floor() as u64
+        }
+    }
 }
 
 /// Block I/O weight 10..=1000 to `io.weight` 1..=10000.
@@ -27,15 +38,19 @@ fn max_or(value: i64) -> String {
 }
 
 pub(super) fn memory(m: &LinuxMemory, at: &str) -> Limits {
-    refuse_kernel_memory(m, at)?;
+    refuse_flat_memory(m, at)?;
     let name = |key: &str| format!("{at}.memory.{key}");
     let limit = bytes(m.limit(), &name("limit"))?;
     let swap = bytes(m.swap(), &name("swap"))?;
-    check_swap(limit, swap, &name("swap"))?;
+    if limit != Some(-1) {
+        check_swap(limit, swap, &name("swap"))?;
+    }
     let mut out = Vec::new();
-    // On v2 swap is a limit of its own; OCI's is memory plus swap.
+    // On v2 swap is a limit of its own; OCI's is memory plus swap. With unlimited memory the sum
+    // means nothing, and it is taken for swap alone, as in runc.
     let own_swap = match (limit, swap) {
         (_, Some(-1)) => Some("max".to_owned()),
+        (Some(-1), Some(swap)) => Some(swap.to_string()),
         (Some(limit), Some(swap)) => Some((swap - limit).to_string()),
         _ => None,
     };
@@ -48,7 +63,7 @@ pub(super) fn memory(m: &LinuxMemory, at: &str) -> Limits {
     if let Some(value) = bytes(m.reservation(), &name("reservation"))? {
         out.push(Limit::one(name("reservation"), "memory.low", max_or(value)));
     }
-    if m.swappiness().is_some() {
+    if swappiness(m).is_some() {
         return Err(unsupported(
             name("swappiness"),
             "cgroup v2 has no swappiness; remove it",
@@ -117,6 +132,7 @@ pub(super) fn block_io(io: &LinuxBlockIo, at: &str) -> Limits {
                 ("io.bfq.weight".into(), weight.to_string()),
                 ("io.weight".into(), format!("default {}", io_weight(weight))),
             ],
+            optional: false,
         });
     }
     for device in io.weight_device().iter().flatten() {
@@ -135,6 +151,7 @@ pub(super) fn block_io(io: &LinuxBlockIo, at: &str) -> Limits {
                 ("io.bfq.weight".into(), format!("{at} {weight}")),
                 ("io.weight".into(), format!("{at} {}", io_weight(weight))),
             ],
+            optional: false,
         });
     }
     for (key, _, word, devices) in throttles(io) {
@@ -155,11 +172,14 @@ pub(super) fn hugetlb(pages: &[LinuxHugepageLimit], at: &str) -> Limits {
     let mut out = Vec::new();
     for page in pages {
         check_page_size(page.page_size(), at)?;
-        out.push(Limit::one(
-            format!("{at}.hugepageLimits[{}]", page.page_size()),
-            format!("hugetlb.{}.max", page.page_size()),
-            page.limit(),
-        ));
+        let setting = format!("{at}.hugepageLimits[{}]", page.page_size());
+        for (infix, optional) in [("", false), (".rsvd", true)] {
+            let file = format!("hugetlb.{}{infix}.max", page.page_size());
+            out.push(Limit {
+                optional,
+                ..Limit::one(setting.clone(), file, page.limit())
+            });
+        }
     }
     Ok(out)
 }

@@ -13,6 +13,8 @@ pub(super) struct Limit {
     pub setting: String,
     /// File names and the value for each.
     pub choices: Vec<(String, String)>,
+    /// It need not exist.
+    pub optional: bool,
 }
 
 impl Limit {
@@ -21,12 +23,22 @@ impl Limit {
         Self {
             setting,
             choices: vec![(file.into(), value.to_string())],
+            optional: false,
         }
     }
 }
 
 /// How the limits of an instance are called in messages.
 pub(super) const INSTANCE: &str = "annotation org.metactl.instance.resources";
+
+/// A limit that must not be below what is in use (`checkBeforeUpdate`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum MemoryCheck {
+    /// Bytes of memory.
+    Memory(u64),
+    /// Bytes of memory and swap together.
+    MemoryAndSwap(u64),
+}
 
 /// The hierarchy in which a setting lives.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -37,12 +49,12 @@ pub(super) enum Home {
 }
 
 /// Everything asked for one directory, sorted by hierarchy.
-#[derive(Default)]
+#[derive(Debug, Default)]
 pub(super) struct Wanted {
     pub limits: Vec<(Home, Limit)>,
     /// Controllers that must be enabled for it on v2.
     pub v2_controllers: Vec<String>,
-    check_memory: Option<(Home, String, u64)>,
+    check_memory: Vec<(Home, String, MemoryCheck)>,
     pub devices: Option<(Home, DeviceRules)>,
 }
 
@@ -184,13 +196,18 @@ impl Wanted {
     }
 
     fn check_memory(&mut self, layout: &Layout, m: &oci_spec::runtime::LinuxMemory, at: &str) {
-        let limit = m
-            .limit()
-            .and_then(|limit| u64::try_from(limit).ok())
-            .filter(|l| *l > 0);
-        if let (Some(true), Some(limit)) = (m.check_before_update(), limit) {
-            let home = layout.v1_index("memory").map_or(Home::V2, Home::V1);
-            self.check_memory = Some((home, format!("{at}.memory.limit"), limit));
+        if m.check_before_update() != Some(true) {
+            return;
+        }
+        let home = layout.v1_index("memory").map_or(Home::V2, Home::V1);
+        let positive = |value: Option<i64>| value.and_then(|v| u64::try_from(v).ok());
+        let swap = positive(m.swap()).map(|v| ("swap", MemoryCheck::MemoryAndSwap(v)));
+        let limit = positive(m.limit()).map(|v| ("limit", MemoryCheck::Memory(v)));
+        for (key, check) in swap.into_iter().chain(limit) {
+            if check != MemoryCheck::Memory(0) && check != MemoryCheck::MemoryAndSwap(0) {
+                let setting = format!("{at}.memory.{key}");
+                self.check_memory.push((home, setting, check));
+            }
         }
     }
 
@@ -221,19 +238,22 @@ impl Wanted {
                 }
                 self.need_v2(controller);
             }
-            self.limits
-                .push((Home::V2, Limit::one(setting, file.clone(), value)));
+            // The kernel takes one line, which is one device, at a time.
+            for line in value.lines().map(str::trim).filter(|line| !line.is_empty()) {
+                let limit = Limit::one(setting.clone(), file.clone(), line);
+                self.limits.push((Home::V2, limit));
+            }
         }
         Ok(())
     }
 
     /// The steps that put it on one directory.
     pub(super) fn steps(&self, home: Home, directory: &Path, steps: &mut Vec<CgroupStep>) {
-        if let Some((_, setting, limit)) = self.check_memory.as_ref().filter(|c| c.0 == home) {
+        for (_, setting, check) in self.check_memory.iter().filter(|c| c.0 == home) {
             steps.push(CgroupStep::CheckMemory {
                 directory: directory.to_owned(),
                 setting: setting.clone(),
-                limit: *limit,
+                check: *check,
             });
         }
         for (_, limit) in self.limits.iter().filter(|(h, _)| *h == home) {
@@ -241,6 +261,7 @@ impl Wanted {
                 directory: directory.to_owned(),
                 setting: limit.setting.clone(),
                 choices: limit.choices.clone(),
+                optional: limit.optional,
             });
         }
     }

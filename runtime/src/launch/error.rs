@@ -34,12 +34,31 @@ pub enum LaunchError {
     },
     /// The cgroup belongs to somebody else, and would be killed with this container.
     #[error(
-        "the cgroup {} has processes already; give the container another linux.cgroupsPath, or \
+        "the cgroup {} has processes already, container's cgroup is not empty; give the container another linux.cgroupsPath, or \
          delete the one that uses it", path.display()
     )]
     CgroupInUse {
         /// The directory.
         path: PathBuf,
+    },
+    /// The cgroup is frozen: nothing that is put in there would run.
+    #[error(
+        "the cgroup {}: container's cgroup unexpectedly frozen; thaw it, or give the container another \
+         linux.cgroupsPath", path.display()
+    )]
+    CgroupFrozen {
+        /// The directory.
+        path: PathBuf,
+    },
+    /// A hook failed.
+    #[error("the {kind} hook {} failed: {why}", path.display())]
+    Hook {
+        /// Its kind, as the specification calls it.
+        kind: &'static str,
+        /// The program.
+        path: PathBuf,
+        /// Why.
+        why: String,
     },
     /// The runtime could not do something.
     #[error("cannot {what}: {source}")]
@@ -98,7 +117,7 @@ impl LaunchError {
 fn hint(step: Option<&Step>, fault: &Fault) -> &'static str {
     match (step, fault.part, fault.errno) {
         (Some(Step::Execute(_)), _, Errno::NOENT) if fault.detail.as_bytes().is_empty() => {
-            "; no such program in the container's PATH"
+            "; executable file not found in $PATH of the container"
         }
         (Some(Step::Execute(_)), _, Errno::NOENT) => {
             "; it, its interpreter (#!) or its loader is not in the root of the container"
@@ -109,6 +128,11 @@ fn hint(step: Option<&Step>, fault: &Fault) -> &'static str {
         (Some(Step::Execute(_)), _, Errno::NOEXEC) => {
             "; it is neither a program for this machine nor a script with a #! line"
         }
+        (Some(Step::Find(program)), _, Errno::NOENT) => match program.file {
+            Some(_) => "; there is no such file in the root of the container",
+            None => "; executable file not found in $PATH of the container",
+        },
+        (Some(Step::Find(_)), _, Errno::ACCESS) => "; it is no file that can be executed",
         (Some(Step::WorkingDirectory(_)), Part::Verify, _) => "; it leads out of the root",
         (Some(Step::WorkingDirectory(_)), _, Errno::ACCESS) => {
             "; the user of the process may not enter it"

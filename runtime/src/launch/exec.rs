@@ -10,16 +10,17 @@ use crate::cgroup::Joined;
 use crate::compile::{Descriptors, compile};
 use crate::facts::HostFacts;
 use crate::launch::signals::Signals;
-use crate::launch::spawn::{self, Birth, Child, Heard};
-use crate::launch::{Exit, LaunchError, exit, write_pid_file};
+use crate::launch::spawn::{self, Birth, Child, Heard, Until};
+use crate::launch::stages::{agent, set_size};
+use crate::launch::{Exit, LaunchError, exit, hooks, sockets, write_pid_file};
 use crate::plan::namespaces::{Namespaces, Place};
 use crate::plan::process::could_rewrite_runtime;
-use crate::plan::{ExecRequest, PlanError, Step, Watch, plan_exec};
+use crate::plan::{ExecRequest, Plan, PlanError, Step, Watch, plan_exec};
 use crate::process::ProcessId;
 use crate::report::Message;
 use crate::spec::{Bundle, SpecError};
-use crate::state::{State, StateDir, Status};
-use crate::{ContainerId, Error};
+use crate::state::{OciState, State, StateDir, Status};
+use crate::{ContainerId, Error, sys};
 
 /// What to run in a container.
 #[derive(Debug, Clone, Default)]
@@ -40,6 +41,26 @@ pub struct ExecOptions {
     pub detach: bool,
     /// A file for its pid.
     pub pid_file: Option<PathBuf>,
+    /// A socket that gets the outer end of its terminal.
+    pub console_socket: Option<PathBuf>,
+    /// A socket that gets a descriptor (pidfd_open(2)) of it.
+    pub pidfd_socket: Option<PathBuf>,
+    /// How many descriptors of this process, from 3 on, it keeps.
+    pub preserve_fds: u32,
+    /// How many of those are sockets that it is told of (sd_listen_fds(3)).
+    pub listen_fds: u32,
+    /// Join also a container that is paused.
+    pub ignore_paused: bool,
+    /// More capabilities than the container's own process has, `CAP_...`.
+    pub capabilities: Vec<String>,
+    /// Additional groups.
+    pub groups: Vec<u32>,
+    /// Whether it can gain no privileges, if that is said.
+    pub no_new_privileges: Option<bool>,
+    /// An AppArmor profile.
+    pub apparmor: Option<String>,
+    /// A SELinux label.
+    pub label: Option<String>,
 }
 
 /// A process that joined a container.
@@ -70,43 +91,122 @@ pub fn exec(
 ) -> Result<Joiner, Error> {
     // The lock keeps the container from being deleted while the process joins.
     let dir = StateDir::open(root, &ContainerId::new(id)?)?;
-    let state = running(&dir)?;
+    let state = running(&dir, options.ignore_paused)?;
     let bundle = saved_bundle(&dir, &state)?;
     let process = process_for(&bundle, options)?;
-    let facts = HostFacts::local()?;
-    let own = bundle.spec.process().as_ref();
-    let privileged = own.map(could_rewrite_runtime).transpose()?.unwrap_or(true);
-    if facts.executable_is_writable && (privileged || could_rewrite_runtime(&process)?) {
-        return Err(PlanError::Exposed.into());
-    }
-    let Joined { tasks, directory } = crate::cgroup::open(&state.cgroups)?;
-    let watch = if options.detach {
-        Watch::Independent
-    } else {
-        Watch::DieWithRuntime
-    };
-    let plan = plan_exec(&ExecRequest {
+    let target = Target {
         bundle: &bundle,
-        process: &process,
-        cgroups: &state.cgroups,
-        hierarchies: tasks.len(),
-        watch,
-    })?;
-    let target = state.process.as_ref().map(ProcessId::open).transpose();
-    let target = target.map_err(|e| LaunchError::system("open the container's process", e))?;
-    let target = target.flatten().ok_or_else(|| wrong_status(&state))?;
-    let descriptors = Descriptors {
-        tasks,
-        namespaces: vec![(target, namespaces_of(&bundle))],
-        start: None,
+        state: &state,
+        preserve: options.preserve_fds,
+        watch: if options.detach {
+            Watch::Independent
+        } else {
+            Watch::DieWithRuntime
+        },
+        stdio: None,
+        file: None,
     };
-    let program = compile(&plan, descriptors)?;
-    let birth = Birth {
-        cgroup: directory.as_ref().map(AsFd::as_fd),
-        ..Birth::default()
+    let mut joiner = target.join(&process, signals)?;
+    let finished = || -> Result<(), LaunchError> {
+        if let Some(console) = &joiner.console {
+            set_size(&bundle, console)?;
+        }
+        if let (Some(path), Some(console)) = (&options.console_socket, &joiner.console) {
+            sockets::console(path, console)?;
+        }
+        if let Some(path) = &options.pidfd_socket {
+            sockets::pidfd(path, &joiner.pidfd)?;
+        }
+        if let Some(path) = &options.pid_file {
+            write_pid_file(path, joiner.process.pid)?;
+        }
+        Ok(())
     };
-    let child = spawn::spawn(program, &birth)?;
-    let mut heard = Heard::default();
+    if let Err(error) = finished() {
+        // The first error is the one to report.
+        sys::pidfd_kill(&joiner.pidfd, libc::SIGKILL).unwrap_or_default();
+        return Err(error.into());
+    }
+    if options.console_socket.is_some() {
+        joiner.console = None;
+    }
+    Ok(joiner)
+}
+
+/// What a process joins.
+struct Target<'a> {
+    bundle: &'a Bundle,
+    state: &'a State,
+    /// How many descriptors from 3 on it keeps.
+    preserve: u32,
+    watch: Watch,
+    /// Standard input; standard output and error.
+    stdio: Option<(OwnedFd, OwnedFd)>,
+    /// The file to execute, when it is not the first argument.
+    file: Option<PathBuf>,
+}
+
+impl Target<'_> {
+    fn join(self, process: &Process, signals: Option<&mut Signals>) -> Result<Joiner, Error> {
+        let (bundle, state) = (self.bundle, self.state);
+        let mut facts = HostFacts::local()?;
+        facts.look_for_modules(Some(process), bundle);
+        let own = bundle.spec.process().as_ref();
+        let privileged = own.map(could_rewrite_runtime).transpose()?.unwrap_or(true);
+        if facts.executable_is_writable && (privileged || could_rewrite_runtime(process)?) {
+            return Err(PlanError::Exposed.into());
+        }
+        let Joined { tasks, directory } = crate::cgroup::open(&state.cgroups)?;
+        let mut plan = plan_exec(&ExecRequest {
+            bundle,
+            process,
+            cgroups: &state.cgroups,
+            hierarchies: tasks.len(),
+            watch: self.watch,
+            keyring: state.keyring.clone(),
+            modules: facts.modules,
+        })?;
+        if let Some(Step::Execute(program)) = plan.steps.last_mut() {
+            program.file = self.file;
+        }
+        let target = state.process.as_ref().map(ProcessId::open).transpose();
+        let target = target.map_err(|e| LaunchError::system("open the container's process", e))?;
+        let target = target.flatten().ok_or_else(|| wrong_status(state))?;
+        let descriptors = Descriptors {
+            tasks,
+            namespaces: vec![(target, namespaces_of(bundle))],
+            stdio: self.stdio,
+            preserve: self.preserve,
+            ..Descriptors::default()
+        };
+        let program = compile(&plan, descriptors)?;
+        let birth = Birth {
+            cgroup: directory.as_ref().map(AsFd::as_fd),
+            ..Birth::default()
+        };
+        let child = spawn::spawn(program, &birth)?;
+        accompany(&child, &plan, bundle, state, signals)
+    }
+}
+
+fn accompany(
+    child: &Child,
+    plan: &Plan,
+    bundle: &Bundle,
+    state: &State,
+    signals: Option<&mut Signals>,
+) -> Result<Joiner, Error> {
+    let ask = |fd, grandchild: Option<i32>| {
+        let told = OciState::of(state);
+        match grandchild {
+            Some(pid) => agent(bundle)?.hand_over(&open_child(pid)?, fd, pid, &told),
+            None => agent(bundle)?.hand_over(&child.pidfd, fd, child.pid, &told),
+        }
+    };
+    let mut heard = Heard {
+        agent: Some(&ask),
+        ..Heard::default()
+    };
     let launch = || -> Result<Joiner, Error> {
         for step in &plan.steps {
             if let Step::OomScore(score) = step {
@@ -114,7 +214,7 @@ pub fn exec(
             }
         }
         child.tell(&Message::Go, None)?;
-        child.listen(&plan, false, signals, &mut heard)?;
+        child.listen(plan, Until::Executing, signals, &mut heard)?;
         let pid = heard.grandchild.unwrap_or(child.pid);
         let pidfd = match heard.grandchild {
             Some(pid) => open_child(pid)?,
@@ -129,9 +229,6 @@ pub fn exec(
         // It may have ended already; as a child of ours its pid is still its own.
         let process =
             ProcessId::of(pid).map_err(|e| LaunchError::system("look at the new process", e))?;
-        if let Some(path) = &options.pid_file {
-            write_pid_file(path, pid)?;
-        }
         Ok(Joiner {
             process,
             pidfd,
@@ -147,11 +244,47 @@ pub fn exec(
     joined
 }
 
+/// Runs the hooks that come before the program, in the container, as its user and behind its
+/// filter: what they execute is the container's.
+pub(crate) fn start_container_hooks(bundle: &Bundle, state: &State) -> Result<(), Error> {
+    let Some(own) = bundle.spec.process() else {
+        return Ok(());
+    };
+    let told = OciState::at(state, Status::Created).json();
+    for hook in crate::plan::hooks::of(bundle, "startContainer") {
+        let mut process = own.clone();
+        process.set_terminal(Some(false));
+        process.set_args(Some(hook.program.arguments.clone()));
+        if !hook.inherit {
+            process.set_env(Some(hook.program.environment.clone()));
+        }
+        hooks::run_with("startContainer", &hook, &told, |stdio| {
+            let target = Target {
+                bundle,
+                state,
+                preserve: 0,
+                watch: Watch::DieWithRuntime,
+                stdio: Some(stdio),
+                file: hook.program.file.clone(),
+            };
+            Ok(target.join(&process, None)?.pidfd)
+        })?;
+    }
+    Ok(())
+}
+
 /// The state of a container that must be running.
-fn running(dir: &StateDir) -> Result<State, Error> {
+fn running(dir: &StateDir, paused_too: bool) -> Result<State, Error> {
     let state = dir.load()?;
     match state {
         Some(state) if state.status() == Status::Running => Ok(state),
+        Some(state) if state.status() == Status::Paused && paused_too => Ok(state),
+        Some(state) if state.status() == Status::Paused => Err(LaunchError::Status {
+            id: state.id,
+            status: Status::Paused.to_string(),
+            need: "cannot exec in a paused container without --ignore-paused",
+        }
+        .into()),
         Some(state) => Err(wrong_status(&state).into()),
         None => Err(LaunchError::Status {
             id: dir.id().to_string(),
@@ -214,14 +347,42 @@ fn process_for(bundle: &Bundle, options: &ExecOptions) -> Result<Process, Error>
         user.set_umask(process.user().umask());
         process.set_user(user);
     }
-    if process.terminal() == Some(true) && options.detach {
-        let why = "a terminal can only be had in the foreground (no --console-socket yet)";
-        return Err(bundle.unsupported("process.terminal", why).into());
+    settle(&mut process, options)?;
+    let terminal = process.terminal() == Some(true);
+    if terminal && options.detach && options.console_socket.is_none() {
+        let why = "a terminal, and nobody in the foreground: --console-socket is needed";
+        return Err(PlanError::Request(why.into()).into());
     }
     Ok(process)
 }
 
-fn namespaces_of(bundle: &Bundle) -> i32 {
+/// Groups, capabilities and labels that were asked for on the command line.
+fn settle(process: &mut Process, options: &ExecOptions) -> Result<(), Error> {
+    if !options.groups.is_empty() {
+        let mut user = process.user().clone();
+        user.set_additional_gids(Some(options.groups.clone()));
+        process.set_user(user);
+    }
+    if !options.capabilities.is_empty() {
+        process.set_capabilities(Some(crate::capabilities::with_more(
+            process.capabilities().as_ref(),
+            &options.capabilities,
+        )?));
+    }
+    if options.no_new_privileges.is_some() {
+        process.set_no_new_privileges(options.no_new_privileges);
+    }
+    if options.apparmor.is_some() {
+        process.set_apparmor_profile(options.apparmor.clone());
+    }
+    if options.label.is_some() {
+        process.set_selinux_label(options.label.clone());
+    }
+    Ok(())
+}
+
+/// The namespaces in which the container is not those of the runtime.
+pub(super) fn namespaces_of(bundle: &Bundle) -> i32 {
     let linux = bundle.spec.linux().as_ref();
     let spaces = linux.map(Namespaces::new).unwrap_or_default();
     let flags = spaces
@@ -231,7 +392,7 @@ fn namespaces_of(bundle: &Bundle) -> i32 {
     flags.fold(libc::CLONE_NEWNS, |all, (_, _, flag)| all | flag)
 }
 
-fn open_child(pid: i32) -> Result<OwnedFd, LaunchError> {
+pub(super) fn open_child(pid: i32) -> Result<OwnedFd, LaunchError> {
     use rustix::process::{Pid, PidfdFlags, pidfd_open};
     let opened = Pid::from_raw(pid).map(|pid| pidfd_open(pid, PidfdFlags::empty()));
     match opened {

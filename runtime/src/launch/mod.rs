@@ -6,15 +6,17 @@
 
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
-use rustix::fs::{CWD, Mode as FileMode, OFlags, openat};
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
 
-use crate::cgroup::Joined;
+use crate::cgroup::{Joined, freezer};
 use crate::compile::{Descriptors, compile};
+use crate::container::Deleted;
 use crate::facts::HostFacts;
 use crate::journal::{Intent, Journal};
-use crate::network::{self, NetworkInput};
+use crate::network::NetworkInput;
+use crate::plan::namespaces::flag;
 use crate::plan::{self, Plan, Step};
 use crate::process::ProcessId;
 use crate::report::Message;
@@ -26,15 +28,27 @@ use crate::{Error, sys};
 mod error;
 pub mod exec;
 pub mod exit;
+mod hooks;
+mod ids;
+mod open;
 pub mod signals;
+mod sockets;
 pub mod spawn;
+mod stages;
 
 pub use error::LaunchError;
 pub use exec::{ExecOptions, Joiner, exec};
 pub use exit::Exit;
 
+pub(crate) use hooks::{Namespace, run as run_hooks};
+pub(crate) use sockets::Agent;
+pub(crate) use stages::{agent, hooks_after_start};
+
 use signals::Signals;
-use spawn::{Birth, Child, Heard};
+use spawn::{Birth, Child, Heard, Until};
+
+/// How long a process may take to die from SIGKILL.
+pub(crate) const KILL_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// A container whose program runs (or, with [`Mode::Create`], is ready to).
 #[derive(Debug)]
@@ -47,7 +61,11 @@ pub struct Launched {
     pub own: bool,
     /// The outer end of its terminal, if it has one.
     pub console: Option<OwnedFd>,
+    /// What was left out of its configuration.
+    pub warnings: Vec<String>,
     dir: StateDir,
+    /// The bundle, if it has hooks.
+    hooks: Option<Bundle>,
 }
 
 /// Launches a container. When it fails, everything is undone.
@@ -78,14 +96,16 @@ pub fn launch_interruptibly(
                 process: parts.process,
                 pidfd: parts.child.pidfd,
                 own: parts.child.own,
-                console: parts.heard.console,
+                console: parts.console,
+                warnings: launch.bundle.warnings.clone(),
+                hooks: plan::hooks::has(&launch.bundle, "poststop").then_some(launch.bundle),
                 dir: launch.dir,
             })
         }
         Err(error) => {
             // The first error is the one to report. What cannot be undone now stays in the
             // journal, for `delete --force`.
-            launch.dir.destroy().map(drop).unwrap_or_default();
+            launch.destroy();
             Err(error)
         }
     }
@@ -100,7 +120,7 @@ pub fn prepare(
         Network::Spec(files) => Some(NetworkInput::load(files)?),
         Network::Config | Network::Join(_) => None,
     };
-    let facts = HostFacts::gather(request)?;
+    let facts = HostFacts::gather(request, bundle)?;
     let plan = plan::plan(bundle, network.as_ref(), &facts, request)?;
     Ok((network, facts, plan))
 }
@@ -119,15 +139,21 @@ impl Launched {
         }
     }
 
-    /// Removes everything of it, running or not.
-    pub fn remove(self) -> Result<Vec<String>, Error> {
+    /// Removes everything of it, running or not. Its `poststop` hooks run at the end; what they
+    /// complain of is in [`Deleted::warnings`].
+    pub fn remove(self) -> Result<Deleted, Error> {
         self.dir.relock()?;
         // Somebody else may have deleted it meanwhile, and launched another with the same id.
-        if self.dir.is_current() {
-            self.dir.destroy()
-        } else {
-            Ok(Vec::new())
+        if !self.dir.is_current() {
+            return Ok(Deleted::default());
         }
+        let state = self.dir.load()?;
+        let undone = self.dir.destroy()?;
+        let warnings = match (&self.hooks, &state) {
+            (Some(bundle), Some(state)) => crate::container::hooks_after_end(bundle, state),
+            _ => Vec::new(),
+        };
+        Ok(Deleted { undone, warnings })
     }
 }
 
@@ -144,41 +170,54 @@ struct Launch<'a> {
 struct Parts {
     process: ProcessId,
     child: Child,
-    heard: Heard,
+    console: Option<OwnedFd>,
 }
 
 impl Launch<'_> {
+    /// Undoes a launch that failed. Hooks that were told of it are told of its end.
+    fn destroy(&self) {
+        let state = self.dir.load().unwrap_or_default();
+        self.dir.destroy().map(drop).unwrap_or_default();
+        if let Some(state) = state {
+            crate::container::hooks_after_end(&self.bundle, &state);
+        }
+    }
+
     fn carry_out(&self, signals: Option<&mut Signals>) -> Result<Parts, Error> {
         self.check_cgroups()?;
         let mut journal = Journal::open(&self.dir.journal())?;
         journal.record_all(&self.intents())?;
+        // Something has to be in a scope until the new process is.
+        let _scope = self.scope().map(crate::systemd::start).transpose()?;
         let Joined { tasks, directory } = self.plan.cgroup.apply()?;
-        let mut join_pid = None;
+        let namespaces = open::namespaces(&self.plan)?;
         let descriptors = Descriptors {
             tasks,
-            namespaces: self.open_namespaces(&mut join_pid)?,
+            namespaces: namespaces.joined,
             start: (self.request.mode == Mode::Create)
                 .then(|| self.start_socket())
                 .transpose()?,
+            trees: open::trees(&self.plan)?,
+            stdio: None,
+            preserve: self.request.preserve_fds,
         };
         let program = compile(&self.plan, descriptors)?;
-        let child = spawn::spawn(
+        let mut child = spawn::spawn(
             program,
             &Birth {
                 flags: self.clone_flags(),
                 cgroup: directory.as_ref().map(AsFd::as_fd),
                 sibling: self.request.mode != Mode::Foreground,
-                join_pid: join_pid.as_ref().map(AsFd::as_fd),
+                join_pid: namespaces.pid.as_ref().map(AsFd::as_fd),
                 shield: self.shield(),
             },
         )?;
         // From here on, in parallel with the mounts of the new process.
-        let result = self.accompany(&child, &mut journal, signals);
-        match result {
-            Ok((process, heard)) => Ok(Parts {
+        match self.accompany(&mut child, &mut journal, signals) {
+            Ok((process, console)) => Ok(Parts {
                 process,
                 child,
-                heard,
+                console,
             }),
             Err(error) => {
                 // The first error is the one to report.
@@ -190,10 +229,14 @@ impl Launch<'_> {
 
     fn accompany(
         &self,
-        child: &Child,
+        child: &mut Child,
         journal: &mut Journal,
-        signals: Option<&mut Signals>,
-    ) -> Result<(ProcessId, Heard), Error> {
+        mut signals: Option<&mut Signals>,
+    ) -> Result<(ProcessId, Option<OwnedFd>), Error> {
+        self.map_ids(child)?;
+        if self.plan.steps.contains(&Step::Rebirth) {
+            child.reborn(&self.plan, signals.as_deref_mut())?;
+        }
         let process = ProcessId::of(child.pid)
             .map_err(|e| LaunchError::system("look at the new process", e))?;
         journal.record(&Intent::Process(process.clone()))?;
@@ -203,22 +246,57 @@ impl Launch<'_> {
                 set_oom_score(child.pid, *score)?;
             }
         }
-        let create = self.request.mode == Mode::Create;
+        let state = self.state(&process);
+        let ask = |fd, _| self.ask_agent(child, fd, &state);
+        let mut heard = Heard {
+            agent: Some(&ask),
+            ..Heard::default()
+        };
+        self.hooks_before_pivot(child, &state, signals.as_deref_mut(), &mut heard)?;
         self.dir.write("config.json", &self.bundle.text)?;
-        self.save(&process)?;
+        self.dir.save(&state)?;
         if let Some(path) = &self.request.pid_file {
             write_pid_file(path, child.pid)?;
         }
-        if !create {
-            child.tell(&Message::Go, None)?;
+        self.finish(child, &state, signals, &mut heard)?;
+        let console = self.console(heard.console.take())?;
+        if let Some(path) = &self.request.pidfd_socket {
+            sockets::pidfd(path, &child.pidfd)?;
         }
-        let mut heard = Heard::default();
-        child.listen(&self.plan, create, signals, &mut heard)?;
-        Ok((process, heard))
+        if self.request.mode == Mode::Create {
+            // Everything is recorded: from here on it waits for `start` without us.
+            child.tell(&Message::Go, None)?;
+        } else {
+            self.hooks_after_start(&state)?;
+        }
+        Ok((process, console))
+    }
+
+    /// Says go, unless `start` does, and listens until the program runs.
+    fn finish(
+        &self,
+        child: &Child,
+        state: &State,
+        mut signals: Option<&mut Signals>,
+        heard: &mut Heard<'_>,
+    ) -> Result<(), Error> {
+        if self.request.mode == Mode::Create {
+            return Ok(child.listen(&self.plan, Until::Prepared, signals, heard)?);
+        }
+        if plan::hooks::has(&self.bundle, "startContainer") {
+            child.listen(&self.plan, Until::Prepared, signals.as_deref_mut(), heard)?;
+            exec::start_container_hooks(&self.bundle, state)?;
+        }
+        child.tell(&Message::Go, None)?;
+        Ok(child.listen(&self.plan, Until::Executing, signals, heard)?)
     }
 
     /// What is in the container's cgroups is killed at its end: it must not be anybody else's.
     fn check_cgroups(&self) -> Result<(), LaunchError> {
+        let frozen = |path: &&PathBuf| freezer::is_frozen(std::slice::from_ref(*path));
+        if let Some(path) = self.plan.cgroup.directories().iter().find(frozen) {
+            return Err(LaunchError::CgroupFrozen { path: path.clone() });
+        }
         for path in self.plan.cgroup.directories() {
             match std::fs::read(path.join("cgroup.procs")) {
                 Ok(text) if text.is_empty() => {}
@@ -242,10 +320,16 @@ impl Launch<'_> {
                 user: self.request.id.to_string(),
             });
         }
+        if let Some(scope) = self.scope() {
+            intents.push(Intent::Scope {
+                unit: scope.unit.clone(),
+                user: scope.user,
+            });
+        }
         for path in self.plan.cgroup.parents() {
             // A directory that somebody else made stays; those that metactl makes go with their
             // last user.
-            if is_ours(path) || !path.exists() {
+            if crate::cgroup::is_ours(path) || !path.exists() {
                 intents.push(Intent::SharedCgroup { path: path.clone() });
             }
         }
@@ -254,24 +338,20 @@ impl Launch<'_> {
         intents
     }
 
+    fn scope(&self) -> Option<&crate::systemd::Scope> {
+        self.plan.steps.iter().find_map(|step| match step {
+            Step::Scope(scope) => Some(scope),
+            _ => None,
+        })
+    }
+
     fn clone_flags(&self) -> u64 {
-        let flag = |name: &&str| match *name {
-            "mount" => libc::CLONE_NEWNS,
-            "pid" => libc::CLONE_NEWPID,
-            "ipc" => libc::CLONE_NEWIPC,
-            "uts" => libc::CLONE_NEWUTS,
-            "cgroup" => libc::CLONE_NEWCGROUP,
-            _ => 0,
-        };
         let names = self.plan.steps.iter().find_map(|step| match step {
             Step::Clone { namespaces, .. } => Some(namespaces.iter()),
             _ => None,
         });
-        let flags = names
-            .into_iter()
-            .flatten()
-            .map(flag)
-            .fold(0, |all, flag| all | flag);
+        let names = names.into_iter().flatten();
+        let flags = names.fold(0, |all, name| all | flag(name));
         u64::from(flags.cast_unsigned())
     }
 
@@ -281,29 +361,6 @@ impl Launch<'_> {
         steps
             .contains(&Step::Shield)
             .then(|| steps.len().saturating_sub(1))
-    }
-
-    fn open_namespaces(&self, pid: &mut Option<OwnedFd>) -> Result<Vec<(OwnedFd, i32)>, Error> {
-        let mut opened = Vec::new();
-        for step in &self.plan.steps {
-            match step {
-                Step::Clone {
-                    join_pid: Some(path),
-                    ..
-                } => *pid = Some(open_namespace(path)?),
-                Step::JoinNamespace { kind, path } => {
-                    let flag = match *kind {
-                        "network" => libc::CLONE_NEWNET,
-                        "ipc" => libc::CLONE_NEWIPC,
-                        "uts" => libc::CLONE_NEWUTS,
-                        _ => libc::CLONE_NEWCGROUP,
-                    };
-                    opened.push((open_namespace(path)?, flag));
-                }
-                _ => {}
-            }
-        }
-        Ok(opened)
     }
 
     /// The socket on which a created container waits for `start`. It is bound through the
@@ -320,62 +377,6 @@ impl Launch<'_> {
         };
         made().map_err(|e| LaunchError::system(what, e))
     }
-
-    fn make_network(&self, child: &Child) -> Result<(), Error> {
-        if !self.plan.steps.contains(&Step::NewNetwork) {
-            return Ok(());
-        }
-        let namespace = network::new_namespace()?;
-        // It needs the namespace for sysfs and can go on mounting with it.
-        child.tell(&Message::Namespace, Some(namespace.as_fd()))?;
-        if let (Some(input), Some(facts), Network::Spec(files)) =
-            (&self.network, &self.facts.network, &self.request.network)
-        {
-            let plan = input.plan(facts, u32::try_from(child.pid).ok())?;
-            let user = self.request.id.as_str();
-            metactl_netns::apply::apply(&plan, namespace.as_fd(), &files.server_dir, user)?;
-        }
-        Ok(())
-    }
-
-    fn save(&self, process: &ProcessId) -> Result<(), Error> {
-        let annotations = self.bundle.spec.annotations().iter().flatten();
-        let create = self.request.mode == Mode::Create;
-        let state = State {
-            format: state::FORMAT,
-            id: self.request.id.to_string(),
-            bundle: self.bundle.dir.clone(),
-            created: state::now_rfc3339(),
-            started: !create,
-            process: Some(process.clone()),
-            cgroups: self.plan.cgroup.directories().to_vec(),
-            init: self.plan.init,
-            annotations: annotations.map(|(k, v)| (k.clone(), v.clone())).collect(),
-            // Who starts it has no plan to look a failed step up in.
-            steps: if create {
-                self.plan.steps.iter().map(ToString::to_string).collect()
-            } else {
-                Vec::new()
-            },
-        };
-        Ok(self.dir.save(&state)?)
-    }
-}
-
-/// Whether a cgroup directory is, or is below, one that only metactl makes: `metactl...`.
-fn is_ours(path: &Path) -> bool {
-    path.components()
-        .any(|c| c.as_os_str().as_encoded_bytes().starts_with(b"metactl"))
-}
-
-fn open_namespace(path: &Path) -> Result<OwnedFd, LaunchError> {
-    openat(
-        CWD,
-        path,
-        OFlags::RDONLY | OFlags::CLOEXEC,
-        FileMode::empty(),
-    )
-    .map_err(|e| LaunchError::system(format!("open the namespace {}", path.display()), e))
 }
 
 fn set_oom_score(pid: i32, score: i32) -> Result<(), LaunchError> {

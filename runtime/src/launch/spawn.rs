@@ -1,7 +1,6 @@
 //! The clone, and the conversation with the new process until its program runs.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
@@ -11,16 +10,13 @@ use rustix::process::{WaitId, WaitIdOptions, waitid};
 use crate::compile::Program;
 use crate::init::{self, Prepared};
 use crate::launch::signals::Signals;
-use crate::launch::{LaunchError, signals};
+use crate::launch::{KILL_TIMEOUT, LaunchError, signals};
 use crate::plan::Plan;
 use crate::process::wait_dead;
 use crate::report::{self, Message};
 use crate::shield;
 use crate::sys::shield::Trailer;
 use crate::sys::{self, CloneArgs, Forked, Strings};
-
-/// How long a process may take to die from SIGKILL.
-const KILL_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// A new process on its way to its program.
 #[derive(Debug)]
@@ -36,12 +32,28 @@ pub struct Child {
 }
 
 /// What was heard until the program ran (or was ready to).
-#[derive(Debug, Default)]
-pub struct Heard {
+#[derive(Default)]
+pub struct Heard<'a> {
     /// The outer end of the terminal.
     pub console: Option<OwnedFd>,
     /// The pid of the process that executes the program, if it is not the child itself.
     pub grandchild: Option<i32>,
+    /// Who takes care of a filter that asks.
+    pub agent: Option<&'a TakeListener<'a>>,
+}
+
+/// Takes the descriptor with this number out of the child, or out of the process with this pid.
+pub type TakeListener<'a> = dyn Fn(i32, Option<i32>) -> Result<(), LaunchError> + 'a;
+
+/// How far to listen.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Until {
+    /// Another process goes on in its place.
+    Reborn,
+    /// It waits for a go.
+    Prepared,
+    /// The program runs.
+    Executing,
 }
 
 /// How to clone.
@@ -168,15 +180,15 @@ impl Child {
         }
     }
 
-    /// Listens until the program runs, or with `create` until it is ready to.
+    /// Listens until it is as far as that.
     ///
     /// What is heard is there also when it ends badly.
     pub fn listen(
         &self,
         plan: &Plan,
-        create: bool,
+        until: Until,
         mut signals: Option<&mut Signals>,
-        heard: &mut Heard,
+        heard: &mut Heard<'_>,
     ) -> Result<(), LaunchError> {
         let mut executing = false;
         loop {
@@ -187,12 +199,19 @@ impl Child {
                 .map_err(|e| LaunchError::system("listen to the new process", e))?;
             match message {
                 Some((Message::Fault { step, fault }, _)) => {
+                    self.hear_out(heard);
                     return Err(LaunchError::fault(plan, step, &fault));
                 }
                 Some((Message::Console, fd)) => heard.console = fd,
-                Some((Message::Child { pid }, _)) => heard.grandchild = Some(pid),
+                Some((Message::Child { pid }, _)) => {
+                    heard.grandchild = Some(pid);
+                    if until == Until::Reborn {
+                        return Ok(());
+                    }
+                }
                 Some((Message::Executing, _)) => executing = true,
-                Some((Message::Prepared, _)) if create => return Ok(()),
+                Some((Message::Prepared, _)) if until == Until::Prepared => return Ok(()),
+                Some((Message::Listener { fd }, _)) => self.hand_over(fd, heard)?,
                 Some(_) => {
                     let odd = std::io::Error::from(Errno::PROTO);
                     return Err(LaunchError::system("understand the new process", odd));
@@ -201,6 +220,42 @@ impl Child {
                 None => return Err(self.silent_death()),
             }
         }
+    }
+
+    /// A process that forked and the one that goes on speak at the same time: the pid of the second
+    /// may come after its complaint, and somebody has to wait for it.
+    fn hear_out(&self, heard: &mut Heard<'_>) {
+        while let Ok(Some((message, _))) = report::receive(&self.socket) {
+            if let Message::Child { pid } = message {
+                heard.grandchild = Some(pid);
+            }
+        }
+    }
+
+    fn hand_over(&self, fd: i32, heard: &Heard<'_>) -> Result<(), LaunchError> {
+        let agent = heard.agent.ok_or_else(|| {
+            let what = "find an agent for the seccomp filter (linux.seccomp.listenerPath)";
+            LaunchError::system(what, Errno::NOENT)
+        })?;
+        agent(fd, heard.grandchild)?;
+        self.tell(&Message::Go, None)
+    }
+
+    /// Waits for the process that goes on in its place, and becomes that one.
+    pub fn reborn(
+        &mut self,
+        plan: &Plan,
+        signals: Option<&mut Signals>,
+    ) -> Result<(), LaunchError> {
+        let mut heard = Heard::default();
+        self.listen(plan, Until::Reborn, signals, &mut heard)?;
+        let pid = heard.grandchild.unwrap_or(self.pid);
+        let pidfd = super::exec::open_child(pid)?;
+        // The first one is about to end.
+        self.reap_soon();
+        self.pid = pid;
+        self.pidfd = pidfd;
+        Ok(())
     }
 
     /// It ended without a report: only a signal does that.
@@ -221,7 +276,7 @@ impl Child {
     }
 
     /// Kills the process that it made in its place, if it is still there.
-    pub fn kill_grandchild(heard: &Heard) {
+    pub fn kill_grandchild(heard: &Heard<'_>) {
         use rustix::process::{Pid, WaitOptions, kill_process, waitpid};
         let Some(pid) = heard.grandchild.and_then(Pid::from_raw) else {
             return;

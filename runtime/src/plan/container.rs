@@ -2,16 +2,19 @@
 
 use std::path::{Path, PathBuf};
 
-use oci_spec::runtime::{Linux, LinuxResources, Process};
+use oci_spec::runtime::{Linux, Process};
 
-use crate::cgroup::{self, CgroupPath, CgroupPlan, CgroupStep, Layout};
+use crate::cgroup::{CgroupPlan, CgroupStep};
 use crate::facts::HostFacts;
 use crate::network::NetworkInput;
+use crate::plan::devices::DeviceKind;
 use crate::plan::mounts::{self, MountKind, MountStep};
 use crate::plan::namespaces::{Namespaces, Place};
 use crate::plan::process::{self, Around, Birth};
-use crate::plan::step::Step;
-use crate::plan::{Plan, PlanError, Watch, devices, sysctl};
+use crate::plan::step::{IdMaps, Step};
+use crate::plan::{
+    Plan, PlanError, Watch, cgroup_mount, cgroups, devices, hooks, sysctl, tuning, users,
+};
 use crate::request::{LaunchRequest, Mode, Network};
 use crate::spec::{Bundle, clean_path};
 use crate::sys::MountAttr;
@@ -40,9 +43,6 @@ pub fn plan(
     facts: &HostFacts,
     request: &LaunchRequest,
 ) -> Result<Plan, PlanError> {
-    if facts.uid != 0 {
-        return Err(PlanError::NotRoot { uid: facts.uid });
-    }
     let missing = |field: &str| bundle.invalid(field, "is missing");
     let process = bundle
         .spec
@@ -55,6 +55,9 @@ pub fn plan(
         .as_ref()
         .ok_or_else(|| missing("linux"))?;
     let namespaces = placed(linux, network, request)?;
+    if facts.uid != 0 && !namespaces.other_users() {
+        return Err(PlanError::NotRoot { uid: facts.uid });
+    }
     let context = Context {
         bundle,
         process,
@@ -64,23 +67,24 @@ pub fn plan(
         namespaces,
     };
     let init = context.init()?;
-    let cgroup = context.cgroup()?;
+    let (cgroup, scope) = cgroups::plan(bundle, linux, facts, request, &context.namespaces)?;
     let terminal = process.terminal() == Some(true);
-    if terminal && request.mode != Mode::Foreground {
-        let why = "a terminal can only be had in the foreground (no --console-socket yet)";
-        return Err(bundle.unsupported("process.terminal", why).into());
-    }
+    process::check_console(bundle, terminal, request)?;
 
-    let mut steps: Vec<Step> = cgroup.steps().iter().cloned().map(Step::Cgroup).collect();
+    let mut steps: Vec<Step> = scope.iter().cloned().map(Step::Scope).collect();
+    steps.extend(cgroup.steps().iter().cloned().map(Step::Cgroup));
     context.outside(&cgroup, network, init, &mut steps)?;
     context.surroundings(&cgroup, &mut steps)?;
     context.inside(&cgroup, &mut steps)?;
     let foreground = request.mode == Mode::Foreground;
+    let told = process::told_of_sockets(process, request.listen_fds, init, &context.namespaces);
     steps.extend(process::steps(
-        process,
+        told.as_ref().unwrap_or(process),
         &Around {
             bundle,
-            seccomp: linux.seccomp().as_ref(),
+            linux: Some(linux),
+            keyring: request.keyring.then(|| format!("_ses.{}", request.id)),
+            joins: false,
             watch: if foreground {
                 Watch::DieWithRuntime
             } else {
@@ -133,31 +137,6 @@ impl Context<'_> {
         Ok(init && self.namespaces.pid == Place::New)
     }
 
-    fn cgroup(&self) -> Result<CgroupPlan, PlanError> {
-        let instance: Option<LinuxResources> = self.bundle.json_annotation(INSTANCE_ANNOTATION)?;
-        let track = self.namespaces.pid != Place::New;
-        let resources = self.linux.resources().as_ref();
-        let layout = match &self.facts.cgroups {
-            Some(layout) => layout,
-            None if resources.is_none() && instance.is_none() && !track => {
-                return Ok(CgroupPlan::default());
-            }
-            None => return Err(cgroup::CgroupError::NotMounted.into()),
-        };
-        let text = match self.linux.cgroups_path() {
-            Some(path) => path.to_string_lossy().into_owned(),
-            None => format!("/metactl/{}", self.request.id),
-        };
-        let path = CgroupPath::new(&text)?;
-        let wanted = cgroup::Request {
-            path: &path,
-            resources,
-            instance: instance.as_ref(),
-            track,
-        };
-        Ok(cgroup::plan(layout, &wanted)?)
-    }
-
     /// What the runtime does outside.
     fn outside(
         &self,
@@ -174,46 +153,164 @@ impl Context<'_> {
             }
             steps.push(Step::Shield);
         }
-        let mut new = vec!["mount"];
-        let mut join_pid = None;
-        for (name, place, _) in self.namespaces.each() {
-            match (name, place) {
-                ("pid", Place::Join(path)) => join_pid = Some(path.clone()),
-                // Made by the runtime while the new process mounts: it takes the longest of all.
-                ("network", Place::New) => {}
-                // The root of the new namespace is where the process is at that moment.
-                ("cgroup", Place::New) if hierarchies(cgroup) > 0 => {}
-                (name, Place::New) => new.push(name),
-                _ => {}
-            }
-        }
+        let (new, join_pid) = self.born_into(cgroup);
         steps.push(Step::Clone {
             namespaces: new,
             join_pid,
         });
-        if self.namespaces.network == Place::New {
+        if self.namespaces.user == Place::New {
+            steps.push(Step::MapIds(users::maps(self.bundle, self.linux)?));
+        }
+        if self.runtime_makes_network() {
             steps.push(Step::NewNetwork);
         }
         if let (Some(network), Some(facts)) = (network, &self.facts.network) {
             let plan = network.plan(facts, None)?;
             steps.extend(plan.steps.into_iter().map(Step::Network));
         }
+        let mut devices: Vec<_> = self.linux.net_devices().iter().flatten().collect();
+        devices.sort_by_key(|(name, _)| *name);
+        if !devices.is_empty() && self.namespaces.network == Place::Host {
+            let why = "needs a network namespace of the container's own";
+            return Err(self.bundle.invalid("linux.netDevices", why).into());
+        }
+        steps.extend(devices.into_iter().map(|(from, device)| {
+            let to = device.name().clone().filter(|name| !name.is_empty());
+            Step::NetDevice {
+                from: from.clone(),
+                to: to.unwrap_or_else(|| from.clone()),
+            }
+        }));
         steps.extend(self.process.oom_score_adj().map(Step::OomScore));
+        for kind in ["prestart", "createRuntime", "createContainer"] {
+            steps.extend(hooks::step(self.bundle, kind));
+        }
         Ok(())
+    }
+
+    /// The namespaces that the clone makes, and the pid namespace of somebody else that the
+    /// process is born into.
+    fn born_into(&self, cgroup: &CgroupPlan) -> (Vec<&'static str>, Option<PathBuf>) {
+        if self.namespaces.in_two_stages() {
+            let user = self.namespaces.user == Place::New;
+            return (if user { vec!["user"] } else { Vec::new() }, None);
+        }
+        let mut new = vec!["mount"];
+        let mut join_pid = None;
+        for (name, place, _) in self.namespaces.each() {
+            match (name, place) {
+                ("pid", Place::Join(path)) => join_pid = Some(path.clone()),
+                ("network", Place::New) if self.runtime_makes_network() => {}
+                // The root of the new namespace is where the process is at that moment.
+                ("cgroup", Place::New) if hierarchies(cgroup) > 0 => {}
+                (name, Place::New) => new.push(name),
+                _ => {}
+            }
+        }
+        (new, join_pid)
+    }
+
+    /// A network namespace takes longest of all: the runtime makes it while the new process
+    /// mounts. One that shall belong to another user namespace has to be made in there.
+    fn runtime_makes_network(&self) -> bool {
+        self.namespaces.network == Place::New && !self.namespaces.other_users()
+    }
+
+    /// Whether the runtime opens what is mounted: the user of the new process may not get there,
+    /// and the runtime has the right to clone mounts.
+    fn prepared(&self) -> bool {
+        self.namespaces.other_users() && self.facts.uid == 0
     }
 
     /// Cgroups, namespaces, names.
     fn surroundings(&self, cgroup: &CgroupPlan, steps: &mut Vec<Step>) -> Result<(), PlanError> {
+        steps.extend(tuning::labels(
+            self.process,
+            self.bundle,
+            self.facts.modules,
+        )?);
+        self.users(steps)?;
         let hierarchies = hierarchies(cgroup);
         if hierarchies > 0 {
             steps.push(Step::JoinCgroups { hierarchies });
-            if self.namespaces.cgroup == Place::New {
+        }
+        if self.namespaces.in_two_stages() {
+            self.rebirth(hierarchies, steps)?;
+        } else {
+            if hierarchies > 0 && self.namespaces.cgroup == Place::New {
                 steps.push(Step::NewCgroupNamespace);
             }
+            self.join(&["pid"], steps);
         }
+        if self.namespaces.network == Place::New && !self.runtime_makes_network() {
+            steps.push(Step::LoopbackUp);
+        }
+        self.names(steps)
+    }
+
+    /// The user namespace, and the ids in it.
+    fn users(&self, steps: &mut Vec<Step>) -> Result<(), PlanError> {
+        let maps = match &self.namespaces.user {
+            Place::Host => {
+                if !self.namespaces.in_two_stages() {
+                    steps.push(Step::Hide);
+                }
+                return Ok(());
+            }
+            Place::New => {
+                steps.push(Step::AwaitMapping);
+                users::maps(self.bundle, self.linux)?
+            }
+            Place::Join(path) => {
+                steps.push(Step::JoinNamespace {
+                    kind: "user",
+                    path: path.clone(),
+                });
+                Default::default()
+            }
+        };
+        steps.push(Step::UserRoot {
+            uid: IdMaps::root(&maps.users),
+            gid: IdMaps::root(&maps.groups),
+        });
+        // Before the ids are there, a runtime without privilege has to write them; and the offsets
+        // of its clocks are written by the process itself.
+        if !self.namespaces.in_two_stages() {
+            steps.push(Step::Hide);
+        }
+        Ok(())
+    }
+
+    /// What a process that could not be born into its namespaces does before its successor.
+    fn rebirth(&self, hierarchies: usize, steps: &mut Vec<Step>) -> Result<(), PlanError> {
+        self.join(&["user"], steps);
+        let mut new = vec!["mount"];
+        new.extend(
+            self.namespaces
+                .each()
+                .into_iter()
+                .filter(|(name, place, _)| **place == Place::New && *name != "user")
+                .filter(|(name, ..)| *name != "network" || !self.runtime_makes_network())
+                .filter(|(name, ..)| *name != "cgroup" || hierarchies == 0)
+                .map(|(name, ..)| name),
+        );
+        steps.push(Step::NewNamespaces(new));
+        if hierarchies > 0 && self.namespaces.cgroup == Place::New {
+            steps.push(Step::NewCgroupNamespace);
+        }
+        let offsets = users::time_offsets(self.bundle, self.linux, &self.namespaces.time)?;
+        steps.extend(offsets.map(Step::TimeOffsets));
+        steps.push(Step::Hide);
+        steps.push(Step::Rebirth);
+        Ok(())
+    }
+
+    /// The namespaces that others made, except for some.
+    fn join(&self, but: &[&str], steps: &mut Vec<Step>) {
         for (kind, place, _) in self.namespaces.each() {
             if let Place::Join(path) = place
-                && kind != "pid"
+                && !but.contains(&kind)
+                && kind != "user"
             {
                 steps.push(Step::JoinNamespace {
                     kind,
@@ -221,6 +318,10 @@ impl Context<'_> {
                 });
             }
         }
+    }
+
+    /// The names of the host.
+    fn names(&self, steps: &mut Vec<Step>) -> Result<(), PlanError> {
         for (field, name, step) in [
             (
                 "hostname",
@@ -247,21 +348,31 @@ impl Context<'_> {
 
     /// The root and everything in it, up to the moment of waiting.
     fn inside(&self, cgroup: &CgroupPlan, steps: &mut Vec<Step>) -> Result<(), PlanError> {
-        steps.push(Step::HostPropagation {
-            flag: self.propagation()?,
+        let (host, own) = self.propagation()?;
+        steps.push(Step::HostPropagation { flag: host });
+        steps.push(Step::Root {
+            path: self.bundle.rootfs(),
+            prepared: self.prepared(),
+            propagation: own,
         });
-        steps.push(Step::Root(self.bundle.rootfs()));
-        let mut network = self.namespaces.network == Place::New;
+        let mut network = self.runtime_makes_network();
+        let mut read_only = Vec::new();
         for (at, mount) in self.bundle.spec.mounts().iter().flatten().enumerate() {
-            let step = mounts::step(self.bundle, at, mount)?;
+            let mut step = mounts::step(self.bundle, at, mount)?;
+            self.finish_mount(at, &mut step)?;
             // sysfs shows the network devices of the namespace in which it is mounted.
             if network && is_type(&step, &["sysfs"]) {
                 steps.push(Step::JoinNewNetwork);
                 network = false;
             }
             if is_type(&step, &["cgroup", "cgroup2"]) {
-                self.cgroup_mount(&step, cgroup, steps);
+                let private = self.namespaces.cgroup != Place::Host;
+                cgroup_mount::steps(&step, cgroup, self.facts.cgroups.as_ref(), private, steps);
             } else {
+                // What goes below it is made in it.
+                if is_type(&step, &["tmpfs"]) && step.attributes.take_read_only() {
+                    read_only.push(step.target.clone());
+                }
                 steps.push(Step::Mount(step));
             }
         }
@@ -269,12 +380,23 @@ impl Context<'_> {
             steps.push(Step::JoinNewNetwork);
         }
         let devices = self.linux.devices().as_deref().unwrap_or_default();
-        steps.extend(
-            devices::steps(self.bundle, devices)?
-                .into_iter()
-                .map(Step::Device),
-        );
+        let nodes = devices::steps(self.bundle, devices)?.into_iter();
+        // Nobody may make device nodes in a user namespace (mknod(2)).
+        steps.extend(nodes.map(|node| match self.namespaces.other_users() {
+            true if node.kind != DeviceKind::Fifo => Step::DeviceBind {
+                path: node.path,
+                number: node.number,
+            },
+            _ => Step::Device(node),
+        }));
         steps.push(Step::DeviceLinks);
+        steps.extend(read_only.into_iter().map(|path| Step::Attributes {
+            path,
+            attr: MountAttr {
+                set: libc::MOUNT_ATTR_RDONLY,
+                ..MountAttr::default()
+            },
+        }));
         self.sysctls(steps)?;
         self.hidden(steps)?;
         let cwd = clean_path(self.process.cwd());
@@ -296,104 +418,64 @@ impl Context<'_> {
         {
             steps.push(Step::RootReadOnly);
         }
-        steps.push(Step::Pivot);
+        if hooks::before_pivot(self.bundle) {
+            steps.push(Step::AwaitHooks);
+        }
+        steps.push(Step::Pivot {
+            moved: self.request.no_pivot,
+        });
+        if self.request.mode == Mode::Create {
+            steps.push(Step::Find(process::found_from_the_root(self.process)));
+        }
         steps.push(match self.request.mode {
             Mode::Create => Step::AwaitStart,
-            Mode::Foreground | Mode::Detached => Step::AwaitRuntime,
+            Mode::Foreground | Mode::Detached => Step::AwaitRuntime {
+                announce: hooks::has(self.bundle, "startContainer"),
+            },
         });
         Ok(())
     }
 
-    fn propagation(&self) -> Result<u64, PlanError> {
-        match self.linux.rootfs_propagation().as_deref() {
-            None | Some("" | "private" | "rprivate") => Ok(libc::MS_PRIVATE),
-            Some("slave" | "rslave") => Ok(libc::MS_SLAVE),
-            Some(_) => {
-                let why = "only private and slave are supported yet";
-                Err(self
-                    .bundle
-                    .unsupported("linux.rootfsPropagation", why)
-                    .into())
-            }
+    /// What a mount needs beside its own words: who opens its source, which ids it shows, the
+    /// label of its files.
+    fn finish_mount(&self, at: usize, step: &mut MountStep) -> Result<(), PlanError> {
+        let ids = users::of_mount(self.bundle, at, step, self.linux)?;
+        step.prepared =
+            matches!(step.kind, MountKind::Bind { .. }) && (ids.is_some() || self.prepared());
+        step.ids = ids;
+        let label = self
+            .linux
+            .mount_label()
+            .as_deref()
+            .filter(|l| !l.is_empty());
+        let Some(label) = label else {
+            return Ok(());
+        };
+        if !self.facts.modules.selinux {
+            let why = "SELinux is not enabled on this host; remove it, or boot with selinux=1";
+            return Err(self.bundle.unsupported("linux.mountLabel", why).into());
         }
+        if let MountKind::New {
+            fstype, parameters, ..
+        } = &mut step.kind
+            && !["proc", "sysfs"].contains(&fstype.as_str())
+        {
+            parameters.push(("context".into(), Some(label.to_owned())));
+        }
+        Ok(())
     }
 
-    /// A mount of the control groups: v2 is one file system, v1 one for each hierarchy that the
-    /// container is in, below a tmpfs. Hierarchies that it did not join are not shown: there the
-    /// root of its view would be the cgroup of the runtime.
-    fn cgroup_mount(&self, asked: &MountStep, cgroup: &CgroupPlan, steps: &mut Vec<Step>) {
-        let v1 = match &self.facts.cgroups {
-            Some(Layout::V1(v1) | Layout::Hybrid(v1, _)) => v1.as_slice(),
-            Some(Layout::V2(_)) | None => {
-                let kind = MountKind::New {
-                    fstype: "cgroup2".into(),
-                    source: None,
-                    parameters: Vec::new(),
-                };
-                steps.push(Step::Mount(MountStep {
-                    kind,
-                    ..asked.clone()
-                }));
-                return;
+    /// Of the host's tree in the new namespace, and of the root.
+    fn propagation(&self) -> Result<(u64, u64), PlanError> {
+        match self.linux.rootfs_propagation().as_deref() {
+            None | Some("" | "private" | "rprivate") => Ok((libc::MS_PRIVATE, 0)),
+            Some("slave" | "rslave") => Ok((libc::MS_SLAVE, libc::MS_SLAVE)),
+            Some("shared" | "rshared") => Ok((0, libc::MS_SHARED)),
+            Some("unbindable" | "runbindable") => Ok((libc::MS_PRIVATE, libc::MS_UNBINDABLE)),
+            Some(other) => {
+                let why = format!("{other:?} is none of private, slave, shared, unbindable");
+                Err(self.bundle.invalid("linux.rootfsPropagation", why).into())
             }
-        };
-        let target = &asked.target;
-        steps.push(Step::Mount(mounts::plain(
-            target,
-            "tmpfs",
-            &["nosuid", "nodev", "noexec", "mode=755"],
-        )));
-        for hierarchy in v1 {
-            let Some(name) = hierarchy.mount_point.file_name() else {
-                continue;
-            };
-            let joined = |dir: &&PathBuf| dir.starts_with(&hierarchy.mount_point);
-            let Some(own) = cgroup.directories().iter().find(joined) else {
-                continue;
-            };
-            let place = target.join(name);
-            let kind = if self.namespaces.cgroup == Place::Host {
-                MountKind::Bind {
-                    source: own.clone(),
-                    recursive: false,
-                }
-            } else {
-                let words = hierarchy.controllers.iter();
-                let parameters = words.map(|word| match word.split_once('=') {
-                    Some((key, value)) => (key.to_owned(), Some(value.to_owned())),
-                    None => (word.clone(), None),
-                });
-                MountKind::New {
-                    fstype: "cgroup".into(),
-                    source: None,
-                    parameters: parameters.collect(),
-                }
-            };
-            let attributes = asked.attributes;
-            steps.push(Step::Mount(MountStep {
-                target: place,
-                kind,
-                attributes,
-            }));
-            for word in &hierarchy.controllers {
-                if !word.contains('=') && Some(word.as_str()) != name.to_str() {
-                    let target = name.to_string_lossy().into_owned();
-                    steps.push(Step::Link {
-                        path: asked.target.join(word),
-                        target,
-                    });
-                }
-            }
-        }
-        if asked.attributes.own.set & libc::MOUNT_ATTR_RDONLY != 0 {
-            let attr = MountAttr {
-                set: libc::MOUNT_ATTR_RDONLY,
-                ..MountAttr::default()
-            };
-            steps.push(Step::Attributes {
-                path: target.clone(),
-                attr,
-            });
         }
     }
 

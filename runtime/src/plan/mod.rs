@@ -5,18 +5,26 @@
 
 use std::fmt;
 
+mod cgroup_mount;
+mod cgroups;
 pub mod container;
 pub mod devices;
+pub mod hooks;
 pub mod mounts;
 pub mod namespaces;
 pub mod process;
 pub mod step;
 pub mod sysctl;
+pub mod tuning;
+mod users;
+pub mod values;
+mod words;
 
 pub use container::plan;
 pub use step::{Side, Step};
 
 use crate::cgroup::{CgroupError, CgroupPlan};
+use crate::facts::SecurityModules;
 use crate::plan::namespaces::Place;
 use crate::plan::process::Around;
 use crate::spec::{Bundle, SpecError};
@@ -53,6 +61,9 @@ pub enum PlanError {
     /// Limits that this host cannot enforce.
     #[error(transparent)]
     Cgroup(#[from] CgroupError),
+    /// A scope that systemd would not make.
+    #[error(transparent)]
+    Systemd(#[from] crate::systemd::SystemdError),
     /// A filter that cannot be enforced.
     #[error(transparent)]
     Seccomp(#[from] crate::seccomp::SeccompError),
@@ -80,6 +91,16 @@ pub enum PlanError {
 }
 
 impl Plan {
+    /// A plan of nothing but these steps.
+    pub fn of(steps: Vec<Step>) -> Plan {
+        Plan {
+            steps,
+            cgroup: CgroupPlan::default(),
+            terminal: false,
+            init: false,
+        }
+    }
+
     /// The steps of the new process, in order, each with its place in the plan.
     pub fn sandbox_steps(&self) -> impl Iterator<Item = (usize, &Step)> {
         self.steps
@@ -123,6 +144,10 @@ pub struct ExecRequest<'a> {
     pub hierarchies: usize,
     /// What becomes of it when the runtime dies.
     pub watch: Watch,
+    /// The session keyring that it gets.
+    pub keyring: Option<String>,
+    /// The security modules of the host.
+    pub modules: SecurityModules,
 }
 
 /// Plans one more process in a running container. It gets what the configuration gives every
@@ -142,26 +167,36 @@ pub fn plan_exec(request: &ExecRequest<'_>) -> Result<Plan, PlanError> {
         namespaces: Vec::new(),
         join_pid: None,
     }];
-    if let Some(score) = request.process.oom_score_adj() {
-        steps.push(Step::OomScore(score));
-    }
+    steps.extend(request.process.oom_score_adj().map(Step::OomScore));
+    steps.push(Step::Hide);
+    steps.extend(tuning::labels(
+        request.process,
+        request.bundle,
+        request.modules,
+    )?);
+    steps.extend(tuning::initial_affinity(request.process, request.bundle)?);
     if request.hierarchies > 0 {
         steps.push(Step::JoinCgroups {
             hierarchies: request.hierarchies,
         });
     }
     steps.push(Step::JoinContainer { namespaces: names });
+    if spaces.other_users() {
+        steps.push(users::root_of(linux));
+    }
     if terminal {
         steps.push(Step::Console {
             uid: request.process.user().uid(),
         });
     }
-    steps.push(Step::AwaitRuntime);
+    steps.push(Step::AwaitRuntime { announce: false });
     steps.extend(process::steps(
         request.process,
         &Around {
             bundle: request.bundle,
-            seccomp: linux.and_then(|l| l.seccomp().as_ref()),
+            linux,
+            keyring: request.keyring.clone(),
+            joins: true,
             watch: request.watch,
             birth: if fork {
                 process::Birth::Fork

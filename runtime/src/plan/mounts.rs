@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use oci_spec::runtime::Mount;
 
+use crate::plan::values::IdMaps;
 use crate::spec::{Bundle, SpecError, clean_path};
 use crate::sys::MountAttr;
 
@@ -17,6 +18,14 @@ pub struct MountStep {
     pub kind: MountKind,
     /// With which attributes.
     pub attributes: Attributes,
+    /// What the root has there is copied into it first.
+    pub copy_up: bool,
+    /// The option `idmap` or `ridmap` was given.
+    pub idmap: bool,
+    /// The ids that it shows, see [`crate::plan::step::IdMaps`].
+    pub ids: Option<IdMaps>,
+    /// The runtime opens the source, see [`crate::plan::step::Step::Root`].
+    pub prepared: bool,
 }
 
 /// What is mounted.
@@ -51,6 +60,8 @@ pub struct Attributes {
     pub propagation: u64,
     /// The same for everything below.
     pub deep_propagation: u64,
+    /// The ids that the mount shows are also those of everything below.
+    pub deep_ids: bool,
 }
 
 const RDONLY: u64 = libc::MOUNT_ATTR_RDONLY;
@@ -85,6 +96,20 @@ const ATTRIBUTE_WORDS: &[(&str, u64, u64)] = &[
     ("symfollow", 0, NOSYMFOLLOW),
 ];
 
+/// The other words that are understood, for whoever asks.
+pub const OPTION_WORDS: &[&str] = &["bind", "rbind", "defaults", "tmpcopyup", "idmap", "ridmap"];
+
+/// The words of attributes and propagation, each also with an `r` in front.
+pub fn attribute_words() -> Vec<String> {
+    let attributes = ATTRIBUTE_WORDS.iter().map(|(word, ..)| *word);
+    let all = attributes.chain(PROPAGATION_WORDS.iter().map(|(word, _)| *word));
+    all.flat_map(|word| [word.to_owned(), format!("r{word}")])
+        .collect()
+}
+
+/// Parameters of file systems that mean nothing for a bind mount (mount(2): "data is ignored").
+const DECORATION: &[&str] = &["mode", "size", "uid", "gid", "nr_inodes", "nr_blocks"];
+
 const PROPAGATION_WORDS: &[(&str, u64)] = &[
     ("private", libc::MS_PRIVATE),
     ("slave", libc::MS_SLAVE),
@@ -97,6 +122,13 @@ const PROPAGATION_WORDS: &[(&str, u64)] = &[
 const SHARED_SUPERBLOCK: &[&str] = &["proc", "sysfs", "devpts", "mqueue", "cgroup", "cgroup2"];
 
 impl Attributes {
+    /// Whether the mount itself was to be read-only; it is no more.
+    pub fn take_read_only(&mut self) -> bool {
+        let was = self.own.set & RDONLY != 0;
+        self.own.set &= !RDONLY;
+        was
+    }
+
     fn word(&mut self, word: &str) -> bool {
         if let Some(&(_, set, clear)) = ATTRIBUTE_WORDS.iter().find(|(w, ..)| *w == word) {
             change(&mut self.own, set, clear);
@@ -130,18 +162,23 @@ fn change(attr: &mut MountAttr, set: u64, clear: u64) {
 /// The step for `mounts[index]`.
 pub fn step(bundle: &Bundle, index: usize, mount: &Mount) -> Result<MountStep, SpecError> {
     let field = |name: &str| format!("mounts[{index}].{name}");
-    let target =
-        clean_path(mount.destination()).map_err(|why| bundle.invalid(field("destination"), why))?;
+    // A relative one is taken from the root (runtime-spec, config, "Mounts").
+    let target = clean_path(&Path::new("/").join(mount.destination()))
+        .map_err(|why| bundle.invalid(field("destination"), why))?;
     let mut attributes = Attributes::default();
     let mut bind = (mount.typ().as_deref() == Some("bind")).then_some(false);
     let mut parameters = Vec::new();
+    let (mut copy_up, mut idmap, mut deep_idmap) = (false, false, false);
     for option in mount.options().iter().flatten() {
         match option.as_str() {
             "bind" => bind = bind.or(Some(false)),
             "rbind" => bind = Some(true),
             "defaults" | "" => {}
-            "tmpcopyup" | "idmap" | "ridmap" | "copy-symlink" => {
-                let why = "this mount option is not supported yet";
+            "tmpcopyup" => copy_up = true,
+            "idmap" => idmap = true,
+            "ridmap" => deep_idmap = true,
+            "copy-symlink" => {
+                let why = "mounting a copy of a symbolic link is not supported; mount a file";
                 return Err(bundle.unsupported(format!("{}: {option}", field("options")), why));
             }
             word if attributes.word(word) => {}
@@ -153,6 +190,8 @@ pub fn step(bundle: &Bundle, index: usize, mount: &Mount) -> Result<MountStep, S
     }
     let kind = match bind {
         Some(recursive) => {
+            // Engines write what suits a tmpfs also where they put a directory of the host.
+            parameters.retain(|(key, _)| !DECORATION.contains(&key.as_str()));
             if let Some((key, _)) = parameters.first() {
                 let why = format!("{key} is no option of a bind mount");
                 return Err(bundle.invalid(field("options"), why));
@@ -175,10 +214,18 @@ pub fn step(bundle: &Bundle, index: usize, mount: &Mount) -> Result<MountStep, S
             New::of(fstype, mount.source().as_deref(), parameters)
         }
     };
+    if copy_up && !matches!(&kind, MountKind::New { fstype, .. } if fstype == "tmpfs") {
+        return Err(bundle.invalid(field("options"), "tmpcopyup is an option of tmpfs"));
+    }
+    attributes.deep_ids = deep_idmap;
     Ok(MountStep {
         target,
         kind,
         attributes,
+        copy_up,
+        idmap: idmap || deep_idmap,
+        ids: None,
+        prepared: false,
     })
 }
 
@@ -195,8 +242,7 @@ impl New {
         source: Option<&Path>,
         parameters: Vec<(String, Option<String>)>,
     ) -> MountKind {
-        // Virtual file systems take no source; what config.json says there is decoration.
-        let source = source.filter(|_| owns_superblock(&fstype));
+        // Virtual file systems show it (proc_pid_mounts(5)) and make nothing of it.
         let source = source.map(|s| s.to_string_lossy().into_owned());
         MountKind::New {
             fstype,
@@ -218,11 +264,15 @@ pub fn plain(target: &Path, fstype: &str, words: &[&str]) -> MountStep {
             }
         }
     }
-    let kind = New::of(fstype.to_owned(), None, parameters);
+    let kind = New::of(fstype.to_owned(), Some(Path::new(fstype)), parameters);
     MountStep {
         target: target.to_owned(),
         kind,
         attributes,
+        copy_up: false,
+        idmap: false,
+        ids: None,
+        prepared: false,
     }
 }
 
@@ -245,6 +295,12 @@ impl fmt::Display for MountStep {
             }
         }
         words.splice(0..0, self.attributes.words());
+        if self.copy_up {
+            words.push("with a copy of what is there".to_owned());
+        }
+        if let Some(ids) = &self.ids {
+            words.push(format!("ids: {ids}"));
+        }
         words.dedup();
         if words.is_empty() {
             Ok(())
@@ -338,15 +394,15 @@ mod tests {
         else {
             panic!()
         };
-        assert_eq!((source, parameters.len()), (None, 0));
+        assert_eq!((source.as_deref(), parameters.len()), (Some("sysfs"), 0));
     }
 
     #[test]
     fn contradictions_are_named() {
         for (json, want) in [
             (
-                r#"{"destination": "/a", "source": "/a", "options": ["bind", "size=1"]}"#,
-                "size",
+                r#"{"destination": "/a", "source": "/a", "options": ["bind", "subvol=1"]}"#,
+                "subvol",
             ),
             (r#"{"destination": "/a", "source": "/a"}"#, "mounts[3].type"),
             (
@@ -354,7 +410,7 @@ mod tests {
                 "mounts[3].source",
             ),
             (
-                r#"{"destination": "/a", "type": "tmpfs", "options": ["tmpcopyup"]}"#,
+                r#"{"destination": "/a", "type": "proc", "options": ["tmpcopyup"]}"#,
                 "tmpcopyup",
             ),
         ] {

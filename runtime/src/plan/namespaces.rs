@@ -1,6 +1,6 @@
 //! Which namespaces a container gets.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use oci_spec::runtime::{Linux, LinuxNamespaceType};
 
@@ -19,6 +19,8 @@ pub enum Place {
 /// The namespaces of a container, beside the mount namespace, which is always new.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Namespaces {
+    /// Users, groups and capabilities.
+    pub user: Place,
     /// Processes.
     pub pid: Place,
     /// Devices, addresses, firewall.
@@ -29,40 +31,71 @@ pub struct Namespaces {
     pub uts: Place,
     /// The view of the control groups.
     pub cgroup: Place,
+    /// The offsets of two clocks.
+    pub time: Place,
 }
 
+/// `CLONE_NEWTIME`; libc has it for few targets.
+pub const NEW_TIME: i32 = 0x80;
+
 impl Namespaces {
-    /// As `linux.namespaces` says.
+    /// As `linux.namespaces` says. An empty path means the same as none: a new namespace.
     pub fn new(linux: &Linux) -> Namespaces {
         let mut all = Namespaces::default();
         for namespace in linux.namespaces().iter().flatten() {
             let slot = match namespace.typ() {
+                LinuxNamespaceType::User => &mut all.user,
                 LinuxNamespaceType::Pid => &mut all.pid,
                 LinuxNamespaceType::Network => &mut all.network,
                 LinuxNamespaceType::Ipc => &mut all.ipc,
                 LinuxNamespaceType::Uts => &mut all.uts,
                 LinuxNamespaceType::Cgroup => &mut all.cgroup,
+                LinuxNamespaceType::Time => &mut all.time,
                 // Always new; refused when the bundle was checked.
-                LinuxNamespaceType::Mount | LinuxNamespaceType::User | LinuxNamespaceType::Time => {
-                    continue;
-                }
+                LinuxNamespaceType::Mount => continue,
             };
-            *slot = match namespace.path() {
-                Some(path) => Place::Join(path.clone()),
-                None => Place::New,
+            *slot = match namespace.path().as_deref() {
+                Some(path) if path != Path::new("") => Place::Join(path.to_owned()),
+                _ => Place::New,
             };
         }
         all
     }
 
-    /// Each with its name and its `CLONE_NEW*` flag.
-    pub fn each(&self) -> [(&'static str, &Place, i32); 5] {
+    /// Each with its name and its `CLONE_NEW*` flag, in the order in which they are joined: the
+    /// user namespace first, since the others may belong to it.
+    pub fn each(&self) -> [(&'static str, &Place, i32); 7] {
         [
+            ("user", &self.user, libc::CLONE_NEWUSER),
             ("pid", &self.pid, libc::CLONE_NEWPID),
             ("network", &self.network, libc::CLONE_NEWNET),
             ("ipc", &self.ipc, libc::CLONE_NEWIPC),
             ("uts", &self.uts, libc::CLONE_NEWUTS),
             ("cgroup", &self.cgroup, libc::CLONE_NEWCGROUP),
+            ("time", &self.time, NEW_TIME),
         ]
     }
+
+    /// Whether the container has a user namespace that is not the runtime's.
+    pub fn other_users(&self) -> bool {
+        self.user != Place::Host
+    }
+
+    /// Whether the namespaces cannot all be had by one clone. A new process cannot be born into a
+    /// user namespace that exists already, and the clocks of a new time namespace must be set
+    /// before anybody is in it (time_namespaces(7)): then a first process enters, unshares and
+    /// sets, and forks the one that goes on.
+    pub fn in_two_stages(&self) -> bool {
+        matches!(self.user, Place::Join(_)) || self.time == Place::New
+    }
+}
+
+/// The `CLONE_NEW*` flag of a namespace by its name.
+pub fn flag(name: &str) -> i32 {
+    if name == "mount" {
+        return libc::CLONE_NEWNS;
+    }
+    let all = Namespaces::default();
+    let found = all.each().into_iter().find(|(known, ..)| *known == name);
+    found.map_or(0, |(_, _, flag)| flag)
 }

@@ -2,12 +2,14 @@
 
 use std::collections::HashSet;
 
-use oci_spec::runtime::{LinuxSeccomp, PosixRlimitType, Process};
+use oci_spec::runtime::{Linux, LinuxSeccomp, PosixRlimitType, Process};
 use rustix::process::Resource;
 
 use crate::capabilities::CapabilitySets;
+use crate::plan::namespaces::{Namespaces, Place};
 use crate::plan::step::{Identity, Limit, Program, Step};
-use crate::plan::{PlanError, Watch};
+use crate::plan::{PlanError, Watch, tuning};
+use crate::request::{LaunchRequest, Mode};
 use crate::seccomp;
 use crate::spec::Bundle;
 
@@ -15,16 +17,20 @@ use crate::spec::Bundle;
 const DEFAULT_UMASK: u32 = 0o022;
 
 /// What a process needs beside its `process` object.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct Around<'a> {
     /// The bundle it belongs to, for messages.
     pub bundle: &'a Bundle,
-    /// Its filter.
-    pub seccomp: Option<&'a LinuxSeccomp>,
+    /// The `linux` object of the bundle.
+    pub linux: Option<&'a Linux>,
+    /// The session keyring that it gets; it keeps that of the caller without.
+    pub keyring: Option<String>,
     /// What becomes of it when the runtime dies.
     pub watch: Watch,
     /// How it comes to its program.
     pub birth: Birth,
+    /// It is one more process of a container that runs already.
+    pub joins: bool,
 }
 
 /// How the final process comes to its program.
@@ -50,8 +56,9 @@ pub fn could_rewrite_runtime(process: &Process) -> Result<bool, PlanError> {
 /// The steps from the go to the program, in their order.
 pub fn steps(process: &Process, around: &Around<'_>) -> Result<Vec<Step>, PlanError> {
     let bound = process.no_new_privileges() == Some(true);
-    let filter = match around.seccomp {
-        Some(section) => Some(filter(section, bound)?),
+    let section = around.linux.and_then(|linux| linux.seccomp().as_ref());
+    let filter = match section {
+        Some(section) => filter(section, bound)?,
         None => None,
     };
     let mut steps = Vec::new();
@@ -60,19 +67,24 @@ pub fn steps(process: &Process, around: &Around<'_>) -> Result<Vec<Step>, PlanEr
             terminal: around.birth == Birth::Direct,
         });
     }
+    steps.extend(around.keyring.clone().map(Step::Keyring));
     steps.extend(limits(process, around.bundle)?.into_iter().map(Step::Limit));
+    steps.extend(tuning::steps(process, around.linux, around.bundle)?);
+    if around.joins {
+        steps.extend(tuning::final_affinity(process, around.bundle)?);
+    }
     let mut early = filter;
     // With no_new_privs the filter can be the last step, so that it need not allow what comes
-    // before; without, loading it takes the privilege that the next steps give up.
+    // before; without, loading it takes the privilege that the next step gives up.
     let mut late = if bound { early.take() } else { None };
-    steps.extend(early);
     let sets = CapabilitySets::new(process.capabilities().as_ref())?;
     steps.push(Step::Identity(identity(process)));
+    steps.push(Step::WorkingDirectory(process.cwd().clone()));
+    steps.extend(early);
     steps.push(Step::Capabilities(sets));
     if bound {
         steps.push(Step::NoNewPrivileges);
     }
-    steps.push(Step::WorkingDirectory(process.cwd().clone()));
     let watch = (around.watch == Watch::DieWithRuntime).then_some(Step::DieWithRuntime);
     match around.birth {
         Birth::Direct => steps.extend(watch),
@@ -91,20 +103,76 @@ pub fn steps(process: &Process, around: &Around<'_>) -> Result<Vec<Step>, PlanEr
         }
     }
     steps.extend(late);
-    steps.push(Step::Execute(Program {
-        arguments: process.args().clone().unwrap_or_default(),
-        environment: process.env().clone().unwrap_or_default(),
-    }));
+    steps.push(Step::Execute(program(process)));
     Ok(steps)
 }
 
-fn filter(section: &LinuxSeccomp, last: bool) -> Result<Step, PlanError> {
+/// What is executed, as it is found before the process is in its working directory.
+pub fn found_from_the_root(process: &Process) -> Program {
+    let mut program = program(process);
+    let name = program.arguments.first().filter(|name| name.contains('/'));
+    program.file = name.map(|name| process.cwd().join(name));
+    program
+}
+
+/// What is executed.
+pub fn program(process: &Process) -> Program {
+    Program {
+        file: None,
+        arguments: process.args().clone().unwrap_or_default(),
+        environment: process.env().clone().unwrap_or_default(),
+    }
+}
+
+/// The process with the variables of socket activation (sd_listen_fds(3)), if it gets sockets. The
+/// pid in them is the one inside, which is known only in a pid namespace of its own.
+pub fn told_of_sockets(
+    process: &Process,
+    sockets: u32,
+    init: bool,
+    namespaces: &Namespaces,
+) -> Option<Process> {
+    if sockets == 0 || namespaces.pid != Place::New {
+        return None;
+    }
+    let mut told = process.clone();
+    let mut environment = told.env().clone().unwrap_or_default();
+    environment.retain(|v| !v.starts_with("LISTEN_FDS=") && !v.starts_with("LISTEN_PID="));
+    environment.push(format!("LISTEN_FDS={sockets}"));
+    environment.push(format!("LISTEN_PID={}", if init { 2 } else { 1 }));
+    told.set_env(Some(environment));
+    Some(told)
+}
+
+/// A terminal needs somebody who uses its outer end.
+pub fn check_console(
+    bundle: &Bundle,
+    terminal: bool,
+    request: &LaunchRequest,
+) -> Result<(), PlanError> {
+    let foreground = request.mode == Mode::Foreground;
+    match (terminal, request.console_socket.is_some()) {
+        (true, false) if !foreground => Err(PlanError::Request(
+            "process.terminal is set and nobody is in the foreground: --console-socket is needed"
+                .into(),
+        )),
+        (false, true) => Err(PlanError::Request(format!(
+            "--console-socket is given, but process.terminal is not set in {}",
+            bundle.config_path().display()
+        ))),
+        _ => Ok(()),
+    }
+}
+
+/// None when the section decides nothing.
+fn filter(section: &LinuxSeccomp, last: bool) -> Result<Option<Step>, PlanError> {
     let filter = seccomp::compile(section, seccomp::native()?)?;
-    Ok(Step::Filter {
+    Ok(Some(Step::Filter {
         program: filter.instructions,
         flags: filter.flags,
         last,
-    })
+        notify: filter.listener.is_some(),
+    }))
 }
 
 fn identity(process: &Process) -> Identity {

@@ -1,6 +1,5 @@
 //! The steps of a plan: what is done, in words that a person can check.
 
-use std::fmt;
 use std::path::PathBuf;
 
 use seccompiler::sock_filter;
@@ -10,6 +9,11 @@ use crate::cgroup::CgroupStep;
 use crate::plan::devices::DeviceStep;
 use crate::plan::mounts::MountStep;
 use crate::sys::MountAttr;
+
+pub use crate::plan::values::{
+    Affinity, Hook, IdMap, IdMaps, Identity, Limit, MemoryPolicy, Program, Scheduler,
+    SecurityModule,
+};
 
 /// Who carries a step out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -24,6 +28,8 @@ pub enum Side {
 #[derive(Debug, Clone, PartialEq)]
 pub enum Step {
     // ---- the runtime, before the clone
+    /// A scope of systemd, in which the control groups are.
+    Scope(crate::systemd::Scope),
     /// A directory, limit or membership of control groups.
     Cgroup(CgroupStep),
     /// CVE-2019-5736: the container could rewrite the runtime, so it gets a small program of its
@@ -42,10 +48,45 @@ pub enum Step {
     NewNetwork,
     /// A step of the network's own plan.
     Network(metactl_netns::plan::Step),
+    /// A network device of the host, which the container gets.
+    NetDevice {
+        /// Its name on the host.
+        from: String,
+        /// Its name in the container.
+        to: String,
+    },
     /// How ready the kernel shall be to kill it when memory runs out (proc_pid_oom_score_adj(5)).
     OomScore(i32),
+    /// Which ids outside the ids of the new user namespace are (user_namespaces(7)).
+    MapIds(IdMaps),
+    /// Programs that are told of the container (runtime-spec, config, "POSIX-platform Hooks").
+    Hooks {
+        /// Their kind, as the specification calls it.
+        kind: &'static str,
+        /// They, in order.
+        hooks: Vec<Hook>,
+    },
 
     // ---- the new process: its surroundings
+    /// Wait for the ids of its user namespace.
+    AwaitMapping,
+    /// Nobody may look into this process from now on (CVE-2016-9962).
+    Hide,
+    /// Into a user namespace, if the path is that of one, and become its root.
+    UserRoot {
+        /// The user that has the capabilities: 0, or the first that is mapped.
+        uid: u32,
+        /// Likewise.
+        gid: u32,
+    },
+    /// New namespaces of a process that could not be born into them.
+    NewNamespaces(Vec<&'static str>),
+    /// Offsets of the clocks of the new time namespace.
+    TimeOffsets(String),
+    /// A second process goes on, in all of the new namespaces.
+    Rebirth,
+    /// The loopback device of the new network namespace.
+    LoopbackUp,
     /// Into its v1 control groups.
     JoinCgroups {
         /// In how many hierarchies.
@@ -77,7 +118,14 @@ pub enum Step {
         flag: u64,
     },
     /// The root directory.
-    Root(PathBuf),
+    Root {
+        /// Where it is on the host.
+        path: PathBuf,
+        /// The runtime opens it: its user may not get there.
+        prepared: bool,
+        /// How its mount events travel (`MS_SHARED` and so on); 0 leaves it private.
+        propagation: u64,
+    },
     /// One mount.
     Mount(MountStep),
     /// New attributes for what is mounted somewhere.
@@ -89,6 +137,13 @@ pub enum Step {
     },
     /// One device node.
     Device(DeviceStep),
+    /// The host's own device node, where no node may be made.
+    DeviceBind {
+        /// Absolute path, the same outside and inside.
+        path: PathBuf,
+        /// Its number, to be sure.
+        number: (u32, u32),
+    },
     /// The links in /dev.
     DeviceLinks,
     /// A kernel parameter of its own namespaces.
@@ -119,11 +174,22 @@ pub enum Step {
     /// The root becomes read-only.
     RootReadOnly,
     /// The root takes the place of the host's, which is detached.
-    Pivot,
+    Pivot {
+        /// Without pivot_root(2): for hosts whose root is an initramfs. Mounts of the host stay
+        /// in reach of who can undo a mount.
+        moved: bool,
+    },
+    /// Wait for the hooks that come before the pivot.
+    AwaitHooks,
 
     // ---- the new process: itself
     /// Wait until the runtime is ready.
-    AwaitRuntime,
+    AwaitRuntime {
+        /// Say first that the root is in place.
+        announce: bool,
+    },
+    /// Look whether the program is there.
+    Find(Program),
     /// Wait for `start`.
     AwaitStart,
     /// A session of its own: no controlling terminal of the host (CVE-2017-5226, TIOCSTI).
@@ -131,8 +197,28 @@ pub enum Step {
         /// Its own terminal, if there is one, becomes the controlling one.
         terminal: bool,
     },
+    /// A session keyring of its own, so that it cannot get at the keys of whoever started it
+    /// (session-keyring(7)).
+    Keyring(String),
     /// A resource limit.
     Limit(Limit),
+    /// Which processors it may use.
+    Affinity(Affinity),
+    /// sched_setattr(2).
+    Scheduler(Scheduler),
+    /// ioprio_set(2): the class and the level in one number.
+    IoPriority(i32),
+    /// personality(2).
+    Personality(u32),
+    /// set_mempolicy(2).
+    MemoryPolicy(MemoryPolicy),
+    /// The label that the program gets from a security module.
+    Label {
+        /// The module.
+        module: SecurityModule,
+        /// The profile or context.
+        text: String,
+    },
     /// The filter of system calls.
     Filter {
         /// The compiled filter.
@@ -141,6 +227,8 @@ pub enum Step {
         flags: u32,
         /// Nothing but the program comes after it.
         last: bool,
+        /// Some calls are decided by a program outside, which gets a descriptor for it.
+        notify: bool,
     },
     /// User, groups, file creation mask.
     Identity(Identity),
@@ -161,228 +249,21 @@ pub enum Step {
     Execute(Program),
 }
 
-/// A resource limit (getrlimit(2)).
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Limit {
-    /// Which.
-    pub resource: rustix::process::Resource,
-    /// As the specification calls it.
-    pub name: &'static str,
-    /// Soft value; `u64::MAX` is infinity.
-    pub soft: u64,
-    /// Hard value.
-    pub hard: u64,
-}
-
-/// Who the process is.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Identity {
-    /// User.
-    pub uid: u32,
-    /// Group.
-    pub gid: u32,
-    /// Additional groups.
-    pub groups: Vec<u32>,
-    /// File creation mask.
-    pub umask: u32,
-}
-
-/// What is executed.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Program {
-    /// Arguments; the first names the program.
-    pub arguments: Vec<String>,
-    /// Environment.
-    pub environment: Vec<String>,
-}
-
 impl Step {
     /// Who carries it out.
     pub fn side(&self) -> Side {
         match self {
-            Step::Cgroup(_)
+            Step::Scope(_)
+            | Step::Cgroup(_)
             | Step::Shield
             | Step::Clone { .. }
             | Step::NewNetwork
             | Step::Network(_)
+            | Step::NetDevice { .. }
+            | Step::MapIds(_)
+            | Step::Hooks { .. }
             | Step::OomScore(_) => Side::Runtime,
             _ => Side::Sandbox,
         }
-    }
-}
-
-impl Program {
-    /// The files to try: the first argument itself when it has a slash, else each directory of
-    /// the container's `PATH` (never that of the runtime).
-    pub fn candidates(&self) -> Vec<String> {
-        let Some(name) = self.arguments.first() else {
-            return Vec::new();
-        };
-        if name.contains('/') {
-            return vec![name.clone()];
-        }
-        const DEFAULT: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
-        let path = self
-            .environment
-            .iter()
-            .rev()
-            .find_map(|v| v.strip_prefix("PATH="));
-        let dirs = path.unwrap_or(DEFAULT).split(':');
-        // An empty entry would mean the working directory; nobody who writes one wants that.
-        dirs.filter(|dir| dir.starts_with('/'))
-            .map(|dir| format!("{dir}/{name}"))
-            .collect()
-    }
-}
-
-fn count(n: usize, one: &str, many: &str) -> String {
-    format!("{n} {}", if n == 1 { one } else { many })
-}
-
-impl fmt::Display for Step {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Step::Cgroup(step) => write!(f, "{step}"),
-            Step::Shield => f.write_str("keep the runtime's executable out of its reach"),
-            Step::Clone {
-                namespaces,
-                join_pid,
-            } => {
-                write!(f, "new process in new namespaces: {}", namespaces.join(" "))?;
-                match join_pid {
-                    Some(path) => write!(f, "; pid namespace {}", path.display()),
-                    None => Ok(()),
-                }
-            }
-            Step::NewNetwork => f.write_str("new network namespace, loopback up"),
-            Step::Network(step) => write!(f, "{step}"),
-            Step::OomScore(score) => write!(f, "out-of-memory score {score:+}"),
-            Step::JoinCgroups { hierarchies } => {
-                write!(
-                    f,
-                    "join the cgroups in {}",
-                    count(*hierarchies, "hierarchy", "hierarchies")
-                )
-            }
-            Step::NewCgroupNamespace => f.write_str("new cgroup namespace"),
-            Step::JoinNamespace { kind, path } => {
-                write!(f, "join {kind} namespace {}", path.display())
-            }
-            Step::JoinContainer { namespaces } => {
-                write!(
-                    f,
-                    "join the container's namespaces: {}",
-                    namespaces.join(" ")
-                )
-            }
-            Step::JoinNewNetwork => f.write_str("join the new network namespace"),
-            Step::Hostname(name) => write!(f, "hostname {name}"),
-            Step::Domainname(name) => write!(f, "domainname {name}"),
-            Step::HostPropagation { flag } if *flag == libc::MS_SLAVE => {
-                f.write_str("mounts of the host come in, none go out")
-            }
-            Step::HostPropagation { .. } => f.write_str("no mount comes in or goes out"),
-            Step::Root(path) => write!(f, "root {}", path.display()),
-            Step::Mount(mount) => write!(f, "{mount}"),
-            Step::Attributes { path, .. } => write!(f, "read-only mount {}", path.display()),
-            Step::Device(device) => write!(f, "{device}"),
-            Step::DeviceLinks => f.write_str("links /dev/fd stdin stdout stderr ptmx"),
-            Step::Sysctl { path, value } => write!(f, "kernel parameter {path} = {value}"),
-            Step::Mask(path) => write!(f, "mask {}", path.display()),
-            Step::ReadOnly(path) => write!(f, "read-only {}", path.display()),
-            Step::Directory(path) => write!(f, "directory {}, if missing", path.display()),
-            Step::Link { path, target } => write!(f, "link {} -> {target}", path.display()),
-            Step::Console { uid } => write!(f, "terminal, owner {uid}"),
-            Step::RootReadOnly => f.write_str("root read-only"),
-            Step::Pivot => f.write_str("pivot into the root, detach the host's"),
-            Step::AwaitRuntime => f.write_str("wait until the runtime is ready"),
-            Step::AwaitStart => f.write_str("wait for `start`"),
-            Step::Session { .. } => f.write_str("own session"),
-            Step::Limit(limit) => write!(f, "{limit}"),
-            Step::Filter { program, .. } => {
-                write!(
-                    f,
-                    "seccomp filter, {}",
-                    count(program.len(), "instruction", "instructions")
-                )
-            }
-            Step::Identity(identity) => write!(f, "{identity}"),
-            Step::Capabilities(sets) => write!(f, "capabilities: {sets}"),
-            Step::NoNewPrivileges => f.write_str("no new privileges"),
-            Step::WorkingDirectory(path) => write!(f, "working directory {}", path.display()),
-            Step::DieWithRuntime => f.write_str("die when the runtime dies"),
-            Step::Init => f.write_str("built-in init stays as PID 1"),
-            Step::Fork => f.write_str("new process in the container's pid namespace"),
-            Step::Execute(program) => write!(f, "{program}"),
-        }
-    }
-}
-
-impl fmt::Display for Limit {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let value = |v: u64| {
-            if v == u64::MAX {
-                "unlimited".to_owned()
-            } else {
-                v.to_string()
-            }
-        };
-        write!(
-            f,
-            "limit {} {} (hard {})",
-            self.name,
-            value(self.soft),
-            value(self.hard)
-        )
-    }
-}
-
-impl fmt::Display for Identity {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "uid {}, gid {}", self.uid, self.gid)?;
-        if !self.groups.is_empty() {
-            let groups: Vec<String> = self.groups.iter().map(u32::to_string).collect();
-            write!(f, ", groups {}", groups.join(" "))?;
-        }
-        write!(f, ", umask {:03o}", self.umask)
-    }
-}
-
-impl fmt::Display for Program {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // Arguments may hold secrets nobody should have put there; the environment surely does.
-        let name = self.arguments.first().map_or("", String::as_str);
-        let more = self.arguments.len().saturating_sub(1);
-        write!(f, "execute {name}")?;
-        if more > 0 {
-            write!(f, " with {}", count(more, "argument", "arguments"))
-        } else {
-            Ok(())
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn program(name: &str, env: &[&str]) -> Vec<String> {
-        let environment = env.iter().map(|s| (*s).to_owned()).collect();
-        Program {
-            arguments: vec![name.to_owned()],
-            environment,
-        }
-        .candidates()
-    }
-
-    #[test]
-    fn programs_are_looked_up_in_the_path_of_the_container() {
-        assert_eq!(program("a/b", &["PATH=/x"]), ["a/b"]);
-        assert_eq!(
-            program("sh", &["PATH=/old", "A=1", "PATH=/x::.:/y"]),
-            ["/x/sh", "/y/sh"]
-        );
-        assert_eq!(program("sh", &[]).len(), 6);
-        assert!(program("sh", &["PATH="]).is_empty());
     }
 }

@@ -8,21 +8,39 @@ pub enum SeccompError {
         "seccomp is not supported on {0}; remove linux.seccomp from config.json to run without"
     )]
     Architecture(&'static str),
-    /// Notification needs an agent to talk to, which is not supported.
+    /// Before the program runs, the launcher has to make calls that nobody answers yet.
     #[error(
-        "linux.seccomp.{at}: SCMP_ACT_NOTIFY and its listener are not supported; use another action, such as SCMP_ACT_ERRNO"
+        "linux.seccomp.defaultAction: SCMP_ACT_NOTIFY cannot be used as default action; use it in rules, for the calls that the agent handles"
     )]
-    Notify {
-        /// The field.
-        at: String,
+    NotifyDefault,
+    /// With write(2) the launcher hands on what the agent listens with.
+    #[error(
+        "linux.seccomp.syscalls[{index}]: SCMP_ACT_NOTIFY cannot be used for the write syscall; the launcher needs it to reach the agent"
+    )]
+    NotifyWrite {
+        /// Index of the rule.
+        index: usize,
     },
+    /// A field or flag that needs another one.
+    #[error("linux.seccomp.{what} needs {needed}; add that, or remove it")]
+    Needs {
+        /// What is there.
+        what: &'static str,
+        /// What is missing.
+        needed: &'static str,
+    },
+    /// The listener's path depends on the working directory of whoever calls the runtime.
+    #[error("linux.seccomp.listenerPath: {0:?} is not an absolute path; write it from / on")]
+    ListenerPath(std::path::PathBuf),
     /// An action that cannot carry a number was given one.
     #[error(
-        "linux.seccomp.{at}: this action takes no errno; remove it, or use SCMP_ACT_ERRNO or SCMP_ACT_TRACE"
+        "linux.seccomp.{at}: {action} takes no errno; remove it, or use SCMP_ACT_ERRNO or SCMP_ACT_TRACE"
     )]
     NoErrno {
         /// The field.
         at: String,
+        /// The action.
+        action: oci_spec::runtime::LinuxSeccompAction,
     },
     /// The number is out of range.
     #[error("linux.seccomp.{at}: {value} is too large; the most is {most}")]

@@ -1,9 +1,13 @@
-//! The shape of the program: architecture, then a binary tree over ranges of system call numbers,
-//! then the comparisons of arguments.
+//! The shape of the program: architecture, then for each interface a binary tree over ranges of
+//! system call numbers, then the comparisons of arguments.
+//!
+//! The native interface comes first and has the shortest way. An interface with the audit number
+//! of the native one is a single leaf of its tree; the others come after another comparison.
 
 use super::Arch;
 use super::assembler::{Assembler, If, Label};
-use super::rules::{Condition, Decision, Profile, Rule, Test, ret};
+use super::interface::{self, Leaf, Range};
+use super::rules::{Condition, Profile, Rule, Test, ret};
 use seccompiler::sock_filter;
 
 // Offsets in `struct seccomp_data` (linux/seccomp.h).
@@ -11,78 +15,79 @@ const NUMBER: u32 = 0;
 const ARCH: u32 = 4;
 const ARGUMENTS: u32 = 16;
 
-/// What the leaves of the tree do.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Leaf<'a> {
-    Return(u32),
-    Rules(&'a [Rule]),
-}
-
-/// Numbers from `start` up to the next range.
-#[derive(Debug, Clone, Copy)]
-struct Range<'a> {
-    start: u32,
-    leaf: Leaf<'a>,
-}
-
 /// Lay out a profile.
 pub(super) fn generate(profile: &Profile, arch: &Arch) -> Vec<sock_filter> {
-    let ranges = ranges(profile, arch);
+    let exceptions: Vec<_> = arch
+        .interfaces
+        .iter()
+        .zip(profile.listed)
+        .map(|(interface, listed)| match listed {
+            true => interface::exceptions(profile, arch, interface),
+            false => Vec::new(),
+        })
+        .collect();
     let mut tree = Tree {
         assembler: Assembler::default(),
         default: profile.default,
+        narrow: false,
         rules: vec![],
     };
-    let native = tree.branch(&ranges);
-    let mut assembler = tree.assembler;
-    let native = assembler.load(NUMBER, native);
-    let mut other = assembler.ret(ret::KILL_PROCESS);
-    for (audit, value) in &profile.siblings {
-        let value = assembler.ret(*value);
-        other = assembler.branch(If::Equal, *audit, value, other);
+    let native = &arch.interfaces[0];
+    let mut ranges = interface::ranges(profile, &exceptions[0], arch, 0);
+    let mut siblings = Vec::new();
+    for (index, other) in arch.interfaces.iter().enumerate().skip(1) {
+        let label = profile.listed[index].then(|| {
+            let ranges = interface::ranges(profile, &exceptions[index], arch, index);
+            tree.interface(&ranges, other.narrow)
+        });
+        if other.audit == native.audit {
+            let leaf = label.map_or(Leaf::Return(ret::KILL_PROCESS), Leaf::Tree);
+            interface::add(&mut ranges, other.bit, leaf);
+            // -1 is how a debugger says "no call"; it belongs to no interface.
+            interface::add(&mut ranges, u32::MAX, Leaf::Return(profile.default));
+        } else if let Some(label) = label {
+            siblings.push((other.audit, tree.assembler.load(NUMBER, label)));
+        }
     }
-    let start = assembler.branch(If::Equal, arch.audit, native, other);
-    assembler.load(ARCH, start);
-    assembler.finish()
+    let start = tree.interface(&ranges, native.narrow);
+    dispatch(tree.assembler, native.audit, start, &siblings)
 }
 
-/// The whole space of numbers as ranges with different leaves.
-fn ranges<'a>(profile: &'a Profile, arch: &Arch) -> Vec<Range<'a>> {
-    let mut ranges: Vec<Range<'a>> = Vec::new();
-    let mut add = |start: u32, leaf: Leaf<'a>| {
-        if ranges.last().is_none_or(|last| last.leaf != leaf) {
-            ranges.push(Range { start, leaf });
-        }
-    };
-    let mut next = 0;
-    for decision in &profile.calls {
-        add(
-            next,
-            match decision {
-                Decision::Default => Leaf::Return(profile.default),
-                Decision::Always(value) => Leaf::Return(*value),
-                Decision::ByArguments(rules) => Leaf::Rules(rules),
-            },
-        );
-        next += 1;
+/// The beginning: which architecture is it? `native` goes on with the number, which `siblings`
+/// have loaded themselves.
+fn dispatch(
+    mut assembler: Assembler,
+    audit: u32,
+    native: Label,
+    siblings: &[(u32, Label)],
+) -> Vec<sock_filter> {
+    let native = assembler.load(NUMBER, native);
+    let mut other = assembler.ret(ret::KILL_PROCESS);
+    for (audit, label) in siblings {
+        other = assembler.branch(If::Equal, *audit, *label, other);
     }
-    add(next, Leaf::Return(profile.default));
-    if let Some((_, bit)) = arch.second {
-        add(bit, Leaf::Return(profile.second));
-        // -1 is how a debugger says "no call"; it belongs to no interface.
-        add(u32::MAX, Leaf::Return(profile.default));
-    }
-    ranges
+    let start = assembler.branch(If::Equal, audit, native, other);
+    assembler.load(ARCH, start);
+    assembler.finish()
 }
 
 struct Tree<'a> {
     assembler: Assembler,
     default: u32,
-    /// Comparisons that have a place already; calls with the same rules share them.
-    rules: Vec<(&'a [Rule], Label)>,
+    /// Only the lower halves of arguments count (see [`super::arch::Interface`]).
+    narrow: bool,
+    /// Comparisons that have a place already, and whether they are narrow; calls with the same
+    /// rules share them.
+    rules: Vec<(&'a [Rule], bool, Label)>,
 }
 
 impl<'a> Tree<'a> {
+    /// Decide on a call of one interface, whose number is loaded.
+    fn interface(&mut self, ranges: &[Range<'a>], narrow: bool) -> Label {
+        self.narrow = narrow;
+        self.branch(ranges)
+    }
+
     /// Decide on the loaded number, which is in one of the ranges.
     fn branch(&mut self, ranges: &[Range<'a>]) -> Label {
         match ranges {
@@ -106,14 +111,20 @@ impl<'a> Tree<'a> {
     fn leaf(&mut self, leaf: Leaf<'a>) -> Label {
         match leaf {
             Leaf::Return(value) => self.assembler.ret(value),
-            Leaf::Rules(rules) => match self.rules.iter().find(|(known, _)| *known == rules) {
-                Some((_, label)) => *label,
-                None => {
-                    let label = self.rules(rules);
-                    self.rules.push((rules, label));
-                    label
+            Leaf::Tree(label) => label,
+            Leaf::Rules(rules) => {
+                let known = |(known, narrow, _): &&(&[Rule], bool, Label)| {
+                    *narrow == self.narrow && *known == rules
+                };
+                match self.rules.iter().find(known) {
+                    Some((_, _, label)) => *label,
+                    None => {
+                        let label = self.rules(rules);
+                        self.rules.push((rules, self.narrow, label));
+                        label
+                    }
                 }
-            },
+            }
         }
     }
 
@@ -146,6 +157,15 @@ impl<'a> Tree<'a> {
                 negate,
             } => {
                 let (yes, no) = order(negate);
+                if self.narrow && mask as u32 == 0 {
+                    // Only bits that such an argument does not have.
+                    return if value == 0 { yes } else { no };
+                }
+                let mask = if self.narrow {
+                    mask & u64::from(u32::MAX)
+                } else {
+                    mask
+                };
                 let next = self.word(low, mask as u32, value as u32, yes, no);
                 self.word(low + 4, (mask >> 32) as u32, (value >> 32) as u32, next, no)
             }
@@ -179,6 +199,9 @@ impl<'a> Tree<'a> {
         let upper = (value >> 32) as u32;
         let lower = self.assembler.branch(test, value as u32, yes, no);
         let lower = self.assembler.load(low, lower);
+        if self.narrow {
+            return lower;
+        }
         let equal = self.assembler.branch(If::Equal, upper, lower, no);
         let greater = self.assembler.branch(If::Greater, upper, yes, equal);
         self.assembler.load(low + 4, greater)

@@ -1,5 +1,6 @@
-//! Reading a `linux.seccomp` section: for each system call number, what happens.
+//! Reading a `linux.seccomp` section: for each system call, what happens.
 
+use super::arch::{INTERFACES, NO};
 use super::{Arch, SeccompError};
 use oci_spec::runtime::{
     LinuxSeccomp, LinuxSeccompAction as Action, LinuxSeccompArg, LinuxSeccompOperator as Operator,
@@ -12,6 +13,7 @@ pub(super) mod ret {
     pub const KILL_THREAD: u32 = 0;
     pub const TRAP: u32 = 0x0003_0000;
     pub const ERRNO: u32 = 0x0005_0000;
+    pub const USER_NOTIF: u32 = 0x7fc0_0000;
     pub const TRACE: u32 = 0x7ff0_0000;
     pub const LOG: u32 = 0x7ffc_0000;
     pub const ALLOW: u32 = 0x7fff_0000;
@@ -19,6 +21,7 @@ pub(super) mod ret {
 }
 
 const EPERM: u32 = 1;
+const ENOSYS: u32 = 38;
 /// The largest errno that the kernel passes on.
 const MAX_ERRNO: u32 = 4095;
 
@@ -66,50 +69,45 @@ pub(super) enum Decision {
 pub(super) struct Profile {
     /// Return value for what no rule decides.
     pub default: u32,
-    /// By number; what is beyond the end is `Default`.
+    /// Return value for numbers that are larger than those of all calls with a rule.
+    pub newer: u32,
+    /// By row of the architecture's table.
     pub calls: Vec<Decision>,
-    /// Return value for calls of the second interface of the architecture (x32).
-    pub second: u32,
-    /// Return values for calls of other architectures that are listed, by audit number. The rest
-    /// is killed.
-    pub siblings: Vec<(u32, u32)>,
+    /// For each interface of the architecture, the largest number of a call with a rule, or -1.
+    pub largest: [i32; INTERFACES],
+    /// Which interfaces of the architecture are listed; the native one always is.
+    pub listed: [bool; INTERFACES],
+    /// Whether a rule has the action `SCMP_ACT_NOTIFY`.
+    pub notifies: bool,
 }
 
 impl Profile {
     pub fn read(section: &LinuxSeccomp, arch: &Arch) -> Result<Self, SeccompError> {
+        if section.default_action() == Action::ScmpActNotify {
+            return Err(SeccompError::NotifyDefault);
+        }
         let default = action(
             section.default_action(),
             section.default_errno_ret(),
             "defaultAction",
         )?;
         let listed = section.architectures().as_deref().unwrap_or_default();
-        // The rules below are not translated for other interfaces, so only denying is safe.
-        let denied = if denies(default) {
-            default
-        } else {
-            ret::KILL_PROCESS
+        let is_listed = |index: usize| {
+            let interface = arch.interfaces.get(index);
+            interface.is_some_and(|interface| index == 0 || listed.contains(&interface.oci))
         };
         let mut profile = Self {
             default,
-            calls: Vec::new(),
-            second: match arch.second {
-                Some((oci, _)) if listed.contains(&oci) => denied,
-                _ => ret::KILL_PROCESS,
+            newer: if denies(default) {
+                ret::ERRNO | ENOSYS
+            } else {
+                default
             },
-            siblings: arch
-                .siblings
-                .iter()
-                .filter(|(oci, _)| listed.contains(oci) && *oci != arch.oci)
-                .map(|(_, audit)| (*audit, denied))
-                .collect(),
+            calls: vec![Decision::Default; arch.calls.len()],
+            largest: [NO; INTERFACES],
+            listed: std::array::from_fn(is_listed),
+            notifies: false,
         };
-        let size = arch
-            .calls
-            .iter()
-            .map(|(_, number)| number + 1)
-            .max()
-            .unwrap_or(0);
-        profile.calls.resize(size as usize, Decision::Default);
         for (index, rule) in section.syscalls().iter().flatten().enumerate() {
             profile.add(index, rule, arch)?;
         }
@@ -123,12 +121,15 @@ impl Profile {
         }
         let at = format_args!("syscalls[{index}]").to_string();
         let action = action(rule.action(), rule.errno_ret(), &at)?;
-        let alternatives = alternatives(rule.args().as_deref().unwrap_or_default(), index)?;
-        if action == self.default {
-            return Ok(());
+        if action == ret::USER_NOTIF {
+            self.notifies = true;
+            if rule.names().iter().any(|name| name == "write") {
+                return Err(SeccompError::NotifyWrite { index });
+            }
         }
+        let alternatives = alternatives(rule.args().as_deref().unwrap_or_default(), index)?;
         for name in rule.names() {
-            let Some(number) = arch.number(name) else {
+            let Some(row) = arch.row(name) else {
                 if denies(action) && !denies(self.default) && !arch.is_known(name) {
                     return Err(SeccompError::UnknownName {
                         index,
@@ -137,26 +138,47 @@ impl Profile {
                 }
                 continue;
             };
-            let decision = &mut self.calls[number as usize];
-            if alternatives.is_empty() {
-                if !matches!(decision, Decision::Always(_)) {
-                    *decision = Decision::Always(action);
-                }
-            } else {
-                decision
-                    .add(&alternatives, action)
-                    .map_err(|()| SeccompError::Contradiction {
-                        index,
-                        name: name.clone(),
-                    })?;
+            for (largest, number) in self.largest.iter_mut().zip(arch.calls[row].1) {
+                *largest = number.max(*largest);
             }
+            if action == self.default {
+                continue;
+            }
+            self.calls[row].add(&alternatives, action).map_err(|()| {
+                SeccompError::Contradiction {
+                    index,
+                    name: name.clone(),
+                }
+            })?;
         }
         Ok(())
+    }
+
+    /// What a decision comes to where arguments cannot be seen: as far as it depends on them, the
+    /// strictest of its actions counts if that is stricter than the default action. Nothing is
+    /// allowed on the strength of a comparison that was not made.
+    pub fn unseen(&self, decision: &Decision) -> Decision {
+        match decision {
+            Decision::ByArguments(rules) => match rules.first() {
+                Some(rule) if strictness(rule.action) < strictness(self.default) => {
+                    Decision::Always(rule.action)
+                }
+                _ => Decision::Default,
+            },
+            other => other.clone(),
+        }
     }
 }
 
 impl Decision {
     fn add(&mut self, alternatives: &[Vec<Condition>], action: u32) -> Result<(), ()> {
+        if matches!(self, Self::Always(_)) {
+            return Ok(());
+        }
+        if alternatives.is_empty() {
+            *self = Self::Always(action);
+            return Ok(());
+        }
         if *self == Self::Default {
             *self = Self::ByArguments(Vec::new());
         }
@@ -178,16 +200,20 @@ impl Decision {
 }
 
 /// Where several rules match, the strictest one comes first.
-fn sort_by_strictness(decision: &mut Decision) {
+pub(super) fn sort_by_strictness(decision: &mut Decision) {
     if let Decision::ByArguments(rules) = decision {
-        // The order of the kernel for several filters: as signed numbers, the least first.
-        rules.sort_by_key(|rule| (rule.action & ret::ACTION).cast_signed());
+        rules.sort_by_key(|rule| strictness(rule.action));
     }
 }
 
+/// The order of the kernel for several filters (seccomp(2)); the strictest is the least.
+fn strictness(value: u32) -> i32 {
+    (value & ret::ACTION).cast_signed()
+}
+
 /// Whether a call with this return value is not carried out.
-fn denies(value: u32) -> bool {
-    (value & ret::ACTION).cast_signed() <= ret::ERRNO.cast_signed()
+pub(super) fn denies(value: u32) -> bool {
+    strictness(value) <= strictness(ret::ERRNO)
 }
 
 /// The return value for an action of a section.
@@ -210,7 +236,7 @@ fn action(action: Action, errno: Option<u32>, at: &str) -> Result<u32, SeccompEr
     let value = match action {
         Action::ScmpActErrno => return with_number(ret::ERRNO, MAX_ERRNO),
         Action::ScmpActTrace => return with_number(ret::TRACE, 0xffff),
-        Action::ScmpActNotify => return Err(SeccompError::Notify { at: at.to_owned() }),
+        Action::ScmpActNotify => ret::USER_NOTIF,
         Action::ScmpActKill | Action::ScmpActKillThread => ret::KILL_THREAD,
         Action::ScmpActKillProcess => ret::KILL_PROCESS,
         Action::ScmpActTrap => ret::TRAP,
@@ -218,7 +244,10 @@ fn action(action: Action, errno: Option<u32>, at: &str) -> Result<u32, SeccompEr
         Action::ScmpActAllow => ret::ALLOW,
     };
     if errno.is_some() {
-        return Err(SeccompError::NoErrno { at: field() });
+        return Err(SeccompError::NoErrno {
+            at: field(),
+            action,
+        });
     }
     Ok(value)
 }

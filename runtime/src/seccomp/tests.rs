@@ -1,18 +1,28 @@
 //! Oracles: an interpreter of the produced program against a plain evaluation of the section and
-//! (in `properties`) against seccompiler's own programs, and the kernel itself.
+//! against seccompiler's (`properties`) and libseccomp's own programs (`libseccomp`), and the
+//! kernel itself (`kernel`).
 
-use super::arch::X86_64;
+use super::arch::{Interface, X86_64};
 use super::rules::ret;
 use super::*;
 use oci_spec::runtime::{
     LinuxSeccompAction as Action, LinuxSeccompOperator as Operator, LinuxSyscall,
 };
 
+mod architectures;
+mod kernel;
+mod libseccomp;
+mod naive;
+mod notify;
+mod profiles;
 mod properties;
+
+use naive::{agree, interesting};
 
 const NATIVE: u32 = 0xc000_003e;
 const I386: u32 = 0x4000_0003;
 const X32: u32 = 0x4000_0000;
+const ENOSYS: u32 = ret::ERRNO | 38;
 
 /// What the kernel's interpreter does with a filter (net/core/filter.c), on one call. Falls on
 /// anything that the kernel's checker would refuse.
@@ -48,72 +58,6 @@ fn run(program: &[sock_filter], arch: u32, number: u32, args: [u64; 6]) -> u32 {
     }
 }
 
-/// The rules that name a call, in order.
-fn rules_for(section: &LinuxSeccomp, number: u32) -> Vec<&LinuxSyscall> {
-    let Some((name, _)) = X86_64.calls.iter().find(|(_, n)| *n == number) else {
-        return vec![];
-    };
-    let rules = section.syscalls().iter().flatten();
-    rules
-        .filter(|rule| rule.names().iter().any(|n| n == name))
-        .collect()
-}
-
-/// What a section says of a call, from the rules that name it, without ranges and trees.
-fn naive(section: &LinuxSeccomp, rules: &[&LinuxSyscall], args: [u64; 6]) -> u32 {
-    let value = |action: Action, errno: Option<u32>| match action {
-        Action::ScmpActErrno => ret::ERRNO | errno.unwrap_or(1),
-        Action::ScmpActTrace => ret::TRACE | errno.unwrap_or(1),
-        Action::ScmpActKill | Action::ScmpActKillThread => ret::KILL_THREAD,
-        Action::ScmpActKillProcess => ret::KILL_PROCESS,
-        Action::ScmpActTrap => ret::TRAP,
-        Action::ScmpActLog => ret::LOG,
-        Action::ScmpActAllow => ret::ALLOW,
-        Action::ScmpActNotify => unreachable!(),
-    };
-    let default = value(section.default_action(), section.default_errno_ret());
-    let mut best: Option<u32> = None;
-    for rule in rules {
-        let value = value(rule.action(), rule.errno_ret());
-        if value == default {
-            continue;
-        }
-        let conditions = rule.args().as_deref().unwrap_or_default();
-        if conditions.is_empty() {
-            // Counts whatever came before and comes after.
-            return value;
-        }
-        let holds = |c: &oci_spec::runtime::LinuxSeccompArg| {
-            let (x, v) = (args[c.index()], c.value());
-            match c.op() {
-                Operator::ScmpCmpNe => x != v,
-                Operator::ScmpCmpLt => x < v,
-                Operator::ScmpCmpLe => x <= v,
-                Operator::ScmpCmpEq => x == v,
-                Operator::ScmpCmpGe => x >= v,
-                Operator::ScmpCmpGt => x > v,
-                Operator::ScmpCmpMaskedEq => x & v == c.value_two().unwrap_or(0) & v,
-            }
-        };
-        let mut indexes: Vec<_> = conditions.iter().map(|c| c.index()).collect();
-        indexes.sort_unstable();
-        indexes.dedup();
-        let matches = if indexes.len() < conditions.len() {
-            conditions.iter().any(holds)
-        } else {
-            conditions.iter().all(holds)
-        };
-        if matches && best.is_none_or(|b| strictness(value) < strictness(b)) {
-            best = Some(value);
-        }
-    }
-    best.unwrap_or(default)
-}
-
-fn strictness(value: u32) -> i32 {
-    (value & 0xffff_0000).cast_signed()
-}
-
 fn section(json: &str) -> LinuxSeccomp {
     serde_json::from_str(json).unwrap()
 }
@@ -126,97 +70,8 @@ fn error(json: &str) -> SeccompError {
     compile(&section(json), &X86_64).unwrap_err()
 }
 
-/// Argument values around everything that a section compares with.
-fn interesting(section: &LinuxSeccomp) -> Vec<u64> {
-    let mut values = vec![0, 1, u64::MAX, u64::MAX / 2, 1 << 32, u64::from(u32::MAX)];
-    for arg in section
-        .syscalls()
-        .iter()
-        .flatten()
-        .flat_map(|r| r.args().iter().flatten())
-    {
-        for v in [arg.value(), arg.value_two().unwrap_or(0)] {
-            values.extend([
-                v,
-                v.wrapping_add(1),
-                v.wrapping_sub(1),
-                !v,
-                v ^ 1 << 32,
-                v << 32,
-            ]);
-            values.extend([v & 0xffff_ffff, v | 1 << 63, v >> 32]);
-        }
-    }
-    values.sort_unstable();
-    values.dedup();
-    values
-}
-
-/// The program and the plain evaluation agree on all numbers and on many arguments.
-fn agree(section: &LinuxSeccomp) -> Result<(), String> {
-    let program = compile(section, &X86_64)
-        .map_err(|e| e.to_string())?
-        .instructions;
-    let values = interesting(section);
-    let check = |number: u32, rules: &[&LinuxSyscall], args: [u64; 6]| {
-        let is = run(&program, NATIVE, number, args);
-        let want = naive(section, rules, args);
-        if is == want {
-            return Ok(());
-        }
-        Err(format!(
-            "call {number} {args:x?}: {is:#x} instead of {want:#x}"
-        ))
-    };
-    for number in (0..600).chain([X32 - 1, u32::MAX]) {
-        let rules = rules_for(section, number);
-        check(number, &rules, [0; 6])?;
-        check(number, &rules, [u64::MAX; 6])?;
-        if rules.iter().all(|rule| rule.args().is_none()) {
-            continue;
-        }
-        // Every value in one position, beside changing values in the others, and alone.
-        for n in 0..values.len().clamp(12, 500) {
-            let pick = |k: usize| values[(number as usize * 31 + n + k * 13) % values.len()];
-            check(number, &rules, std::array::from_fn(pick))?;
-            let mut alone = [0; 6];
-            alone[n % 6] = pick(0);
-            check(number, &rules, alone)?;
-        }
-    }
-    Ok(())
-}
-
 const ALLOW_SOME: &str = r#"{"defaultAction":"SCMP_ACT_ERRNO","architectures":["SCMP_ARCH_X86_64"],
     "syscalls":[{"names":["read","write","exit_group"],"action":"SCMP_ACT_ALLOW"}]}"#;
-
-#[test]
-fn other_architectures_are_killed_unless_listed() {
-    let program = compiled(ALLOW_SOME);
-    assert_eq!(run(&program, NATIVE, 0, [0; 6]), ret::ALLOW);
-    assert_eq!(run(&program, NATIVE, 2, [0; 6]), ret::ERRNO | 1);
-    assert_eq!(run(&program, NATIVE, X32, [0; 6]), ret::KILL_PROCESS);
-    assert_eq!(run(&program, NATIVE, X32 | 513, [0; 6]), ret::KILL_PROCESS);
-    assert_eq!(run(&program, NATIVE, u32::MAX, [0; 6]), ret::ERRNO | 1);
-    assert_eq!(run(&program, I386, 3, [0; 6]), ret::KILL_PROCESS);
-
-    let all = r#"["SCMP_ARCH_X86_64","SCMP_ARCH_X86","SCMP_ARCH_X32","SCMP_ARCH_AARCH64"]"#;
-    let program = compiled(&ALLOW_SOME.replace(r#"["SCMP_ARCH_X86_64"]"#, all));
-    assert_eq!(run(&program, NATIVE, X32, [0; 6]), ret::ERRNO | 1);
-    assert_eq!(run(&program, I386, 3, [0; 6]), ret::ERRNO | 1);
-    assert_eq!(run(&program, 0xc000_00b7, 63, [0; 6]), ret::KILL_PROCESS);
-
-    // Where calls are let through unless denied, the rules would have to hold there as well.
-    let deny_list = format!(
-        r#"{{"defaultAction":"SCMP_ACT_ALLOW","architectures":{all},
-            "syscalls":[{{"names":["mount"],"action":"SCMP_ACT_ERRNO"}}]}}"#
-    );
-    let program = compiled(&deny_list);
-    assert_eq!(run(&program, NATIVE, 165, [0; 6]), ret::ERRNO | 1);
-    assert_eq!(run(&program, NATIVE, 0, [0; 6]), ret::ALLOW);
-    assert_eq!(run(&program, NATIVE, X32 | 165, [0; 6]), ret::KILL_PROCESS);
-    assert_eq!(run(&program, I386, 21, [0; 6]), ret::KILL_PROCESS);
-}
 
 #[test]
 fn every_action_has_its_return_value() {
@@ -239,25 +94,13 @@ fn every_action_has_its_return_value() {
         );
         let program = compiled(&json);
         assert_eq!(run(&program, NATIVE, 2, [0; 6]), want, "{action}{errno}");
-        assert_eq!(run(&program, NATIVE, 3, [0; 6]), ret::ERRNO | 99);
+        assert_eq!(run(&program, NATIVE, 1, [0; 6]), ret::ERRNO | 99);
     }
 }
 
 #[test]
 fn what_cannot_be_done_is_refused_by_name() {
     let rule = |rule: &str| format!(r#"{{"defaultAction":"SCMP_ACT_ALLOW","syscalls":[{rule}]}}"#);
-    let notify = r#"{"names":["open"],"action":"SCMP_ACT_NOTIFY"}"#;
-    assert_eq!(
-        error(&rule(notify)),
-        SeccompError::Notify {
-            at: "syscalls[0]".into()
-        }
-    );
-    let listener = r#"{"defaultAction":"SCMP_ACT_ALLOW","listenerPath":"/run/s"}"#;
-    assert!(matches!(error(listener), SeccompError::Notify { .. }));
-    let wait = r#"{"defaultAction":"SCMP_ACT_ALLOW",
-        "flags":["SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV"]}"#;
-    assert!(matches!(error(wait), SeccompError::Notify { .. }));
     for (json, want) in [
         (
             r#"{"names":["open"],"action":"SCMP_ACT_ERRNO","errnoRet":4096}"#,
@@ -292,7 +135,8 @@ fn what_cannot_be_done_is_refused_by_name() {
     assert_eq!(
         error(default),
         SeccompError::NoErrno {
-            at: "defaultErrnoRet".into()
+            at: "defaultErrnoRet".into(),
+            action: Action::ScmpActAllow,
         }
     );
     let args = |value: u32| format!(r#""args":[{{"index":0,"value":{value},"op":"SCMP_CMP_EQ"}}]"#);
@@ -340,9 +184,19 @@ fn names_that_do_not_exist_are_skipped_where_that_denies_them() {
 fn flags_become_bits() {
     let json = r#"{"defaultAction":"SCMP_ACT_ALLOW","flags":["SECCOMP_FILTER_FLAG_LOG",
         "SECCOMP_FILTER_FLAG_TSYNC","SECCOMP_FILTER_FLAG_SPEC_ALLOW"]}"#;
-    assert_eq!(compile(&section(json), &X86_64).unwrap().flags, 7);
+    // TSYNC is 1 and has nothing to do here.
+    assert_eq!(compile(&section(json), &X86_64).unwrap().flags, 6);
     let unknown = json.replace("FLAG_LOG", "FLAG_MAGIC");
     assert!(serde_json::from_str::<LinuxSeccomp>(&unknown).is_err());
+    for (flags, want) in [
+        (r#","flags":[]"#, 0),
+        (r#","flags":null"#, 4),
+        ("", 4),
+        (r#","flags":["SECCOMP_FILTER_FLAG_TSYNC"]"#, 0),
+    ] {
+        let json = format!(r#"{{"defaultAction":"SCMP_ACT_ALLOW"{flags}}}"#);
+        assert_eq!(compile(&section(&json), &X86_64).unwrap().flags, want);
+    }
 }
 
 /// The first two arguments of a call, and the return value.
@@ -438,6 +292,7 @@ fn far_jumps_work_and_too_long_programs_are_refused() {
         let rules: Vec<String> = X86_64
             .calls
             .iter()
+            .filter(|(_, numbers)| numbers[0] >= 0)
             .step_by(3)
             .take(calls)
             .enumerate()
@@ -464,52 +319,4 @@ fn far_jumps_work_and_too_long_programs_are_refused() {
     agree(&long(2, 400)).unwrap();
     let error = compile(&long(120, 12), &X86_64).unwrap_err();
     assert!(matches!(error, SeccompError::TooLong { length } if length > MAX_INSTRUCTIONS));
-}
-
-#[test]
-fn the_default_profile_is_short_and_means_what_it_says() {
-    let profile = metactl_bundles::seccomp::default_profile().unwrap();
-    agree(&profile).unwrap();
-    let length = compile(&profile, &X86_64).unwrap().instructions.len();
-    eprintln!("default profile: {length} instructions");
-    assert!(length <= 320, "{length} instructions");
-}
-
-#[test]
-fn a_profile_of_three_hundred_calls_is_short() {
-    let names: Vec<String> = X86_64
-        .calls
-        .iter()
-        .take(300)
-        .map(|(name, _)| format!("{name:?}"))
-        .collect();
-    let json = format!(
-        r#"{{"defaultAction":"SCMP_ACT_ERRNO",
-            "syscalls":[{{"names":[{}],"action":"SCMP_ACT_ALLOW"}}]}}"#,
-        names.join(",")
-    );
-    agree(&section(&json)).unwrap();
-    let length = compiled(&json).len();
-    eprintln!("300 calls: {length} instructions");
-    assert!(length <= 200, "{length} instructions");
-}
-
-/// The kernel takes the program and does what it says. A filter belongs to a thread.
-#[test]
-fn the_kernel_obeys() {
-    if !cfg!(target_arch = "x86_64") {
-        eprintln!("SKIP the_kernel_obeys: not on x86-64");
-        return;
-    }
-    let program = compiled(
-        r#"{"defaultAction":"SCMP_ACT_ALLOW","syscalls":[
-            {"names":["getcwd"],"action":"SCMP_ACT_ERRNO","errnoRet":77},
-            {"names":["sethostname"],"action":"SCMP_ACT_ERRNO","errnoRet":78,
-             "args":[{"index":1,"value":70000,"op":"SCMP_CMP_GT"}]}]}"#,
-    );
-    let seen = std::thread::spawn(move || {
-        seccompiler::apply_filter(&program).unwrap();
-        std::env::current_dir().map_err(|error| error.raw_os_error())
-    });
-    assert_eq!(seen.join().unwrap(), Err(Some(77)));
 }

@@ -1,9 +1,8 @@
-//! Closing descriptors by the range: close_range(2), of Linux 5.9 and with `CLOSE_RANGE_CLOEXEC` of
-//! 5.11. Without it, or where a container's own filter forbids it, one by one.
+//! Closing descriptors by the range: close_range(2), of Linux 5.9. Without it, or where a container's own filter forbids it, one by one.
 
-use std::os::fd::{AsRawFd, RawFd};
+use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
 
-use libc::{c_long, c_uint};
+use libc::c_uint;
 use rustix::fs::{Mode, OFlags, RawDir, openat};
 use rustix::io::Errno;
 use rustix::process::{Resource, getrlimit};
@@ -15,16 +14,28 @@ use crate::fallback::procfs;
 /// limit itself says little: it may have been lowered after descriptors were opened.
 const MAX_DESCRIPTORS: u64 = 1 << 20;
 
-/// Marks every descriptor from `first` on close-on-exec.
-pub fn close_on_exec_from(first: c_uint) -> Result<(), Errno> {
-    match close_range(first, libc::CLOSE_RANGE_CLOEXEC) {
-        Err(Errno::NOSYS | Errno::INVAL | Errno::PERM) => each_from(first, |fd| {
-            // SAFETY: only a flag of the descriptor changes.
-            let done = unsafe { libc::fcntl(fd, libc::F_SETFD, libc::FD_CLOEXEC) };
-            match check(c_long::from(done)) {
-                Ok(_) | Err(Errno::BADF) => Ok(()),
-                Err(e) => Err(e),
+/// Closes every descriptor from `first` on, but those in `keep`, of a process that is about to
+/// execute a program and will neither use nor drop them.
+pub fn close_all_but(first: c_uint, keep: [Option<BorrowedFd<'_>>; 4]) -> Result<(), Errno> {
+    let mut keep = keep.map(|fd| fd.map_or(0, |fd| fd.as_raw_fd().unsigned_abs()));
+    keep.sort_unstable();
+    let mut from = first;
+    let mut ranges = || -> Result<(), Errno> {
+        for kept in keep.into_iter().filter(|kept| *kept >= first) {
+            if from < kept {
+                close_range(from, kept - 1)?;
             }
+            from = kept + 1;
+        }
+        close_range(from, c_uint::MAX)
+    };
+    match ranges() {
+        Err(Errno::NOSYS | Errno::PERM) => each_from(first, |fd| {
+            if !keep.contains(&fd.unsigned_abs()) {
+                // SAFETY: as for `close_range`.
+                unsafe { libc::close(fd) };
+            }
+            Ok(())
         }),
         result => result,
     }
@@ -32,7 +43,7 @@ pub fn close_on_exec_from(first: c_uint) -> Result<(), Errno> {
 
 /// Closes every descriptor of a process that is about to live without any: the built-in init.
 pub fn close_everything() -> Result<(), Errno> {
-    match close_range(0, 0) {
+    match close_range(0, c_uint::MAX) {
         Err(Errno::NOSYS | Errno::INVAL | Errno::PERM) => each_from(0, |fd| {
             // SAFETY: called only by the init, which uses no descriptor afterwards.
             unsafe { libc::close(fd) };
@@ -42,10 +53,10 @@ pub fn close_everything() -> Result<(), Errno> {
     }
 }
 
-fn close_range(first: c_uint, flags: c_uint) -> Result<(), Errno> {
-    // SAFETY: closes nothing that is used afterwards: with the one flag nothing at all, and without
-    // it is the init that calls, see `close_everything`.
-    check(unsafe { libc::syscall(libc::SYS_close_range, first, c_uint::MAX, flags) }).map(drop)
+fn close_range(first: c_uint, last: c_uint) -> Result<(), Errno> {
+    // SAFETY: called only by processes that are about to execute a program, or to live without
+    // descriptors, for those that they use no more.
+    check(unsafe { libc::syscall(libc::SYS_close_range, first, last, 0) }).map(drop)
 }
 
 /// Does something to every open descriptor from `first` on.

@@ -2,10 +2,9 @@
 
 use lexopt::{Parser, ValueExt};
 
-use crate::ContainerId;
-use crate::launch::LaunchError;
-use crate::state::{StateDir, StateError, Status};
+use crate::state::StateError;
 use crate::verbs::{Failure, Globals, Word, next, unexpected};
+use crate::{Container, Error};
 
 pub(super) fn run(globals: &Globals, parser: &mut Parser) -> Result<u8, Failure> {
     let mut id = None;
@@ -18,23 +17,11 @@ pub(super) fn run(globals: &Globals, parser: &mut Parser) -> Result<u8, Failure>
         }
     }
     let id = id.ok_or_else(|| Failure::Usage("a container id is missing".into()))?;
-    let dir = match StateDir::open(&globals.root, &ContainerId::new(&id)?) {
+    let container = match Container::open(&globals.root, &id) {
         // With --force the wish is that it is gone, and it is.
-        Err(StateError::NotFound { .. }) if force => return Ok(0),
+        Err(Error::State(StateError::NotFound { .. })) if force => return Ok(0),
         result => result?,
     };
-    if !force {
-        let state = dir.load()?;
-        let status = state.map_or(Status::Stopped, |state| state.status());
-        if status != Status::Stopped {
-            return Err(LaunchError::Status {
-                id,
-                status: status.to_string(),
-                need: "only a stopped one is deleted without --force",
-            }
-            .into());
-        }
-    }
-    dir.destroy()?;
+    globals.warn(&container.delete(force)?.warnings);
     Ok(0)
 }

@@ -5,6 +5,7 @@ use lexopt::{Parser, ValueExt};
 use crate::launch::exec::{ExecOptions, exec};
 use crate::launch::signals::Signals;
 use crate::spec::load_process;
+use crate::verbs::options::{Handed, number};
 use crate::verbs::{Failure, Globals, Word, next, relay, unexpected, unless_exposed};
 
 pub(super) fn run(globals: &Globals, parser: &mut Parser) -> Result<u8, Failure> {
@@ -24,6 +25,15 @@ pub(super) fn run(globals: &Globals, parser: &mut Parser) -> Result<u8, Failure>
                     options.process = Some(load_process(parser.value()?.as_ref())?);
                 }
                 "--pid-file" => options.pid_file = Some(parser.value()?.into()),
+                "--console-socket" => options.console_socket = Some(parser.value()?.into()),
+                "--pidfd-socket" => options.pidfd_socket = Some(parser.value()?.into()),
+                "--preserve-fds" => options.preserve_fds = number(name, parser)?,
+                "--cap" | "-c" => options.capabilities.push(parser.value()?.string()?),
+                "--additional-gids" | "-g" => options.groups.push(group(parser)?),
+                "--no-new-privs" => options.no_new_privileges = Some(true),
+                "--apparmor" => options.apparmor = Some(parser.value()?.string()?),
+                "--process-label" => options.label = Some(parser.value()?.string()?),
+                "--ignore-paused" => options.ignore_paused = true,
                 _ => return Err(unexpected(&word)),
             },
             Word::Value(value) => {
@@ -43,6 +53,8 @@ pub(super) fn run(globals: &Globals, parser: &mut Parser) -> Result<u8, Failure>
     if options.arguments.is_empty() && options.process.is_none() {
         return Err(Failure::Usage("a command to execute is missing".into()));
     }
+    let handed = Handed::over(options.preserve_fds)?;
+    (options.preserve_fds, options.listen_fds) = (handed.count, handed.listen);
     let mut signals = Signals::take_over()?;
     let joined = unless_exposed(exec(&globals.root, &id, &options, Some(&mut signals)))?;
     if options.detach {
@@ -70,6 +82,16 @@ fn user(text: &str) -> Result<(u32, Option<u32>), Failure> {
     };
     let why = || Failure::Usage(format!("--user {text:?} is not UID or UID:GID, in numbers"));
     parsed.ok_or_else(why)
+}
+
+fn group(parser: &mut Parser) -> Result<u32, Failure> {
+    let text = parser.value()?.string()?;
+    match user(&text)? {
+        (gid, None) => Ok(gid),
+        _ => Err(Failure::Usage(format!(
+            "{text:?} is not the number of a group"
+        ))),
+    }
 }
 
 fn variable(text: String) -> Result<String, Failure> {

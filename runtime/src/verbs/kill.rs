@@ -5,11 +5,8 @@ use std::str::FromStr;
 use lexopt::{Parser, ValueExt};
 use nix::sys::signal::Signal;
 
-use crate::launch::LaunchError;
-use crate::process::of_container;
-use crate::state::{self, Status};
 use crate::verbs::{Failure, Globals, Word, next, unexpected};
-use crate::{cgroup, sys};
+use crate::{container, state};
 
 pub(super) fn run(globals: &Globals, parser: &mut Parser) -> Result<u8, Failure> {
     let mut id = None;
@@ -28,38 +25,7 @@ pub(super) fn run(globals: &Globals, parser: &mut Parser) -> Result<u8, Failure>
     let id = id.ok_or_else(|| Failure::Usage("a container id is missing".into()))?;
     let signal = signal.unwrap_or(libc::SIGTERM);
     let state = state::read(&globals.root, &id)?;
-    let wrong = |status: Status| LaunchError::Status {
-        id: id.clone(),
-        status: status.to_string(),
-        need: "only a created or running one can get a signal",
-    };
-    let process = state
-        .process
-        .as_ref()
-        .ok_or_else(|| wrong(state.status()))?;
-    let pidfd = process
-        .open()
-        .map_err(|e| LaunchError::system("open the process", e))?;
-    let Some(pidfd) = pidfd else {
-        return Err(wrong(state.status()).into());
-    };
-    sys::pidfd_kill(&pidfd, signal)
-        .map_err(|e| LaunchError::system(format!("send signal {signal}"), e))?;
-    if all && signal == libc::SIGKILL {
-        // Without a pid namespace the others do not die with the first.
-        cgroup::kill_all(&state.cgroups).map_err(crate::Error::from)?;
-    } else if all {
-        let pids = of_container(process.pid, &state.cgroups)
-            .map_err(|e| LaunchError::system("list the processes", e))?;
-        for pid in pids.into_iter().filter(|pid| *pid != process.pid) {
-            match sys::kill(pid, signal) {
-                Ok(()) | Err(rustix::io::Errno::SRCH) => {}
-                Err(e) => {
-                    return Err(LaunchError::system(format!("signal process {pid}"), e).into());
-                }
-            }
-        }
-    }
+    container::kill(&Some(state), &id, signal, all)?;
     Ok(0)
 }
 

@@ -2,8 +2,7 @@
 
 use lexopt::{Parser, ValueExt};
 
-use crate::state;
-use crate::verbs::state::Report;
+use crate::state::{self, OciState};
 use crate::verbs::{Failure, Globals, Word, next, print, print_json, unexpected};
 
 pub(super) fn run(globals: &Globals, parser: &mut Parser) -> Result<u8, Failure> {
@@ -27,7 +26,7 @@ pub(super) fn run(globals: &Globals, parser: &mut Parser) -> Result<u8, Failure>
     }
     let states = state::list(&globals.root)?;
     if json {
-        let reports: Vec<Report<'_>> = states.iter().map(Report::new).collect();
+        let reports: Vec<OciState<'_>> = states.iter().map(OciState::of).collect();
         print_json(&reports)?;
         return Ok(0);
     }

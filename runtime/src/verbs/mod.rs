@@ -6,37 +6,74 @@ use std::path::PathBuf;
 
 use lexopt::{Arg, Parser, ValueExt};
 
+use crate::Error;
 use crate::launch::LaunchError;
 use crate::plan::PlanError;
-use crate::request::{DEFAULT_ROOT, DEFAULT_SERVER_DIR, LaunchRequest, Mode, NetworkFiles};
-use crate::{ContainerId, Error, Network};
+use crate::request::{CgroupManager, DEFAULT_ROOT};
 
 mod create;
 mod delete;
+mod events;
 mod exec;
+mod features;
 mod kill;
 mod list;
+mod log;
 mod network;
+mod options;
+mod pause;
 mod plan;
 mod ps;
 mod relay;
+mod resume;
 mod run;
+mod spec;
 mod start;
 mod state;
+mod update;
+
+pub use log::Log;
+use options::LaunchOptions;
 
 /// What all verbs know.
 #[derive(Debug, Clone)]
 pub struct Globals {
     /// Where the state of containers is.
     pub root: PathBuf,
+    /// Where messages go.
+    pub log: Log,
+    /// Who makes cgroups.
+    pub cgroup_manager: CgroupManager,
 }
 
 impl Default for Globals {
     fn default() -> Globals {
         Globals {
-            root: PathBuf::from(DEFAULT_ROOT),
+            root: default_root(),
+            log: Log::default(),
+            cgroup_manager: CgroupManager::Files,
         }
     }
+}
+
+impl Globals {
+    /// Tells of what went wrong and does not matter for the result.
+    fn warn(&self, warnings: &[String]) {
+        for warning in warnings {
+            self.log.say("warning", warning);
+        }
+    }
+}
+
+/// Root's containers are the server's; others have a directory of their own
+/// (XDG Base Directory Specification, `XDG_RUNTIME_DIR`).
+fn default_root() -> PathBuf {
+    if !rustix::process::geteuid().is_root()
+        && let Some(dir) = std::env::var_os("XDG_RUNTIME_DIR").filter(|dir| !dir.is_empty())
+    {
+        return PathBuf::from(dir).join("metactl/oci");
+    }
+    PathBuf::from(DEFAULT_ROOT)
 }
 
 /// Why a verb failed.
@@ -82,11 +119,13 @@ macro_rules! failure_from {
 failure_from!(
     LaunchError,
     PlanError,
+    crate::cgroup::CgroupError,
     crate::id::IdError,
     crate::journal::JournalError,
     crate::network::NetworkError,
     crate::spec::SpecError,
     crate::state::StateError,
+    crate::systemd::SystemdError,
 );
 
 /// A verb: takes the rest of the command line, gives the exit code.
@@ -97,30 +136,23 @@ pub fn find(name: &str) -> Option<Verb> {
     Some(match name {
         "create" => create::run,
         "delete" => delete::run,
+        "events" => events::run,
         "exec" => exec::run,
+        "features" => features::run,
         "kill" => kill::run,
         "list" => list::run,
         "network" => network::run,
+        "pause" => pause::run,
         "plan" => plan::run,
         "ps" => ps::run,
+        "resume" => resume::run,
         "run" => run::run,
+        "spec" => spec::run,
         "start" => start::run,
         "state" => state::run,
+        "update" => update::run,
         _ => return None,
     })
-}
-
-/// The options that describe a container to launch.
-#[derive(Debug, Default)]
-struct LaunchOptions {
-    bundle: Option<PathBuf>,
-    pid_file: Option<PathBuf>,
-    network: Option<PathBuf>,
-    names: Option<PathBuf>,
-    uplink: Option<String>,
-    server_dir: Option<PathBuf>,
-    netns: Option<PathBuf>,
-    id: Option<OsString>,
 }
 
 /// A command line argument, free of the borrow of its parser.
@@ -143,77 +175,6 @@ fn unexpected(word: &Word) -> Failure {
         Word::Option(name) => format!("unknown option {name}"),
         Word::Value(value) => format!("unexpected argument {value:?}"),
     })
-}
-
-impl LaunchOptions {
-    /// Takes a word if it is one of these options.
-    fn take(&mut self, word: &Word, parser: &mut Parser) -> Result<bool, Failure> {
-        match word {
-            Word::Option(name) => {
-                let slot = match name.as_str() {
-                    "--bundle" | "-b" => &mut self.bundle,
-                    "--pid-file" => &mut self.pid_file,
-                    "--network" => &mut self.network,
-                    "--names" => &mut self.names,
-                    "--server-dir" => &mut self.server_dir,
-                    "--netns" => &mut self.netns,
-                    "--uplink" => {
-                        self.uplink = Some(parser.value()?.string()?);
-                        return Ok(true);
-                    }
-                    _ => return Ok(false),
-                };
-                *slot = Some(parser.value()?.into());
-                Ok(true)
-            }
-            Word::Value(value) if self.id.is_none() => {
-                self.id = Some(value.clone());
-                Ok(true)
-            }
-            Word::Value(_) => Ok(false),
-        }
-    }
-
-    fn network(&self) -> Result<Network, Failure> {
-        let spare = self.names.is_some() || self.uplink.is_some();
-        match (&self.network, &self.netns) {
-            (Some(_), Some(_)) => Err(Failure::Usage(
-                "--network and --netns exclude each other".into(),
-            )),
-            (None, _) if spare => Err(Failure::Usage(
-                "--names and --uplink belong to --network".into(),
-            )),
-            (Some(spec), None) => Ok(Network::Spec(NetworkFiles {
-                spec: spec.clone(),
-                names: self.names.clone(),
-                uplink: self.uplink.clone(),
-                server_dir: self.server_dir(),
-            })),
-            (None, Some(path)) => Ok(Network::Join(path.clone())),
-            (None, None) => Ok(Network::Config),
-        }
-    }
-
-    fn server_dir(&self) -> PathBuf {
-        self.server_dir
-            .clone()
-            .unwrap_or_else(|| PathBuf::from(DEFAULT_SERVER_DIR))
-    }
-
-    fn request(self, globals: &Globals, mode: Mode) -> Result<LaunchRequest, Failure> {
-        let network = self.network()?;
-        let id = self
-            .id
-            .ok_or_else(|| Failure::Usage("a container id is missing".into()))?;
-        Ok(LaunchRequest {
-            id: ContainerId::new(&id.to_string_lossy())?,
-            root: globals.root.clone(),
-            bundle: self.bundle.unwrap_or_else(|| PathBuf::from(".")),
-            mode,
-            network,
-            pid_file: self.pid_file,
-        })
-    }
 }
 
 /// The only argument of a verb that takes a container and nothing else.

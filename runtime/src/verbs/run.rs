@@ -12,9 +12,13 @@ use crate::verbs::{
 pub(super) fn run(globals: &Globals, parser: &mut Parser) -> Result<u8, Failure> {
     let mut options = LaunchOptions::default();
     let mut mode = Mode::Foreground;
+    let mut keep = false;
     while let Some(word) = next(parser)? {
         match &word {
             Word::Option(name) if name == "--detach" || name == "-d" => mode = Mode::Detached,
+            Word::Option(name) if name == "--keep" => keep = true,
+            // There is none: a container in the foreground is waited for by its pidfd.
+            Word::Option(name) if name == "--no-subreaper" => {}
             word if options.take(word, parser)? => {}
             word => return Err(unexpected(word)),
         }
@@ -22,14 +26,18 @@ pub(super) fn run(globals: &Globals, parser: &mut Parser) -> Result<u8, Failure>
     let request = options.request(globals, mode)?;
     let mut signals = Signals::take_over()?;
     if mode == Mode::Detached {
-        unless_exposed(launch_interruptibly(&request, Some(&mut signals)))?;
+        let launched = unless_exposed(launch_interruptibly(&request, Some(&mut signals)))?;
+        globals.warn(&launched.warnings);
         return Ok(0);
     }
     // The chain: who started this dies, this is asked to end; this dies, the sandbox dies.
     let parent = relay::Parent::watch()?;
     let mut container = unless_exposed(launch_interruptibly(&request, Some(&mut signals)))?;
+    globals.warn(&container.warnings);
     let console = container.console.take();
     let ended = relay::until_end(&container.pidfd, Some(&parent), console, &mut signals);
-    container.remove()?;
+    if !keep {
+        globals.warn(&container.remove()?.warnings);
+    }
     Ok(u8::try_from(ended?.code()).unwrap_or(255))
 }

@@ -5,6 +5,8 @@
 #![allow(dead_code, clippy::unwrap_used, clippy::expect_used)]
 
 use std::fs;
+use std::hash::{Hash, Hasher};
+use std::io::Write;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
@@ -171,6 +173,16 @@ impl Host {
     pub fn bundle(&self, id: &str, config: &Value) -> PathBuf {
         let dir = self.path(&format!("bundle-{id}"));
         fs::create_dir_all(&dir).unwrap();
+        // What tests make is what the fuzzer begins with, see scripts/fuzz.sh.
+        if let Some(seeds) = std::env::var_os("METACTL_FUZZ_SEEDS") {
+            let text = config
+                .to_string()
+                .replace(self.dir.path().to_str().unwrap(), "/t");
+            let mut hasher = std::hash::DefaultHasher::new();
+            text.hash(&mut hasher);
+            let name = format!("{:016x}", hasher.finish());
+            fs::write(Path::new(&seeds).join(name), text).unwrap();
+        }
         fs::write(
             dir.join("config.json"),
             serde_json::to_vec_pretty(config).unwrap(),
@@ -181,9 +193,9 @@ impl Host {
 
     /// A command of the runtime.
     pub fn runtime(&self, words: &[&str]) -> Command {
-        let program = env!("CARGO_BIN_EXE_metactl-runtime");
+        let program = binary();
         let mut command = match &self.lacks {
-            Some(calls) => without::command(program, calls),
+            Some(calls) => without::command(&program, calls),
             None => Command::new(program),
         };
         command
@@ -271,6 +283,72 @@ impl Drop for Host {
                 let _ = fs::remove_dir(child.path());
             }
             let _ = fs::remove_dir(dir);
+        }
+    }
+}
+
+/// The runtime under test: what people install when `METACTL_RUNTIME_BIN` names it, else what was
+/// just built.
+pub fn binary() -> PathBuf {
+    std::env::var_os("METACTL_RUNTIME_BIN").map_or_else(
+        || env!("CARGO_BIN_EXE_metactl-runtime").into(),
+        PathBuf::from,
+    )
+}
+
+/// Says that a test was skipped and why, also in the file that `METACTL_SKIPS` names.
+pub fn skip(why: &str) {
+    let name = std::thread::current().name().unwrap_or_default().to_owned();
+    eprintln!("SKIP {name}: {why}");
+    if let Some(file) = std::env::var_os("METACTL_SKIPS") {
+        let file = fs::OpenOptions::new().create(true).append(true).open(file);
+        writeln!(file.unwrap(), "{name}: {why}").unwrap();
+    }
+}
+
+/// Compiles a C program statically into the root tree, as `/bin/NAME`. `None`, and a word about
+/// it, where there is no C compiler.
+pub fn compile_c(host: &Host, name: &str, source: &str) -> Option<PathBuf> {
+    let code = host.path(&format!("{name}.c"));
+    put(&code, source);
+    let program = host.path("rootfs/bin").join(name);
+    let gcc = Command::new("gcc")
+        .args(["-static", "-O1", "-w", "-o"])
+        .args([&program, &code])
+        .output();
+    match gcc {
+        Ok(output) if output.status.success() => Some(program),
+        Ok(output) => panic!("gcc: {}", both(&output)),
+        Err(_) => {
+            skip("needs gcc and a static libc (apt-get install gcc libc6-dev)");
+            None
+        }
+    }
+}
+
+/// Takes the status of children that have ended: containers of `create` and of `run --detach`, and
+/// what lost its parent.
+pub fn reap() {
+    use rustix::process::{WaitOptions, wait};
+    while wait(WaitOptions::NOHANG).is_ok_and(|w| w.is_some()) {}
+}
+
+/// The same, but for one that somebody else waits for.
+pub fn reap_but(keep: u32) {
+    use rustix::process::{Pid, WaitOptions, waitpid};
+    for entry in fs::read_dir("/proc").unwrap().flatten() {
+        let pid: Option<i32> = entry
+            .file_name()
+            .to_str()
+            .and_then(|name| name.parse().ok());
+        // Those that are not its children are refused by the kernel.
+        if let Some(pid) = pid
+            .filter(|pid| pid.unsigned_abs() != keep)
+            .and_then(Pid::from_raw)
+        {
+            waitpid(Some(pid), WaitOptions::NOHANG)
+                .map(drop)
+                .unwrap_or_default();
         }
     }
 }

@@ -4,169 +4,17 @@
 //! been known before. So texts are turned into C strings in one arena, descriptors are opened, and
 //! each step becomes one or a few [`Op`]s that [`crate::init`] carries out.
 
-use std::ffi::CStr;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+mod program;
+
+pub use program::{Device, Op, Program, Slot, Span, Text};
+
+use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
-use rustix::process::Resource;
-use seccompiler::sock_filter;
-
-use crate::capabilities::CapabilitySets;
-use crate::plan::devices::DeviceKind;
-use crate::plan::mounts::{Attributes, MountKind, MountStep};
+use crate::plan::mounts::{MountKind, MountStep};
+use crate::plan::namespaces::flag;
 use crate::plan::{Plan, Step, devices, step};
-use crate::sys::MountAttr;
-
-/// A C string in the arena.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Text(usize);
-
-/// A descriptor that the program owns.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Slot(usize);
-
-/// A range of one of the program's lists.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Span {
-    start: usize,
-    end: usize,
-}
-
-/// One operation of the new process. Plain data.
-#[derive(Debug, Clone, Copy)]
-pub enum Op {
-    /// Write `0` to a `tasks` file.
-    JoinCgroup(Slot),
-    /// unshare(2).
-    Unshare(i32),
-    /// setns(2) to a namespace file or, with several flags, to the namespaces of a pidfd.
-    Enter { fd: Slot, flags: i32 },
-    /// setns(2) to the network namespace that the runtime sends.
-    EnterSent,
-    /// sethostname(2).
-    Hostname(Text),
-    /// setdomainname(2).
-    Domainname(Text),
-    /// Propagation of the whole old tree.
-    Propagation(u64),
-    /// Clone the tree at a host path and make it the root.
-    Root(Text),
-    /// A new file system.
-    Mount {
-        fstype: Text,
-        parameters: Span,
-        target: Text,
-        strict: bool,
-        attributes: Attributes,
-    },
-    /// A tree of the host.
-    Bind {
-        source: Text,
-        recursive: bool,
-        target: Text,
-        strict: bool,
-        attributes: Attributes,
-    },
-    /// Attributes of what is mounted at a path.
-    Attributes { path: Text, attr: MountAttr },
-    /// A device node; `parent` is empty for `/dev` itself.
-    Device {
-        parent: Text,
-        name: Text,
-        device: Device,
-    },
-    /// A symbolic link in `/dev`.
-    DeviceLink { name: Text, target: Text },
-    /// A symbolic link anywhere in the root.
-    Link {
-        parent: Text,
-        name: Text,
-        target: Text,
-    },
-    /// A kernel parameter.
-    Sysctl { path: Text, value: Text },
-    /// Hide a path.
-    Mask(Text),
-    /// Make a path read-only.
-    ReadOnly(Text),
-    /// Make a directory if it is missing.
-    Directory(Text),
-    /// Open a terminal, send its other end to the runtime.
-    Console { uid: u32, bind: bool },
-    /// The root mount becomes read-only.
-    RootReadOnly,
-    /// pivot_root(2).
-    Pivot,
-    /// Wait for the go of the runtime.
-    AwaitRuntime,
-    /// Say that everything is prepared, wait for a connection to this socket.
-    AwaitStart(Slot),
-    /// setsid(2); with `terminal`, the one of the process becomes the controlling one.
-    Session { terminal: bool },
-    /// setrlimit(2).
-    Limit {
-        resource: Resource,
-        soft: u64,
-        hard: u64,
-    },
-    /// seccomp(2). With `last`, the program comes next, and the runtime is told before the filter
-    /// could keep that from it.
-    Filter { flags: u32, last: bool },
-    /// Groups, user, mask.
-    Identity {
-        uid: u32,
-        gid: u32,
-        groups: Span,
-        umask: u32,
-    },
-    /// Drop what the bounding set must not have, while it is still allowed to.
-    BoundingSet(u64),
-    /// capset(2) and the ambient set.
-    Capabilities(CapabilitySets),
-    /// prctl(2).
-    NoNewPrivileges,
-    /// chdir(2), checked.
-    WorkingDirectory(Text),
-    /// PR_SET_PDEATHSIG.
-    DieWithRuntime,
-    /// Fork; the parent stays as init.
-    Init,
-    /// Fork; the parent tells the pid of the child and ends.
-    Fork,
-    /// execve(2) of each candidate.
-    Execute { candidates: Span },
-}
-
-/// What a device node shall be.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Device {
-    /// Its kind.
-    pub kind: DeviceKind,
-    /// Major and minor number.
-    pub number: (u32, u32),
-    /// Permission bits.
-    pub mode: u32,
-    /// Owner.
-    pub uid: u32,
-    /// Group.
-    pub gid: u32,
-}
-
-/// What the new process carries out.
-#[derive(Debug, Default)]
-pub struct Program {
-    arena: Vec<u8>,
-    ops: Vec<(usize, Op)>,
-    parameters: Vec<(Text, Option<Text>)>,
-    texts: Vec<Text>,
-    groups: Vec<rustix::fs::Gid>,
-    descriptors: Vec<OwnedFd>,
-    filter: Vec<sock_filter>,
-    arguments: Vec<Text>,
-    environment: Vec<Text>,
-    candidates: Option<Span>,
-}
 
 /// Descriptors that steps need, opened by the launcher.
 #[derive(Debug, Default)]
@@ -177,6 +25,13 @@ pub struct Descriptors {
     pub namespaces: Vec<(OwnedFd, i32)>,
     /// The socket on which `start` connects.
     pub start: Option<OwnedFd>,
+    /// Trees that the runtime opened: the root and the sources of mounts that are `prepared`, in
+    /// the order of the steps.
+    pub trees: Vec<OwnedFd>,
+    /// What a hook reads, and where its words go.
+    pub stdio: Option<(OwnedFd, OwnedFd)>,
+    /// How many descriptors from 3 on the program keeps.
+    pub preserve: u32,
 }
 
 /// Why a plan cannot be compiled.
@@ -209,8 +64,14 @@ pub fn compile(plan: &Plan, descriptors: Descriptors) -> Result<Program, Compile
         tasks: descriptors.tasks,
         namespaces: descriptors.namespaces.into_iter(),
         start: descriptors.start,
+        trees: descriptors.trees.into_iter(),
         joined: false,
     };
+    compiler.program.preserve = descriptors.preserve;
+    if let Some((input, output)) = descriptors.stdio {
+        let (input, output) = (compiler.slot(input), compiler.slot(output));
+        compiler.program.ops.push((0, Op::Stdio { input, output }));
+    }
     for (index, step) in plan.sandbox_steps() {
         compiler
             .step(index, step)
@@ -237,6 +98,7 @@ struct Compiler {
     tasks: Vec<OwnedFd>,
     namespaces: std::vec::IntoIter<(OwnedFd, i32)>,
     start: Option<OwnedFd>,
+    trees: std::vec::IntoIter<OwnedFd>,
     /// Inside a container that runs already: nothing is mounted.
     joined: bool,
 }
@@ -267,12 +129,33 @@ impl Compiler {
 
     fn step(&mut self, index: usize, step: &Step) -> Result<(), Problem> {
         let op = match step {
-            Step::Cgroup(_)
+            Step::Scope(_)
+            | Step::Cgroup(_)
             | Step::Shield
             | Step::Clone { .. }
             | Step::NewNetwork
             | Step::Network(_)
+            | Step::NetDevice { .. }
+            | Step::MapIds(_)
+            | Step::Hooks { .. }
             | Step::OomScore(_) => return Ok(()),
+            Step::AwaitMapping | Step::AwaitHooks => Op::Await {
+                announce: matches!(step, Step::AwaitHooks),
+            },
+            Step::AwaitRuntime { announce } => Op::Await {
+                announce: *announce,
+            },
+            Step::Hide => Op::Hide,
+            Step::UserRoot { uid, gid } => Op::UserRoot {
+                uid: *uid,
+                gid: *gid,
+            },
+            Step::NewNamespaces(names) => {
+                Op::Unshare(names.iter().fold(0, |all, name| all | flag(name)))
+            }
+            Step::TimeOffsets(text) => Op::TimeOffsets(self.text(text.as_bytes())?),
+            Step::Rebirth => Op::Rebirth,
+            Step::LoopbackUp => Op::LoopbackUp,
             Step::JoinCgroups { .. } => {
                 for fd in std::mem::take(&mut self.tasks) {
                     let slot = self.slot(fd);
@@ -293,13 +176,25 @@ impl Compiler {
             Step::Hostname(name) => Op::Hostname(self.text(name.as_bytes())?),
             Step::Domainname(name) => Op::Domainname(self.text(name.as_bytes())?),
             Step::HostPropagation { flag } => Op::Propagation(*flag),
-            Step::Root(path) => Op::Root(self.path(path)?),
+            Step::Root {
+                path,
+                prepared,
+                propagation,
+            } => Op::Root {
+                path: self.path(path)?,
+                tree: self.tree(*prepared)?,
+                propagation: *propagation,
+            },
             Step::Mount(mount) => self.mount(mount)?,
             Step::Attributes { path, attr } => Op::Attributes {
                 path: self.path(path)?,
                 attr: *attr,
             },
             Step::Device(device) => self.device(device)?,
+            Step::DeviceBind { path, number } => Op::DeviceBind {
+                path: self.path(path)?,
+                number: *number,
+            },
             Step::DeviceLinks => {
                 for (name, target) in devices::LINKS {
                     let name = self.text(name.as_bytes())?;
@@ -330,8 +225,10 @@ impl Compiler {
                 bind: !self.joined,
             },
             Step::RootReadOnly => Op::RootReadOnly,
-            Step::Pivot => Op::Pivot,
-            Step::AwaitRuntime => Op::AwaitRuntime,
+            Step::Pivot { moved } => Op::Pivot { moved: *moved },
+            Step::Find(program) => Op::Find {
+                candidates: self.candidates(program)?,
+            },
             Step::AwaitStart => {
                 let fd = self.start.take().ok_or(Problem::Descriptor)?;
                 Op::AwaitStart(self.slot(fd))
@@ -339,6 +236,13 @@ impl Compiler {
             Step::Session { terminal } => Op::Session {
                 terminal: *terminal,
             },
+            Step::Keyring(name) => Op::Keyring(self.text(name.as_bytes())?),
+            Step::Affinity(set) => Op::Affinity(*set),
+            Step::Scheduler(scheduler) => Op::Scheduler(*scheduler),
+            Step::IoPriority(value) => Op::IoPriority(*value),
+            Step::Personality(value) => Op::Personality(*value),
+            Step::MemoryPolicy(policy) => Op::MemoryPolicy(*policy),
+            Step::Label { module, text } => self.label(*module, text)?,
             Step::Limit(limit) => Op::Limit {
                 resource: limit.resource,
                 soft: limit.soft,
@@ -348,11 +252,13 @@ impl Compiler {
                 program,
                 flags,
                 last,
+                notify,
             } => {
                 self.program.filter.clone_from(program);
                 Op::Filter {
                     flags: *flags,
                     last: *last,
+                    notify: *notify,
                 }
             }
             Step::Identity(identity) => self.identity(identity),
@@ -374,6 +280,27 @@ impl Compiler {
         Ok(())
     }
 
+    /// A tree that the runtime opened, if this one was.
+    fn tree(&mut self, prepared: bool) -> Result<Option<Slot>, Problem> {
+        if !prepared {
+            return Ok(None);
+        }
+        let tree = self.trees.next().ok_or(Problem::Descriptor)?;
+        Ok(Some(self.slot(tree)))
+    }
+
+    /// Which file below /proc/thread-self a label is written to, and in which form.
+    fn label(&mut self, module: step::SecurityModule, text: &str) -> Result<Op, Problem> {
+        let (path, text) = match module {
+            step::SecurityModule::AppArmor => (&b"attr/apparmor/exec"[..], format!("exec {text}")),
+            step::SecurityModule::SeLinux => (&b"attr/exec"[..], text.to_owned()),
+        };
+        Ok(Op::Label {
+            path: self.text(path)?,
+            text: self.text(text.as_bytes())?,
+        })
+    }
+
     fn identity_at(&self) -> Option<usize> {
         self.program
             .ops
@@ -390,6 +317,7 @@ impl Compiler {
                 let source = self.path(source)?;
                 Ok(Op::Bind {
                     source,
+                    tree: self.tree(mount.prepared)?,
                     recursive: *recursive,
                     target,
                     strict,
@@ -426,6 +354,7 @@ impl Compiler {
                     target,
                     strict,
                     attributes,
+                    copy_up: mount.copy_up,
                 })
             }
         }
@@ -487,15 +416,19 @@ impl Compiler {
     fn execute(&mut self, program: &step::Program) -> Result<Op, Problem> {
         self.program.arguments = self.texts(&program.arguments)?;
         self.program.environment = self.texts(&program.environment)?;
+        let candidates = self.candidates(program)?;
+        self.program.candidates = Some(candidates);
+        Ok(Op::Execute { candidates })
+    }
+
+    fn candidates(&mut self, program: &step::Program) -> Result<Span, Problem> {
         let mut candidates = self.texts(&program.candidates())?;
         let start = self.program.texts.len();
         self.program.texts.append(&mut candidates);
-        let candidates = Span {
+        Ok(Span {
             start,
             end: self.program.texts.len(),
-        };
-        self.program.candidates = Some(candidates);
-        Ok(Op::Execute { candidates })
+        })
     }
 }
 
@@ -505,67 +438,4 @@ fn is_sensitive(target: &Path) -> bool {
     ["/proc", "/sys", "/dev"]
         .iter()
         .any(|top| target.starts_with(top))
-}
-
-impl Program {
-    /// The operations, each with the index of its step in the plan.
-    pub fn ops(&self) -> &[(usize, Op)] {
-        &self.ops
-    }
-
-    /// A text. An impossible reference reads as the empty string, which no call accepts.
-    pub fn text(&self, text: Text) -> &CStr {
-        let bytes = self.arena.get(text.0..).unwrap_or_default();
-        CStr::from_bytes_until_nul(bytes).unwrap_or_default()
-    }
-
-    /// The parameters of a mount.
-    pub fn parameters(&self, span: Span) -> impl Iterator<Item = (&CStr, Option<&CStr>)> {
-        let list = self
-            .parameters
-            .get(span.start..span.end)
-            .unwrap_or_default();
-        list.iter()
-            .map(|(key, value)| (self.text(*key), value.map(|v| self.text(v))))
-    }
-
-    /// The texts of a list.
-    pub fn texts(&self, span: Span) -> impl Iterator<Item = &CStr> {
-        let list = self.texts.get(span.start..span.end).unwrap_or_default();
-        list.iter().map(|text| self.text(*text))
-    }
-
-    /// Additional groups.
-    pub fn groups(&self, span: Span) -> &[rustix::fs::Gid] {
-        self.groups.get(span.start..span.end).unwrap_or_default()
-    }
-
-    /// A descriptor.
-    pub fn descriptor(&self, slot: Slot) -> Option<BorrowedFd<'_>> {
-        self.descriptors.get(slot.0).map(AsFd::as_fd)
-    }
-
-    /// The seccomp filter.
-    pub fn filter(&self) -> &[sock_filter] {
-        &self.filter
-    }
-
-    /// The arguments of the program.
-    pub fn arguments(&self) -> impl Iterator<Item = &CStr> {
-        self.arguments.iter().map(|text| self.text(*text))
-    }
-
-    /// The arguments of the shield: candidates, an empty string, the arguments of the program.
-    pub fn shielded_arguments(&self) -> impl Iterator<Item = &CStr> {
-        let candidates = self
-            .candidates
-            .into_iter()
-            .flat_map(|span| self.texts(span));
-        candidates.chain([c""]).chain(self.arguments())
-    }
-
-    /// The environment of the program.
-    pub fn environment(&self) -> impl Iterator<Item = &CStr> {
-        self.environment.iter().map(|text| self.text(*text))
-    }
 }

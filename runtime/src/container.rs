@@ -1,0 +1,273 @@
+//! A container that was launched: [`Container`] finds it again and works on it, from any process.
+
+use std::os::fd::OwnedFd;
+use std::path::Path;
+
+use oci_spec::runtime::Spec;
+use rustix::net::{AddressFamily, SocketFlags, SocketType, connect, socket_with};
+
+use crate::launch::exec::saved_bundle;
+use crate::launch::{self, Agent, LaunchError, Namespace, run_hooks};
+use crate::process::of_container;
+use crate::report::{self, Message};
+use crate::spec::Bundle;
+use crate::state::{self, OciState, State, StateDir, StateError, Status};
+use crate::{ContainerId, Error, cgroup, plan, sys};
+
+/// A container, by its id. While this value lives, others wait who want to change the container.
+#[derive(Debug)]
+pub struct Container {
+    dir: StateDir,
+}
+
+/// What became of a container that was deleted.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Deleted {
+    /// What was undone, a short sentence each.
+    pub undone: Vec<String>,
+    /// What went wrong afterwards, and does not matter for the container: its `poststop` hooks.
+    pub warnings: Vec<String>,
+}
+
+impl Container {
+    /// The container `id` below the state root.
+    pub fn open(root: &Path, id: &str) -> Result<Container, Error> {
+        let dir = StateDir::open(root, &ContainerId::new(id)?)?;
+        Ok(Container { dir })
+    }
+
+    /// What is known of it; none when its making was interrupted.
+    pub fn state(&self) -> Result<Option<State>, StateError> {
+        self.dir.load()
+    }
+
+    /// Its status right now.
+    pub fn status(&self) -> Result<Status, StateError> {
+        let state = self.state()?;
+        Ok(state.map_or(Status::Creating, |state| state.status()))
+    }
+
+    /// Its configuration, as it was when it was launched.
+    pub fn spec(&self) -> Result<Option<Spec>, Error> {
+        match self.state()? {
+            Some(state) => Ok(Some(self.bundle(&state)?.spec)),
+            None => Ok(None),
+        }
+    }
+
+    fn bundle(&self, state: &State) -> Result<Bundle, Error> {
+        Ok(saved_bundle(&self.dir, state)?)
+    }
+
+    /// The state, if the status is one of these.
+    fn in_status(&self, wanted: &[Status], need: &'static str) -> Result<State, Error> {
+        let state = self.state()?;
+        let status = state.as_ref().map_or(Status::Creating, State::status);
+        state.filter(|_| wanted.contains(&status)).ok_or_else(|| {
+            Error::Launch(LaunchError::Status {
+                id: self.dir.id().to_string(),
+                status: status.to_string(),
+                need,
+            })
+        })
+    }
+
+    /// Lets the program of a created container run. Its hooks run before and after that; when one
+    /// fails, the container is stopped.
+    pub fn start(&self) -> Result<(), Error> {
+        let mut state = self.in_status(&[Status::Created], "only a created one can be started")?;
+        let bundle = match state.hooks {
+            true => Some(self.bundle(&state)?),
+            false => None,
+        };
+        let started = self.start_with(&mut state, bundle.as_ref());
+        if started.is_err() {
+            // The first error is the one to report.
+            self.stop(&state).unwrap_or_default();
+        }
+        started
+    }
+
+    fn start_with(&self, state: &mut State, bundle: Option<&Bundle>) -> Result<(), Error> {
+        if let Some(bundle) = bundle {
+            launch::exec::start_container_hooks(bundle, state)?;
+        }
+        // Said before it is done: were this process killed in between, the container would not be
+        // taken for one that still waits.
+        state.started = true;
+        self.dir.save(state)?;
+        let problem = |e: rustix::io::Errno| LaunchError::system("reach the waiting process", e);
+        let socket = socket_with(
+            AddressFamily::UNIX,
+            SocketType::SEQPACKET,
+            SocketFlags::CLOEXEC,
+            None,
+        )
+        .map_err(problem)?;
+        let address = self.dir.socket_address("start").map_err(problem)?;
+        connect(&socket, &address).map_err(problem)?;
+        self.listen(&socket, state)?;
+        match bundle {
+            Some(bundle) => Ok(launch::hooks_after_start(bundle, state)?),
+            None => Ok(()),
+        }
+    }
+
+    /// Listens until the program runs.
+    fn listen(&self, socket: &OwnedFd, state: &State) -> Result<(), Error> {
+        let mut executing = false;
+        loop {
+            let message = report::receive(socket)
+                .map_err(|e| LaunchError::system("listen to the container", e))?;
+            match message {
+                Some((Message::Fault { step, fault }, _)) => {
+                    let words = state.steps.get(step).map_or("start", String::as_str);
+                    return Err(LaunchError::described(words, None, &fault).into());
+                }
+                Some((Message::Executing, _)) => executing = true,
+                Some((Message::Listener { fd }, _)) => {
+                    self.ask_agent(state, fd)?;
+                    report::send_quietly(socket, &Message::Go)
+                        .map_err(|e| LaunchError::system("talk to the container", e))?;
+                }
+                Some(_) => {}
+                None if executing => return Ok(()),
+                None => return Err(LaunchError::Died("").into()),
+            }
+        }
+    }
+
+    fn ask_agent(&self, state: &State, fd: i32) -> Result<(), Error> {
+        let agent: Agent = launch::agent(&self.bundle(state)?)?;
+        let (pid, pidfd) = self.first_process(state)?;
+        let told = OciState::at(state, Status::Created);
+        Ok(agent.hand_over(&pidfd, fd, pid, &told)?)
+    }
+
+    fn first_process(&self, state: &State) -> Result<(i32, OwnedFd), Error> {
+        let gone = || LaunchError::Status {
+            id: state.id.clone(),
+            status: state.status().to_string(),
+            need: "only a created or running one has a process",
+        };
+        let process = state.process.as_ref().ok_or_else(gone)?;
+        let pidfd = process
+            .open()
+            .map_err(|e| LaunchError::system("open the process", e))?;
+        Ok((process.pid, pidfd.ok_or_else(gone)?))
+    }
+
+    /// Kills everything in it and waits for the end.
+    fn stop(&self, state: &State) -> Result<(), Error> {
+        let (_, pidfd) = self.first_process(state)?;
+        sys::pidfd_kill(&pidfd, libc::SIGKILL)
+            .map_err(|e| LaunchError::system("kill the container", e))?;
+        cgroup::kill_all(&state.cgroups)?;
+        crate::process::wait_dead(&pidfd, Some(crate::launch::KILL_TIMEOUT))
+            .map_err(|e| LaunchError::system("wait for the end of the container", e))?;
+        Ok(())
+    }
+
+    /// Sends a signal to the first process; with `all` to every process.
+    pub fn kill(&self, signal: i32, all: bool) -> Result<(), Error> {
+        kill(&self.state()?, self.dir.id().as_str(), signal, all)
+    }
+
+    /// Removes it: kills its processes with `force`, else it has to be stopped; undoes its
+    /// journal, removes its state, and runs its `poststop` hooks.
+    pub fn delete(self, force: bool) -> Result<Deleted, Error> {
+        let state = self.state()?;
+        let status = state.as_ref().map_or(Status::Stopped, State::status);
+        if !force && status != Status::Stopped {
+            return Err(LaunchError::Status {
+                id: self.dir.id().to_string(),
+                status: status.to_string(),
+                need: "only a stopped one is deleted without --force",
+            }
+            .into());
+        }
+        let mut deleted = Deleted::default();
+        // A configuration that cannot be read must not keep the container.
+        let hooks = state.as_ref().filter(|state| state.hooks);
+        let bundle = hooks.map(|state| self.bundle(state)).transpose();
+        let bundle = bundle.unwrap_or_else(|error| {
+            deleted.warnings.push(error.to_string());
+            None
+        });
+        deleted.undone = self.dir.destroy()?;
+        if let (Some(state), Some(bundle)) = (&state, &bundle) {
+            deleted.warnings.extend(hooks_after_end(bundle, state));
+        }
+        Ok(deleted)
+    }
+}
+
+/// Sends a signal to a container whose state was read without a lock: to end it must be possible
+/// while somebody works on it.
+pub(crate) fn kill(state: &Option<State>, id: &str, signal: i32, all: bool) -> Result<(), Error> {
+    let status = state.as_ref().map_or(Status::Creating, State::status);
+    let wrong = || LaunchError::Status {
+        id: id.to_owned(),
+        status: status.to_string(),
+        need: "only a created or running one can get a signal",
+    };
+    let state = state.as_ref().ok_or_else(wrong)?;
+    let process = state.process.as_ref().ok_or_else(wrong)?;
+    let pidfd = process
+        .open()
+        .map_err(|e| LaunchError::system("open the process", e))?
+        .ok_or_else(wrong);
+    // The first process of a container without a pid namespace of its own may have left others.
+    let pidfd = match pidfd {
+        Err(_) if all && !state.cgroups.is_empty() => None,
+        result => Some(result?),
+    };
+    if let Some(pidfd) = &pidfd {
+        sys::pidfd_kill(pidfd, signal)
+            .map_err(|e| LaunchError::system(format!("send signal {signal}"), e))?;
+    }
+    if signal == libc::SIGKILL && status == Status::Paused {
+        // On cgroup v1 a frozen process dies when it is thawed.
+        cgroup::freezer::thaw(&state.cgroups)?;
+    }
+    if all && signal == libc::SIGKILL {
+        // Without a pid namespace the others do not die with the first.
+        cgroup::kill_all(&state.cgroups)?;
+    } else if all {
+        let pids = of_container(process.pid, &state.cgroups)
+            .map_err(|e| LaunchError::system("list the processes", e))?;
+        for pid in pids.into_iter().filter(|pid| *pid != process.pid) {
+            match sys::kill(pid, signal) {
+                Ok(()) | Err(rustix::io::Errno::SRCH) => {}
+                Err(e) => {
+                    return Err(LaunchError::system(format!("signal process {pid}"), e).into());
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+/// The hooks that come when the container is gone: whatever they do, it is. What went wrong, in
+/// words.
+pub(crate) fn hooks_after_end(bundle: &Bundle, state: &State) -> Vec<String> {
+    let told = OciState::at(state, Status::Stopped).json();
+    let hooks = plan::hooks::of(bundle, "poststop");
+    let failed = hooks.iter().map(|hook| {
+        run_hooks(
+            "poststop",
+            std::slice::from_ref(hook),
+            &told,
+            &Namespace::Runtime,
+        )
+    });
+    failed
+        .filter_map(Result::err)
+        .map(|error| error.to_string())
+        .collect()
+}
+
+/// All containers below a state root, by id.
+pub fn list(root: &Path) -> Result<Vec<State>, StateError> {
+    state::list(root)
+}

@@ -1,0 +1,493 @@
+//! The new process, from the clone to its program: carries out a [`Program`], one operation after
+//! the other.
+//!
+//! It may be a copy of a multi-threaded program, of which only this thread is left: it allocates
+//! nothing, takes no lock, and calls nothing but `sys`, `rustix` and [`crate::rootfs`]. The first
+//! failure is reported with the index of its step, and ends it.
+
+mod copy_up;
+mod mounts;
+
+use std::ffi::CStr;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+
+use rustix::fs::{CWD, FileType, Mode, OFlags, fstatfs, openat};
+use rustix::io::Errno;
+use rustix::process::{DumpableBehavior, Signal, set_dumpable_behavior};
+
+use crate::compile::{Op, Program, Slot, Text};
+use crate::fallback::birth::Remainder;
+use crate::fallback::join;
+use crate::identity;
+use crate::report::{self, At, Detail, Fault, Message, Part};
+use crate::rootfs::{self, Want};
+use crate::sys::{self, Strings};
+use crate::{pid1, terminal};
+
+use mounts::{NewMount, link, set_host_propagation};
+
+/// `PROC_SUPER_MAGIC`.
+const PROC: i64 = 0x9fa0;
+
+/// The exit code of a new process that failed; the report says why.
+const FAILED: i32 = 127;
+
+/// What the launcher made for the new process.
+pub struct Prepared<'p> {
+    /// The operations.
+    pub program: &'p Program,
+    /// The arguments of the program, ready for execve(2).
+    pub arguments: Strings<'p>,
+    /// Its environment.
+    pub environment: Strings<'p>,
+    /// The small program from which it is executed, see [`crate::shield`].
+    pub shield: Option<OwnedFd>,
+}
+
+/// What the process holds on its way.
+struct Sandbox<'p> {
+    prepared: &'p Prepared<'p>,
+    program: &'p Program,
+    /// To the runtime, or to `start`.
+    report: OwnedFd,
+    /// The root mount.
+    root: Option<OwnedFd>,
+    /// How mount events of the root travel in the end; 0 for private.
+    root_propagation: u64,
+    /// `/dev` inside.
+    dev: Option<OwnedFd>,
+    /// The container's procfs, as it was mounted.
+    proc: Option<OwnedFd>,
+    /// The host's /dev/null, for masked files.
+    null: Option<OwnedFd>,
+    /// An empty read-only directory, for masked directories.
+    empty: Option<OwnedFd>,
+    /// The terminal of the process.
+    terminal: Option<OwnedFd>,
+    /// Whether the runtime was told that the program comes next, and all descriptors are closed
+    /// that the program may not see.
+    sealed: bool,
+}
+
+/// Carries out the program. Never returns.
+pub fn run(prepared: &Prepared<'_>, report: OwnedFd, birth: Remainder) -> ! {
+    let program = prepared.program;
+    let mut sandbox = Sandbox {
+        prepared,
+        program,
+        report,
+        root: None,
+        root_propagation: 0,
+        dev: None,
+        proc: None,
+        null: None,
+        empty: None,
+        terminal: None,
+        sealed: false,
+    };
+    if let Err(errno) = birth.carry_out() {
+        sandbox.fail(0, errno.into());
+    }
+    for (step, op) in program.ops() {
+        if let Err(fault) = sandbox.carry_out(op) {
+            sandbox.fail(*step, fault);
+        }
+    }
+    sys::exit(FAILED)
+}
+
+impl Sandbox<'_> {
+    fn fail(&self, step: usize, fault: Fault) -> ! {
+        // When even this cannot be sent nobody listens any more.
+        let _ = report::send(&self.report, &Message::Fault { step, fault });
+        sys::exit(FAILED)
+    }
+
+    fn carry_out(&mut self, op: &Op) -> Result<(), Fault> {
+        let program = self.program;
+        let text = |t: Text| program.text(t);
+        match *op {
+            Op::JoinCgroup(slot) => self.join_cgroup(slot),
+            Op::Unshare(flags) => Ok(sys::unshare(flags)?),
+            Op::Enter { fd, flags } => Ok(join::enter(self.descriptor(fd)?, flags)?),
+            Op::EnterSent => self.enter_sent(),
+            Op::Hide => Ok(set_dumpable_behavior(DumpableBehavior::NotDumpable)?),
+            Op::UserRoot { uid, gid } => identity::become_root(uid, gid),
+            Op::TimeOffsets(offsets) => write_own(c"timens_offsets", text(offsets)),
+            Op::Rebirth => self.rebirth(),
+            Op::LoopbackUp => Ok(sys::loopback_up()?),
+            Op::Hostname(name) => Ok(rustix::system::sethostname(text(name).to_bytes())?),
+            Op::Domainname(name) => Ok(rustix::system::setdomainname(text(name).to_bytes())?),
+            Op::Await { announce } => self.wait(announce),
+            Op::AwaitStart(slot) => self.await_start(slot),
+            Op::Console { uid, bind } => self.console(uid, bind),
+            Op::Stdio { input, output } => self.stdio(input, output),
+            Op::Session { terminal } => self.session(terminal),
+            Op::Find { candidates } => find(program.texts(candidates)),
+            Op::DieWithRuntime => self.die_with_runtime(),
+            Op::Init => self.init(),
+            Op::Fork => self.fork(),
+            Op::Execute { candidates } => self.execute(program.texts(candidates)),
+            _ => match self.mount_op(op) {
+                Some(result) => result,
+                None => self.identity_op(op),
+            },
+        }
+    }
+
+    /// The root and what is in it; none when the operation is another.
+    fn mount_op(&mut self, op: &Op) -> Option<Result<(), Fault>> {
+        let program = self.program;
+        let text = |t: Text| program.text(t);
+        Some(match *op {
+            Op::Propagation(propagation) => set_host_propagation(propagation),
+            Op::Root {
+                path,
+                tree,
+                propagation,
+            } => self.set_root(text(path), tree, propagation),
+            Op::Mount {
+                fstype,
+                parameters,
+                target,
+                strict,
+                attributes,
+                copy_up,
+            } => self.new_mount(&NewMount {
+                fstype: text(fstype),
+                parameters,
+                target: text(target),
+                strict,
+                attributes,
+                copy_up,
+            }),
+            Op::Bind {
+                source,
+                tree,
+                recursive,
+                target,
+                strict,
+                attributes,
+            } => {
+                let target = text(target);
+                match tree {
+                    Some(tree) => self.bind_opened(tree, target, strict, &attributes),
+                    None => self.bind(text(source), recursive, target, strict, &attributes),
+                }
+            }
+            Op::Attributes { path, attr } => self.attributes(text(path), &attr),
+            Op::Device {
+                parent,
+                name,
+                device,
+            } => self.device(text(parent), text(name), &device),
+            Op::DeviceBind { path, number } => self.device_bind(text(path), number),
+            Op::DeviceLink { name, target } => self
+                .dev()
+                .and_then(|dev| link(dev, text(name), text(target))),
+            Op::Link {
+                parent,
+                name,
+                target,
+            } => self.link(text(parent), text(name), text(target)),
+            Op::Sysctl { path, value } => self.sysctl(text(path), text(value)),
+            Op::Mask(path) => self.mask(text(path)),
+            Op::ReadOnly(path) => self.read_only(text(path)),
+            Op::Directory(path) => self.directory(text(path)),
+            Op::RootReadOnly => self.root_read_only(),
+            Op::Pivot { moved } => self.pivot(moved),
+            _ => return None,
+        })
+    }
+
+    /// What the process itself becomes.
+    fn identity_op(&mut self, op: &Op) -> Result<(), Fault> {
+        let program = self.program;
+        let text = |t: Text| program.text(t);
+        match *op {
+            Op::Keyring(name) => identity::session_keyring(text(name)),
+            Op::Affinity(set) => Ok(sys::set_affinity(&set.bits)?),
+            Op::Scheduler(scheduler) => Ok(sys::set_scheduler(&scheduler)?),
+            Op::IoPriority(value) => Ok(sys::set_io_priority(value)?),
+            Op::Personality(value) => Ok(sys::personality(value)?),
+            Op::MemoryPolicy(policy) => Ok(sys::set_memory_policy(policy.mode, &policy.nodes)?),
+            Op::Label { path, text: label } => write_own(text(path), text(label)),
+            Op::Limit {
+                resource,
+                soft,
+                hard,
+            } => identity::limit(resource, soft, hard),
+            Op::Filter {
+                flags,
+                last,
+                notify,
+            } => self.filter(flags, last, notify),
+            Op::Identity {
+                uid,
+                gid,
+                groups,
+                umask,
+            } => identity::become_user(uid, gid, program.groups(groups), umask),
+            Op::BoundingSet(bounding) => identity::bound(bounding),
+            Op::Capabilities(sets) => identity::set_capabilities(&sets),
+            Op::NoNewPrivileges => Ok(rustix::thread::set_no_new_privs(true)?),
+            Op::WorkingDirectory(path) => working_directory(text(path)),
+            // An operation that nobody carries out would be a promise that is not kept.
+            _ => Err(Errno::NOSYS.into()),
+        }
+    }
+
+    fn descriptor(&self, slot: Slot) -> Result<BorrowedFd<'_>, Errno> {
+        self.program.descriptor(slot).ok_or(Errno::BADF)
+    }
+
+    fn root(&self) -> Result<BorrowedFd<'_>, Errno> {
+        self.root.as_ref().map(AsFd::as_fd).ok_or(Errno::BADF)
+    }
+
+    fn join_cgroup(&self, slot: Slot) -> Result<(), Fault> {
+        // `0` is the writer; and `tasks` instead of `cgroup.procs` saves the wait for an RCU
+        // grace period (12 ms).
+        rustix::io::write(self.descriptor(slot)?, b"0")?;
+        Ok(())
+    }
+
+    fn enter_sent(&self) -> Result<(), Fault> {
+        match report::receive(&self.report)? {
+            Some((Message::Namespace, Some(fd))) => Ok(sys::setns(fd.as_fd(), libc::CLONE_NEWNET)?),
+            Some(_) => Err(Errno::PROTO.into()),
+            // The runtime is gone, or gave up for a reason that it knows.
+            None => sys::exit(FAILED),
+        }
+    }
+
+    fn console(&mut self, uid: u32, bind: bool) -> Result<(), Fault> {
+        let pair = terminal::open(self.root.as_ref().map_or(CWD, AsFd::as_fd), uid)?;
+        if bind {
+            let target = rootfs::ensure(self.root()?, c"/dev/console", Want::File, true)?;
+            // Mounted by descriptor: CVE-2025-52565, a /dev/pts/N swapped for something else.
+            let cover = rootfs::clone_fd(&pair.inside, false).at(Part::Source)?;
+            rootfs::attach(cover, target).at(Part::Attach)?;
+        }
+        report::send_with(&self.report, &Message::Console, &pair.outside)?;
+        terminal::use_as_stdio(&pair.inside)?;
+        self.terminal = Some(pair.inside);
+        Ok(())
+    }
+
+    fn wait(&self, announce: bool) -> Result<(), Fault> {
+        if announce {
+            report::send(&self.report, &Message::Prepared)?;
+        }
+        match report::receive(&self.report)? {
+            Some((Message::Go, _)) => Ok(()),
+            Some(_) => Err(Errno::PROTO.into()),
+            // The runtime died or gave up: so does this process.
+            None => sys::exit(FAILED),
+        }
+    }
+
+    /// Waits for `start`. Until the runtime has said that everything is recorded, its death ends
+    /// this process; from then on nothing of the runtime is held, not even its locks.
+    fn await_start(&mut self, slot: Slot) -> Result<(), Fault> {
+        self.wait(true)?;
+        let listener = self.descriptor(slot)?;
+        self.close_descriptors(Some(listener))?;
+        let connection = rustix::io::retry_on_intr(|| {
+            rustix::net::accept_with(listener, rustix::net::SocketFlags::CLOEXEC)
+        })?;
+        // Under the same number, which the shield knows.
+        rustix::io::dup3(&connection, &mut self.report, rustix::io::DupFlags::CLOEXEC)?;
+        Ok(())
+    }
+
+    fn session(&mut self, terminal: bool) -> Result<(), Fault> {
+        rustix::process::setsid()?;
+        if !terminal {
+            return Ok(());
+        }
+        match self.terminal.take() {
+            Some(inside) => terminal::control(inside),
+            None => Ok(()),
+        }
+    }
+
+    fn stdio(&self, input: Slot, output: Slot) -> Result<(), Fault> {
+        rustix::stdio::dup2_stdin(self.descriptor(input)?)?;
+        rustix::stdio::dup2_stdout(self.descriptor(output)?)?;
+        Ok(rustix::stdio::dup2_stderr(self.descriptor(output)?)?)
+    }
+
+    /// Dies with the runtime, also when it died just before this was said: then the other end of
+    /// the socket is gone.
+    fn die_with_runtime(&self) -> Result<(), Fault> {
+        rustix::process::set_parent_process_death_signal(Some(Signal::KILL))?;
+        let mut fds = [rustix::event::PollFd::new(
+            &self.report,
+            rustix::event::PollFlags::HUP,
+        )];
+        let now = rustix::event::Timespec {
+            tv_sec: 0,
+            tv_nsec: 0,
+        };
+        let gone = rustix::event::poll(&mut fds, Some(&now))? > 0;
+        if gone { sys::exit(FAILED) } else { Ok(()) }
+    }
+
+    /// Closes whatever the program may not see, and tells the runtime that it comes next.
+    ///
+    /// Close-on-exec would come too late for what the kernel opens by name during the exec: the
+    /// program, its interpreter and its loader could be `/proc/self/fd/N/../..` (CVE-2024-21626,
+    /// CVE-2016-9962).
+    fn seal(&mut self) -> Result<(), Fault> {
+        if self.sealed {
+            return Ok(());
+        }
+        self.sealed = true;
+        report::send(&self.report, &Message::Executing)?;
+        self.close_descriptors(None)
+    }
+
+    fn close_descriptors(&self, also: Option<BorrowedFd<'_>>) -> Result<(), Fault> {
+        let keep = [
+            Some(self.report.as_fd()),
+            self.prepared.shield.as_ref().map(AsFd::as_fd),
+            self.terminal.as_ref().map(AsFd::as_fd),
+            also,
+        ];
+        let first = self.program.preserve.saturating_add(3);
+        Ok(sys::close_all_but(first, keep)?)
+    }
+
+    fn filter(&mut self, flags: u32, last: bool, notify: bool) -> Result<(), Fault> {
+        if last {
+            self.seal()?;
+        } else {
+            identity::raise()?;
+        }
+        let listener = sys::load_filter(self.program.filter(), flags, notify)?;
+        let Some(listener) = listener else {
+            return Ok(());
+        };
+        // The runtime takes the descriptor out of this process by its number: passing it would
+        // need calls that the filter may want to ask about. write(2) is never asked about.
+        let message = Message::Listener {
+            fd: listener.as_raw_fd(),
+        };
+        report::send(&self.report, &message)?;
+        let mut answer = [0; 64];
+        let read = rustix::io::retry_on_intr(|| rustix::io::read(&self.report, &mut answer))?;
+        if read == 0 { sys::exit(FAILED) } else { Ok(()) }
+    }
+
+    /// A process in all the new namespaces goes on, this one ends.
+    fn rebirth(&mut self) -> Result<(), Fault> {
+        match sys::fork(true)? {
+            Some(pid) => {
+                let told = report::send(&self.report, &Message::Child { pid });
+                sys::exit(if told.is_ok() { 0 } else { FAILED })
+            }
+            None => Ok(()),
+        }
+    }
+
+    /// PID 1 stays as the built-in init; its child goes on to the program.
+    fn init(&mut self) -> Result<(), Fault> {
+        match sys::fork(false)? {
+            Some(child) => pid1::watch(child),
+            None => Ok(()),
+        }
+    }
+
+    /// setns(2) into a pid namespace concerns the children of the caller only. By now this process
+    /// has nothing that the container may not have, so the child can be seen and reached by it.
+    fn fork(&mut self) -> Result<(), Fault> {
+        // CVE-2016-9962: a container with CAP_SYS_PTRACE can look into /proc/PID/fd of the child.
+        self.close_descriptors(None)?;
+        self.rebirth()
+    }
+
+    fn execute<'t>(&mut self, candidates: impl Iterator<Item = &'t CStr>) -> Result<(), Fault> {
+        self.seal()?;
+        sys::default_signal_actions();
+        sys::unblock_signals()?;
+        let Prepared {
+            arguments,
+            environment,
+            shield,
+            ..
+        } = self.prepared;
+        if let Some(shield) = shield {
+            // It makes the report close-on-exec itself.
+            rustix::io::fcntl_setfd(&self.report, rustix::io::FdFlags::empty())?;
+            return Err(sys::execve_fd(shield, arguments, environment).into());
+        }
+        let mut worst = Fault::from(Errno::NOENT);
+        for path in candidates {
+            let errno = sys::execve(path, arguments, environment);
+            let fault = Fault {
+                errno,
+                part: Part::Whole,
+                detail: Detail::new(path.to_bytes()),
+            };
+            match errno {
+                Errno::NOENT | Errno::NOTDIR => {}
+                Errno::ACCESS => worst = fault,
+                _ => return Err(fault),
+            }
+        }
+        Err(worst)
+    }
+}
+
+/// Writes to a file of this process below /proc. The procfs is the host's, and that is verified
+/// (CVE-2019-19921, CVE-2025-52881: a label written to something that only looks like one).
+fn write_own(path: &CStr, text: &CStr) -> Result<(), Fault> {
+    let hold = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let own = openat(CWD, c"/proc/self", hold, Mode::empty()).at(Part::Source)?;
+    if fstatfs(&own).at(Part::Verify)?.f_type != PROC {
+        return Err(Errno::NODEV).at(Part::Verify);
+    }
+    let flags = OFlags::WRONLY | OFlags::CLOEXEC;
+    let file = rootfs::open_beneath(own.as_fd(), path, flags).at(Part::Target)?;
+    rustix::io::write(file, text.to_bytes())?;
+    Ok(())
+}
+
+/// Looks whether one of the files is there and executable for anybody, so that `create` can
+/// tell. Whether it is for the user of the process, the exec will tell.
+fn find<'t>(candidates: impl Iterator<Item = &'t CStr>) -> Result<(), Fault> {
+    let mut worst = Fault::from(Errno::NOENT);
+    for path in candidates {
+        let errno = match rustix::fs::stat(path) {
+            Ok(stat) => {
+                let file = FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile;
+                if file && stat.st_mode & 0o111 != 0 {
+                    return Ok(());
+                }
+                Errno::ACCESS
+            }
+            Err(Errno::NOENT | Errno::NOTDIR) => continue,
+            Err(errno) => errno,
+        };
+        worst = Fault {
+            errno,
+            part: Part::Whole,
+            detail: Detail::new(path.to_bytes()),
+        };
+    }
+    Err(worst)
+}
+
+/// Changes to the working directory as the user that the process has become.
+fn working_directory(path: &CStr) -> Result<(), Fault> {
+    rustix::process::chdir(path)?;
+    // CVE-2024-21626: a working directory outside the root, by way of /proc/self/fd, would be
+    // told as "(unreachable)/...".
+    let mut buffer = [0u8; 4096];
+    match sys::current_directory(&mut buffer) {
+        Ok(path) if path.first() == Some(&b'/') => Ok(()),
+        Ok(_) => Err(Errno::ACCESS).at(Part::Verify),
+        Err(e) => Err(e).at(Part::Verify),
+    }
+}

@@ -1,0 +1,161 @@
+//! Runs hooks (runtime-spec, config, "POSIX-platform Hooks"): each is told the state of the
+//! container on its standard input, and has to end well, and in time.
+
+use std::fs::File;
+use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::os::fd::OwnedFd;
+
+use rustix::fs::{MemfdFlags, memfd_create};
+
+use crate::compile::{Descriptors, compile};
+use crate::launch::spawn::{self, Birth, Heard, Until};
+use crate::launch::{Exit, LaunchError, exit};
+use crate::plan::step::Hook;
+use crate::plan::{Plan, Step};
+use crate::process::wait_dead;
+use crate::{Error, sys};
+
+/// How much of what a hook wrote is shown when it fails.
+const SHOWN: usize = 1024;
+
+/// Where a hook runs.
+pub enum Namespace<'n> {
+    /// In the namespaces of the runtime.
+    Runtime,
+    /// In those of a process; the flags of those that it has of its own.
+    Of {
+        /// The process.
+        pidfd: &'n OwnedFd,
+        /// `CLONE_NEW*`.
+        flags: i32,
+    },
+}
+
+/// Runs hooks in their order, up to the first that fails. `state` is the state of the container as
+/// JSON.
+pub fn run(
+    kind: &'static str,
+    hooks: &[Hook],
+    state: &[u8],
+    namespace: &Namespace<'_>,
+) -> Result<(), LaunchError> {
+    hooks
+        .iter()
+        .try_for_each(|hook| one(kind, hook, state, namespace))
+}
+
+fn one(
+    kind: &'static str,
+    hook: &Hook,
+    state: &[u8],
+    namespace: &Namespace<'_>,
+) -> Result<(), LaunchError> {
+    let started = run_with(kind, hook, state, |stdio| {
+        Ok(start(hook, stdio, namespace)?)
+    });
+    started.map_err(|error| match error {
+        Error::Launch(error) => error,
+        other => failed(kind, hook, other.to_string()),
+    })
+}
+
+fn failed(kind: &'static str, hook: &Hook, why: String) -> LaunchError {
+    LaunchError::Hook {
+        kind,
+        path: hook.program.file.clone().unwrap_or_default(),
+        why,
+    }
+}
+
+/// Tells `state` to a hook that `start` starts with these descriptors as its standard input, and
+/// its standard output and error; waits for its end.
+pub(super) fn run_with(
+    kind: &'static str,
+    hook: &Hook,
+    state: &[u8],
+    start: impl FnOnce((OwnedFd, OwnedFd)) -> Result<OwnedFd, Error>,
+) -> Result<(), Error> {
+    let fail = |why: String| Error::Launch(failed(kind, hook, why));
+    let said = |e: io::Error| fail(e.to_string());
+    let (mut input, mut output) = (file().map_err(said)?, file().map_err(said)?);
+    input
+        .write_all(state)
+        .and_then(|()| input.seek(SeekFrom::Start(0)))
+        .map_err(said)?;
+    let stdio = (input.into(), output.try_clone().map_err(said)?.into());
+    let process = start(stdio).map_err(|e| fail(e.to_string()))?;
+    if !wait_dead(&process, hook.timeout).map_err(said)? {
+        // It is a child of ours and not yet waited for.
+        sys::pidfd_kill(&process, libc::SIGKILL).unwrap_or_default();
+        exit::wait(&process, true)?;
+        let seconds = hook.timeout.unwrap_or_default().as_secs();
+        return Err(fail(format!("still running after {seconds} s, killed")));
+    }
+    match exit::wait(&process, true)? {
+        Exit::Code(0) => Ok(()),
+        Exit::Code(code) => Err(fail(format!("exit code {code}{}", words(&mut output)))),
+        Exit::Signal(n) => Err(fail(format!("killed by signal {n}{}", words(&mut output)))),
+        Exit::Unknown => Err(fail("nobody knows how it ended".to_owned())),
+    }
+}
+
+/// Starts a hook of the runtime's, with all the rights of the runtime.
+fn start(
+    hook: &Hook,
+    stdio: (OwnedFd, OwnedFd),
+    namespace: &Namespace<'_>,
+) -> Result<OwnedFd, Error> {
+    let mut program = hook.program.clone();
+    if hook.inherit {
+        program.environment = std::env::vars_os()
+            .filter_map(|(k, v)| Some(format!("{}={}", k.to_str()?, v.to_str()?)))
+            .collect();
+    }
+    let mut steps = Vec::new();
+    let mut namespaces = Vec::new();
+    if let Namespace::Of { pidfd, flags } = namespace {
+        let copy = pidfd.try_clone();
+        let copy = copy.map_err(|e| LaunchError::system("copy a pidfd", e))?;
+        namespaces.push((copy, *flags));
+        steps.push(Step::JoinContainer {
+            namespaces: Vec::new(),
+        });
+    }
+    steps.push(Step::Execute(program));
+    let plan = Plan::of(steps);
+    let descriptors = Descriptors {
+        namespaces,
+        stdio: Some(stdio),
+        ..Descriptors::default()
+    };
+    let program = compile(&plan, descriptors)?;
+    let child = spawn::spawn(program, &Birth::default())?;
+    let started = child.listen(&plan, Until::Executing, None, &mut Heard::default());
+    if let Err(error) = started {
+        // The first error is the one to report.
+        child.kill().unwrap_or_default();
+        return Err(error.into());
+    }
+    Ok(child.pidfd)
+}
+
+fn file() -> io::Result<File> {
+    Ok(File::from(memfd_create(
+        c"metactl-hook",
+        MemfdFlags::CLOEXEC,
+    )?))
+}
+
+/// The last of what it wrote.
+fn words(output: &mut File) -> String {
+    let mut text = Vec::new();
+    let length = output.seek(SeekFrom::End(0)).unwrap_or(0);
+    let start = length.saturating_sub(SHOWN as u64);
+    let read = output
+        .seek(SeekFrom::Start(start))
+        .and_then(|_| output.take(SHOWN as u64).read_to_end(&mut text));
+    match (read, String::from_utf8_lossy(&text).trim()) {
+        (Ok(_), said) if !said.is_empty() => format!(", it wrote: {said}"),
+        _ => String::new(),
+    }
+}

@@ -1,0 +1,106 @@
+//! What the runtime opens for the new process before the clone: namespaces to join, and trees
+//! that the user of the new process could not reach.
+
+use std::ffi::CString;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+
+use rustix::fs::{CWD, Mode, OFlags, openat};
+use rustix::io::Errno;
+
+use crate::launch::{LaunchError, ids};
+use crate::plan::mounts::{Attributes, MountKind, MountStep};
+use crate::plan::namespaces::flag;
+use crate::plan::{Plan, Step};
+use crate::rootfs;
+use crate::sys::{self, MountAttr};
+
+/// Namespaces to join, in the order of the steps; and the pid namespace to be born into.
+#[derive(Debug, Default)]
+pub struct Namespaces {
+    /// Each with its `CLONE_NEW*` flag.
+    pub joined: Vec<(OwnedFd, i32)>,
+    /// Of the clone.
+    pub pid: Option<OwnedFd>,
+}
+
+/// Opens the namespaces that `plan` joins.
+pub fn namespaces(plan: &Plan) -> Result<Namespaces, LaunchError> {
+    let mut opened = Namespaces::default();
+    for step in &plan.steps {
+        match step {
+            Step::Clone {
+                join_pid: Some(path),
+                ..
+            } => opened.pid = Some(namespace(path)?),
+            Step::JoinNamespace { kind, path } => {
+                opened.joined.push((namespace(path)?, flag(kind)));
+            }
+            _ => {}
+        }
+    }
+    Ok(opened)
+}
+
+fn namespace(path: &Path) -> Result<OwnedFd, LaunchError> {
+    openat(CWD, path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
+        .map_err(|e| LaunchError::system(format!("open the namespace {}", path.display()), e))
+}
+
+/// Opens the trees of the steps that want it, with the attributes that they shall have: the new
+/// process may be allowed neither.
+pub fn trees(plan: &Plan) -> Result<Vec<OwnedFd>, LaunchError> {
+    let mut trees = Vec::new();
+    for step in &plan.steps {
+        match step {
+            Step::Root {
+                path,
+                prepared: true,
+                ..
+            } => trees.push(clone(path, true)?),
+            Step::Mount(mount) if mount.prepared => trees.push(bind(mount)?),
+            _ => {}
+        }
+    }
+    Ok(trees)
+}
+
+fn clone(path: &Path, recursive: bool) -> Result<OwnedFd, LaunchError> {
+    let text = CString::new(path.as_os_str().as_bytes()).map_err(|_| Errno::INVAL);
+    text.and_then(|text| rootfs::clone_host(&text, recursive))
+        .map_err(|e| LaunchError::system(format!("open the source {}", path.display()), e))
+}
+
+fn bind(mount: &MountStep) -> Result<OwnedFd, LaunchError> {
+    let MountKind::Bind { source, recursive } = &mount.kind else {
+        let what = format!("{mount}: open something that is no bind mount");
+        return Err(LaunchError::system(what, Errno::INVAL));
+    };
+    let tree = clone(source, *recursive)?;
+    let problem = |what: &str, e: Errno| LaunchError::system(format!("{what}: {mount}"), e);
+    rootfs::set_attributes(&tree, &mount.attributes)
+        .map_err(|e| problem("set the attributes", e))?;
+    if let Some(maps) = &mount.ids {
+        let users = ids::namespace(maps)?;
+        idmap(&tree, &users, &mount.attributes).map_err(|e| {
+            let why = match e {
+                Errno::NOSYS => " (needs Linux 5.12)",
+                Errno::INVAL => " (the file system cannot be idmapped)",
+                _ => "",
+            };
+            problem(&format!("map the ids{why}"), e)
+        })?;
+    }
+    Ok(tree)
+}
+
+/// mount_setattr(2), `MOUNT_ATTR_IDMAP`.
+fn idmap(tree: &OwnedFd, users: &OwnedFd, attributes: &Attributes) -> Result<(), Errno> {
+    let attr = MountAttr {
+        set: libc::MOUNT_ATTR_IDMAP,
+        userns_fd: u64::from(users.as_fd().as_raw_fd().cast_unsigned()),
+        ..MountAttr::default()
+    };
+    sys::mount_setattr(tree, &attr, attributes.deep_ids)
+}

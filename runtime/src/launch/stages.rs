@@ -1,0 +1,227 @@
+//! What the runtime does for the new process at the stages of a launch: ids, network, hooks,
+//! sockets, state.
+
+use std::fs::File;
+use std::os::fd::{AsFd, OwnedFd};
+
+use rustix::termios::{Winsize, tcsetwinsize};
+
+use super::spawn::{Child, Heard, Until};
+use super::{Agent, Launch, LaunchError, Namespace, hooks, ids, sockets};
+use crate::launch::signals::Signals;
+use crate::plan::namespaces::{Namespaces, Place};
+use crate::plan::{self, Step};
+use crate::process::ProcessId;
+use crate::report::Message;
+use crate::request::{Mode, Network};
+use crate::spec::Bundle;
+use crate::state::{self, OciState, State, Status};
+use crate::{Error, network};
+
+impl Launch<'_> {
+    pub(super) fn map_ids(&self, child: &Child) -> Result<(), LaunchError> {
+        for step in &self.plan.steps {
+            if let Step::MapIds(maps) = step {
+                ids::write(child.pid, maps)?;
+                child.tell(&Message::Go, None)?;
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) fn make_network(&self, child: &Child) -> Result<(), Error> {
+        let has = |wanted: &dyn Fn(&Step) -> bool| self.plan.steps.iter().any(wanted);
+        let made = if has(&|s| *s == Step::NewNetwork) {
+            let namespace = network::new_namespace()?;
+            // It needs the namespace for sysfs and can go on mounting with it.
+            child.tell(&Message::Namespace, Some(namespace.as_fd()))?;
+            Some(namespace)
+        } else if has(&|s| matches!(s, Step::LoopbackUp)) {
+            Some(open(&format!("/proc/{}/ns/net", child.pid))?)
+        } else {
+            None
+        };
+        if let (Some(namespace), Some(input), Some(facts), Network::Spec(files)) = (
+            &made,
+            &self.network,
+            &self.facts.network,
+            &self.request.network,
+        ) {
+            let plan = input.plan(facts, u32::try_from(child.pid).ok())?;
+            let user = self.request.id.as_str();
+            metactl_netns::apply::apply(&plan, namespace.as_fd(), &files.server_dir, user)?;
+        }
+        for step in &self.plan.steps {
+            if let Step::NetDevice { from, to } = step {
+                let target = match &made {
+                    Some(namespace) => namespace.try_clone(),
+                    None => self.joined_network(),
+                };
+                let target = target
+                    .map_err(|e| LaunchError::system("open the network of the container", e))?;
+                metactl_netns::device::move_into(from, to, target.as_fd())?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The network namespace that the container joins.
+    fn joined_network(&self) -> std::io::Result<OwnedFd> {
+        let linux = self.bundle.spec.linux().as_ref();
+        let path = match (&self.request.network, linux.map(Namespaces::new)) {
+            (Network::Join(path), _) => path.clone(),
+            (
+                _,
+                Some(Namespaces {
+                    network: Place::Join(path),
+                    ..
+                }),
+            ) => path,
+            _ => return Err(std::io::ErrorKind::NotFound.into()),
+        };
+        File::open(path).map(OwnedFd::from)
+    }
+
+    /// The hooks for which the new process waits before its root takes its place.
+    pub(super) fn hooks_before_pivot(
+        &self,
+        child: &Child,
+        state: &State,
+        signals: Option<&mut Signals>,
+        heard: &mut Heard<'_>,
+    ) -> Result<(), Error> {
+        if !self.plan.steps.contains(&Step::AwaitHooks) {
+            return Ok(());
+        }
+        child.listen(&self.plan, Until::Prepared, signals, heard)?;
+        let told = OciState::at(state, Status::Creating).json();
+        for step in &self.plan.steps {
+            let Step::Hooks { kind, hooks } = step else {
+                continue;
+            };
+            let flags = super::exec::namespaces_of(&self.bundle);
+            let namespace = match *kind {
+                "createContainer" => Namespace::Of {
+                    pidfd: &child.pidfd,
+                    flags,
+                },
+                _ => Namespace::Runtime,
+            };
+            hooks::run(kind, hooks, &told, &namespace)?;
+        }
+        child.tell(&Message::Go, None)?;
+        Ok(())
+    }
+
+    pub(super) fn hooks_after_start(&self, state: &State) -> Result<(), LaunchError> {
+        hooks_after_start(&self.bundle, state)
+    }
+
+    /// The outer end of the terminal, at its size: to the console socket, or back.
+    pub(super) fn console(&self, console: Option<OwnedFd>) -> Result<Option<OwnedFd>, LaunchError> {
+        let Some(console) = console else {
+            return Ok(None);
+        };
+        set_size(&self.bundle, &console)?;
+        match &self.request.console_socket {
+            Some(path) => sockets::console(path, &console).map(|()| None),
+            None => Ok(Some(console)),
+        }
+    }
+
+    /// Hands the descriptor of a filter that asks to its agent.
+    pub(super) fn ask_agent(
+        &self,
+        child: &Child,
+        fd: i32,
+        state: &State,
+    ) -> Result<(), LaunchError> {
+        let agent = agent(&self.bundle)?;
+        let status = match self.request.mode {
+            Mode::Create => Status::Created,
+            Mode::Foreground | Mode::Detached => Status::Creating,
+        };
+        agent.hand_over(&child.pidfd, fd, child.pid, &OciState::at(state, status))
+    }
+
+    pub(super) fn state(&self, process: &ProcessId) -> State {
+        let annotations = self.bundle.spec.annotations().iter().flatten();
+        let create = self.request.mode == Mode::Create;
+        State {
+            format: state::FORMAT,
+            id: self.request.id.to_string(),
+            bundle: self.bundle.dir.clone(),
+            created: state::now_rfc3339(),
+            started: !create,
+            process: Some(process.clone()),
+            cgroups: self.plan.cgroup.directories().to_vec(),
+            scope: self.scope().map(|scope| state::ScopeRecord {
+                unit: scope.unit.clone(),
+                user: scope.user,
+                path: scope.cgroup_path(&self.facts.scopes_below),
+            }),
+            init: self.plan.init,
+            annotations: annotations.map(|(k, v)| (k.clone(), v.clone())).collect(),
+            hooks: plan::hooks::any(&self.bundle),
+            keyring: self.plan.steps.iter().find_map(|step| match step {
+                Step::Keyring(name) => Some(name.clone()),
+                _ => None,
+            }),
+            // Who starts it has no plan to look a failed step up in.
+            steps: if create {
+                self.plan.steps.iter().map(ToString::to_string).collect()
+            } else {
+                Vec::new()
+            },
+        }
+    }
+}
+
+/// The hooks that come when the program runs.
+pub(crate) fn hooks_after_start(bundle: &Bundle, state: &State) -> Result<(), LaunchError> {
+    let list = plan::hooks::of(bundle, "poststart");
+    let told = OciState::at(state, Status::Running).json();
+    hooks::run("poststart", &list, &told, &Namespace::Runtime)
+}
+
+/// Who decides for the filter of the container.
+pub(crate) fn agent(bundle: &Bundle) -> Result<Agent, LaunchError> {
+    let linux = bundle.spec.linux().as_ref();
+    let section = linux.and_then(|l| l.seccomp().as_ref());
+    let path = section.and_then(|s| s.listener_path().clone());
+    let missing = || {
+        let what = "find the agent of the filter: linux.seccomp.listenerPath is not set";
+        LaunchError::system(what, rustix::io::Errno::NOENT)
+    };
+    Ok(Agent {
+        path: path.ok_or_else(missing)?,
+        metadata: section
+            .and_then(|s| s.listener_metadata().clone())
+            .unwrap_or_default(),
+    })
+}
+
+/// `process.consoleSize`.
+pub(super) fn set_size(bundle: &Bundle, console: &OwnedFd) -> Result<(), LaunchError> {
+    let process = bundle.spec.process().as_ref();
+    let Some(size) = process.and_then(|p| p.console_size()) else {
+        return Ok(());
+    };
+    let cells = |n: u64| u16::try_from(n).unwrap_or(u16::MAX);
+    let size = Winsize {
+        ws_row: cells(size.height()),
+        ws_col: cells(size.width()),
+        ws_xpixel: 0,
+        ws_ypixel: 0,
+    };
+    if (size.ws_row, size.ws_col) == (0, 0) {
+        return Ok(());
+    }
+    tcsetwinsize(console, size).map_err(|e| LaunchError::system("set process.consoleSize", e))
+}
+
+fn open(path: &str) -> Result<OwnedFd, LaunchError> {
+    let file = File::open(path);
+    file.map(OwnedFd::from)
+        .map_err(|e| LaunchError::system(format!("open {path}"), e))
+}

@@ -1,0 +1,237 @@
+//! A bundle as it is on disk: `config.json` of the runtime specification, read strictly.
+//!
+//! What this runtime does not understand or cannot enforce is an error that names the field,
+//! never ignored: whoever wrote it relies on it.
+
+mod capabilities;
+mod check;
+#[cfg(test)]
+mod tests;
+
+pub(crate) use check::kinds_of_hooks;
+
+use std::fs;
+use std::io;
+use std::path::{Component, Path, PathBuf};
+
+use oci_spec::runtime::{Process, Spec};
+
+/// A bundle.
+#[derive(Debug, Clone)]
+pub struct Bundle {
+    /// Its directory, absolute.
+    pub dir: PathBuf,
+    /// The bytes of `config.json`.
+    pub text: Vec<u8>,
+    /// What they say; checked, so that the fields that are always needed are there.
+    pub spec: Spec,
+    /// What was left out of it, because it can only take something away from the process.
+    pub warnings: Vec<String>,
+}
+
+/// Why a bundle cannot be launched.
+#[derive(Debug, thiserror::Error)]
+pub enum SpecError {
+    /// `config.json` could not be read.
+    #[error("cannot read {}: {source}{}", path.display(), if source.kind() == io::ErrorKind::NotFound { "; is --bundle the directory of an OCI bundle?" } else { "" })]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// It is not JSON, or not in the form of the specification.
+    #[error("{}: {source}", path.display())]
+    Parse {
+        /// The file.
+        path: PathBuf,
+        /// Why, with line and column.
+        source: serde_json::Error,
+    },
+    /// It has fields that the specification of this version does not have.
+    #[error(
+        "{}: unknown field{} {}; it would not be enforced, so nothing is started",
+        path.display(), if fields.len() == 1 { "" } else { "s" }, fields.join(", ")
+    )]
+    Unknown {
+        /// The file.
+        path: PathBuf,
+        /// Dotted paths.
+        fields: Vec<String>,
+    },
+    /// It asks for something that is not done (yet).
+    #[error("{}: {field} is not supported: {why}", path.display())]
+    Unsupported {
+        /// The file.
+        path: PathBuf,
+        /// Dotted path.
+        field: String,
+        /// What to do.
+        why: &'static str,
+    },
+    /// A value makes no sense.
+    #[error("{}: {field}: {why}", path.display())]
+    Invalid {
+        /// The file.
+        path: PathBuf,
+        /// Dotted path.
+        field: String,
+        /// What is wrong and what would be right.
+        why: String,
+    },
+}
+
+impl Bundle {
+    /// Reads `config.json` in `dir`.
+    pub fn load(dir: &Path) -> Result<Bundle, SpecError> {
+        let path = dir.join("config.json");
+        let text = fs::read(&path).map_err(|source| SpecError::Read { path, source })?;
+        let dir = std::path::absolute(dir).map_err(|source| SpecError::Read {
+            path: dir.to_owned(),
+            source,
+        })?;
+        Bundle::parse(&dir, text)
+    }
+
+    /// The bundle in `dir` (absolute), whose `config.json` is `text`.
+    pub fn parse(dir: &Path, text: Vec<u8>) -> Result<Bundle, SpecError> {
+        let path = dir.join("config.json");
+        let mut warnings = Vec::new();
+        let spec: Spec = match strict(&path, &text) {
+            Err(error @ SpecError::Parse { .. }) => {
+                let known = capabilities::without_unknown(&text, &mut warnings);
+                strict(&path, &known.ok_or(error)?)?
+            }
+            result => result?,
+        };
+        check::spec(&spec).map_err(|problem| problem.at(path))?;
+        let process = spec.process().as_ref();
+        let sets = process.and_then(|p| p.capabilities().as_ref());
+        warnings.extend(
+            crate::capabilities::not_raised(sets)
+                .into_iter()
+                .map(|name| {
+                    format!(
+                        "can't raise ambient capability {name}: it is not permitted and inheritable"
+                    )
+                }),
+        );
+        Ok(Bundle {
+            dir: dir.to_owned(),
+            text,
+            spec,
+            warnings,
+        })
+    }
+
+    /// The root directory as an absolute host path.
+    pub fn rootfs(&self) -> PathBuf {
+        let path = self
+            .spec
+            .root()
+            .as_ref()
+            .map_or(Path::new("rootfs"), |r| r.path());
+        self.dir.join(path)
+    }
+
+    /// `config.json`, for messages.
+    pub fn config_path(&self) -> PathBuf {
+        self.dir.join("config.json")
+    }
+
+    /// The value of an annotation.
+    pub fn annotation(&self, key: &str) -> Option<&str> {
+        self.spec
+            .annotations()
+            .as_ref()?
+            .get(key)
+            .map(String::as_str)
+    }
+
+    /// The value of an annotation that holds JSON, read as strictly as everything else.
+    pub fn json_annotation<T: serde::de::DeserializeOwned>(
+        &self,
+        key: &str,
+    ) -> Result<Option<T>, SpecError> {
+        let Some(text) = self.annotation(key) else {
+            return Ok(None);
+        };
+        let value = strict(Path::new(key), text.as_bytes());
+        let field = format!("annotations.{key}");
+        value
+            .map(Some)
+            .map_err(|e| self.invalid(field, e.to_string()))
+    }
+
+    /// An error about a field of this bundle.
+    pub fn invalid(&self, field: impl Into<String>, why: impl Into<String>) -> SpecError {
+        SpecError::Invalid {
+            path: self.config_path(),
+            field: field.into(),
+            why: why.into(),
+        }
+    }
+
+    /// An error about a field of this bundle that is not supported.
+    pub fn unsupported(&self, field: impl Into<String>, why: &'static str) -> SpecError {
+        SpecError::Unsupported {
+            path: self.config_path(),
+            field: field.into(),
+            why,
+        }
+    }
+}
+
+/// Reads the `process` object of `exec --process FILE`, as strictly as a whole bundle.
+pub fn load_process(path: &Path) -> Result<Process, SpecError> {
+    let read = |source| SpecError::Read {
+        path: path.to_owned(),
+        source,
+    };
+    let text = fs::read(path).map_err(read)?;
+    let process: Process = strict(path, &text)?;
+    check::process(&process).map_err(|problem| problem.at(path.to_owned()))?;
+    Ok(process)
+}
+
+/// Parses JSON; every field that the type does not know is an error (`oci-spec` alone would drop
+/// it silently).
+pub(crate) fn strict<T: serde::de::DeserializeOwned>(
+    path: &Path,
+    text: &[u8],
+) -> Result<T, SpecError> {
+    let parse = |source| SpecError::Parse {
+        path: path.to_owned(),
+        source,
+    };
+    let mut fields = Vec::new();
+    let mut json = serde_json::Deserializer::from_slice(text);
+    let value = serde_ignored::deserialize(&mut json, |field| fields.push(field.to_string()));
+    let value = value.map_err(parse)?;
+    json.end().map_err(parse)?;
+    if fields.is_empty() {
+        Ok(value)
+    } else {
+        // `?` stands for an Option in between.
+        let fields = fields
+            .iter()
+            .map(|f| f.replace(".?", "").replace("?.", ""))
+            .collect();
+        Err(SpecError::Unknown {
+            path: path.to_owned(),
+            fields,
+        })
+    }
+}
+
+/// An absolute path without `.` and repeated slashes. `..` is refused: inside a root full of
+/// symlinks its meaning depends on the moment.
+pub fn clean_path(path: &Path) -> Result<PathBuf, String> {
+    if !path.is_absolute() {
+        return Err(format!("{} is not absolute", path.display()));
+    }
+    if path.components().any(|c| c == Component::ParentDir) {
+        return Err(format!("{} contains `..`", path.display()));
+    }
+    Ok(path.components().collect())
+}
