@@ -63,7 +63,7 @@ if [[ " ${failed[*]} " != *" build "* ]]; then
       for calls in everything mount_setattr; do
         run_tests "without $calls" "the runtime on a kernel without that" \
           env METACTL_TEST_WITHOUT="$calls" cargo nextest run --package metactl-runtime --locked --profile all \
-          --no-fail-fast -E 'kind(test)'
+          --no-fail-fast -E 'kind(test) & not (test(/slow/) | binary(/slow/))'
       done
     fi
     run_tests doctests "the examples in the documentation" cargo test --workspace --locked --doc --quiet

@@ -1,4 +1,5 @@
-//! Closing descriptors by the range: close_range(2), of Linux 5.9. Without it, or where a container's own filter forbids it, one by one.
+//! Closing descriptors by the range: close_range(2), of Linux 5.9. Without it, or where a container's
+//! own filter forbids it, one by one.
 
 use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
 
@@ -65,10 +66,37 @@ fn each_from(first: c_uint, act: impl Fn(RawFd) -> Result<(), Errno>) -> Result<
         return Ok(());
     }
     let limit = getrlimit(Resource::Nofile).maximum.unwrap_or(0);
-    for fd in u64::from(first)..limit.max(MAX_DESCRIPTORS) {
-        act(RawFd::try_from(fd).map_err(|_| Errno::OVERFLOW)?)?;
+    let limit = RawFd::try_from(limit.max(MAX_DESCRIPTORS)).map_err(|_| Errno::OVERFLOW)?;
+    let mut start = RawFd::try_from(first).map_err(|_| Errno::OVERFLOW)?;
+    while start < limit {
+        for entry in polled(start) {
+            if entry.revents & libc::POLLNVAL == 0 {
+                act(entry.fd)?;
+            }
+        }
+        start += BATCH;
     }
     Ok(())
+}
+
+/// How many descriptors are asked about at once.
+const BATCH: RawFd = 256;
+
+/// The descriptors from `start` on; those that are not open are marked as such. poll(2) finds that
+/// out for many at a time, where closing each of a million costs half a second.
+fn polled(start: RawFd) -> [libc::pollfd; BATCH as usize] {
+    let mut list = [libc::pollfd {
+        fd: 0,
+        events: 0,
+        revents: 0,
+    }; BATCH as usize];
+    for (entry, fd) in list.iter_mut().zip(start..) {
+        entry.fd = fd;
+    }
+    // SAFETY: the list has as many entries as said; it does not wait. When it fails (more entries
+    // than the limit of descriptors) nothing is marked.
+    unsafe { libc::poll(list.as_mut_ptr(), list.len() as libc::nfds_t, 0) };
+    list
 }
 
 /// The same by the list of `/proc/self/fd`. By now `/proc` is the container's: it may be missing, or
@@ -110,5 +138,8 @@ mod tests {
         listed_from(3, &note).unwrap();
         assert!(seen.borrow().contains(&file.as_raw_fd()));
         assert!(seen.borrow().iter().all(|fd| *fd >= 3));
+        // And without a list.
+        let open = |fd: RawFd| polled(fd)[0].revents & libc::POLLNVAL == 0;
+        assert!(open(file.as_raw_fd()) && !open(1 << 20));
     }
 }

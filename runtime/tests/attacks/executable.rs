@@ -163,7 +163,14 @@ int main(int argc, char **argv) {
             snprintf(self, sizeof self, "/proc/self/fd/%d", fd);
             for (int i = 0; i < 2000; i++) {
                 int w = open(self, O_WRONLY);
-                if (w >= 0) { printf("OPENED %s\n", name); fflush(stdout); close(w); break; }
+                if (w >= 0) {
+                    /* A sealed copy, where the kernel has no mount_setattr(2), takes no write. */
+                    int sealed = fcntl(w, F_GET_SEALS) >= 0 && write(w, "x", 1) < 0;
+                    printf("%s %s\n", sealed ? "SEALED" : "OPENED", name);
+                    fflush(stdout);
+                    close(w);
+                    break;
+                }
                 if (errno != ETXTBSY) break;
                 usleep(100);
             }
