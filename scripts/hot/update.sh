@@ -58,21 +58,21 @@ unshare --mount --net --uts --ipc --pid --fork --kill-child --mount-proc \
 # Rust gives every function a section of its own name. The hash in it changes with every compiler and
 # every change, so it is left out, and a pattern may match others too: those patterns come later.
 patterns() {
-  sed -nE -e 's/^(_ZN.*17h)[0-9a-f]{16}E.*$/.text.\1*/p' \
-    -e '/^_R/ { s/\.llvm\..*$/*/; s/Cs[0-9A-Za-z]+_/Cs*_/g; s/^/.text./p }' | sort
+  sed -nE -e 's/^(_ZN.*17h)[0-9a-f]{16}E.*$/\1*/p' -e '/^main$/p' \
+    -e '/^_R/ { s/\.(llvm\.)?[0-9]+$/*/; s/Cs[0-9A-Za-z]+_/Cs*_/g; p }' | sort
 }
 # The C library has a file for each function.
 library() {
   awk 'NR == FNR { called[$1]; next }
-       match($0, /[a-z]+\.a\([^)]*\.o\):/) { file = substr($0, RSTART, RLENGTH - 2); next }
+       match($0, /[a-z0-9.-]+\.a\([^)]*\.o\):/) { file = substr($0, RSTART, RLENGTH - 2); next }
        /:\(/ { file = "" }
        file != "" && $NF in called { sub(/\(/, ":", file); print "    *" file "(.text .text.*)"; file = "" }' \
     "$1" "$dir/map" | grep -v compiler_builtins | sort -u
 }
 cut -d' ' -f2 "$dir/functions" | patterns | uniq -c | awk '{ print $2, $1 }' >"$dir/matches"
 # exact FILE: the patterns of the functions in it that match nothing else; loose FILE: the others.
-exact() { uniq -c "$1" | awk 'NR == FNR { all[$1] = $2; next } all[$2] == $1 { print "    *(" $2 ")" }' "$dir/matches" -; }
-loose() { uniq -c "$1" | awk 'NR == FNR { all[$1] = $2; next } all[$2] != $1 { print "    *(" $2 ")" }' "$dir/matches" -; }
+exact() { uniq -c "$1" | awk 'NR == FNR { all[$1] = $2; next } all[$2] == $1 { print "    *(.text." $2 " .text.unlikely." $2 ")" }' "$dir/matches" -; }
+loose() { uniq -c "$1" | awk 'NR == FNR { all[$1] = $2; next } all[$2] != $1 { print "    *(.text." $2 " .text.unlikely." $2 ")" }' "$dir/matches" -; }
 
 sort -u "$dir/calls.run" >"$dir/run"
 sort -u "$dir"/calls.* | comm -23 - "$dir/run" >"$dir/others"
