@@ -69,6 +69,20 @@ fn mask(set: Option<&Capabilities>) -> Result<u64, UnknownCapability> {
     })
 }
 
+/// The ambient capabilities of `spec` that cannot be had: the kernel has none ambient that is not
+/// permitted and inheritable too.
+pub fn not_raised(spec: Option<&LinuxCapabilities>) -> Vec<String> {
+    let Some(ambient) = spec.and_then(|s| s.ambient().as_ref()) else {
+        return Vec::new();
+    };
+    let has = |set: &Option<Capabilities>, c| set.as_ref().is_some_and(|set| set.contains(c));
+    let raised = |c| spec.is_some_and(|s| has(s.permitted(), c) && has(s.inheritable(), c));
+    let lost = ambient.iter().filter(|c| !raised(*c));
+    let mut names: Vec<String> = lost.map(|c| format!("CAP_{c}")).collect();
+    names.sort();
+    names
+}
+
 /// The sets of `spec` with `names` in all of them but the ambient one, as `exec --cap` wants them.
 pub fn with_more(
     spec: Option<&LinuxCapabilities>,
@@ -88,9 +102,13 @@ pub fn with_more(
     all.set_bounding(joined(spec.and_then(|s| s.bounding().as_ref())));
     all.set_effective(joined(spec.and_then(|s| s.effective().as_ref())));
     all.set_permitted(joined(spec.and_then(|s| s.permitted().as_ref())));
-    // Inheritable ones stay as they are: CVE-2022-29162.
+    // Inheritable ones stay as they are: CVE-2022-29162. Ambient ones need to be among them.
     all.set_inheritable(spec.and_then(|s| s.inheritable().clone()));
-    all.set_ambient(spec.and_then(|s| s.ambient().clone()));
+    let ambient = spec.and_then(|s| s.ambient().as_ref());
+    all.set_ambient(match spec.and_then(|s| s.inheritable().as_ref()) {
+        Some(_) => joined(ambient),
+        None => ambient.cloned(),
+    });
     Ok(all)
 }
 

@@ -81,6 +81,14 @@ pub fn bound(bounding: u64) -> Result<(), Fault> {
     Ok(())
 }
 
+/// Makes everything effective again that a change of the user took out of effect: loading a filter
+/// needs a capability.
+pub fn raise() -> Result<(), Fault> {
+    let mut sets = rustix::thread::capabilities(None)?;
+    sets.effective = sets.permitted;
+    Ok(rustix::thread::set_capabilities(None, sets)?)
+}
+
 /// Sets the other four sets.
 pub fn set_capabilities(sets: &CapabilitySets) -> Result<(), Fault> {
     let raw = |mask| CapabilitySet::from_bits_retain(mask);

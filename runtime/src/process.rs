@@ -2,9 +2,10 @@
 //! and the boot it belongs to may not.
 
 use std::fs;
-use std::io;
+use std::io::{self, Read};
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -120,10 +121,22 @@ pub fn wait_dead(pidfd: impl AsFd, timeout: Option<Duration>) -> io::Result<bool
     }
 }
 
-/// This boot, as the kernel names it.
+/// This boot, as the kernel names it. It stays the same for as long as this process lives.
 pub fn boot_id() -> io::Result<String> {
-    let text = fs::read_to_string("/proc/sys/kernel/random/boot_id")?;
-    Ok(text.trim_end().to_owned())
+    static ID: OnceLock<String> = OnceLock::new();
+    if let Some(id) = ID.get() {
+        return Ok(id.clone());
+    }
+    let mut buffer = [0; 64];
+    let text = read_small("/proc/sys/kernel/random/boot_id".as_ref(), &mut buffer)?;
+    let id = String::from_utf8_lossy(text).trim_end().to_owned();
+    Ok(ID.get_or_init(|| id).clone())
+}
+
+/// The first bytes of a file of the kernel's, which gives them with one read(2).
+fn read_small<'b>(path: &Path, buffer: &'b mut [u8]) -> io::Result<&'b [u8]> {
+    let length = fs::File::open(path)?.read(buffer)?;
+    Ok(buffer.get(..length).unwrap_or_default())
 }
 
 /// The pids, outside, of all processes of a container whose first process is `first`: those of its
@@ -206,8 +219,10 @@ fn in_cgroup(dir: &Path, pids: &mut Vec<i32>) -> io::Result<()> {
 }
 
 fn read_stat(pid: i32) -> io::Result<Stat> {
-    let text = fs::read(format!("/proc/{pid}/stat"))?;
-    parse_stat(&text).ok_or_else(|| {
+    let mut buffer = [0; 1024];
+    let path = format!("/proc/{pid}/stat");
+    let text = read_small(path.as_ref(), &mut buffer)?;
+    parse_stat(text).ok_or_else(|| {
         io::Error::new(
             io::ErrorKind::InvalidData,
             format!("/proc/{pid}/stat: unexpected format"),

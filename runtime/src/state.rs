@@ -57,6 +57,9 @@ pub struct State {
     /// Whether it has hooks that come later; they are in the copy of its configuration.
     #[serde(default, skip_serializing_if = "is_false")]
     pub hooks: bool,
+    /// Whether a process joined that may trace others (CAP_SYS_PTRACE).
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub tracers: bool,
     /// The session keyring of its processes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub keyring: Option<String>,
@@ -294,6 +297,18 @@ impl StateDir {
         write_atomically(&path, text, 0o600).map_err(|source| io_error(&path, "write", source))
     }
 
+    /// Writes a file of a container that nobody else can open yet.
+    pub fn write_first(&self, name: &str, text: &[u8]) -> Result<(), StateError> {
+        let path = self.path.join(name);
+        let file = fs::OpenOptions::new()
+            .write(true)
+            .create_new(true)
+            .mode(0o600)
+            .open(&path);
+        file.and_then(|mut file| file.write_all(text))
+            .map_err(|source| io_error(&path, "write", source))
+    }
+
     /// Writes `state.json`.
     pub fn save(&self, state: &State) -> Result<(), StateError> {
         let mut text = serde_json::to_vec(state).map_err(|source| StateError::Format {
@@ -359,6 +374,7 @@ pub fn read(root: &Path, id: &str) -> Result<State, StateError> {
             init: false,
             annotations: BTreeMap::new(),
             hooks: false,
+            tracers: false,
             keyring: None,
             steps: Vec::new(),
         }),
@@ -517,6 +533,7 @@ mod tests {
             init: false,
             annotations: BTreeMap::new(),
             hooks: false,
+            tracers: false,
             keyring: None,
             steps: Vec::new(),
         };

@@ -313,13 +313,14 @@ pub fn execve_fd(fd: impl AsFd, arguments: &Strings<'_>, environment: &Strings<'
     last_errno()
 }
 
-/// Gives every signal its default action. A handler does not survive exec, but "ignored" does,
-/// and Rust programs ignore SIGPIPE.
+/// Gives every standard signal its default action. A handler does not survive exec, but "ignored"
+/// does: Rust programs ignore SIGPIPE, and nohup(1) and shells others. Nobody ignores real-time
+/// signals for the programs that they start.
 pub fn default_signal_actions() {
     // The kernel's struct sigaction (not the C library's, which keeps two signals for itself):
     // SIG_DFL, no flags, no restorer, an empty mask.
     let action = [0u64; 4];
-    for signal in 1..=64 {
+    for signal in 1..=31 {
         // SAFETY: SIG_DFL has no handler that could be run; SIGKILL and SIGSTOP refuse, which
         // changes nothing.
         unsafe {

@@ -235,3 +235,63 @@ fn a_network_command_killed_at_any_moment_is_taken_down_whole() {
     assert!(processes().is_empty());
     host.assert_clean();
 }
+
+#[test]
+fn a_device_of_the_host_moves_in_with_its_addresses() {
+    let Some(host) = enter() else { return };
+    let ip = |words: &[&str]| {
+        let status = std::process::Command::new("ip")
+            .args(words)
+            .status()
+            .unwrap();
+        assert!(status.success(), "ip {words:?}");
+    };
+    ip(&[
+        "link", "add", "dev0", "type", "veth", "peer", "name", "dev1",
+    ]);
+    ip(&[
+        "link",
+        "set",
+        "dev0",
+        "mtu",
+        "1400",
+        "address",
+        "02:00:00:00:00:07",
+        "up",
+    ]);
+    ip(&["address", "add", "198.51.100.9/24", "dev", "dev0"]);
+    ip(&["address", "add", "2001:db8::9/64", "dev", "dev0", "nodad"]);
+    let script = "ip address show dev inside; sleep 0.1";
+    let mut config = host.config("device", script);
+    config["linux"]["netDevices"] = serde_json::json!({"dev0": {"name": "inside"}});
+    let output = host.run("device", &config);
+    let text = common::stdout(&output);
+    assert!(output.status.success(), "{}", common::both(&output));
+    for wanted in [
+        "mtu 1400",
+        "02:00:00:00:00:07",
+        "198.51.100.9/24",
+        "2001:db8::9/64",
+        "UP",
+    ] {
+        assert!(text.contains(wanted), "{wanted}: {text}");
+    }
+    // It is gone with the container: a virtual device has no home to return to.
+    let output = host.run("device", &config);
+    assert!(
+        common::stderr(&output).contains("network device dev0"),
+        "{}",
+        common::both(&output)
+    );
+    config["linux"]["namespaces"]
+        .as_array_mut()
+        .unwrap()
+        .retain(|ns| ns["type"] != "network");
+    let output = host.run("device", &config);
+    assert!(
+        common::stderr(&output).contains("linux.netDevices"),
+        "{}",
+        common::both(&output)
+    );
+    host.assert_clean();
+}

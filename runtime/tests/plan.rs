@@ -100,7 +100,10 @@ fn a_privileged_container_with_joined_namespaces() {
     compare("privileged", &plan.to_string());
     // The filter comes before the privileges go, as loading it takes one.
     let text = plan.to_string();
-    assert!(text.find("seccomp filter") < text.find("uid 0"), "{text}");
+    assert!(
+        text.find("seccomp filter") < text.find("capabilities: "),
+        "{text}"
+    );
 }
 
 #[test]

@@ -113,7 +113,11 @@ impl Sandbox<'_> {
             Op::EnterSent => self.enter_sent(),
             Op::Hide => Ok(set_dumpable_behavior(DumpableBehavior::NotDumpable)?),
             Op::UserRoot { uid, gid } => identity::become_root(uid, gid),
-            Op::TimeOffsets(offsets) => write_own(c"timens_offsets", text(offsets)),
+            Op::TimeOffsets(offsets) => {
+                // Who changed its user may not write to its own files until it may be looked at.
+                set_dumpable_behavior(DumpableBehavior::Dumpable)?;
+                write_own(c"timens_offsets", text(offsets))
+            }
             Op::Rebirth => self.rebirth(),
             Op::LoopbackUp => Ok(sys::loopback_up()?),
             Op::Hostname(name) => Ok(rustix::system::sethostname(text(name).to_bytes())?),
@@ -229,7 +233,11 @@ impl Sandbox<'_> {
                 umask,
             } => identity::become_user(uid, gid, program.groups(groups), umask),
             Op::BoundingSet(bounding) => identity::bound(bounding),
-            Op::Capabilities(sets) => identity::set_capabilities(&sets),
+            Op::Capabilities(sets) => {
+                identity::set_capabilities(&sets)?;
+                // What another user has, may be looked at again (proc(5), fs.suid_dumpable).
+                Ok(set_dumpable_behavior(DumpableBehavior::NotDumpable)?)
+            }
             Op::NoNewPrivileges => Ok(rustix::thread::set_no_new_privs(true)?),
             Op::WorkingDirectory(path) => working_directory(text(path)),
             // An operation that nobody carries out would be a promise that is not kept.
@@ -287,9 +295,12 @@ impl Sandbox<'_> {
         }
     }
 
+    /// Waits for `start`. Until the runtime has said that everything is recorded, its death ends
+    /// this process; from then on nothing of the runtime is held, not even its locks.
     fn await_start(&mut self, slot: Slot) -> Result<(), Fault> {
-        report::send(&self.report, &Message::Prepared)?;
+        self.wait(true)?;
         let listener = self.descriptor(slot)?;
+        self.close_descriptors(Some(listener))?;
         let connection = rustix::io::retry_on_intr(|| {
             rustix::net::accept_with(listener, rustix::net::SocketFlags::CLOEXEC)
         })?;
@@ -342,25 +353,25 @@ impl Sandbox<'_> {
         }
         self.sealed = true;
         report::send(&self.report, &Message::Executing)?;
-        self.close_descriptors()
+        self.close_descriptors(None)
     }
 
-    fn close_descriptors(&self) -> Result<(), Fault> {
+    fn close_descriptors(&self, also: Option<BorrowedFd<'_>>) -> Result<(), Fault> {
         let keep = [
-            Some(&self.report),
-            self.prepared.shield.as_ref(),
-            self.terminal.as_ref(),
+            Some(self.report.as_fd()),
+            self.prepared.shield.as_ref().map(AsFd::as_fd),
+            self.terminal.as_ref().map(AsFd::as_fd),
+            also,
         ];
         let first = self.program.preserve.saturating_add(3);
-        Ok(sys::close_all_but(
-            first,
-            keep.map(|fd| fd.map(AsFd::as_fd)),
-        )?)
+        Ok(sys::close_all_but(first, keep)?)
     }
 
     fn filter(&mut self, flags: u32, last: bool, notify: bool) -> Result<(), Fault> {
         if last {
             self.seal()?;
+        } else {
+            identity::raise()?;
         }
         let listener = sys::load_filter(self.program.filter(), flags, notify)?;
         let Some(listener) = listener else {
@@ -400,7 +411,7 @@ impl Sandbox<'_> {
     /// has nothing that the container may not have, so the child can be seen and reached by it.
     fn fork(&mut self) -> Result<(), Fault> {
         // CVE-2016-9962: a container with CAP_SYS_PTRACE can look into /proc/PID/fd of the child.
-        self.close_descriptors()?;
+        self.close_descriptors(None)?;
         self.rebirth()
     }
 

@@ -284,14 +284,17 @@ impl Sandbox<'_> {
             rootfs::attach(&root, top).at(Part::Attach)?;
             rustix::process::chroot(c".")?;
         } else {
-            // Detaching it must not unmount anything of the host.
-            if self.root_propagation & libc::MS_SHARED != 0 {
-                let old = openat(CWD, c"/", hold, Mode::empty())?;
-                set_propagation(old, libc::MS_SLAVE, true).at(Part::Attributes)?;
-            }
+            let old = match self.root_propagation & libc::MS_SHARED {
+                0 => None,
+                _ => Some(openat(CWD, c"/", hold, Mode::empty())?),
+            };
             // The old root comes to lie under the new one (pivot_root(2), NOTES) and is detached
             // from there: no directory for it is needed, and no moment when it could be seen.
             pivot_root(c".", c".")?;
+            if let Some(old) = old {
+                // Detaching it must not unmount anything of the host.
+                set_propagation(old, libc::MS_SLAVE, true).at(Part::Attributes)?;
+            }
             unmount(c".", UnmountFlags::DETACH)?;
         }
         if self.root_propagation & (libc::MS_SHARED | libc::MS_UNBINDABLE) != 0 {

@@ -14,7 +14,7 @@ use crate::launch::spawn::{self, Birth, Child, Heard, Until};
 use crate::launch::stages::{agent, set_size};
 use crate::launch::{Exit, LaunchError, exit, hooks, sockets, write_pid_file};
 use crate::plan::namespaces::{Namespaces, Place};
-use crate::plan::process::could_rewrite_runtime;
+use crate::plan::process::{could_rewrite_runtime, may_trace, sees_the_runtime};
 use crate::plan::{ExecRequest, Plan, PlanError, Step, Watch, plan_exec};
 use crate::process::ProcessId;
 use crate::report::Message;
@@ -91,9 +91,14 @@ pub fn exec(
 ) -> Result<Joiner, Error> {
     // The lock keeps the container from being deleted while the process joins.
     let dir = StateDir::open(root, &ContainerId::new(id)?)?;
-    let state = running(&dir, options.ignore_paused)?;
+    let mut state = running(&dir, options.ignore_paused)?;
     let bundle = saved_bundle(&dir, &state)?;
     let process = process_for(&bundle, options)?;
+    if !state.tracers && may_trace(&process)? {
+        // From now on there may be somebody in the container who can look at others.
+        state.tracers = true;
+        dir.save(&state)?;
+    }
     let target = Target {
         bundle: &bundle,
         state: &state,
@@ -147,13 +152,32 @@ struct Target<'a> {
 }
 
 impl Target<'_> {
+    /// CVE-2019-5736: whether somebody in the container could, when there is a chance.
+    fn could_rewrite_runtime(&self, process: &Process) -> Result<bool, PlanError> {
+        let own = self.bundle.spec.process().as_ref();
+        let privileged = own.map(could_rewrite_runtime).transpose()?.unwrap_or(true);
+        Ok(privileged || could_rewrite_runtime(process)?)
+    }
+
+    /// Whether somebody in the container can look at the process on its way.
+    fn sees_the_runtime(&self) -> Result<bool, PlanError> {
+        let linux = self.bundle.spec.linux().as_ref();
+        let spaces = linux.map(Namespaces::new).unwrap_or_default();
+        if self.state.tracers && !spaces.other_users() {
+            return Ok(true);
+        }
+        match self.bundle.spec.process() {
+            Some(own) => sees_the_runtime(own, &spaces),
+            None => Ok(true),
+        }
+    }
+
     fn join(self, process: &Process, signals: Option<&mut Signals>) -> Result<Joiner, Error> {
         let (bundle, state) = (self.bundle, self.state);
         let mut facts = HostFacts::local()?;
         facts.look_for_modules(Some(process), bundle);
-        let own = bundle.spec.process().as_ref();
-        let privileged = own.map(could_rewrite_runtime).transpose()?.unwrap_or(true);
-        if facts.executable_is_writable && (privileged || could_rewrite_runtime(process)?) {
+        let shield = facts.executable_is_writable && self.could_rewrite_runtime(process)?;
+        if shield && self.sees_the_runtime()? {
             return Err(PlanError::Exposed.into());
         }
         let Joined { tasks, directory } = crate::cgroup::open(&state.cgroups)?;
@@ -165,6 +189,7 @@ impl Target<'_> {
             watch: self.watch,
             keyring: state.keyring.clone(),
             modules: facts.modules,
+            shield,
         })?;
         if let Some(Step::Execute(program)) = plan.steps.last_mut() {
             program.file = self.file;
@@ -182,6 +207,7 @@ impl Target<'_> {
         let program = compile(&plan, descriptors)?;
         let birth = Birth {
             cgroup: directory.as_ref().map(AsFd::as_fd),
+            shield: shield.then(|| plan.steps.len().saturating_sub(1)),
             ..Birth::default()
         };
         let child = spawn::spawn(program, &birth)?;

@@ -61,6 +61,8 @@ pub struct Launched {
     pub own: bool,
     /// The outer end of its terminal, if it has one.
     pub console: Option<OwnedFd>,
+    /// What was left out of its configuration.
+    pub warnings: Vec<String>,
     dir: StateDir,
     /// The bundle, if it has hooks.
     hooks: Option<Bundle>,
@@ -95,6 +97,7 @@ pub fn launch_interruptibly(
                 pidfd: parts.child.pidfd,
                 own: parts.child.own,
                 console: parts.console,
+                warnings: launch.bundle.warnings.clone(),
                 hooks: plan::hooks::has(&launch.bundle, "poststop").then_some(launch.bundle),
                 dir: launch.dir,
             })
@@ -234,10 +237,11 @@ impl Launch<'_> {
         if self.plan.steps.contains(&Step::Rebirth) {
             child.reborn(&self.plan, signals.as_deref_mut())?;
         }
+        let network = self.new_network(child)?;
         let process = ProcessId::of(child.pid)
             .map_err(|e| LaunchError::system("look at the new process", e))?;
         journal.record(&Intent::Process(process.clone()))?;
-        self.make_network(child)?;
+        self.set_up_network(child, network)?;
         for step in &self.plan.steps {
             if let Step::OomScore(score) = step {
                 set_oom_score(child.pid, *score)?;
@@ -250,7 +254,7 @@ impl Launch<'_> {
             ..Heard::default()
         };
         self.hooks_before_pivot(child, &state, signals.as_deref_mut(), &mut heard)?;
-        self.dir.write("config.json", &self.bundle.text)?;
+        self.dir.write_first("config.json", &self.bundle.text)?;
         self.dir.save(&state)?;
         if let Some(path) = &self.request.pid_file {
             write_pid_file(path, child.pid)?;
@@ -260,7 +264,10 @@ impl Launch<'_> {
         if let Some(path) = &self.request.pidfd_socket {
             sockets::pidfd(path, &child.pidfd)?;
         }
-        if self.request.mode != Mode::Create {
+        if self.request.mode == Mode::Create {
+            // Everything is recorded: from here on it waits for `start` without us.
+            child.tell(&Message::Go, None)?;
+        } else {
             self.hooks_after_start(&state)?;
         }
         Ok((process, console))

@@ -29,13 +29,22 @@ impl Launch<'_> {
         Ok(())
     }
 
-    pub(super) fn make_network(&self, child: &Child) -> Result<(), Error> {
+    /// The network namespace, if the runtime makes it: the first thing that it does beside the new
+    /// process, which waits for it to mount sysfs.
+    pub(super) fn new_network(&self, child: &Child) -> Result<Option<OwnedFd>, Error> {
+        if !self.plan.steps.contains(&Step::NewNetwork) {
+            return Ok(None);
+        }
+        let namespace = network::new_namespace()?;
+        child.tell(&Message::Namespace, Some(namespace.as_fd()))?;
+        Ok(Some(namespace))
+    }
+
+    /// What is in the network of the container.
+    pub(super) fn set_up_network(&self, child: &Child, made: Option<OwnedFd>) -> Result<(), Error> {
         let has = |wanted: &dyn Fn(&Step) -> bool| self.plan.steps.iter().any(wanted);
-        let made = if has(&|s| *s == Step::NewNetwork) {
-            let namespace = network::new_namespace()?;
-            // It needs the namespace for sysfs and can go on mounting with it.
-            child.tell(&Message::Namespace, Some(namespace.as_fd()))?;
-            Some(namespace)
+        let made = if made.is_some() {
+            made
         } else if has(&|s| matches!(s, Step::LoopbackUp)) {
             Some(open(&format!("/proc/{}/ns/net", child.pid))?)
         } else {
@@ -163,6 +172,7 @@ impl Launch<'_> {
             init: self.plan.init,
             annotations: annotations.map(|(k, v)| (k.clone(), v.clone())).collect(),
             hooks: plan::hooks::any(&self.bundle),
+            tracers: false,
             keyring: self.plan.steps.iter().find_map(|step| match step {
                 Step::Keyring(name) => Some(name.clone()),
                 _ => None,

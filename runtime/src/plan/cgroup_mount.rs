@@ -23,7 +23,7 @@ pub fn steps(
         Some(Layout::V2(_)) | None => {
             let kind = MountKind::New {
                 fstype: "cgroup2".into(),
-                source: None,
+                source: Some("cgroup".into()),
                 parameters: Vec::new(),
             };
             steps.push(Step::Mount(MountStep {
@@ -61,7 +61,7 @@ pub fn steps(
             });
             MountKind::New {
                 fstype: "cgroup".into(),
-                source: None,
+                source: Some("cgroup".into()),
                 parameters: parameters.collect(),
             }
         };

@@ -44,7 +44,7 @@ pub fn plan(
     let path = match (&scope, linux.cgroups_path()) {
         (Some(scope), _) => scope.cgroup_path(&facts.scopes_below),
         (None, Some(path)) => path.to_string_lossy().into_owned(),
-        (None, None) => format!("/metactl/{}", request.id),
+        (None, None) => format!("/metactl-{}", request.id),
     };
     let path = CgroupPath::new(&path)?;
     let wanted = cgroup::Request {

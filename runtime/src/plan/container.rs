@@ -148,7 +148,8 @@ impl Context<'_> {
         if self.facts.executable_is_writable && process::could_rewrite_runtime(self.process)? {
             // The shield hides the runtime at the last exec. An init of ours would stay in sight,
             // and so would we to strangers in a pid namespace that is not new.
-            if init || self.namespaces.pid != Place::New {
+            let seen = init || self.namespaces.pid != Place::New;
+            if seen && process::sees_the_runtime(self.process, &self.namespaces)? {
                 return Err(PlanError::Exposed);
             }
             steps.push(Step::Shield);
@@ -237,6 +238,8 @@ impl Context<'_> {
         if self.namespaces.in_two_stages() {
             self.rebirth(hierarchies, steps)?;
         } else {
+            // Refused without a namespace for them.
+            self.time_offsets()?;
             if hierarchies > 0 && self.namespaces.cgroup == Place::New {
                 steps.push(Step::NewCgroupNamespace);
             }
@@ -298,11 +301,15 @@ impl Context<'_> {
         if hierarchies > 0 && self.namespaces.cgroup == Place::New {
             steps.push(Step::NewCgroupNamespace);
         }
-        let offsets = users::time_offsets(self.bundle, self.linux, &self.namespaces.time)?;
+        let offsets = self.time_offsets()?;
         steps.extend(offsets.map(Step::TimeOffsets));
         steps.push(Step::Hide);
         steps.push(Step::Rebirth);
         Ok(())
+    }
+
+    fn time_offsets(&self) -> Result<Option<String>, PlanError> {
+        users::time_offsets(self.bundle, self.linux, &self.namespaces.time)
     }
 
     /// The namespaces that others made, except for some.

@@ -148,6 +148,8 @@ pub struct ExecRequest<'a> {
     pub keyring: Option<String>,
     /// The security modules of the host.
     pub modules: SecurityModules,
+    /// It is executed from the shield.
+    pub shield: bool,
 }
 
 /// Plans one more process in a running container. It gets what the configuration gives every
@@ -163,10 +165,14 @@ pub fn plan_exec(request: &ExecRequest<'_>) -> Result<Plan, PlanError> {
     }
     let fork = spaces.pid != Place::Host;
     let terminal = request.process.terminal() == Some(true);
-    let mut steps = vec![Step::Clone {
+    let mut steps = Vec::new();
+    if request.shield {
+        steps.push(Step::Shield);
+    }
+    steps.push(Step::Clone {
         namespaces: Vec::new(),
         join_pid: None,
-    }];
+    });
     steps.extend(request.process.oom_score_adj().map(Step::OomScore));
     steps.push(Step::Hide);
     steps.extend(tuning::labels(

@@ -107,6 +107,9 @@ pub fn attribute_words() -> Vec<String> {
         .collect()
 }
 
+/// Parameters of file systems that mean nothing for a bind mount (mount(2): "data is ignored").
+const DECORATION: &[&str] = &["mode", "size", "uid", "gid", "nr_inodes", "nr_blocks"];
+
 const PROPAGATION_WORDS: &[(&str, u64)] = &[
     ("private", libc::MS_PRIVATE),
     ("slave", libc::MS_SLAVE),
@@ -187,6 +190,8 @@ pub fn step(bundle: &Bundle, index: usize, mount: &Mount) -> Result<MountStep, S
     }
     let kind = match bind {
         Some(recursive) => {
+            // Engines write what suits a tmpfs also where they put a directory of the host.
+            parameters.retain(|(key, _)| !DECORATION.contains(&key.as_str()));
             if let Some((key, _)) = parameters.first() {
                 let why = format!("{key} is no option of a bind mount");
                 return Err(bundle.invalid(field("options"), why));
@@ -237,8 +242,7 @@ impl New {
         source: Option<&Path>,
         parameters: Vec<(String, Option<String>)>,
     ) -> MountKind {
-        // Virtual file systems take no source; what config.json says there is decoration.
-        let source = source.filter(|_| owns_superblock(&fstype));
+        // Virtual file systems show it (proc_pid_mounts(5)) and make nothing of it.
         let source = source.map(|s| s.to_string_lossy().into_owned());
         MountKind::New {
             fstype,
@@ -260,7 +264,7 @@ pub fn plain(target: &Path, fstype: &str, words: &[&str]) -> MountStep {
             }
         }
     }
-    let kind = New::of(fstype.to_owned(), None, parameters);
+    let kind = New::of(fstype.to_owned(), Some(Path::new(fstype)), parameters);
     MountStep {
         target: target.to_owned(),
         kind,
@@ -390,15 +394,15 @@ mod tests {
         else {
             panic!()
         };
-        assert_eq!((source, parameters.len()), (None, 0));
+        assert_eq!((source.as_deref(), parameters.len()), (Some("sysfs"), 0));
     }
 
     #[test]
     fn contradictions_are_named() {
         for (json, want) in [
             (
-                r#"{"destination": "/a", "source": "/a", "options": ["bind", "size=1"]}"#,
-                "size",
+                r#"{"destination": "/a", "source": "/a", "options": ["bind", "subvol=1"]}"#,
+                "subvol",
             ),
             (r#"{"destination": "/a", "source": "/a"}"#, "mounts[3].type"),
             (

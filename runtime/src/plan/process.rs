@@ -53,6 +53,24 @@ pub fn could_rewrite_runtime(process: &Process) -> Result<bool, PlanError> {
     Ok(process.user().uid() == 0 || !sets.is_empty() || !bound)
 }
 
+/// Whether the processes of a container, of which `process` is the first, could get hold of the
+/// executable of a runtime process in their pid namespace. That process is not dumpable: to open
+/// its /proc/PID/exe takes CAP_SYS_PTRACE in the user namespace of the runtime (ptrace(2), "Ptrace
+/// access mode checking"). Strangers in a pid namespace that is not new may have it.
+pub fn sees_the_runtime(process: &Process, namespaces: &Namespaces) -> Result<bool, PlanError> {
+    if namespaces.other_users() {
+        return Ok(false);
+    }
+    let strangers = matches!(namespaces.pid, Place::Join(_));
+    Ok(strangers || may_trace(process)?)
+}
+
+/// Whether a process has or can gain CAP_SYS_PTRACE.
+pub fn may_trace(process: &Process) -> Result<bool, PlanError> {
+    let sets = CapabilitySets::new(process.capabilities().as_ref())?;
+    Ok(sets.has(caps::Capability::CAP_SYS_PTRACE))
+}
+
 /// The steps from the go to the program, in their order.
 pub fn steps(process: &Process, around: &Around<'_>) -> Result<Vec<Step>, PlanError> {
     let bound = process.no_new_privileges() == Some(true);
@@ -75,16 +93,16 @@ pub fn steps(process: &Process, around: &Around<'_>) -> Result<Vec<Step>, PlanEr
     }
     let mut early = filter;
     // With no_new_privs the filter can be the last step, so that it need not allow what comes
-    // before; without, loading it takes the privilege that the next steps give up.
+    // before; without, loading it takes the privilege that the next step gives up.
     let mut late = if bound { early.take() } else { None };
-    steps.extend(early);
     let sets = CapabilitySets::new(process.capabilities().as_ref())?;
     steps.push(Step::Identity(identity(process)));
+    steps.push(Step::WorkingDirectory(process.cwd().clone()));
+    steps.extend(early);
     steps.push(Step::Capabilities(sets));
     if bound {
         steps.push(Step::NoNewPrivileges);
     }
-    steps.push(Step::WorkingDirectory(process.cwd().clone()));
     let watch = (around.watch == Watch::DieWithRuntime).then_some(Step::DieWithRuntime);
     match around.birth {
         Birth::Direct => steps.extend(watch),

@@ -3,6 +3,7 @@
 //! What this runtime does not understand or cannot enforce is an error that names the field,
 //! never ignored: whoever wrote it relies on it.
 
+mod capabilities;
 mod check;
 #[cfg(test)]
 mod tests;
@@ -24,6 +25,8 @@ pub struct Bundle {
     pub text: Vec<u8>,
     /// What they say; checked, so that the fields that are always needed are there.
     pub spec: Spec,
+    /// What was left out of it, because it can only take something away from the process.
+    pub warnings: Vec<String>,
 }
 
 /// Why a bundle cannot be launched.
@@ -93,12 +96,31 @@ impl Bundle {
     /// The bundle in `dir` (absolute), whose `config.json` is `text`.
     pub fn parse(dir: &Path, text: Vec<u8>) -> Result<Bundle, SpecError> {
         let path = dir.join("config.json");
-        let spec: Spec = strict(&path, &text)?;
+        let mut warnings = Vec::new();
+        let spec: Spec = match strict(&path, &text) {
+            Err(error @ SpecError::Parse { .. }) => {
+                let known = capabilities::without_unknown(&text, &mut warnings);
+                strict(&path, &known.ok_or(error)?)?
+            }
+            result => result?,
+        };
         check::spec(&spec).map_err(|problem| problem.at(path))?;
+        let process = spec.process().as_ref();
+        let sets = process.and_then(|p| p.capabilities().as_ref());
+        warnings.extend(
+            crate::capabilities::not_raised(sets)
+                .into_iter()
+                .map(|name| {
+                    format!(
+                        "can't raise ambient capability {name}: it is not permitted and inheritable"
+                    )
+                }),
+        );
         Ok(Bundle {
             dir: dir.to_owned(),
             text,
             spec,
+            warnings,
         })
     }
 

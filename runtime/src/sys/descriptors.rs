@@ -16,7 +16,7 @@ const MAX_DESCRIPTORS: u64 = 1 << 20;
 
 /// Closes every descriptor from `first` on, but those in `keep`, of a process that is about to
 /// execute a program and will neither use nor drop them.
-pub fn close_all_but(first: c_uint, keep: [Option<BorrowedFd<'_>>; 3]) -> Result<(), Errno> {
+pub fn close_all_but(first: c_uint, keep: [Option<BorrowedFd<'_>>; 4]) -> Result<(), Errno> {
     let mut keep = keep.map(|fd| fd.map_or(0, |fd| fd.as_raw_fd().unsigned_abs()));
     keep.sort_unstable();
     let mut from = first;
@@ -30,7 +30,7 @@ pub fn close_all_but(first: c_uint, keep: [Option<BorrowedFd<'_>>; 3]) -> Result
         close_range(from, c_uint::MAX)
     };
     match ranges() {
-        Err(Errno::NOSYS | Errno::PERM) => each_from(first, |fd| {
+        Err(Errno::NOSYS | Errno::INVAL | Errno::PERM) => each_from(first, |fd| {
             if !keep.contains(&fd.unsigned_abs()) {
                 // SAFETY: as for `close_range`.
                 unsafe { libc::close(fd) };
@@ -44,7 +44,7 @@ pub fn close_all_but(first: c_uint, keep: [Option<BorrowedFd<'_>>; 3]) -> Result
 /// Closes every descriptor of a process that is about to live without any: the built-in init.
 pub fn close_everything() -> Result<(), Errno> {
     match close_range(0, c_uint::MAX) {
-        Err(Errno::NOSYS | Errno::PERM) => each_from(0, |fd| {
+        Err(Errno::NOSYS | Errno::INVAL | Errno::PERM) => each_from(0, |fd| {
             // SAFETY: called only by the init, which uses no descriptor afterwards.
             unsafe { libc::close(fd) };
             Ok(())

@@ -14,6 +14,6 @@ pub(super) fn run(globals: &Globals, parser: &mut Parser) -> Result<u8, Failure>
         }
     }
     let request = options.request(globals, Mode::Create)?;
-    unless_exposed(launch(&request))?;
+    globals.warn(&unless_exposed(launch(&request))?.warnings);
     Ok(0)
 }

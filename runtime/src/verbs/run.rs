@@ -26,12 +26,14 @@ pub(super) fn run(globals: &Globals, parser: &mut Parser) -> Result<u8, Failure>
     let request = options.request(globals, mode)?;
     let mut signals = Signals::take_over()?;
     if mode == Mode::Detached {
-        unless_exposed(launch_interruptibly(&request, Some(&mut signals)))?;
+        let launched = unless_exposed(launch_interruptibly(&request, Some(&mut signals)))?;
+        globals.warn(&launched.warnings);
         return Ok(0);
     }
     // The chain: who started this dies, this is asked to end; this dies, the sandbox dies.
     let parent = relay::Parent::watch()?;
     let mut container = unless_exposed(launch_interruptibly(&request, Some(&mut signals)))?;
+    globals.warn(&container.warnings);
     let console = container.console.take();
     let ended = relay::until_end(&container.pidfd, Some(&parent), console, &mut signals);
     if !keep {

@@ -1,0 +1,183 @@
+//! Hooks: when they run, where, what they are told, and what their failure means.
+
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+mod common;
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use common::{Host, both, enter, stderr};
+use serde_json::{Value, json};
+
+/// A hook that appends its kind, its argument and what it is told to a file.
+fn script(host: &Host) -> PathBuf {
+    let path = host.path("hook");
+    let log = host.path("log");
+    let text = format!(
+        "#!/bin/sh\nread -r state\necho \"$KIND $1 $(hostname) $state\" >> {}\n",
+        log.display()
+    );
+    fs::write(&path, text).unwrap();
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+    path
+}
+
+fn hook(path: &str, kind: &str) -> Value {
+    json!([{"path": path, "args": ["hook", "arg"], "env": [format!("KIND={kind}"), "PATH=/usr/bin:/bin"]}])
+}
+
+fn log(host: &Host) -> Vec<(String, String, Value)> {
+    let text = fs::read_to_string(host.path("log")).unwrap_or_default();
+    let line = |line: &str| {
+        let mut words = line.splitn(4, ' ');
+        let kind = words.next().unwrap().to_owned();
+        assert_eq!(words.next(), Some("arg"));
+        let name = words.next().unwrap().to_owned();
+        (
+            kind,
+            name,
+            serde_json::from_str(words.next().unwrap()).unwrap(),
+        )
+    };
+    text.lines().map(line).collect()
+}
+
+#[test]
+fn each_hook_runs_at_its_moment_and_knows_the_state() {
+    let Some(host) = enter() else { return };
+    let path = script(&host);
+    let path = path.to_str().unwrap();
+    let mut config = host.config("hooked", "echo program; cat /data/inside");
+    config["root"]["readonly"] = json!(false);
+    config["annotations"] = json!({"a.b": "c"});
+    let inside = json!([{"path": "/bin/sh", "args": ["sh", "-c",
+        "read -r state; echo \"$(id -u) $(grep Seccomp: /proc/self/status) $state\" > /tmp/inside; cp /tmp/inside /data/inside"],
+        "env": ["PATH=/bin"]}]);
+    config["mounts"].as_array_mut().unwrap().push(json!({
+        "destination": "/data", "source": host.path("data"), "options": ["bind"]}));
+    fs::create_dir(host.path("data")).unwrap();
+    fs::set_permissions(host.path("data"), fs::Permissions::from_mode(0o777)).unwrap();
+    config["hooks"] = json!({
+        "prestart": hook(path, "prestart"),
+        "createRuntime": hook(path, "createRuntime"),
+        "createContainer": hook(path, "createContainer"),
+        "startContainer": inside,
+        "poststart": hook(path, "poststart"),
+        "poststop": hook(path, "poststop"),
+    });
+    let bundle = host.bundle("hooked", &config);
+    let out = fs::File::create(host.path("out")).unwrap();
+    let mut create = host.runtime(&["create", "--bundle", bundle.to_str().unwrap(), "hooked"]);
+    create.stdout(out.try_clone().unwrap()).stderr(out);
+    assert!(
+        create.status().unwrap().success(),
+        "{}",
+        fs::read_to_string(host.path("out")).unwrap()
+    );
+    let kinds = |host: &Host| {
+        log(host)
+            .into_iter()
+            .map(|(kind, ..)| kind)
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(
+        kinds(&host),
+        ["prestart", "createRuntime", "createContainer"]
+    );
+    let state: Value = serde_json::from_str(&host.must(&["state", "hooked"])).unwrap();
+    for (kind, name, told) in log(&host) {
+        assert_eq!(told["status"], "creating", "{kind}");
+        assert_eq!(
+            (&told["id"], &told["pid"]),
+            (&json!("hooked"), &state["pid"])
+        );
+        assert_eq!(told["annotations"]["a.b"], "c");
+        assert_eq!(told["bundle"], json!(bundle));
+        // Only the third is in the namespaces of the container.
+        assert_eq!(
+            name == "sandbox",
+            kind == "createContainer",
+            "{kind} {name}"
+        );
+    }
+    host.must(&["start", "hooked"]);
+    assert_eq!(kinds(&host).last().unwrap(), "poststart");
+    assert_eq!(log(&host).last().unwrap().2["status"], "running");
+    common::eventually("it ends", || {
+        host.must(&["state", "hooked"]).contains("stopped")
+    });
+    let text = fs::read_to_string(host.path("out")).unwrap();
+    assert!(text.contains("program"), "{text}");
+    // In the container, as its user and behind its filter.
+    assert!(text.contains("66000 Seccomp:\t2 {"), "{text}");
+    assert!(text.contains("\"status\":\"created\""), "{text}");
+    host.must(&["delete", "hooked"]);
+    assert_eq!(log(&host).last().unwrap().0, "poststop");
+    assert_eq!(log(&host).last().unwrap().2["status"], "stopped");
+    common::reap();
+    fs::remove_dir_all(host.path("data")).unwrap();
+    host.assert_clean();
+}
+
+#[test]
+fn a_hook_that_fails_or_takes_too_long_ends_the_container() {
+    let Some(host) = enter() else { return };
+    let path = script(&host);
+    let path = path.to_str().unwrap();
+    let bad = json!([{"path": "/bin/sh", "args": ["sh", "-c", "echo no luck >&2; exit 3"]}]);
+    for kind in [
+        "prestart",
+        "createRuntime",
+        "createContainer",
+        "startContainer",
+        "poststart",
+    ] {
+        fs::remove_file(host.path("log")).unwrap_or_default();
+        let mut config = host.config("bad", "sleep 1000");
+        config["hooks"] = json!({kind: bad, "poststop": hook(path, "poststop")});
+        let output = host.run("bad", &config);
+        assert_eq!(output.status.code(), Some(1), "{kind}");
+        let text = stderr(&output);
+        assert!(
+            text.contains(&format!("the {kind} hook /bin/sh failed")),
+            "{text}"
+        );
+        assert!(
+            text.contains("exit code 3") && text.contains("no luck"),
+            "{text}"
+        );
+        common::reap();
+        host.assert_clean();
+    }
+    let begun = Instant::now();
+    let mut config = host.config("slow", "true");
+    config["hooks"] = json!({"createRuntime": [
+        {"path": "/bin/sleep", "args": ["sleep", "1000"], "timeout": 1}]});
+    let output = host.run("slow", &config);
+    assert!(
+        stderr(&output).contains("still running after 1 s"),
+        "{}",
+        both(&output)
+    );
+    assert!(begun.elapsed() < Duration::from_secs(60));
+    config["hooks"] = json!({"createRuntime": [{"path": "/nowhere"}]});
+    let output = host.run("slow", &config);
+    assert!(
+        stderr(&output).contains("/nowhere") && !output.status.success(),
+        "{}",
+        both(&output)
+    );
+    // What comes last cannot keep the container, only complain.
+    config["hooks"] = json!({"poststop": bad});
+    let output = host.run("slow", &config);
+    assert!(
+        output.status.success() && stderr(&output).contains("warning: the poststop hook"),
+        "{}",
+        both(&output)
+    );
+    common::reap();
+    host.assert_clean();
+}

@@ -1,0 +1,245 @@
+//! What a process gets beside its user: scheduling, priorities, personality, processors, descriptors,
+//! a terminal over a socket, an agent for its filter.
+
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+mod common;
+
+use std::fs;
+use std::io::{IoSliceMut, Read, Write};
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::process::Stdio;
+
+use common::{Host, both, enter, stderr, stdout};
+use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg};
+use serde_json::{Value, json};
+
+fn output_of(host: &Host, id: &str, config: &Value) -> String {
+    let output = host.run(id, config);
+    assert!(output.status.success(), "{}", both(&output));
+    stdout(&output)
+}
+
+/// A descriptor and the bytes that came with it.
+fn descriptor(stream: &UnixStream) -> (OwnedFd, Vec<u8>) {
+    let mut bytes = [0; 8192];
+    let mut space = [std::mem::MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+    let mut control = RecvAncillaryBuffer::new(&mut space);
+    let mut parts = [IoSliceMut::new(&mut bytes)];
+    let got = recvmsg(stream, &mut parts, &mut control, RecvFlags::CMSG_CLOEXEC).unwrap();
+    let mut fds = control.drain().flat_map(|message| match message {
+        RecvAncillaryMessage::ScmRights(fds) => fds.collect::<Vec<_>>(),
+        _ => Vec::new(),
+    });
+    let fd = fds.next().expect("a descriptor");
+    drop(fds);
+    (fd, bytes[..got.bytes].to_vec())
+}
+
+#[test]
+fn scheduling_priorities_and_personality_are_set() {
+    let Some(host) = enter() else { return };
+    let script = "cut -d' ' -f18,19,41 /proc/self/stat; ionice; uname -m; grep Cpus_allowed_list /proc/self/status";
+    let mut config = host.config("nice", script);
+    config["process"]["scheduler"] = json!({"policy": "SCHED_BATCH", "nice": 7});
+    config["process"]["ioPriority"] = json!({"class": "IOPRIO_CLASS_BE", "priority": 6});
+    config["linux"]["personality"] = json!({"domain": "LINUX32"});
+    let text = output_of(&host, "nice", &config);
+    let lines: Vec<&str> = text.lines().collect();
+    // SCHED_BATCH is 3.
+    assert_eq!(lines[0], "27 7 3", "{text}");
+    assert_eq!(lines[1], "best-effort: prio 6", "{text}");
+    assert_eq!(lines[2], "i686", "{text}");
+    config["process"]["scheduler"] = json!({"policy": "SCHED_ISO"});
+    let output = host.run("nice", &config);
+    assert!(
+        stderr(&output).contains("process.scheduler.policy"),
+        "{}",
+        both(&output)
+    );
+    host.assert_clean();
+}
+
+#[test]
+fn a_label_without_its_module_is_refused() {
+    let Some(host) = enter() else { return };
+    if fs::exists("/sys/kernel/security/apparmor").unwrap()
+        || fs::exists("/sys/fs/selinux/enforce").unwrap()
+    {
+        return common::skip("this host has security modules; the test is for those without");
+    }
+    for (field, value) in [
+        ("apparmorProfile", "docker-default"),
+        ("selinuxLabel", "a:b:c:s0"),
+    ] {
+        let mut config = host.config("label", "true");
+        config["process"][field] = json!(value);
+        let output = host.run("label", &config);
+        assert_eq!(output.status.code(), Some(78));
+        assert!(stderr(&output).contains(field), "{}", both(&output));
+    }
+    host.assert_clean();
+}
+
+#[test]
+fn descriptors_are_handed_over_when_they_are_asked_for() {
+    let Some(host) = enter() else { return };
+    let config = host.config("fds", "cat <&3; ls /proc/self/fd | tr '\\n' ' '");
+    let bundle = host.bundle("fds", &config);
+    let file = host.path("handed");
+    fs::write(&file, "handed over\n").unwrap();
+    let run = |options: &str| {
+        let runtime = common::binary();
+        let script = format!(
+            "exec {} --root {} run --bundle {} {options} fds 3<{}",
+            runtime.display(),
+            host.root().display(),
+            bundle.display(),
+            file.display()
+        );
+        std::process::Command::new("sh")
+            .args(["-c", &script])
+            .output()
+            .unwrap()
+    };
+    let output = run("--preserve-fds 1");
+    assert!(
+        stdout(&output).starts_with("handed over\n0 1 2 3 "),
+        "{}",
+        both(&output)
+    );
+    // One that is not open would be one of the runtime's.
+    let output = run("--preserve-fds 2");
+    assert!(
+        !output.status.success() && stderr(&output).contains("descriptor 4"),
+        "{}",
+        both(&output)
+    );
+    let output = run("");
+    assert!(!stdout(&output).contains("handed"), "{}", both(&output));
+    host.assert_clean();
+}
+
+#[test]
+fn a_terminal_goes_over_the_console_socket() {
+    let Some(host) = enter() else { return };
+    let mut config = host.config("console", "tty; stty size; echo got $(head -n 1); exit 5");
+    config["process"]["terminal"] = json!(true);
+    config["process"]["consoleSize"] = json!({"height": 33, "width": 77});
+    let bundle = host.bundle("console", &config);
+    let bundle = bundle.to_str().unwrap();
+    let output = host.call(&["create", "--bundle", bundle, "console"]);
+    assert!(
+        stderr(&output).contains("--console-socket"),
+        "{}",
+        both(&output)
+    );
+    let path = host.path("socket");
+    let listener = UnixListener::bind(&path).unwrap();
+    // Its output ends with `create`: the container holds its terminal only.
+    let output = host.call(&[
+        "create",
+        "--bundle",
+        bundle,
+        "--console-socket",
+        path.to_str().unwrap(),
+        "console",
+    ]);
+    assert!(output.status.success(), "{}", both(&output));
+    let (master, said) = descriptor(&listener.accept().unwrap().0);
+    assert_eq!(said, b"/dev/ptmx");
+    host.must(&["start", "console"]);
+    let mut master = fs::File::from(master);
+    master.write_all(b"typed\n").unwrap();
+    let mut text = String::new();
+    let mut buffer = [0; 1024];
+    while let Ok(n) = master.read(&mut buffer) {
+        if n == 0 {
+            break;
+        }
+        text.push_str(&String::from_utf8_lossy(&buffer[..n]));
+    }
+    assert!(
+        text.contains("/dev/pts/0\r\n") && text.contains("33 77\r\n"),
+        "{text}"
+    );
+    assert!(text.contains("got typed"), "{text}");
+    host.must(&["delete", "--force", "console"]);
+    common::reap();
+    host.assert_clean();
+}
+
+#[test]
+fn an_agent_decides_about_system_calls() {
+    let Some(host) = enter() else { return };
+    let agent = host.path("agent");
+    let listener = UnixListener::bind(&agent).unwrap();
+    let config = |id: &str| {
+        let mut config = host.config(id, "mkdir /tmp/x; echo code $?; exit 0");
+        config["linux"]["seccomp"] = json!({
+            "defaultAction": "SCMP_ACT_ALLOW", "architectures": ["SCMP_ARCH_X86_64"],
+            "listenerPath": agent, "listenerMetadata": "for the agent",
+            "syscalls": [{"names": ["mkdir", "mkdirat"], "action": "SCMP_ACT_NOTIFY"}],
+        });
+        config
+    };
+    let serve = |listener: &UnixListener| {
+        let (fd, told) = descriptor(&listener.accept().unwrap().0);
+        let told: Value = serde_json::from_slice(&told).unwrap();
+        assert_eq!(told["fds"], json!(["seccompFd"]));
+        assert_eq!(told["metadata"], "for the agent");
+        assert!(told["pid"].as_i64().unwrap() > 0 && told["state"]["id"].is_string());
+        // The first question is answered by nobody: the agent goes away, and the call fails.
+        rustix::event::poll(
+            &mut [rustix::event::PollFd::from_borrowed_fd(
+                fd.as_fd(),
+                rustix::event::PollFlags::IN,
+            )],
+            None,
+        )
+        .unwrap();
+        told["state"]["status"].as_str().unwrap().to_owned()
+    };
+    for (mode, status) in [("run", "creating"), ("create", "created")] {
+        let bundle = host.bundle("asked", &config("asked"));
+        let bundle = bundle.to_str().unwrap().to_owned();
+        let text = std::thread::scope(|scope| {
+            let served = scope.spawn(|| serve(&listener));
+            let text = if mode == "run" {
+                stdout(&host.call(&["run", "--bundle", &bundle, "asked"]))
+            } else {
+                let out = fs::File::create(host.path("out")).unwrap();
+                let mut create = host.runtime(&["create", "--bundle", &bundle, "asked"]);
+                assert!(
+                    create
+                        .stdout(out)
+                        .stderr(Stdio::null())
+                        .status()
+                        .unwrap()
+                        .success()
+                );
+                host.must(&["start", "asked"]);
+                common::eventually("it ends", || {
+                    host.must(&["state", "asked"]).contains("stopped")
+                });
+                host.must(&["delete", "asked"]);
+                fs::read_to_string(host.path("out")).unwrap()
+            };
+            assert_eq!(served.join().unwrap(), status);
+            text
+        });
+        // ENOSYS: there is no agent any more.
+        assert!(text.contains("code 1"), "{text}");
+    }
+    // Without an agent there is no container.
+    fs::remove_file(&agent).unwrap();
+    let output = host.run("asked", &config("asked"));
+    assert!(
+        stderr(&output).contains("linux.seccomp.listenerPath"),
+        "{}",
+        both(&output)
+    );
+    common::reap();
+    host.assert_clean();
+}

@@ -1,0 +1,152 @@
+//! Containers of somebody without privilege: in a user namespace of their own, with one id or with those
+//! that /etc/subuid gives them.
+
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+mod common;
+
+use std::fs;
+use std::os::unix::fs::{PermissionsExt, chown};
+use std::os::unix::process::CommandExt;
+use std::process::{Command, Output};
+
+use common::{Host, both, enter, stderr, stdout};
+use serde_json::{Value, json};
+
+/// `nobody`: has a name, and nothing else.
+const NOBODY: u32 = 65_534;
+
+/// The runtime, run by somebody without privilege.
+fn call(host: &Host, words: &[&str]) -> Output {
+    let state = host.path("own");
+    fs::create_dir_all(&state).unwrap();
+    chown(&state, Some(NOBODY), Some(NOBODY)).unwrap();
+    // The build directory may be out of reach for others.
+    let program = host.path("runtime");
+    if !program.exists() {
+        fs::copy(common::binary(), &program).unwrap();
+        fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
+    }
+    Command::new(program)
+        .arg("--root")
+        .arg(&state)
+        .args(words)
+        .uid(NOBODY)
+        .gid(NOBODY)
+        .env("XDG_RUNTIME_DIR", &state)
+        .output()
+        .unwrap()
+}
+
+fn config(host: &Host, id: &str, script: &str, size: u32) -> Value {
+    let mut config = host.config(id, script);
+    config["process"]["user"] = json!({"uid": 0, "gid": 0});
+    let linux = config["linux"].as_object_mut().unwrap();
+    linux.remove("resources");
+    linux.remove("cgroupsPath");
+    linux["namespaces"]
+        .as_array_mut()
+        .unwrap()
+        .push(json!({"type": "user"}));
+    let mut map = vec![json!({"containerID": 0, "hostID": NOBODY, "size": 1})];
+    if size > 1 {
+        map.push(json!({"containerID": 1, "hostID": 400_000, "size": size - 1}));
+    }
+    linux.insert("uidMappings".into(), json!(map));
+    linux.insert("gidMappings".into(), json!(map));
+    config
+}
+
+#[test]
+fn one_id_is_enough_for_a_container() {
+    let Some(host) = enter() else { return };
+    let script = "id -u; cat /proc/self/uid_map /proc/self/setgroups; echo x > /tmp/x; ls /dev; \
+                  ip link show lo | grep -c UP; echo > /dev/null && echo device";
+    let bundle = host.bundle("mine", &config(&host, "mine", script, 1));
+    let output = call(
+        &host,
+        &["run", "--bundle", bundle.to_str().unwrap(), "mine"],
+    );
+    let text = stdout(&output);
+    assert!(output.status.success(), "{}", both(&output));
+    let words: Vec<&str> = text.split_whitespace().collect();
+    // CVE-2014-8989: groups cannot be dropped by who could not drop them before.
+    assert_eq!(words[..5], ["0", "0", "65534", "1", "deny"], "{text}");
+    assert!(text.contains("1\ndevice"), "{text}");
+    // What needs privilege is said, not left out.
+    let mut limited = config(&host, "mine", "true", 1);
+    limited["linux"]["resources"] = json!({"pids": {"limit": 5}});
+    let bundle = host.bundle("mine", &limited);
+    let output = call(
+        &host,
+        &["run", "--bundle", bundle.to_str().unwrap(), "mine"],
+    );
+    assert!(
+        !output.status.success() && stderr(&output).contains("cgroup"),
+        "{}",
+        both(&output)
+    );
+    let plain = host.bundle("mine", &host.config("mine", "true"));
+    let output = call(&host, &["run", "--bundle", plain.to_str().unwrap(), "mine"]);
+    assert_eq!(output.status.code(), Some(77), "{}", both(&output));
+    host.assert_clean();
+}
+
+#[test]
+fn more_ids_are_mapped_by_the_helpers() {
+    let Some(host) = enter() else { return };
+    if !["/usr/bin/newuidmap", "/usr/bin/newgidmap"]
+        .iter()
+        .all(|p| fs::exists(p).unwrap())
+    {
+        return common::skip("newuidmap and newgidmap are missing (apt-get install uidmap)");
+    }
+    for file in ["subuid", "subgid"] {
+        let own = host.path(file);
+        fs::write(&own, "nobody:400000:65536\n").unwrap();
+        let target = format!("/etc/{file}");
+        if !fs::exists(&target).unwrap() {
+            return common::skip("/etc/subuid is missing (apt-get install uidmap)");
+        }
+        let status = Command::new("mount")
+            .arg("--bind")
+            .arg(own)
+            .arg(target)
+            .status()
+            .unwrap();
+        assert!(status.success());
+    }
+    let script = "cat /proc/self/uid_map; chown 5:6 /tmp && ls -lnd /tmp; id -G";
+    let mut wanted = config(&host, "more", script, 100);
+    wanted["process"]["user"]["additionalGids"] = json!([7]);
+    let caps = json!(["CAP_CHOWN"]);
+    wanted["process"]["capabilities"] =
+        json!({"bounding": caps, "effective": caps, "permitted": caps});
+    let bundle = host.bundle("more", &wanted);
+    let output = call(
+        &host,
+        &["run", "--bundle", bundle.to_str().unwrap(), "more"],
+    );
+    let text = stdout(&output);
+    assert!(output.status.success(), "{}", both(&output));
+    assert!(
+        text.contains("400000") && text.contains(" 5 ") && text.contains("0 7"),
+        "{text}"
+    );
+    // Not those that are not given.
+    wanted["linux"]["uidMappings"][1]["hostID"] = json!(500_000);
+    let bundle = host.bundle("more", &wanted);
+    let output = call(
+        &host,
+        &["run", "--bundle", bundle.to_str().unwrap(), "more"],
+    );
+    assert!(
+        stderr(&output).contains("newuidmap") && stderr(&output).contains("/etc/subuid"),
+        "{}",
+        both(&output)
+    );
+    for file in ["/etc/subuid", "/etc/subgid"] {
+        assert!(Command::new("umount").arg(file).status().unwrap().success());
+    }
+    host.assert_clean();
+}
