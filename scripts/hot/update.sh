@@ -32,6 +32,7 @@ objdump -t "$program" | awk '$3 == "F" && $4 ~ /^\.text/ { print $1, $NF }' | so
 
 cat >"$dir/launches.sh" <<'SCRIPT'
 set -euo pipefail
+trap 'echo "failed: $BASH_COMMAND" >&2' ERR
 mount -t tmpfs state "$1/bundle/state"
 call() { timeout 20 "$1/called" "$1/functions" "$1/calls.$3" "$2" --root "$1/bundle/state" "${@:3}"; }
 plain() { "$2" --root "$1/bundle/state" "${@:3}"; }
