@@ -36,6 +36,8 @@ trap 'echo "failed: $BASH_COMMAND" >&2' ERR
 mount -t tmpfs state "$1/bundle/state"
 call() { timeout 20 "$1/called" "$1/functions" "$1/calls.$3" "$2" --root "$1/bundle/state" "${@:3}"; }
 plain() { "$2" --root "$1/bundle/state" "${@:3}"; }
+# Whatever happens, no cgroup of these stays on this machine.
+trap 'plain "$1" "$2" delete --force "hot-$$" 2>/dev/null || true' EXIT
 for bundle in plain seccomp; do
   call "$1" "$2" run --bundle "$1/bundle/$bundle" "hot-$$"
 done
