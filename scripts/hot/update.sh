@@ -27,20 +27,17 @@ for name in noop pause; do
 done
 "$(target_dir)/debug/launch-bundle" "$dir/bundle" "$dir/noop" "$dir/pause"
 
-# All functions, by address: those that are code.
-nm --defined-only "$program" | awk '$2 ~ /^[tTwWi]$/ { print $1, $3 }' | sort >"$dir/all"
-# .text and what the script makes of it.
-readelf -SW "$program" | sed 's/^ *\[ *[0-9]*\] *//' |
-  awk '$1 ~ /^\.text/ { printf "%s %d\n", $3, strtonum("0x" $5) }' >"$dir/sections"
-awk 'NR == FNR { from[n++] = strtonum("0x" $1); size[n - 1] = $2; next }
-     { a = strtonum("0x" $1); for (i = 0; i < n; i++) if (a >= from[i] && a < from[i] + size[i]) print }' \
-  "$dir/sections" "$dir/all" >"$dir/functions"
+# All functions, by address.
+objdump -t "$program" | awk '$3 == "F" && $4 ~ /^\.text/ { print $1, $NF }' | sort >"$dir/functions"
 
 cat >"$dir/launches.sh" <<'SCRIPT'
 set -euo pipefail
+trap 'echo "failed: $BASH_COMMAND" >&2' ERR
 mount -t tmpfs state "$1/bundle/state"
-call() { timeout 20 "$1/called" "$1/functions" "$1/calls" "$2" --root "$1/bundle/state" "${@:3}"; }
+call() { timeout 20 "$1/called" "$1/functions" "$1/calls.$3" "$2" --root "$1/bundle/state" "${@:3}"; }
 plain() { "$2" --root "$1/bundle/state" "${@:3}"; }
+# Whatever happens, no cgroup of these stays on this machine.
+trap 'plain "$1" "$2" delete --force "hot-$$" 2>/dev/null || true' EXIT
 for bundle in plain seccomp; do
   call "$1" "$2" run --bundle "$1/bundle/$bundle" "hot-$$"
 done
@@ -61,24 +58,40 @@ mkdir "$dir/bundle/state"
 unshare --mount --net --uts --ipc --pid --fork --kill-child --mount-proc \
   bash "$dir/launches.sh" "$dir" "$program" </dev/null
 
-# Rust gives every function a section of its own name; the hash in it changes with every compiler
-# and every change. The C library has a file for each function.
+# Rust gives every function a section of its own name. The hash in it changes with every compiler and
+# every change, so it is left out, and a pattern may match others too: those patterns come later.
+patterns() {
+  sed -nE -e 's/^(_ZN.*17h)[0-9a-f]{16}E.*$/\1*/p' -e '/^main$/p' \
+    -e '/^_R/ { s/\.(llvm\.)?[0-9]+$/*/; s/Cs[0-9A-Za-z]+_/Cs*_/g; p }' | sort
+}
+# The C library has a file for each function.
+library() {
+  awk 'NR == FNR { called[$1]; next }
+       match($0, /[a-z0-9.-]+\.a\([^)]*\.o\):/) { file = substr($0, RSTART, RLENGTH - 2); next }
+       /:\(/ { file = "" }
+       file != "" && $NF in called { sub(/\(/, ":", file); print "    *" file "(.text .text.*)"; file = "" }' \
+    "$1" "$dir/map" | grep -v compiler_builtins | sort -u
+}
+cut -d' ' -f2 "$dir/functions" | patterns | uniq -c | awk '{ print $2, $1 }' >"$dir/matches"
+# exact FILE: the patterns of the functions in it that match nothing else; loose FILE: the others.
+exact() { uniq -c "$1" | awk 'NR == FNR { all[$1] = $2; next } all[$2] == $1 { print "    *(.text." $2 " .text.unlikely." $2 ")" }' "$dir/matches" -; }
+loose() { uniq -c "$1" | awk 'NR == FNR { all[$1] = $2; next } all[$2] != $1 { print "    *(.text." $2 " .text.unlikely." $2 ")" }' "$dir/matches" -; }
+
+sort -u "$dir/calls.run" >"$dir/run"
+sort -u "$dir"/calls.* | comm -23 - "$dir/run" >"$dir/others"
+for part in run others; do patterns <"$dir/$part" >"$dir/$part.patterns"; done
 {
   echo "/* Written by scripts/hot/update.sh: the functions that a launch calls. */"
   echo "SECTIONS"
   echo "{"
   echo "  .text.hot :"
   echo "  {"
-  sort -u "$dir/calls" | sed -nE \
-    -e 's/^(_ZN.*17h)[0-9a-f]{16}E.*$/    *(.text.\1*)/p' \
-    -e '/^_R/ { s/\.llvm\..*$/*/; s/Cs[0-9A-Za-z]+_/Cs*_/g; s/^.*$/    *(.text.&)/p }' | sort -u
-  awk 'NR == FNR { called[$1]; next }
-       match($0, /[a-z]+\.a\([^)]*\.o\):/) { file = substr($0, RSTART, RLENGTH - 2); next }
-       /:\(/ { file = "" }
-       file != "" && $NF in called { sub(/\(/, ":", file); print "    *" file "(.text .text.*)"; file = "" }' \
-    <(sort -u "$dir/calls") "$dir/map" | grep -v compiler_builtins | sort -u
+  library "$dir/run"
+  exact "$dir/run.patterns"
+  loose "$dir/run.patterns"
+  exact "$dir/others.patterns"
   echo "  }"
   echo "}"
   echo "INSERT BEFORE .text;"
 } >"$here/runtime.ld"
-echo "$(grep -c '(\.text' "$here/runtime.ld") patterns for $(sort -u "$dir/calls" | wc -l) functions"
+echo "$(grep -c '(\.text' "$here/runtime.ld") patterns, $(wc -l <"$dir/run") functions called by run"
