@@ -24,6 +24,10 @@ CHECK=(
 )
 TEST=(
   "${CHECK[@]}"
+  dbus-daemon:dbus
+  g++:g++
+  ps:procps
+  /usr/include/seccomp.h:libseccomp-dev
   busybox:busybox-static
   catatonit:catatonit
   conmon:conmon

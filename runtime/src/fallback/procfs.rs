@@ -1,7 +1,7 @@
 //! Descriptors as paths: `/proc/self/fd/<n>` is a magic link that leads to the very mount and inode
 //! that the descriptor holds (proc(5)), so nothing can be exchanged behind such a path.
 //!
-//! That holds only as long as `/proc` is a procfs: [`check`] sees to it. Before `pivot_root` it is
+//! That holds only as long as `/proc` is a procfs: `check` sees to it. Before `pivot_root` it is
 //! the host's; nothing of a container is involved.
 
 use std::ffi::CStr;

@@ -53,9 +53,7 @@ fn one(
     state: &[u8],
     namespace: &Namespace<'_>,
 ) -> Result<(), LaunchError> {
-    let started = run_with(kind, hook, state, |stdio| {
-        Ok(start(hook, stdio, namespace)?)
-    });
+    let started = run_with(kind, hook, state, |stdio| start(hook, stdio, namespace));
     started.map_err(|error| match error {
         Error::Launch(error) => error,
         other => failed(kind, hook, other.to_string()),
