@@ -18,7 +18,9 @@
 //! | [`plan`] | bundle + facts -> steps, pure |
 //! | `compile` | steps -> operations and C strings |
 //! | [`launch`] | the runtime's side: clone, report, errors |
+//! | [`container`] | a container that was launched: start, signals, delete |
 //! | `init`, `rootfs`, `identity`, `terminal`, `pid1` | the new process |
+//! | `fallback` | what stands in for system calls that older kernels lack |
 //! | `shield` | the runtime's executable stays out of reach |
 //! | [`systemd`] | the systemd cgroup driver |
 //! | [`cgroup`], [`seccomp`], [`capabilities`], [`network`] | what it is made of |
@@ -36,19 +38,21 @@
 //!
 //! fn main() -> Result<(), Box<dyn std::error::Error>> {
 //!     let container = launch::launch(&LaunchRequest {
-//!         id: ContainerId::new("hello")?,
 //!         root: "/run/hello".into(),
-//!         bundle: "/srv/hello".into(),
-//!         mode: Mode::Foreground,
-//!         network: Network::Config,
-//!         pid_file: None,
+//!         ..LaunchRequest::new(ContainerId::new("hello")?, "/srv/hello")
 //!     })?;
 //!     println!("process {}", container.process.pid);
 //!     let exit = container.wait()?;
-//!     container.remove()?;
+//!     for warning in container.remove()?.warnings {
+//!         eprintln!("{warning}");
+//!     }
 //!     std::process::exit(exit.code())
 //! }
 //! ```
+//!
+//! A container that was only created, or launched by another process, is found again by
+//! [`Container::open`]; [`launch::exec`] runs one more process in it. Errors are enums, to be
+//! matched: [`Error`] has a variant for each room, [`launch::LaunchError`] says what failed.
 //!
 //! ## Threads
 //!
