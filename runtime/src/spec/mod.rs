@@ -5,6 +5,7 @@
 
 mod capabilities;
 mod check;
+pub(crate) mod spelling;
 #[cfg(test)]
 mod tests;
 
@@ -101,6 +102,9 @@ impl Bundle {
             Err(error @ SpecError::Parse { .. }) => {
                 let known = capabilities::without_unknown(&text, &mut warnings);
                 strict(&path, &known.ok_or(error)?)?
+            }
+            Err(error @ SpecError::Unknown { .. }) => {
+                strict(&path, &respelled(&text).ok_or(error)?)?
             }
             result => result?,
         };
@@ -199,6 +203,18 @@ pub fn load_process(path: &Path) -> Result<Process, SpecError> {
     let process: Process = strict(path, &text)?;
     check::process(&process).map_err(|problem| problem.at(path.to_owned()))?;
     Ok(process)
+}
+
+/// The configuration with the keys of its resources as the specification writes them; none when
+/// they are already.
+fn respelled(text: &[u8]) -> Option<Vec<u8>> {
+    let mut config: serde_json::Value = serde_json::from_slice(text).ok()?;
+    let resources = config.pointer_mut("/linux/resources")?;
+    let before = resources.clone();
+    spelling::resources(resources);
+    (*resources != before)
+        .then(|| serde_json::to_vec(&config).ok())
+        .flatten()
 }
 
 /// Parses JSON; every field that the type does not know is an error (`oci-spec` alone would drop

@@ -111,3 +111,17 @@ fn broken_json_tells_the_line() {
     assert!(text.contains("line 2"), "{text}");
     assert!(parse(&format!("{MINIMAL} x")).is_err());
 }
+
+#[test]
+fn capital_letters_of_resources_do_not_matter() {
+    let text = MINIMAL.replace(
+        r#""linux": {"#,
+        r#""linux": {"resources": {"CPU": {"Cpus": "0"}}, "#,
+    );
+    let bundle = parse(&text).unwrap();
+    let linux = bundle.spec.linux().as_ref().unwrap();
+    let cpu = linux.resources().as_ref().unwrap().cpu().as_ref().unwrap();
+    assert_eq!(cpu.cpus().as_deref(), Some("0"));
+    let text = text.replace("CPU", "CPUX");
+    assert!(parse(&text).unwrap_err().to_string().contains("CPUX"));
+}

@@ -12,7 +12,7 @@ use crate::cgroup::update::{self, UpdateRequest};
 use crate::journal::Journal;
 use crate::launch::LaunchError;
 use crate::launch::exec::saved_bundle;
-use crate::spec::{SpecError, strict};
+use crate::spec::{SpecError, spelling, strict};
 use crate::state::{State, StateDir, Status};
 use crate::verbs::pause::{cgroup_path, intents, members};
 use crate::verbs::{Failure, Globals, Word, next, unexpected};
@@ -171,74 +171,13 @@ fn load(file: &str) -> Result<Value, Failure> {
         source,
     };
     let mut value: Value = serde_json::from_slice(&text).map_err(parse)?;
-    spell(&mut value);
+    spelling::resources(&mut value);
     // As strictly as a bundle, but limits of processes may be left out of `pids`.
     if let Some(map) = value.as_object_mut() {
         map.retain(|_, section| !section.is_null() && *section != json!({}));
     }
     strict::<LinuxResources>(path, value.to_string().as_bytes())?;
     Ok(value)
-}
-
-/// The keys of `LinuxResources` whose spelling engines written in Go take lightly: their JSON
-/// reader does not mind capital letters.
-fn spell(resources: &mut Value) {
-    const SECTIONS: &[&str] = &[
-        "memory",
-        "cpu",
-        "pids",
-        "blockIO",
-        "network",
-        "hugepageLimits",
-        "unified",
-        "devices",
-        "rdma",
-    ];
-    const KEYS: &[&str] = &[
-        "limit",
-        "reservation",
-        "swap",
-        "kernel",
-        "kernelTCP",
-        "swappiness",
-        "disableOOMKiller",
-        "useHierarchy",
-        "checkBeforeUpdate",
-        "shares",
-        "quota",
-        "burst",
-        "period",
-        "realtimeRuntime",
-        "realtimePeriod",
-        "cpus",
-        "mems",
-        "idle",
-        "weight",
-        "leafWeight",
-        "weightDevice",
-        "throttleReadBpsDevice",
-        "throttleWriteBpsDevice",
-        "throttleReadIOPSDevice",
-        "throttleWriteIOPSDevice",
-        "classID",
-        "priorities",
-    ];
-    respell(resources, SECTIONS);
-    for section in ["memory", "cpu", "pids", "blockIO", "network"] {
-        if let Some(value) = resources.get_mut(section) {
-            respell(value, KEYS);
-        }
-    }
-}
-
-fn respell(value: &mut Value, known: &[&str]) {
-    let Some(map) = value.as_object_mut() else {
-        return;
-    };
-    for (key, value) in std::mem::take(map) {
-        let known = known.iter().find(|name| name.eq_ignore_ascii_case(&key));
-        map.insert(known.map_or(key, ToString::to_string), value);
-    }
 }
 
 /// What is accepted and does nothing.
@@ -320,13 +259,5 @@ mod tests {
         ] {
             assert_eq!(bytes(text), want, "{text:?}");
         }
-    }
-
-    #[test]
-    fn capital_letters_of_keys_do_not_matter() {
-        let mut value = json!({"CPU": {"Cpus": "1"}, "blockio": {"Weight": 5}, "x": 1});
-        spell(&mut value);
-        let want = json!({"cpu": {"cpus": "1"}, "blockIO": {"weight": 5}, "x": 1});
-        assert_eq!(value, want);
     }
 }
