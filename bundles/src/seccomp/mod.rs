@@ -69,6 +69,8 @@ pub fn default_profile() -> Result<LinuxSeccomp, OciSpecError> {
         .default_action(LinuxSeccompAction::ScmpActErrno)
         .default_errno_ret(ENOSYS)
         .architectures(vec![Arch::ScmpArchX86_64])
+        // None, said: without a list runtimes switch a mitigation of the processor off (SPEC_ALLOW).
+        .flags(Vec::new())
         .syscalls(rules)
         .build()
 }
