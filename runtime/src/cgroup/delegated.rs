@@ -24,6 +24,19 @@ impl Layout {
         }
     }
 
+    /// What this process may make cgroups in: everything as root, else what was delegated to it.
+    ///
+    /// # Errors
+    /// As [`Layout::detect`]; [`CgroupError::NotDelegated`] when there is nothing.
+    pub fn of_this_process() -> Result<Self, CgroupError> {
+        let uid = rustix::process::geteuid();
+        if uid.is_root() {
+            return Self::detect();
+        }
+        let nothing = CgroupError::NotDelegated { uid: uid.as_raw() };
+        Self::detect_delegated()?.ok_or(nothing)
+    }
+
     fn delegated(self) -> Result<Option<Self>, CgroupError> {
         let (v1, v2) = match self {
             Self::V1(v1) => (v1, None),

@@ -117,7 +117,7 @@ fn update_container(dir: &StateDir, mut given: Value) -> Result<(), Error> {
     let text = serde_json::to_vec(&spec).map_err(parse)?;
 
     let path = cgroup_path(dir, &state, &bundle)?;
-    let layout = Layout::detect()?;
+    let layout = Layout::of_this_process()?;
     let update = update::plan(
         &layout,
         &UpdateRequest {
