@@ -51,7 +51,10 @@ fn pause(dir: &StateDir) -> Result<(), Error> {
 
 fn freezer_plan(dir: &StateDir, state: &State) -> Result<CgroupPlan, Error> {
     let bundle = saved_bundle(dir, state)?;
-    let plan = freezer::plan(&Layout::of_this_process()?, &cgroup_path(dir, state, &bundle)?);
+    let plan = freezer::plan(
+        &Layout::of_this_process()?,
+        &cgroup_path(dir, state, &bundle)?,
+    );
     Ok(plan.ok_or(CgroupError::NoFreezer)?)
 }
 
