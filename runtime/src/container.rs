@@ -248,6 +248,34 @@ pub(crate) fn kill(state: &Option<State>, id: &str, signal: i32, all: bool) -> R
     Ok(())
 }
 
+/// Kills what is in a container without waiting for whoever holds its lock: that one may be waiting
+/// for something in there.
+pub(crate) fn end_by_force(root: &Path, id: &str) -> Result<(), Error> {
+    let state = match state::read(root, id) {
+        Ok(state) => state,
+        Err(StateError::NotFound { .. }) => return Ok(()),
+        // The journal knows enough to delete it.
+        Err(_) => return Ok(()),
+    };
+    let pidfd = state
+        .process
+        .as_ref()
+        .map(crate::ProcessId::open)
+        .transpose();
+    let pidfd = pidfd.map_err(|e| LaunchError::system("open the process", e))?;
+    if let Some(pidfd) = pidfd.flatten() {
+        match sys::pidfd_kill(&pidfd, libc::SIGKILL) {
+            Ok(()) | Err(rustix::io::Errno::SRCH) => {}
+            Err(e) => return Err(LaunchError::system("kill the container", e).into()),
+        }
+        // On cgroup v1 a frozen process dies when it is thawed.
+        if cgroup::freezer::is_frozen(&state.cgroups) {
+            cgroup::freezer::thaw(&state.cgroups)?;
+        }
+    }
+    Ok(())
+}
+
 /// The hooks that come when the container is gone: whatever they do, it is. What went wrong, in
 /// words.
 pub(crate) fn hooks_after_end(bundle: &Bundle, state: &State) -> Vec<String> {

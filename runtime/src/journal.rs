@@ -40,6 +40,10 @@ pub enum Intent {
     Mount {
         /// Where.
         path: PathBuf,
+        /// The id of the mount (statx(2)) that was there before, which stays, with everything below
+        /// it.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        above: Option<u64>,
     },
     /// A directory. Undo: remove it if it is empty, else fail.
     Dir {
@@ -234,7 +238,7 @@ impl Intent {
                 Err(e) if e.kind() == io::ErrorKind::DirectoryNotEmpty => Ok(None),
                 Err(e) => Err(format!("cgroup {}: {e}", path.display())),
             },
-            Intent::Mount { path } => unmount(path),
+            Intent::Mount { path, above } => unmount(path, *above),
             Intent::Dir { path } => removed("directory", path, fs::remove_dir(path)),
             Intent::File { path } => removed("file", path, fs::remove_file(path)),
             Intent::Process(id) => match id.kill(KILL_TIMEOUT) {
@@ -267,12 +271,29 @@ fn remove_cgroup(path: &Path) -> Result<Option<String>, String> {
     Ok(Some(format!("removed cgroup {}", path.display())))
 }
 
-fn unmount(path: &Path) -> Result<Option<String>, String> {
+/// The id of the mount that a path is on.
+pub fn mount_id(path: &Path) -> io::Result<u64> {
+    use rustix::fs::{AtFlags, CWD, StatxFlags, statx};
+    let flags = AtFlags::SYMLINK_NOFOLLOW | AtFlags::NO_AUTOMOUNT;
+    let found = statx(CWD, path, flags, StatxFlags::MNT_ID)?;
+    match StatxFlags::from_bits_retain(found.stx_mask).contains(StatxFlags::MNT_ID) {
+        true => Ok(found.stx_mnt_id),
+        false => Err(io::Error::new(
+            io::ErrorKind::Unsupported,
+            "this kernel does not tell the id of a mount (Linux 5.8 is needed)",
+        )),
+    }
+}
+
+fn unmount(path: &Path, above: Option<u64>) -> Result<Option<String>, String> {
     use rustix::io::Errno;
     use rustix::mount::{UnmountFlags, unmount};
     let flags = UnmountFlags::DETACH | UnmountFlags::NOFOLLOW;
     let mut was = false;
     loop {
+        if above.is_some() && mount_id(path).ok() == above {
+            break;
+        }
         match unmount(path, flags) {
             // Mounts can be stacked, for example when a first cleanup was interrupted.
             Ok(()) => was = true,

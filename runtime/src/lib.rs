@@ -110,6 +110,7 @@ use std::path::Path;
 /// there is no such container.
 pub fn cleanup(root: &Path, id: &str) -> Result<Vec<String>, Error> {
     let id = ContainerId::new(id)?;
+    container::end_by_force(root, id.as_str())?;
     match state::StateDir::open(root, &id) {
         Ok(dir) => dir.destroy(),
         Err(state::StateError::NotFound { .. }) => Ok(Vec::new()),

@@ -96,6 +96,13 @@ fn dispatch(globals: &mut Globals) -> Result<u8, Failure> {
             None => return Err(Failure::Usage("a verb is missing".into())),
         }
     };
+    // The same help for every verb.
+    let next = parser
+        .try_raw_args()
+        .and_then(|args| args.peek().map(ToOwned::to_owned));
+    if verb == "help" || next.is_some_and(|word| word == "--help" || word == "-h") {
+        return say(HELP);
+    }
     globals.log.begin(&verb.to_string_lossy());
     match verb.to_str().and_then(verbs::find) {
         Some(run) => run(globals, &mut parser),

@@ -250,7 +250,7 @@ impl Pin {
                 path: self.beside(".json"),
             },
             Intent::File { path: path.clone() },
-            Intent::Mount { path },
+            Intent::Mount { path, above: None },
         ])?;
         let netns = new_namespace()?;
         fs::File::create(&self.path)

@@ -3,9 +3,9 @@
 
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read};
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 
-use rustix::fs::{FileType, OFlags, fstat};
+use rustix::fs::{FileType, fstat};
 
 use crate::rootfs;
 
@@ -25,10 +25,13 @@ pub fn home(root: &OwnedFd, uid: u32) -> String {
 
 /// Never through a link that leads out, and nothing that could make the reader wait.
 fn open(root: &OwnedFd) -> Option<File> {
-    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
-    let fd = rootfs::resolve(root.as_fd(), c"/etc/passwd", flags, false).ok()?;
-    let kind = FileType::from_raw_mode(fstat(&fd).ok()?.st_mode);
-    (kind == FileType::RegularFile).then(|| File::from(fd))
+    let held = rootfs::open_in(root.as_fd(), c"/etc/passwd", false).ok()?;
+    let kind = FileType::from_raw_mode(fstat(&held).ok()?.st_mode);
+    if kind != FileType::RegularFile {
+        return None;
+    }
+    // That very file: opening a device can have effects.
+    File::open(format!("/proc/self/fd/{}", held.as_raw_fd())).ok()
 }
 
 /// passwd(5): name, password, uid, gid, comment, home, shell.

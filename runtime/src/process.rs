@@ -149,7 +149,8 @@ pub fn of_container(first: i32, cgroups: &[PathBuf]) -> io::Result<Vec<i32>> {
         Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(pids),
         Err(e) => return Err(e),
     };
-    if own == namespace("self")? {
+    // A pid namespace that was joined is somebody else's too.
+    if !cgroups.is_empty() || own == namespace("self")? {
         cgroups
             .iter()
             .try_for_each(|dir| in_cgroup(dir, &mut pids))?;

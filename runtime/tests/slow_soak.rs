@@ -216,7 +216,7 @@ fn slow_processes_that_end_at_once_hang_nothing() {
         let mut run = host.runtime(&["run", "--bundle"]);
         run.arg(host.path(&format!("bundle-w{worker}-{code}")))
             .arg(format!("r{number}"));
-        run.stdout(Stdio::null()).stderr(Stdio::null());
+        run.stdout(Stdio::null());
         let begun = Instant::now();
         let got = ended(run.spawn().unwrap(), &format!("run {number}"));
         assert_eq!(got, Some(code), "run {number}");

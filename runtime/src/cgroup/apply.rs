@@ -8,6 +8,12 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
+/// How often a directory that others share is made again, when their end removes it meanwhile.
+const TRIES: usize = 200;
+
+/// How long to wait before that.
+const PAUSE: std::time::Duration = std::time::Duration::from_micros(100);
+
 /// What a process needs to get into a cgroup. All descriptors are close-on-exec.
 #[derive(Debug, Default)]
 pub struct Joined {
@@ -33,13 +39,14 @@ impl CgroupPlan {
     }
 
     fn apply_as(&self, kernel: Kernel) -> Result<Joined, CgroupError> {
-        let mut tries = 3;
+        let mut tries = TRIES;
         loop {
             match self.attempt(kernel) {
-                Err(CgroupError::Create { source, .. })
+                Err(CgroupError::Create { source, .. } | CgroupError::Enable { source, .. })
                     if source.kind() == ErrorKind::NotFound && tries > 1 =>
                 {
                     tries -= 1;
+                    std::thread::sleep(PAUSE);
                 }
                 result => return result,
             }
@@ -155,9 +162,14 @@ pub(super) fn create(directory: &Path) -> Result<(), CgroupError> {
             if directory.is_dir() {
                 return Ok(());
             }
-            Err(CgroupError::Create {
-                path: directory.to_owned(),
-                source,
+            // Another container's end has just removed it, or it is no directory.
+            let path = directory.to_owned();
+            Err(match directory.exists() {
+                true => CgroupError::Create { path, source },
+                false => CgroupError::Create {
+                    path,
+                    source: ErrorKind::NotFound.into(),
+                },
             })
         }
         result => result.map_err(|source| CgroupError::Create {

@@ -96,6 +96,25 @@ fn signal_tree(directory: &Path) -> Result<(), CgroupError> {
         .try_for_each(|child| signal_tree(child))
 }
 
+/// Whether there are processes in a cgroup or below it. One that is not there is not in use.
+///
+/// # Errors
+/// When it cannot be looked into.
+pub fn in_use(directory: &Path) -> io::Result<bool> {
+    match fs::read(directory.join("cgroup.procs")) {
+        Ok(text) if text.is_empty() => {}
+        Ok(_) => return Ok(true),
+        Err(e) if e.kind() == ErrorKind::NotFound => return Ok(false),
+        Err(e) => return Err(e),
+    }
+    for child in children(directory) {
+        if in_use(&child)? {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
 /// The pids in one cgroup; nothing when it is gone. `0` stands for processes that are not visible
 /// from this pid namespace.
 pub(super) fn processes(directory: &Path) -> Result<Vec<i32>, CgroupError> {

@@ -36,7 +36,7 @@ pub use apply::{Joined, open};
 pub use delegated::asks_for_limits;
 pub use error::CgroupError;
 pub use layout::{Hierarchy, Layout, Unified};
-pub use manage::{Stats, delete, kill_all, prune_parents, stats};
+pub use manage::{Stats, delete, in_use, kill_all, prune_parents, stats};
 pub use path::{CgroupPath, is_ours};
 pub use plan::{CgroupPlan, Request, plan};
 pub use step::CgroupStep;

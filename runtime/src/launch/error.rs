@@ -59,6 +59,12 @@ pub enum LaunchError {
         /// As it was given.
         path: PathBuf,
     },
+    /// Everything would be mounted into the host's own root.
+    #[error(
+        "root.path is the host's own root, and linux.namespaces has no mount namespace; add {{\"type\": \
+         \"mount\"}}"
+    )]
+    RootIsTheHosts,
     /// A hook failed.
     #[error("the {kind} hook {} failed: {why}", path.display())]
     Hook {

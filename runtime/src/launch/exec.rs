@@ -102,7 +102,16 @@ pub fn exec(
         let home = crate::passwd::home(&open_root(&state)?, process.user().uid());
         process = with_home(&process, &home);
     }
-    if !state.tracers && may_trace(&process)? {
+    let traces = may_trace(&process)?;
+    if traces && state.status() == Status::Created && !runs_from_clone(&bundle)? {
+        return Err(LaunchError::Status {
+            id: state.id,
+            status: Status::Created.to_string(),
+            need: "a process with CAP_SYS_PTRACE can join it only after `start`: it would see the runtime",
+        }
+        .into());
+    }
+    if !state.tracers && traces {
         // From now on there may be somebody in the container who can look at others.
         state.tracers = true;
         dir.save(&state)?;
@@ -123,7 +132,7 @@ pub fn exec(
     let mut joiner = target.join(&process, signals)?;
     let finished = || -> Result<(), LaunchError> {
         if let Some(console) = &joiner.console {
-            set_size(&bundle, console)?;
+            set_size(&process, console)?;
         }
         if let (Some(path), Some(console)) = (&options.console_socket, &joiner.console) {
             sockets::console(path, console)?;
@@ -145,6 +154,17 @@ pub fn exec(
         joiner.console = None;
     }
     Ok(joiner)
+}
+
+/// Whether the process that waits for `start` was made so that others in the container may look at
+/// it (CVE-2019-5736).
+fn runs_from_clone(bundle: &Bundle) -> Result<bool, PlanError> {
+    let linux = bundle.spec.linux().as_ref();
+    let spaces = linux.map(Namespaces::new).unwrap_or_default();
+    match bundle.spec.process() {
+        Some(own) => Ok(spaces.other_users() || sees_the_runtime(own, &spaces)?),
+        None => Ok(false),
+    }
 }
 
 /// What a process joins.
@@ -383,6 +403,10 @@ fn process_for(bundle: &Bundle, options: &ExecOptions) -> Result<Process, Error>
         process.set_env(Some(all));
     }
     if let Some(cwd) = &options.cwd {
+        if !cwd.is_absolute() {
+            let why = format!("--cwd {} is not an absolute path", cwd.display());
+            return Err(PlanError::Request(why).into());
+        }
         process.set_cwd(cwd.clone());
     }
     if let Some((uid, gid)) = options.user {

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
 
-use crate::cgroup::{Joined, freezer};
+use crate::cgroup::{self, Joined, freezer};
 use crate::compile::{Descriptors, compile};
 use crate::container::Deleted;
 use crate::facts::HostFacts;
@@ -187,7 +187,7 @@ impl Launch<'_> {
     fn carry_out(&self, signals: Option<&mut Signals>) -> Result<Parts, Error> {
         self.check_cgroups()?;
         let mut journal = Journal::open(&self.dir.journal())?;
-        journal.record_all(&self.intents())?;
+        journal.record_all(&self.intents()?)?;
         // Something has to be in a scope until the new process is.
         let _scope = self.scope().map(crate::systemd::start).transpose()?;
         let Joined { tasks, directory } = self.plan.cgroup.apply()?;
@@ -304,21 +304,19 @@ impl Launch<'_> {
             return Err(LaunchError::CgroupFrozen { path: path.clone() });
         }
         for path in self.plan.cgroup.directories() {
-            match std::fs::read(path.join("cgroup.procs")) {
-                Ok(text) if text.is_empty() => {}
-                Ok(_) => return Err(LaunchError::CgroupInUse { path: path.clone() }),
-                Err(e) if e.kind() == std::io::ErrorKind::NotFound => {}
-                Err(e) => {
-                    let what = format!("look into the cgroup {}", path.display());
-                    return Err(LaunchError::system(what, e));
-                }
+            let used = cgroup::in_use(path).map_err(|e| {
+                let what = format!("look into the cgroup {}", path.display());
+                LaunchError::system(what, e)
+            })?;
+            if used {
+                return Err(LaunchError::CgroupInUse { path: path.clone() });
             }
         }
         Ok(())
     }
 
     /// What is about to be made outside, in the order in which it is made.
-    fn intents(&self) -> Vec<Intent> {
+    fn intents(&self) -> Result<Vec<Intent>, LaunchError> {
         let mut intents = Vec::new();
         if let Network::Spec(files) = &self.request.network {
             intents.push(Intent::Network {
@@ -328,9 +326,7 @@ impl Launch<'_> {
         }
         if self.plan.steps.contains(&Step::Pivot(Pivot::Chroot)) {
             // Everything in the root is mounted below it, and goes with it.
-            intents.push(Intent::Mount {
-                path: self.bundle.rootfs(),
-            });
+            intents.push(self.root_among_the_hosts()?);
         }
         if let Some(scope) = self.scope() {
             intents.push(Intent::Scope {
@@ -347,7 +343,26 @@ impl Launch<'_> {
         }
         let own = self.plan.cgroup.directories().iter();
         intents.extend(own.map(|path| Intent::Cgroup { path: path.clone() }));
-        intents
+        Ok(intents)
+    }
+
+    /// The root of a container without a mount namespace: mounted on its own place, for everything
+    /// in it to go with it. What is there already stays.
+    fn root_among_the_hosts(&self) -> Result<Intent, LaunchError> {
+        let rootfs = self.bundle.rootfs();
+        let problem = |e| {
+            let what = format!("look at the root {}", rootfs.display());
+            LaunchError::system(what, e)
+        };
+        let path = std::fs::canonicalize(&rootfs).map_err(problem)?;
+        if path == Path::new("/") {
+            return Err(LaunchError::RootIsTheHosts);
+        }
+        let above = crate::journal::mount_id(&path).map_err(problem)?;
+        Ok(Intent::Mount {
+            path,
+            above: Some(above),
+        })
     }
 
     fn scope(&self) -> Option<&crate::systemd::Scope> {

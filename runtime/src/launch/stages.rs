@@ -4,6 +4,7 @@
 use std::fs::File;
 use std::os::fd::{AsFd, OwnedFd};
 
+use oci_spec::runtime::Process;
 use rustix::termios::{Winsize, tcsetwinsize};
 
 use super::spawn::{Child, Heard, Until};
@@ -141,7 +142,9 @@ impl Launch<'_> {
         let Some(console) = console else {
             return Ok(None);
         };
-        set_size(&self.bundle, &console)?;
+        if let Some(process) = self.bundle.spec.process() {
+            set_size(process, &console)?;
+        }
         match &self.request.console_socket {
             Some(path) => sockets::console(path, &console).map(|()| None),
             None => Ok(Some(console)),
@@ -222,9 +225,8 @@ pub(crate) fn agent(bundle: &Bundle) -> Result<Agent, LaunchError> {
 }
 
 /// `process.consoleSize`.
-pub(super) fn set_size(bundle: &Bundle, console: &OwnedFd) -> Result<(), LaunchError> {
-    let process = bundle.spec.process().as_ref();
-    let Some(size) = process.and_then(|p| p.console_size()) else {
+pub(super) fn set_size(process: &Process, console: &OwnedFd) -> Result<(), LaunchError> {
+    let Some(size) = process.console_size() else {
         return Ok(());
     };
     let cells = |n: u64| u16::try_from(n).unwrap_or(u16::MAX);

@@ -88,6 +88,7 @@ pub fn plan(
             linux: Some(linux),
             keyring: request.keyring.then(|| format!("_ses.{}", request.id)),
             joins: false,
+            waits: request.mode == Mode::Create,
             watch: if foreground {
                 Watch::DieWithRuntime
             } else {
@@ -151,7 +152,9 @@ impl Context<'_> {
         if self.facts.executable_is_writable && process::could_rewrite_runtime(self.process)? {
             // The shield hides the runtime at the last exec. An init of ours would stay in sight,
             // and so would we to strangers in a pid namespace that is not new.
-            let seen = init || self.namespaces.pid != Place::New;
+            // So does a process that waits for `start`: others may join before.
+            let waits = self.request.mode == Mode::Create;
+            let seen = init || waits || self.namespaces.pid != Place::New;
             if seen && process::sees_the_runtime(self.process, &self.namespaces)? {
                 return Err(PlanError::Exposed);
             }
@@ -463,12 +466,11 @@ impl Context<'_> {
         if self.request.mode == Mode::Create {
             steps.push(Step::Find(process::found_from_the_root(self.process)));
         }
-        steps.push(match self.request.mode {
-            Mode::Create => Step::AwaitStart,
-            Mode::Foreground | Mode::Detached => Step::AwaitRuntime {
+        if self.request.mode != Mode::Create {
+            steps.push(Step::AwaitRuntime {
                 announce: hooks::has(self.bundle, "startContainer"),
-            },
-        });
+            });
+        }
         Ok(())
     }
 

@@ -220,6 +220,7 @@ pub fn plan_exec(request: &ExecRequest<'_>) -> Result<Plan, PlanError> {
             linux,
             keyring: request.keyring.clone(),
             joins: true,
+            waits: false,
             watch: request.watch,
             birth: if fork {
                 process::Birth::Fork

@@ -31,6 +31,8 @@ pub struct Around<'a> {
     pub birth: Birth,
     /// It is one more process of a container that runs already.
     pub joins: bool,
+    /// It waits for `start`.
+    pub waits: bool,
 }
 
 /// How the final process comes to its program.
@@ -102,6 +104,11 @@ pub fn steps(process: &Process, around: &Around<'_>) -> Result<Vec<Step>, PlanEr
     steps.push(Step::Capabilities(sets));
     if bound {
         steps.push(Step::NoNewPrivileges);
+    }
+    if around.waits {
+        // Others can join meanwhile, and perhaps look at it: it has nothing any more that the
+        // container may not have.
+        steps.push(Step::AwaitStart);
     }
     let watch = (around.watch == Watch::DieWithRuntime).then_some(Step::DieWithRuntime);
     match around.birth {

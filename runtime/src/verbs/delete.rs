@@ -17,6 +17,9 @@ pub(super) fn run(globals: &Globals, parser: &mut Parser) -> Result<u8, Failure>
         }
     }
     let id = id.ok_or_else(|| Failure::Usage("a container id is missing".into()))?;
+    if force {
+        crate::container::end_by_force(&globals.root, &id)?;
+    }
     let container = match Container::open(&globals.root, &id) {
         // With --force the wish is that it is gone, and it is.
         Err(Error::State(StateError::NotFound { .. })) if force => return Ok(0),
