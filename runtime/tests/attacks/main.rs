@@ -7,6 +7,7 @@
 mod common;
 
 mod calls;
+mod created;
 mod descriptors;
 mod executable;
 mod identity;
