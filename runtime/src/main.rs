@@ -100,7 +100,11 @@ fn dispatch(globals: &mut Globals) -> Result<u8, Failure> {
     let next = parser
         .try_raw_args()
         .and_then(|args| args.peek().map(ToOwned::to_owned));
-    if verb == "help" || next.is_some_and(|word| word == "--help" || word == "-h") {
+    let known = verb
+        .to_str()
+        .is_some_and(|verb| verbs::find(verb).is_some());
+    let asked = known && next.is_some_and(|word| word == "--help" || word == "-h");
+    if verb == "help" || asked {
         return say(HELP);
     }
     globals.log.begin(&verb.to_string_lossy());

@@ -168,12 +168,11 @@ pub(super) fn cpuset(cpu: &LinuxCpu, at: &str) -> Limits {
     Ok(out)
 }
 
-/// The same on v2. Anything below 0 is "max"; 0 is one task, the least there can be (as runc 1.4
-/// has it, for systemd knows no `TasksMax=0`).
+/// The same on v2. Anything that is not positive is "max", as engines mean it.
 pub(super) fn pids(pids: &LinuxPids, at: &str) -> Limits {
     let value = match pids.limit() {
-        ..0 => "max".to_owned(),
-        limit => limit.max(1).to_string(),
+        ..=0 => "max".to_owned(),
+        limit => limit.to_string(),
     };
     Ok(vec![Limit::one(
         format!("{at}.pids.limit"),

@@ -156,7 +156,7 @@ fn hint(step: Option<&Step>, fault: &Fault) -> &'static str {
             "; the hard limit of the runtime is lower, and it may not raise it"
         }
         (_, Part::Target | Part::Create, Errno::LOOP) => {
-            "; a symbolic link is in the way inside the root"
+            "; a symbolic link is in the way inside the root: it must be mounted on ordinary directory"
         }
         (_, Part::Create, Errno::ROFS) => {
             "; the mount point is missing and the root is on a read-only file system: make it in the rootfs"

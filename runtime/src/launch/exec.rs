@@ -321,6 +321,9 @@ pub(crate) fn start_container_hooks(bundle: &Bundle, state: &State) -> Result<()
         process.set_args(Some(hook.program.arguments.clone()));
         if !hook.inherit {
             process.set_env(Some(hook.program.environment.clone()));
+        } else if lacks_home(&process) {
+            let home = crate::passwd::home(&open_root(state)?, process.user().uid());
+            process = with_home(&process, &home);
         }
         hooks::run_with("startContainer", &hook, &told, |stdio| {
             let target = Target {

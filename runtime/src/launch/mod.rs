@@ -64,6 +64,8 @@ pub struct Launched {
     pub console: Option<OwnedFd>,
     /// What was left out of its configuration.
     pub warnings: Vec<String>,
+    /// Sections of its configuration that mean nothing here.
+    pub ignored: Vec<String>,
     dir: StateDir,
     /// The bundle, if it has hooks.
     hooks: Option<Bundle>,
@@ -99,6 +101,7 @@ pub fn launch_interruptibly(
                 own: parts.child.own,
                 console: parts.console,
                 warnings: launch.bundle.warnings.clone(),
+                ignored: launch.bundle.ignored.clone(),
                 hooks: plan::hooks::has(&launch.bundle, "poststop").then_some(launch.bundle),
                 dir: launch.dir,
             })

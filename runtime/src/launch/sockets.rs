@@ -90,7 +90,7 @@ impl Agent {
         told.and_then(|told| send(&self.path, &told, &listener))
             .map_err(|e| {
                 let path = self.path.display();
-                let what = format!("reach the seccomp agent at linux.seccomp.listenerPath {path}");
+                let what = format!("go on without its agent: failed to connect with seccomp agent at linux.seccomp.listenerPath {path}");
                 LaunchError::system(what, e)
             })
     }

@@ -56,7 +56,11 @@ pub fn plan(
         instance: instance.as_ref(),
         track,
         // Engines look for their container in every hierarchy.
-        all: request.mode == Mode::Create || scope.is_some() || elsewhere,
+        all: match request.mode {
+            Mode::Create => true,
+            Mode::Detached => elsewhere || scope.is_some() || linux.cgroups_path().is_none(),
+            Mode::Foreground => elsewhere || scope.is_some(),
+        },
         rootless: facts.uid != 0,
     };
     Ok((cgroup::plan(layout, &wanted)?, scope))

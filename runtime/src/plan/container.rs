@@ -541,7 +541,8 @@ impl Context<'_> {
             ("linux.maskedPaths", self.linux.masked_paths(), Step::Mask),
         ] {
             for path in list.iter().flatten() {
-                let path = clean_path(Path::new(path));
+                // A relative one is taken from the root, as with mounts.
+                let path = clean_path(&Path::new("/").join(path));
                 let path = path.map_err(|why| self.bundle.invalid(field, why))?;
                 if path == Path::new("/") {
                     return Err(self

@@ -145,14 +145,29 @@ pub fn program(process: &Process) -> Program {
     Program {
         file: None,
         arguments: process.args().clone().unwrap_or_default(),
-        environment: process.env().clone().unwrap_or_default(),
+        environment: once_each(process.env().as_deref().unwrap_or_default()),
     }
+}
+
+/// Each variable once, as it was said last: programs do not agree which of several counts.
+fn once_each(variables: &[String]) -> Vec<String> {
+    let name = |v: &str| v.split('=').next().unwrap_or_default().to_owned();
+    let mut seen = HashSet::new();
+    let mut last: Vec<String> = variables
+        .iter()
+        .rev()
+        .filter(|v| seen.insert(name(v)))
+        .cloned()
+        .collect();
+    last.reverse();
+    last
 }
 
 /// Whether nobody said where the home of the process is.
 pub fn lacks_home(process: &Process) -> bool {
-    let said = |v: &String| v.strip_prefix("HOME=").is_some_and(|home| !home.is_empty());
-    !process.env().iter().flatten().any(said)
+    let last = process.env().iter().flatten().rev();
+    let home = last.filter_map(|v| v.strip_prefix("HOME=")).next();
+    home.is_none_or(str::is_empty)
 }
 
 /// The process with its home, as runc and crun give it.
@@ -218,12 +233,11 @@ fn filter(section: &LinuxSeccomp, last: bool) -> Result<Option<Step>, PlanError>
 
 fn identity(process: &Process) -> Identity {
     let user = process.user();
-    let mut seen = HashSet::new();
     let groups = user.additional_gids().iter().flatten().copied();
     Identity {
         uid: user.uid(),
         gid: user.gid(),
-        groups: groups.filter(|g| seen.insert(*g)).collect(),
+        groups: groups.collect(),
         umask: user.umask().unwrap_or(DEFAULT_UMASK) & 0o777,
     }
 }

@@ -28,6 +28,9 @@ pub struct Bundle {
     pub spec: Spec,
     /// What was left out of it, because it can only take something away from the process.
     pub warnings: Vec<String>,
+    /// Sections that this specification does not have. Whatever they are for, nothing that restricts
+    /// a container is in them; runtimes must ignore them (runtime-spec, config, "Extensibility").
+    pub ignored: Vec<String>,
 }
 
 /// Why a bundle cannot be launched.
@@ -98,13 +101,14 @@ impl Bundle {
     pub fn parse(dir: &Path, text: Vec<u8>) -> Result<Bundle, SpecError> {
         let path = dir.join("config.json");
         let mut warnings = Vec::new();
-        let spec: Spec = match strict(&path, &text) {
+        let mut ignored = Vec::new();
+        let spec: Spec = match known(&path, &text, &mut ignored) {
             Err(error @ SpecError::Parse { .. }) => {
-                let known = capabilities::without_unknown(&text, &mut warnings);
-                strict(&path, &known.ok_or(error)?)?
+                let rest = capabilities::without_unknown(&text, &mut warnings);
+                known(&path, &rest.ok_or(error)?, &mut ignored)?
             }
             Err(error @ SpecError::Unknown { .. }) => {
-                strict(&path, &respelled(&text).ok_or(error)?)?
+                known(&path, &respelled(&text).ok_or(error)?, &mut ignored)?
             }
             result => result?,
         };
@@ -125,6 +129,7 @@ impl Bundle {
             text,
             spec,
             warnings,
+            ignored,
         })
     }
 
@@ -205,6 +210,16 @@ pub fn load_process(path: &Path) -> Result<Process, SpecError> {
     Ok(process)
 }
 
+/// Reads a configuration. Unknown fields of its sections are errors, unknown sections are told.
+fn known(path: &Path, text: &[u8], ignored: &mut Vec<String>) -> Result<Spec, SpecError> {
+    let (spec, fields): (Spec, _) = parse_all(path, text)?;
+    let (inside, sections): (Vec<String>, Vec<String>) =
+        fields.into_iter().partition(|field| field.contains('.'));
+    *ignored = sections;
+    refuse_unknown(path, inside)?;
+    Ok(spec)
+}
+
 /// The configuration with the keys of its resources as the specification writes them; none when
 /// they are already.
 fn respelled(text: &[u8]) -> Option<Vec<u8>> {
@@ -223,6 +238,26 @@ pub(crate) fn strict<T: serde::de::DeserializeOwned>(
     path: &Path,
     text: &[u8],
 ) -> Result<T, SpecError> {
+    let (value, fields) = parse_all(path, text)?;
+    refuse_unknown(path, fields)?;
+    Ok(value)
+}
+
+fn refuse_unknown(path: &Path, fields: Vec<String>) -> Result<(), SpecError> {
+    if fields.is_empty() {
+        return Ok(());
+    }
+    Err(SpecError::Unknown {
+        path: path.to_owned(),
+        fields,
+    })
+}
+
+/// The value, and the fields that its type does not know.
+fn parse_all<T: serde::de::DeserializeOwned>(
+    path: &Path,
+    text: &[u8],
+) -> Result<(T, Vec<String>), SpecError> {
     let parse = |source| SpecError::Parse {
         path: path.to_owned(),
         source,
@@ -232,19 +267,9 @@ pub(crate) fn strict<T: serde::de::DeserializeOwned>(
     let value = serde_ignored::deserialize(&mut json, |field| fields.push(field.to_string()));
     let value = value.map_err(parse)?;
     json.end().map_err(parse)?;
-    if fields.is_empty() {
-        Ok(value)
-    } else {
-        // `?` stands for an Option in between.
-        let fields = fields
-            .iter()
-            .map(|f| f.replace(".?", "").replace("?.", ""))
-            .collect();
-        Err(SpecError::Unknown {
-            path: path.to_owned(),
-            fields,
-        })
-    }
+    // `?` stands for an Option in between.
+    let plain = |f: &String| f.replace(".?", "").replace("?.", "");
+    Ok((value, fields.iter().map(plain).collect()))
 }
 
 /// An absolute path without `.` and repeated slashes. `..` is refused: inside a root full of

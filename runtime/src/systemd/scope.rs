@@ -255,7 +255,8 @@ pub fn resource_properties(r: &LinuxResources, v2: bool) -> Result<Vec<Property>
         }
     }
     if let Some(pids) = r.pids() {
-        let tasks = u64::try_from(pids.limit()).map_or(INFINITY, |limit| limit.max(1));
+        let tasks = u64::try_from(pids.limit()).ok().filter(|limit| *limit > 0);
+        let tasks = tasks.unwrap_or(INFINITY);
         add("TasksMax", Some(Value::U64(tasks)));
     }
     for (file, value) in r.unified().iter().flatten().filter(|_| v2) {
@@ -469,12 +470,12 @@ mod tests {
             properties(json, true),
             "AllowedCPUs=Bytes([7, 2]) CPUQuotaPerSecUSec=U64(610000) CPUQuotaPeriodUSec=U64(50000) \
              CPUWeight=U64(100) MemoryLow=U64(500) MemoryMax=U64(1000) MemorySwapMax=U64(500) \
-             TasksMax=U64(1)"
+             TasksMax=U64(18446744073709551615)"
         );
         assert_eq!(
             properties(json, false),
             "AllowedCPUs=Bytes([7, 2]) CPUQuotaPerSecUSec=U64(610000) CPUQuotaPeriodUSec=U64(50000) \
-             CPUShares=U64(1024) MemoryLimit=U64(1000) TasksMax=U64(1)"
+             CPUShares=U64(1024) MemoryLimit=U64(1000) TasksMax=U64(18446744073709551615)"
         );
         let json = r#"{"memory":{"limit":-1,"swap":-1},"pids":{"limit":-1},"cpu":{"quota":-1}}"#;
         assert_eq!(

@@ -14,6 +14,8 @@ pub(super) fn run(globals: &Globals, parser: &mut Parser) -> Result<u8, Failure>
         }
     }
     let request = options.request(globals, Mode::Create)?;
-    globals.warn(&unless_exposed(launch(&request))?.warnings);
+    let launched = unless_exposed(launch(&request))?;
+    globals.warn(&launched.warnings);
+    globals.note_ignored(&launched.ignored);
     Ok(0)
 }

@@ -30,6 +30,13 @@ impl Log {
         }
     }
 
+    /// Says something to whoever asked for it: in the log, or with `--debug`.
+    pub fn note(&self, text: &str) {
+        if self.debug || self.file.is_some() {
+            self.say("debug", text);
+        }
+    }
+
     /// Says something, `error` or `warning`.
     pub fn say(&self, level: &str, text: &str) {
         let line = match level {

@@ -57,6 +57,15 @@ impl Default for Globals {
 }
 
 impl Globals {
+    /// Tells, in the log, of sections that mean nothing here.
+    fn note_ignored(&self, sections: &[String]) {
+        for section in sections {
+            self.log.note(&format!(
+                "config.json: section {section} is unknown and means nothing"
+            ));
+        }
+    }
+
     /// Tells of what went wrong and does not matter for the result.
     fn warn(&self, warnings: &[String]) {
         for warning in warnings {

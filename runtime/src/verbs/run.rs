@@ -28,12 +28,14 @@ pub(super) fn run(globals: &Globals, parser: &mut Parser) -> Result<u8, Failure>
     if mode == Mode::Detached {
         let launched = unless_exposed(launch_interruptibly(&request, Some(&mut signals)))?;
         globals.warn(&launched.warnings);
+        globals.note_ignored(&launched.ignored);
         return Ok(0);
     }
     // The chain: who started this dies, this is asked to end; this dies, the sandbox dies.
     let parent = relay::Parent::watch()?;
     let mut container = unless_exposed(launch_interruptibly(&request, Some(&mut signals)))?;
     globals.warn(&container.warnings);
+    globals.note_ignored(&container.ignored);
     let console = container.console.take();
     let ended = relay::until_end(&container.pidfd, Some(&parent), console, &mut signals);
     if !keep {
