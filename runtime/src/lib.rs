@@ -51,7 +51,7 @@
 //! ```
 //!
 //! A container that was only created, or launched by another process, is found again by
-//! [`Container::open`]; [`launch::exec`] runs one more process in it. Errors are enums, to be
+//! [`Container::open`]; [`launch::exec()`] runs one more process in it. Errors are enums, to be
 //! matched: [`Error`] has a variant for each room, [`launch::LaunchError`] says what failed.
 //!
 //! ## Threads
