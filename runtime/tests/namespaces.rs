@@ -60,6 +60,29 @@ fn a_user_namespace_has_its_own_root() {
     assert_eq!(words(lines[1]), ["0", "200000", "65536"], "{text}");
     assert_eq!((lines[2], lines[3]), ("0", "shown"), "{text}");
     assert!(text.contains("device\n1\nallow\nsandbox"), "{text}");
+    // What is mounted below a shared mount of the host stays in the container.
+    let shared = host.path("shared");
+    fs::create_dir_all(shared.join("below")).unwrap();
+    let mount = |words: &[&str]| {
+        let status = std::process::Command::new("mount").args(words).status();
+        assert!(status.unwrap().success(), "mount {words:?}");
+    };
+    mount(&["-t", "tmpfs", "tmpfs", shared.to_str().unwrap()]);
+    mount(&["--make-shared", shared.to_str().unwrap()]);
+    fs::create_dir(shared.join("below")).unwrap();
+    fs::set_permissions(shared.join("below"), fs::Permissions::from_mode(0o777)).unwrap();
+    let mut config = mapped(&host, "quiet", "touch /data/below/x");
+    let mounts = config["mounts"].as_array_mut().unwrap();
+    mounts.push(json!({"destination": "/data", "source": shared, "options": ["rbind"]}));
+    mounts.push(
+        json!({"destination": "/data/below", "type": "tmpfs", "source": "tmpfs",
+        "options": ["mode=777"]}),
+    );
+    output_of(&host, "quiet", &config);
+    let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap();
+    assert!(!mounts.contains("shared/below"), "{mounts}");
+    let status = std::process::Command::new("umount").arg(&shared).status();
+    assert!(status.unwrap().success());
     // `exec` is in there too.
     let mut config = mapped(&host, "long", "sleep 1000");
     config["mounts"] = mapped(&host, "x", "")["mounts"].clone();

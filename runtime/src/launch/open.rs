@@ -67,32 +67,49 @@ fn is_own(path: &Path) -> bool {
 /// process may be allowed neither.
 pub fn trees(plan: &Plan) -> Result<Vec<OwnedFd>, LaunchError> {
     let mut trees = Vec::new();
+    // What is mounted below them in the container is no business of the host, nor the other way
+    // round, unless that is asked for: as for those that the new process opens.
+    let host = plan.steps.iter().find_map(|step| match step {
+        Step::HostPropagation { flag } => Some(*flag),
+        _ => None,
+    });
+    let host = host.unwrap_or(libc::MS_PRIVATE);
     for step in &plan.steps {
         match step {
             Step::Root {
                 path,
                 prepared: true,
                 ..
-            } => trees.push(clone(path, true)?),
-            Step::Mount(mount) if mount.prepared => trees.push(bind(mount)?),
+            } => trees.push(clone(path, true, host)?),
+            Step::Mount(mount) if mount.prepared => trees.push(bind(mount, host)?),
             _ => {}
         }
     }
     Ok(trees)
 }
 
-fn clone(path: &Path, recursive: bool) -> Result<OwnedFd, LaunchError> {
+fn clone(path: &Path, recursive: bool, propagation: u64) -> Result<OwnedFd, LaunchError> {
     let text = CString::new(path.as_os_str().as_bytes()).map_err(|_| Errno::INVAL);
-    text.and_then(|text| rootfs::clone_host(&text, recursive))
-        .map_err(|e| LaunchError::system(format!("open the source {}", path.display()), e))
+    let tree = text.and_then(|text| rootfs::clone_host(&text, recursive));
+    tree.and_then(|tree| {
+        if propagation != 0 {
+            let attr = MountAttr {
+                propagation,
+                ..MountAttr::default()
+            };
+            rootfs::change(&tree, &attr, true)?;
+        }
+        Ok(tree)
+    })
+    .map_err(|e| LaunchError::system(format!("open the source {}", path.display()), e))
 }
 
-fn bind(mount: &MountStep) -> Result<OwnedFd, LaunchError> {
+fn bind(mount: &MountStep, host: u64) -> Result<OwnedFd, LaunchError> {
     let MountKind::Bind { source, recursive } = &mount.kind else {
         let what = format!("{mount}: open something that is no bind mount");
         return Err(LaunchError::system(what, Errno::INVAL));
     };
-    let tree = clone(source, *recursive)?;
+    let tree = clone(source, *recursive, host)?;
     let problem = |what: &str, e: Errno| LaunchError::system(format!("{what}: {mount}"), e);
     rootfs::set_attributes(&tree, &mount.attributes)
         .map_err(|e| problem("set the attributes", e))?;

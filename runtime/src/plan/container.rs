@@ -11,10 +11,8 @@ use crate::plan::devices::DeviceKind;
 use crate::plan::mounts::{self, MountKind, MountStep};
 use crate::plan::namespaces::{Namespaces, Place};
 use crate::plan::process::{self, Around, Birth};
-use crate::plan::step::{IdMaps, Pivot, Step};
-use crate::plan::{
-    Plan, PlanError, Watch, cgroup_mount, cgroups, devices, hooks, sysctl, tuning, users,
-};
+use crate::plan::step::{Pivot, Step};
+use crate::plan::{Plan, PlanError, Watch, cgroup_mount, cgroups, devices, hooks, sysctl, users};
 use crate::request::{LaunchRequest, Mode, Network};
 use crate::spec::{Bundle, clean_path};
 use crate::sys::MountAttr;
@@ -26,13 +24,13 @@ pub const INIT_ANNOTATION: &str = "org.metactl.init";
 pub const INSTANCE_ANNOTATION: &str = "org.metactl.instance.resources";
 
 /// What the parts of the plan are made from.
-struct Context<'a> {
-    bundle: &'a Bundle,
-    process: &'a Process,
-    linux: &'a Linux,
-    facts: &'a HostFacts,
+pub(super) struct Context<'a> {
+    pub(super) bundle: &'a Bundle,
+    pub(super) process: &'a Process,
+    pub(super) linux: &'a Linux,
+    pub(super) facts: &'a HostFacts,
     request: &'a LaunchRequest,
-    namespaces: Namespaces,
+    pub(super) namespaces: Namespaces,
 }
 
 /// Plans the launch of `bundle` on the host that `facts` describe. `network` is what
@@ -149,15 +147,18 @@ impl Context<'_> {
         init: bool,
         steps: &mut Vec<Step>,
     ) -> Result<(), PlanError> {
-        if self.facts.executable_is_writable && process::could_rewrite_runtime(self.process)? {
+        let strong = process::could_rewrite_runtime(self.process)?;
+        // Others may join a process that waits for `start`, and look at it.
+        let waits = self.request.mode == Mode::Create;
+        if self.facts.executable_is_writable && strong {
             // The shield hides the runtime at the last exec. An init of ours would stay in sight,
             // and so would we to strangers in a pid namespace that is not new.
-            // So does a process that waits for `start`: others may join before.
-            let waits = self.request.mode == Mode::Create;
             let seen = init || waits || self.namespaces.pid != Place::New;
             if seen && process::sees_the_runtime(self.process, &self.namespaces)? {
                 return Err(PlanError::Exposed);
             }
+        }
+        if strong && (self.facts.executable_is_writable || waits) {
             steps.push(Step::Shield);
         }
         let (new, join_pid) = self.born_into(cgroup);
@@ -217,7 +218,7 @@ impl Context<'_> {
         (new, join_pid)
     }
 
-    fn new_mounts(&self) -> Vec<&'static str> {
+    pub(super) fn new_mounts(&self) -> Vec<&'static str> {
         match self.namespaces.mount {
             Place::New => vec!["mount"],
             _ => Vec::new(),
@@ -226,7 +227,7 @@ impl Context<'_> {
 
     /// A network namespace takes longest of all: the runtime makes it while the new process
     /// mounts. One that shall belong to another user namespace has to be made in there.
-    fn runtime_makes_network(&self) -> bool {
+    pub(super) fn runtime_makes_network(&self) -> bool {
         self.namespaces.network == Place::New && !self.namespaces.other_users()
     }
 
@@ -234,149 +235,6 @@ impl Context<'_> {
     /// and the runtime has the right to clone mounts.
     fn prepared(&self) -> bool {
         self.namespaces.other_users() && self.facts.uid == 0
-    }
-
-    /// Cgroups, namespaces, names.
-    fn surroundings(&self, cgroup: &CgroupPlan, steps: &mut Vec<Step>) -> Result<(), PlanError> {
-        steps.extend(tuning::labels(
-            self.process,
-            self.bundle,
-            self.facts.modules,
-        )?);
-        self.users(steps)?;
-        let hierarchies = hierarchies(cgroup);
-        if hierarchies > 0 {
-            steps.push(Step::JoinCgroups { hierarchies });
-        }
-        if self.namespaces.in_two_stages() {
-            self.rebirth(hierarchies, steps)?;
-        } else {
-            // Refused without a namespace for them.
-            self.time_offsets()?;
-            if hierarchies > 0 && self.namespaces.cgroup == Place::New {
-                steps.push(Step::NewCgroupNamespace);
-            }
-            self.join(&["pid"], steps);
-        }
-        if self.namespaces.network == Place::New && !self.runtime_makes_network() {
-            steps.push(Step::LoopbackUp);
-        }
-        self.names(steps)
-    }
-
-    /// The user namespace, and the ids in it.
-    fn users(&self, steps: &mut Vec<Step>) -> Result<(), PlanError> {
-        let maps = match &self.namespaces.user {
-            Place::Host => {
-                if !self.namespaces.in_two_stages() {
-                    steps.push(Step::Hide);
-                }
-                return Ok(());
-            }
-            Place::New => {
-                steps.push(Step::AwaitMapping);
-                users::maps(self.bundle, self.linux)?
-            }
-            Place::Join(path) => {
-                // What that user namespace does not own, only the host's root may join.
-                if self.facts.uid == 0 {
-                    self.join(&[], steps);
-                }
-                steps.push(Step::JoinNamespace {
-                    kind: "user",
-                    path: path.clone(),
-                });
-                Default::default()
-            }
-        };
-        steps.push(Step::UserRoot {
-            uid: IdMaps::root(&maps.users),
-            gid: IdMaps::root(&maps.groups),
-        });
-        // Before the ids are there, a runtime without privilege has to write them; and the offsets
-        // of its clocks are written by the process itself.
-        if !self.namespaces.in_two_stages() {
-            steps.push(Step::Hide);
-        }
-        Ok(())
-    }
-
-    /// What a process that could not be born into its namespaces does before its successor.
-    fn rebirth(&self, hierarchies: usize, steps: &mut Vec<Step>) -> Result<(), PlanError> {
-        if self.facts.uid != 0 || self.namespaces.user == Place::New {
-            self.join(&[], steps);
-        }
-        let mut new = self.new_mounts();
-        new.extend(
-            self.namespaces
-                .each()
-                .into_iter()
-                .filter(|(name, place, _)| **place == Place::New && *name != "user")
-                .filter(|(name, ..)| *name != "network" || !self.runtime_makes_network())
-                .filter(|(name, ..)| *name != "cgroup" || hierarchies == 0)
-                .map(|(name, ..)| name),
-        );
-        steps.push(Step::NewNamespaces(new));
-        if hierarchies > 0 && self.namespaces.cgroup == Place::New {
-            steps.push(Step::NewCgroupNamespace);
-        }
-        let offsets = self.time_offsets()?;
-        steps.extend(offsets.map(Step::TimeOffsets));
-        steps.push(Step::Hide);
-        steps.push(Step::Rebirth);
-        Ok(())
-    }
-
-    fn time_offsets(&self) -> Result<Option<String>, PlanError> {
-        users::time_offsets(self.bundle, self.linux, &self.namespaces.time)
-    }
-
-    /// The namespaces that others made, except for some.
-    fn join(&self, but: &[&str], steps: &mut Vec<Step>) {
-        for (kind, place, _) in self.namespaces.each() {
-            if let Place::Join(path) = place
-                && !but.contains(&kind)
-                && kind != "user"
-            {
-                steps.push(Step::JoinNamespace {
-                    kind,
-                    path: path.clone(),
-                });
-            }
-        }
-        // Last: from then on paths are those of that namespace.
-        if let Place::Join(path) = &self.namespaces.mount {
-            steps.push(Step::JoinNamespace {
-                kind: "mount",
-                path: path.clone(),
-            });
-        }
-    }
-
-    /// The names of the host.
-    fn names(&self, steps: &mut Vec<Step>) -> Result<(), PlanError> {
-        for (field, name, step) in [
-            (
-                "hostname",
-                self.bundle.spec.hostname(),
-                Step::Hostname as fn(String) -> Step,
-            ),
-            (
-                "domainname",
-                self.bundle.spec.domainname(),
-                Step::Domainname,
-            ),
-        ] {
-            let Some(name) = name.as_ref().filter(|n| !n.is_empty()) else {
-                continue;
-            };
-            if self.namespaces.uts == Place::Host {
-                let why = "needs a uts namespace; without one it would rename the host";
-                return Err(self.bundle.invalid(field, why).into());
-            }
-            steps.push(step(name.clone()));
-        }
-        Ok(())
     }
 
     /// The root and everything in it, up to the moment of waiting.
@@ -562,7 +420,7 @@ fn is_type(step: &MountStep, types: &[&str]) -> bool {
 }
 
 /// In how many v1 hierarchies the plan puts the process.
-fn hierarchies(cgroup: &CgroupPlan) -> usize {
+pub(super) fn hierarchies(cgroup: &CgroupPlan) -> usize {
     cgroup
         .steps()
         .iter()

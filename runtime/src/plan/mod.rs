@@ -14,6 +14,7 @@ pub mod mounts;
 pub mod namespaces;
 pub mod process;
 pub mod step;
+mod surroundings;
 pub mod sysctl;
 pub mod tuning;
 mod users;
