@@ -411,11 +411,16 @@ pub fn list(root: &Path) -> Result<Vec<State>, StateError> {
     Ok(states)
 }
 
-/// Writes a file under a temporary name beside it and renames it into place.
-pub fn write_atomically(path: &Path, text: &[u8], mode: u32) -> io::Result<()> {
+/// The name of a file that is being written.
+pub fn unfinished(path: &Path) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
     name.push(".new");
-    let new = PathBuf::from(name);
+    PathBuf::from(name)
+}
+
+/// Writes a file under a temporary name beside it and renames it into place.
+pub fn write_atomically(path: &Path, text: &[u8], mode: u32) -> io::Result<()> {
+    let new = unfinished(path);
     let mut file = fs::OpenOptions::new()
         .write(true)
         .create(true)

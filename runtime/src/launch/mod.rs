@@ -344,6 +344,10 @@ impl Launch<'_> {
                 intents.push(Intent::SharedCgroup { path: path.clone() });
             }
         }
+        // It gets its name only when it is whole.
+        intents.extend(self.request.pid_file.as_ref().map(|path| Intent::File {
+            path: state::unfinished(&std::path::absolute(path).unwrap_or_else(|_| path.clone())),
+        }));
         let own = self.plan.cgroup.directories().iter();
         intents.extend(own.map(|path| Intent::Cgroup { path: path.clone() }));
         Ok(intents)
