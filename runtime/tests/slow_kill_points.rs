@@ -17,7 +17,7 @@ use std::fs;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-use common::{Host, both, enter, eventually, processes, reap};
+use common::{Host, both, enter, eventually, processes, reap, reap_but};
 use serde_json::{Value, json};
 use tracer::Point;
 
@@ -131,7 +131,20 @@ impl Scenario<'_> {
     }
 
     fn clean(&self, what: &str) {
-        let output = self.host.call(&["delete", "--force", ID]);
+        // A PID namespace ends when its last process is reaped; of those that the killed runtime
+        // left behind, this host's first process is the parent.
+        let mut delete = self
+            .host
+            .runtime(&["delete", "--force", ID])
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        eventually("the deletion ends", || {
+            reap_but(delete.id());
+            delete.try_wait().unwrap().is_some()
+        });
+        let output = delete.wait_with_output().unwrap();
         assert!(output.status.success(), "{what}: delete: {}", both(&output));
         // What is dying needs a moment.
         eventually("all have ended", || {
