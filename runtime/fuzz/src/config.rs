@@ -8,10 +8,10 @@ use std::path::Path;
 
 use libfuzzer_sys::fuzz_target;
 use metactl_runtime::cgroup::{Hierarchy, Layout, Unified};
-use metactl_runtime::facts::HostFacts;
+use metactl_runtime::facts::{HostFacts, SecurityModules};
 use metactl_runtime::plan::{ExecRequest, Watch, plan, plan_exec};
 use metactl_runtime::spec::Bundle;
-use metactl_runtime::{ContainerId, LaunchRequest, Mode, Network};
+use metactl_runtime::{ContainerId, LaunchRequest, Mode};
 
 const CONTROLLERS: [&str; 10] = [
     "memory", "pids", "cpu", "cpuset", "cpuacct", "blkio", "devices", "freezer", "hugetlb", "io",
@@ -49,7 +49,13 @@ fn hosts() -> [HostFacts; 4] {
         HostFacts {
             uid: 0,
             cgroups,
+            scopes_below: String::new(),
             executable_is_writable: writable,
+            modules: SecurityModules {
+                apparmor: writable,
+                selinux: !writable,
+            },
+            home: None,
             network: None,
         }
     })
@@ -57,12 +63,8 @@ fn hosts() -> [HostFacts; 4] {
 
 fn request(id: &ContainerId, mode: Mode) -> LaunchRequest {
     LaunchRequest {
-        id: id.clone(),
-        root: "/run/metactl/oci".into(),
-        bundle: "/b".into(),
         mode,
-        network: Network::Config,
-        pid_file: None,
+        ..LaunchRequest::new(id.clone(), "/b")
     }
 }
 
@@ -90,6 +92,10 @@ fuzz_target!(|data: &[u8]| {
             cgroups: &cgroups,
             hierarchies: 1,
             watch: Watch::Independent,
+            keyring: None,
+            modules: SecurityModules::default(),
+            shield: true,
+            relayed: false,
         };
         match plan_exec(&exec) {
             Ok(plan) => drop(plan.to_string()),

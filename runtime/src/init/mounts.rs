@@ -56,8 +56,9 @@ impl Sandbox<'_> {
             libc::MS_SLAVE => libc::MS_SLAVE,
             _ => libc::MS_PRIVATE,
         };
-        set_propagation(&tree, meanwhile, false).at(Part::Attributes)?;
         rootfs::attach(&tree, place).at(Part::Attach)?;
+        // Only now is it a mount of this namespace, which mount(2) asks for.
+        set_propagation(&tree, meanwhile, false).at(Part::Attributes)?;
         self.root_propagation = propagation;
         self.root = Some(tree);
         // Device nodes and directories get exactly the mode that is asked for.
