@@ -5,7 +5,6 @@ use std::io::Write;
 use std::os::unix::process::ExitStatusExt;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
-use std::sync::LazyLock;
 
 /// The kernel takes the program and does what it says. A filter belongs to a thread.
 #[test]
@@ -34,7 +33,8 @@ struct Programs {
     small: Option<PathBuf>,
 }
 
-static PROGRAMS: LazyLock<Option<Programs>> = LazyLock::new(|| {
+/// Compiles them. Not a static: those are never dropped, and would leave the directory behind.
+fn programs() -> Option<Programs> {
     let dir = tempfile::tempdir().unwrap();
     let make = |name: &str, source: &[u8], options: &[&str]| {
         let program = dir.path().join(name);
@@ -69,7 +69,7 @@ static PROGRAMS: LazyLock<Option<Programs>> = LazyLock::new(|| {
             None
         }
     }
-});
+}
 
 /// How it ended.
 #[derive(Debug, PartialEq, Eq)]
@@ -119,7 +119,7 @@ const FOREIGN: &str = r#""SCMP_ARCH_X86","SCMP_ARCH_X32""#;
 /// for those that are listed the rules hold under their own numbers.
 #[test]
 fn foreign_calls_go_around_nothing() {
-    let Some(programs) = &*PROGRAMS else { return };
+    let Some(programs) = &programs() else { return };
     let deny = r#"{"names":["mkdir","socket","semop"],"action":"SCMP_ACT_ERRNO","errnoRet":77}"#;
     let unlisted = profile("", "SCMP_ACT_ALLOW", deny);
     let listed = profile(FOREIGN, "SCMP_ACT_ALLOW", deny);
@@ -153,7 +153,7 @@ fn foreign_calls_go_around_nothing() {
 /// What the kernel does with the upper halves of registers in 32-bit calls.
 #[test]
 fn upper_halves_of_registers_hide_no_argument() {
-    let Some(programs) = &*PROGRAMS else { return };
+    let Some(programs) = &programs() else { return };
     let rule = r#"{"names":["personality"],"action":"SCMP_ACT_ERRNO","errnoRet":77,
         "args":[{"index":0,"value":8,"op":"SCMP_CMP_EQ"}]}"#;
     let json = profile(FOREIGN, "SCMP_ACT_ALLOW", rule);
@@ -171,7 +171,7 @@ fn upper_halves_of_registers_hide_no_argument() {
 /// socketcall.
 #[test]
 fn an_allow_list_holds_for_foreign_calls() {
-    let Some(programs) = &*PROGRAMS else { return };
+    let Some(programs) = &programs() else { return };
     let rules = r#"{"names":["getpid","exit_group","bind"],"action":"SCMP_ACT_ALLOW"},
         {"names":["socket"],"action":"SCMP_ACT_ALLOW",
          "args":[{"index":0,"value":1,"op":"SCMP_CMP_EQ"}]}"#;
@@ -200,7 +200,7 @@ fn an_allow_list_holds_for_foreign_calls() {
 /// (seccomp_unotify(2)).
 #[test]
 fn the_kernel_takes_all_flags() {
-    let Some(programs) = &*PROGRAMS else { return };
+    let Some(programs) = &programs() else { return };
     let notify = r#"{"names":["mkdir"],"action":"SCMP_ACT_NOTIFY"}"#;
     let notify = profile(FOREIGN, "SCMP_ACT_ALLOW", notify);
     let deny = r#"{"names":["mkdir"],"action":"SCMP_ACT_ERRNO","errnoRet":77}"#;
@@ -225,7 +225,7 @@ fn the_kernel_takes_all_flags() {
 /// A 32-bit program runs under a large profile that lists x86, and only then.
 #[test]
 fn a_32_bit_program_runs_when_listed() {
-    let Some(programs) = &*PROGRAMS else { return };
+    let Some(programs) = &programs() else { return };
     let Some(small) = &programs.small else {
         eprintln!("SKIP a_32_bit_program_runs_when_listed: the compiler makes none");
         return;

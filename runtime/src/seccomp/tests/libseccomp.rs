@@ -8,10 +8,15 @@ use std::collections::HashSet;
 use std::io::Write;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
-use std::sync::LazyLock;
+use std::rc::Rc;
 
-/// The helper, compiled once.
-static HELPER: LazyLock<Option<(tempfile::TempDir, PathBuf)>> = LazyLock::new(|| {
+thread_local! {
+    /// The helper, compiled once. Not a static: those are never dropped, and would leave the
+    /// directory behind.
+    static HELPER: Option<Rc<(tempfile::TempDir, PathBuf)>> = helper().map(Rc::new);
+}
+
+fn helper() -> Option<(tempfile::TempDir, PathBuf)> {
     let dir = tempfile::tempdir().unwrap();
     let helper = dir.path().join("helper");
     let made = Command::new("cc")
@@ -30,7 +35,7 @@ static HELPER: LazyLock<Option<(tempfile::TempDir, PathBuf)>> = LazyLock::new(||
     }
     eprintln!("SKIP libseccomp: no compiler, or libseccomp-dev is not installed");
     None
-});
+}
 
 fn is_known(helper: &PathBuf, name: &str) -> bool {
     let status = Command::new(helper).arg(name).status().unwrap();
@@ -165,7 +170,10 @@ fn differs_on_purpose(
 
 /// Both programs decide alike.
 pub(super) fn agrees(section: &LinuxSeccomp) {
-    let Some((_, helper)) = &*HELPER else { return };
+    let Some(made) = HELPER.with(Clone::clone) else {
+        return;
+    };
+    let helper = &made.1;
     let section = known_only(helper, section);
     let ours = match compile(&section, &X86_64) {
         Err(SeccompError::Contradiction { .. }) => return,
@@ -205,7 +213,10 @@ pub(super) fn agrees(section: &LinuxSeccomp) {
 
 #[test]
 fn large_profiles_mean_what_they_mean_in_libseccomp() {
-    let Some((_, helper)) = &*HELPER else { return };
+    let Some(made) = HELPER.with(Clone::clone) else {
+        return;
+    };
+    let helper = &made.1;
     for default in ["SCMP_ACT_ERRNO", "SCMP_ACT_KILL_PROCESS", "SCMP_ACT_LOG"] {
         agrees(&profiles::large(default, |name| is_known(helper, name)));
     }
