@@ -165,7 +165,7 @@ fn nothing_is_made_outside() {
     let from_top = format!("/top{}", outside.display());
     for base in ["/abs", "/rel", &from_top] {
         let mut cwd = host.config("made", "true");
-        cwd["process"]["cwd"] = json!(format!("{base}/work/here"));
+        cwd["process"]["cwd"] = json!(format!("{base}/task/here"));
         cwd["root"]["readonly"] = json!(false);
         let mut device = host.config("made", "true");
         device["linux"]["devices"] = json!([

@@ -152,7 +152,7 @@ const SCENES: &[Scene] = &[
     ),
     (
         "the working directory",
-        |_, c| c["process"]["cwd"] = json!("/swap/here/work/here"),
+        |_, c| c["process"]["cwd"] = json!("/swap/here/task/here"),
         0,
     ),
 ];
