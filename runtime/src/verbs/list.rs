@@ -1,9 +1,9 @@
 //! `list`: all containers.
 
-use lexopt::{Parser, ValueExt};
+use lexopt::Parser;
 
 use crate::state::{self, OciState};
-use crate::verbs::{Failure, Globals, Word, next, print, print_json, unexpected};
+use crate::verbs::{Failure, Globals, Word, next, print, print_json, unexpected, wants_json};
 
 pub(super) fn run(globals: &Globals, parser: &mut Parser) -> Result<u8, Failure> {
     let mut json = false;
@@ -12,14 +12,7 @@ pub(super) fn run(globals: &Globals, parser: &mut Parser) -> Result<u8, Failure>
         match &word {
             Word::Option(name) if name == "--quiet" || name == "-q" => quiet = true,
             Word::Option(name) if name == "--format" || name == "-f" => {
-                json = match parser.value()?.string()?.as_str() {
-                    "json" => true,
-                    "table" => false,
-                    other => {
-                        let text = format!("--format is json or table, not {other:?}");
-                        return Err(Failure::Usage(text));
-                    }
-                };
+                json = wants_json(parser)?;
             }
             word => return Err(unexpected(word)),
         }

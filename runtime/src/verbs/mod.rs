@@ -179,6 +179,17 @@ fn next(parser: &mut Parser) -> Result<Option<Word>, Failure> {
     })
 }
 
+/// The value of `--format`: json, or else a table.
+fn wants_json(parser: &mut Parser) -> Result<bool, Failure> {
+    match parser.value()?.string()?.as_str() {
+        "json" => Ok(true),
+        "table" => Ok(false),
+        other => Err(Failure::Usage(format!(
+            "--format is json or table, not {other:?}"
+        ))),
+    }
+}
+
 fn unexpected(word: &Word) -> Failure {
     Failure::Usage(match word {
         Word::Option(name) => format!("unknown option {name}"),

@@ -7,7 +7,7 @@ use lexopt::{Parser, ValueExt};
 use crate::launch::LaunchError;
 use crate::process::of_container;
 use crate::state;
-use crate::verbs::{Failure, Globals, Word, next, print, print_json, unexpected};
+use crate::verbs::{Failure, Globals, Word, next, print, print_json, unexpected, wants_json};
 
 pub(super) fn run(globals: &Globals, parser: &mut Parser) -> Result<u8, Failure> {
     let mut id = None;
@@ -15,14 +15,7 @@ pub(super) fn run(globals: &Globals, parser: &mut Parser) -> Result<u8, Failure>
     while let Some(word) = next(parser)? {
         match &word {
             Word::Option(name) if name == "--format" || name == "-f" => {
-                json = match parser.value()?.string()?.as_str() {
-                    "json" => true,
-                    "table" => false,
-                    other => {
-                        let text = format!("--format is json or table, not {other:?}");
-                        return Err(Failure::Usage(text));
-                    }
-                };
+                json = wants_json(parser)?;
             }
             Word::Value(value) => {
                 id = Some(value.clone().string()?);
