@@ -225,8 +225,8 @@ fn sysctls_and_loopback_are_the_sandboxs_own() {
     let before = fs::read_to_string(path).unwrap();
     let script = format!(
         "cat {path}; cat /proc/sys/net/ipv4/conf/lo/forwarding; ip addr show lo; \
-                          nc -l -p 80 & for n in 1 2 3 4 5 6 7 8 9; do sleep 0.2; \
-                          echo hi | nc 127.0.0.1 80 2>/dev/null && break; done; wait"
+                          nc -l -p 80 -e echo hi & for n in 1 2 3 4 5 6 7 8 9; do sleep 0.2; \
+                          nc 127.0.0.1 80 </dev/null 2>/dev/null && break; done; wait"
     );
     let mut config = host.config("sysctl", &script);
     config["linux"]["sysctl"] = json!({"net.ipv4.ip_unprivileged_port_start": "0"});

@@ -132,7 +132,7 @@ fn user_namespaces() {
         mapped.does(&["pause"]).ok();
         mapped.does(&["unpause"]).ok();
         assert_eq!(mapped.inspect("{{.State.Status}}"), "running");
-        mapped.remove();
+        mapped.remove_mapped();
         let limited = [
             "--uidmap",
             "0:100000:5000",

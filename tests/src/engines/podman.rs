@@ -253,6 +253,26 @@ impl Container<'_> {
         );
     }
 
+    /// Removes one with a user namespace of its own, whatever it does.
+    ///
+    /// podman 4.3 starts conmon of such a container in a mount namespace of its own, and the cleanup that conmon
+    /// starts at the end unmounts the container's shm in there only: removing it fails with `EBUSY`, with any
+    /// runtime, unless `rm -f` overtakes that cleanup.
+    #[track_caller]
+    pub fn remove_mapped(self) {
+        self.does(&["kill"]).ok();
+        self.wait_for_status("exited");
+        // Returns when conmon's is done.
+        self.does(&["container", "cleanup"]).ok();
+        let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap();
+        let places = mounts.lines().filter_map(|line| line.split(' ').nth(4));
+        let shm = self.inspect("{{.Id}}") + "/userdata/shm";
+        for place in places.filter(|place| place.ends_with(&shm)) {
+            self.podman.host.command("umount", &[place]).ok();
+        }
+        self.remove();
+    }
+
     /// Removes it, whatever it does.
     #[track_caller]
     pub fn remove(self) {
