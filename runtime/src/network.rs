@@ -4,21 +4,25 @@ use std::fs;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
+use std::thread::{Builder, JoinHandle};
 
 use metactl_bundles::network::{FORMAT, Mode, NetworkSpec};
 use metactl_netns::facts::HostFacts;
 use metactl_netns::plan::{LinkIds, NetPlan};
 use metactl_netns::{NetError, Resolved};
 use rustix::fs::{CWD, FlockOperation, OFlags, flock, fstatfs, openat};
+use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 
 use crate::journal::{self, Intent, Journal, JournalError};
-use crate::request::NetworkFiles;
+use crate::request::{LaunchRequest, Network, NetworkFiles};
 use crate::state::write_atomically;
 use crate::sys;
 
 /// `NSFS_MAGIC`.
 const NSFS: i64 = 0x6e73_6673;
+/// Of a thread that does three system calls and may have to word an error.
+const STACK: usize = 64 << 10;
 
 /// Why a network namespace could not be made.
 #[derive(Debug, thiserror::Error)]
@@ -74,6 +78,14 @@ pub struct NetworkInput {
 }
 
 impl NetworkInput {
+    /// What `request` says of the network, if it does so in files.
+    pub fn of(request: &LaunchRequest) -> Result<Option<NetworkInput>, NetworkError> {
+        match &request.network {
+            Network::Spec(files) => NetworkInput::load(files).map(Some),
+            Network::Config | Network::Join(_) => Ok(None),
+        }
+    }
+
     /// Reads the files.
     pub fn load(files: &NetworkFiles) -> Result<NetworkInput, NetworkError> {
         let spec: NetworkSpec = read(&files.spec)?;
@@ -133,21 +145,65 @@ fn system(what: impl Into<String>, source: impl Into<io::Error>) -> NetworkError
 /// Makes a network namespace with its loopback device up. The calling thread is in it for a
 /// moment only.
 pub fn new_namespace() -> Result<OwnedFd, NetworkError> {
-    let open = || {
-        openat(
-            CWD,
-            c"/proc/thread-self/ns/net",
-            OFlags::RDONLY | OFlags::CLOEXEC,
-            rustix::fs::Mode::empty(),
-        )
-    };
-    let own = open().map_err(|e| system("open the runtime's network namespace", e))?;
+    let own = own_namespace().map_err(|e| system("open the runtime's network namespace", e))?;
     sys::unshare(libc::CLONE_NEWNET).map_err(|e| system("make a network namespace", e))?;
-    let made = sys::loopback_up().and_then(|()| open());
+    let made = sys::loopback_up().and_then(|()| own_namespace());
     // Back first: whatever happened, the caller must not stay there.
     sys::setns(&own, libc::CLONE_NEWNET)
         .map_err(|e| system("return to the runtime's network namespace", e))?;
     made.map_err(|e| system("switch the loopback device on", e))
+}
+
+/// A network namespace with its loopback device up, in the making by a thread of its own: it takes
+/// the kernel as long as all that a launch does until somebody enters it.
+#[derive(Debug)]
+pub struct Making(Option<JoinHandle<Result<OwnedFd, NetworkError>>>);
+
+impl Making {
+    /// Begins, if a processor is free. The thread keeps nothing of the caller's.
+    pub fn begin() -> Making {
+        if !is_processor_free() {
+            return Making(None);
+        }
+        let make = || {
+            sys::unshare(libc::CLONE_NEWNET).map_err(|e| system("make a network namespace", e))?;
+            let made = sys::loopback_up().and_then(|()| own_namespace());
+            made.map_err(|e| system("switch the loopback device on", e))
+        };
+        // Without a thread, it is made when it is wanted.
+        Making(Builder::new().stack_size(STACK).spawn(make).ok())
+    }
+
+    /// The namespace.
+    pub fn finish(self) -> Result<OwnedFd, NetworkError> {
+        match self.0.map(JoinHandle::join) {
+            Some(Ok(made)) => made,
+            // It has panicked, or there is none.
+            Some(Err(_)) | None => new_namespace(),
+        }
+    }
+}
+
+/// Whether fewer threads want to run than there are processors for us (`proc_loadavg(5)`: the fourth
+/// field). Otherwise a thread more costs time and saves none.
+fn is_processor_free() -> bool {
+    let processors = rustix::thread::sched_getaffinity(None).map_or(1, |set| set.count());
+    let running = || {
+        let text = fs::read_to_string("/proc/loadavg").ok()?;
+        let running = text.split(' ').nth(3)?.split('/').next()?;
+        running.parse::<u32>().ok()
+    };
+    processors > 1 && running().is_some_and(|running| running <= processors)
+}
+
+/// The one of the calling thread.
+fn own_namespace() -> Result<OwnedFd, Errno> {
+    openat(
+        CWD,
+        c"/proc/thread-self/ns/net",
+        OFlags::RDONLY | OFlags::CLOEXEC,
+        rustix::fs::Mode::empty(),
+    )
 }
 
 /// Gives back what `user` holds on the server.

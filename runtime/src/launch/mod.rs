@@ -15,7 +15,7 @@ use crate::compile::{Descriptors, compile};
 use crate::container::Deleted;
 use crate::facts::HostFacts;
 use crate::journal::{Intent, Journal};
-use crate::network::NetworkInput;
+use crate::network::{self, NetworkInput};
 use crate::plan::namespaces::flag;
 use crate::plan::step::Pivot;
 use crate::plan::{self, Plan, Step};
@@ -82,17 +82,21 @@ pub fn launch_interruptibly(
     signals: Option<&mut Signals>,
 ) -> Result<Launched, Error> {
     let bundle = Bundle::load(&request.bundle)?;
-    let (network, facts, plan) = prepare(&bundle, request)?;
+    let input = NetworkInput::of(request)?;
+    let making = plan::makes_network(&bundle, input.as_ref(), request);
+    let making = making.then(network::Making::begin);
+    let facts = HostFacts::gather(request, &bundle)?;
+    let plan = plan::plan(&bundle, input.as_ref(), &facts, request)?;
     let dir = StateDir::create(&request.root, &request.id)?;
     let launch = Launch {
         request,
         bundle,
-        network,
+        network: input,
         facts,
         plan,
         dir,
     };
-    match launch.carry_out(signals) {
+    match launch.carry_out(making, signals) {
         Ok(parts) => {
             launch.dir.unlock()?;
             Ok(Launched {
@@ -113,20 +117,6 @@ pub fn launch_interruptibly(
             Err(error)
         }
     }
-}
-
-/// Everything up to the plan: what `plan` prints and `run` carries out.
-pub fn prepare(
-    bundle: &Bundle,
-    request: &LaunchRequest,
-) -> Result<(Option<NetworkInput>, HostFacts, Plan), Error> {
-    let network = match &request.network {
-        Network::Spec(files) => Some(NetworkInput::load(files)?),
-        Network::Config | Network::Join(_) => None,
-    };
-    let facts = HostFacts::gather(request, bundle)?;
-    let plan = plan::plan(bundle, network.as_ref(), &facts, request)?;
-    Ok((network, facts, plan))
 }
 
 impl Launched {
@@ -187,7 +177,11 @@ impl Launch<'_> {
         }
     }
 
-    fn carry_out(&self, signals: Option<&mut Signals>) -> Result<Parts, Error> {
+    fn carry_out(
+        &self,
+        making: Option<network::Making>,
+        signals: Option<&mut Signals>,
+    ) -> Result<Parts, Error> {
         self.check_cgroups()?;
         let mut journal = Journal::open(&self.dir.journal())?;
         journal.record_all(&self.intents()?)?;
@@ -217,7 +211,7 @@ impl Launch<'_> {
             },
         )?;
         // From here on, in parallel with the mounts of the new process.
-        match self.accompany(&mut child, &mut journal, signals) {
+        match self.accompany(&mut child, making, &mut journal, signals) {
             Ok((process, console)) => Ok(Parts {
                 process,
                 child,
@@ -234,6 +228,7 @@ impl Launch<'_> {
     fn accompany(
         &self,
         child: &mut Child,
+        making: Option<network::Making>,
         journal: &mut Journal,
         mut signals: Option<&mut Signals>,
     ) -> Result<(ProcessId, Option<OwnedFd>), Error> {
@@ -244,7 +239,7 @@ impl Launch<'_> {
             child.reborn(&self.plan, signals.as_deref_mut(), &mut heard)?;
             early = heard.console;
         }
-        let network = self.new_network(child)?;
+        let network = self.new_network(child, making)?;
         let process = ProcessId::of(child.pid)
             .map_err(|e| LaunchError::system("look at the new process", e))?;
         journal.record(&Intent::Process(process.clone()))?;

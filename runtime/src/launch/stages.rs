@@ -30,13 +30,17 @@ impl Launch<'_> {
         Ok(())
     }
 
-    /// The network namespace, if the runtime makes it: the first thing that it does beside the new
-    /// process, which waits for it to mount sysfs.
-    pub(super) fn new_network(&self, child: &Child) -> Result<Option<OwnedFd>, Error> {
-        if !self.plan.steps.contains(&Step::NewNetwork) {
+    /// Sends the network namespace, if the runtime makes it: the new process waits for it to mount
+    /// sysfs.
+    pub(super) fn new_network(
+        &self,
+        child: &Child,
+        making: Option<network::Making>,
+    ) -> Result<Option<OwnedFd>, Error> {
+        let Some(making) = making else {
             return Ok(None);
-        }
-        let namespace = network::new_namespace()?;
+        };
+        let namespace = making.finish()?;
         child.tell(&Message::Namespace, Some(namespace.as_fd()))?;
         Ok(Some(namespace))
     }

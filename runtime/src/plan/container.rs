@@ -103,6 +103,18 @@ pub fn plan(
     })
 }
 
+/// Whether the runtime makes the network namespace: known before the host is, for it to begin early.
+/// When the plan is refused, this says nothing.
+pub fn makes_network(
+    bundle: &Bundle,
+    network: Option<&NetworkInput>,
+    request: &LaunchRequest,
+) -> bool {
+    let linux = bundle.spec.linux().as_ref();
+    let placed = linux.map(|linux| placed(linux, network, request));
+    matches!(placed, Some(Ok(namespaces)) if namespaces.runtime_makes_network())
+}
+
 /// The namespaces after the request had its say about the network.
 fn placed(
     linux: &Linux,
@@ -169,7 +181,7 @@ impl Context<'_> {
         if self.namespaces.user == Place::New {
             steps.push(Step::MapIds(users::maps(self.bundle, self.linux)?));
         }
-        if self.runtime_makes_network() {
+        if self.namespaces.runtime_makes_network() {
             steps.push(Step::NewNetwork);
         }
         if let (Some(network), Some(facts)) = (network, &self.facts.network) {
@@ -208,7 +220,7 @@ impl Context<'_> {
         for (name, place, _) in self.namespaces.each() {
             match (name, place) {
                 ("pid", Place::Join(path)) => join_pid = Some(path.clone()),
-                ("network", Place::New) if self.runtime_makes_network() => {}
+                ("network", Place::New) if self.namespaces.runtime_makes_network() => {}
                 // The root of the new namespace is where the process is at that moment.
                 ("cgroup", Place::New) if hierarchies(cgroup) > 0 => {}
                 (name, Place::New) => new.push(name),
@@ -223,12 +235,6 @@ impl Context<'_> {
             Place::New => vec!["mount"],
             _ => Vec::new(),
         }
-    }
-
-    /// A network namespace takes longest of all: the runtime makes it while the new process
-    /// mounts. One that shall belong to another user namespace has to be made in there.
-    pub(super) fn runtime_makes_network(&self) -> bool {
-        self.namespaces.network == Place::New && !self.namespaces.other_users()
     }
 
     /// Whether the runtime opens what is mounted: the user of the new process may not get there,
@@ -249,7 +255,7 @@ impl Context<'_> {
             prepared: self.prepared(),
             propagation: own,
         });
-        let mut network = self.runtime_makes_network();
+        let mut network = self.namespaces.runtime_makes_network();
         let mut read_only = Vec::new();
         for (at, mount) in self.bundle.spec.mounts().iter().flatten().enumerate() {
             let mut step = mounts::step(self.bundle, at, mount)?;

@@ -82,6 +82,12 @@ impl Namespaces {
         self.user != Place::Host
     }
 
+    /// A network namespace takes longest of all: the runtime makes it beside everything else. One
+    /// that shall belong to another user namespace has to be made in there.
+    pub fn runtime_makes_network(&self) -> bool {
+        self.network == Place::New && !self.other_users()
+    }
+
     /// Whether the namespaces cannot all be had by one clone. A new process cannot be born into a
     /// user namespace that exists already, and the clocks of a new time namespace must be set
     /// before anybody is in it (time_namespaces(7)): then a first process enters, unshares and

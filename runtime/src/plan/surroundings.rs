@@ -34,7 +34,7 @@ impl Context<'_> {
             }
             self.join(&["pid"], steps);
         }
-        if self.namespaces.network == Place::New && !self.runtime_makes_network() {
+        if self.namespaces.network == Place::New && !self.namespaces.runtime_makes_network() {
             steps.push(Step::LoopbackUp);
         }
         self.names(steps)
@@ -88,7 +88,7 @@ impl Context<'_> {
                 .each()
                 .into_iter()
                 .filter(|(name, place, _)| **place == Place::New && *name != "user")
-                .filter(|(name, ..)| *name != "network" || !self.runtime_makes_network())
+                .filter(|(name, ..)| *name != "network" || !self.namespaces.runtime_makes_network())
                 .filter(|(name, ..)| *name != "cgroup" || hierarchies == 0)
                 .map(|(name, ..)| name),
         );

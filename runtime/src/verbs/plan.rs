@@ -2,7 +2,10 @@
 
 use lexopt::Parser;
 
-use crate::launch::prepare;
+use crate::Error;
+use crate::facts::HostFacts;
+use crate::network::NetworkInput;
+use crate::plan;
 use crate::request::Mode;
 use crate::spec::Bundle;
 use crate::verbs::{Failure, Globals, LaunchOptions, next, print, unexpected, unless_exposed};
@@ -17,7 +20,10 @@ pub(super) fn run(globals: &Globals, parser: &mut Parser) -> Result<u8, Failure>
     options.id.get_or_insert_with(|| "plan".into());
     let request = options.request(globals, Mode::Foreground)?;
     let bundle = Bundle::load(&request.bundle)?;
-    let (_, _, plan) = unless_exposed(prepare(&bundle, &request))?;
+    let network = NetworkInput::of(&request)?;
+    let facts = HostFacts::gather(&request, &bundle)?;
+    let plan = plan::plan(&bundle, network.as_ref(), &facts, &request);
+    let plan = unless_exposed(plan.map_err(Error::from))?;
     print(&plan.to_string())?;
     Ok(0)
 }

@@ -1,7 +1,7 @@
 //! Follows a command and its children by ptrace(2), from system call to system call, and kills one
 //! of them at the entry of its N-th.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
@@ -50,6 +50,8 @@ struct Tracee {
 
 struct Tracer {
     tracees: BTreeMap<Pid, Tracee>,
+    /// All that ever were.
+    seen: BTreeSet<Pid>,
     trace: Trace,
     point: Option<Point>,
     /// The process that is held at its point.
@@ -86,6 +88,7 @@ pub fn run(command: &Command, point: Option<Point>) -> Trace {
     };
     let mut tracer = Tracer {
         tracees: BTreeMap::from([(pid, first)]),
+        seen: BTreeSet::from([pid]),
         trace: Trace {
             calls: vec![0],
             reached: false,
@@ -159,7 +162,11 @@ impl Tracer {
             // It made another, which is traced from its first instruction.
             WaitStatus::PtraceEvent(pid, ..) => {
                 if let Ok(new) = ptrace::getevent(pid) {
-                    self.known(Pid::from_raw(new as i32));
+                    // It may have come first, and even have gone again.
+                    let new = Pid::from_raw(new as i32);
+                    if !self.seen.contains(&new) {
+                        self.known(new);
+                    }
                 }
                 self.go_on(pid, None);
             }
@@ -173,6 +180,7 @@ impl Tracer {
 
     /// A process, also one that was not seen before.
     fn known(&mut self, pid: Pid) -> &mut Tracee {
+        self.seen.insert(pid);
         let calls = &mut self.trace.calls;
         self.tracees.entry(pid).or_insert_with(|| {
             calls.push(0);
