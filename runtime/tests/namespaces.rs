@@ -24,15 +24,6 @@ fn mapped(host: &Host, id: &str, script: &str) -> Value {
     config
 }
 
-/// Whether this test is for kernels with `call` (docs/kernels.md), and it is taken away.
-fn is_skipped_without(host: &Host, call: &str) -> bool {
-    let lacks = host.lacks(call);
-    if lacks {
-        eprintln!("SKIP: not tested without {call}(2)");
-    }
-    lacks
-}
-
 fn output_of(host: &Host, id: &str, config: &Value) -> String {
     let output = host.run(id, config);
     assert!(output.status.success(), "{}", both(&output));
@@ -42,9 +33,6 @@ fn output_of(host: &Host, id: &str, config: &Value) -> String {
 #[test]
 fn a_user_namespace_has_its_own_root() {
     let Some(host) = enter() else { return };
-    if is_skipped_without(&host, "mount_setattr") {
-        return;
-    }
     let secret = host.path("secret");
     fs::create_dir(&secret).unwrap();
     fs::write(secret.join("file"), "seen\n").unwrap();
@@ -166,9 +154,6 @@ fn mappings_that_make_no_sense_are_refused() {
 #[test]
 fn clocks_have_offsets() {
     let Some(host) = enter() else { return };
-    if is_skipped_without(&host, "move_mount") {
-        return;
-    }
     let script =
         "cut -d. -f1 /proc/uptime; readlink /proc/self/ns/time; cat /proc/self/timens_offsets";
     for users in [false, true] {
@@ -236,9 +221,6 @@ fn clocks_have_offsets() {
 #[test]
 fn a_mount_shows_other_ids_and_a_tmpfs_begins_with_a_copy() {
     let Some(host) = enter() else { return };
-    if is_skipped_without(&host, "move_mount") {
-        return;
-    }
     let data = host.path("data");
     fs::create_dir(&data).unwrap();
     fs::write(data.join("file"), "x").unwrap();
