@@ -8,21 +8,8 @@ use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
 use std::process::Stdio;
 
-use common::{Host, UID, both, enter, stderr, stdout};
+use common::{Host, UID, both, enter, mapped, stderr, stdout};
 use serde_json::{Value, json};
-
-fn mapped(host: &Host, id: &str, script: &str) -> Value {
-    let mut config = host.config(id, script);
-    config["process"]["user"] = json!({"uid": 0, "gid": 0});
-    let map = json!([{"containerID": 0, "hostID": 200_000, "size": 65536}]);
-    config["linux"]["uidMappings"] = map.clone();
-    config["linux"]["gidMappings"] = map;
-    config["linux"]["namespaces"]
-        .as_array_mut()
-        .unwrap()
-        .push(json!({"type": "user"}));
-    config
-}
 
 fn output_of(host: &Host, id: &str, config: &Value) -> String {
     let output = host.run(id, config);

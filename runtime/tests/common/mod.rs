@@ -408,6 +408,20 @@ pub fn eventually(what: &str, mut test: impl FnMut() -> bool) {
     }
 }
 
+/// The configuration of a container with a user namespace of its own, and its root in there.
+pub fn mapped(host: &Host, id: &str, script: &str) -> Value {
+    let mut config = host.config(id, script);
+    config["process"]["user"] = json!({"uid": 0, "gid": 0});
+    let map = json!([{"containerID": 0, "hostID": 200_000, "size": 65536}]);
+    config["linux"]["uidMappings"] = map.clone();
+    config["linux"]["gidMappings"] = map;
+    config["linux"]["namespaces"]
+        .as_array_mut()
+        .unwrap()
+        .push(json!({"type": "user"}));
+    config
+}
+
 /// A filter that lets everything through but a few calls, each with an answer of its own.
 pub fn seccomp() -> Value {
     json!({
