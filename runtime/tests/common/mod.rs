@@ -191,13 +191,17 @@ impl Host {
         dir
     }
 
+    /// A program on the kernel of this host.
+    pub fn program(&self, program: &Path) -> Command {
+        match &self.lacks {
+            Some(calls) => without::command(program, calls),
+            None => Command::new(program),
+        }
+    }
+
     /// A command of the runtime.
     pub fn runtime(&self, words: &[&str]) -> Command {
-        let program = binary();
-        let mut command = match &self.lacks {
-            Some(calls) => without::command(&program, calls),
-            None => Command::new(program),
-        };
+        let mut command = self.program(&binary());
         command
             .arg("--root")
             .arg(self.root())
