@@ -33,7 +33,8 @@ const SETS: [&str; 10] = [
 const LOOK: &str = "awk '{n=index($0, \" - \"); print $5, $6, substr($0, n)}' /proc/self/mountinfo | \
                     sort; ls /proc/self/fd | grep -v '^3$'; cat /proc/self/cgroup; \
                     grep -E '^(Uid|Gid|Groups|Cap...|NoNewPrivs):' /proc/self/status; hostname; \
-                    cat /proc/sys/kernel/msgmax; ls -l /dev /data /data/sub; \
+                    cat /proc/sys/kernel/msgmax; ls -l /dev /data /data/sub | \
+                    sed -E 's/ [A-Z][a-z]+ +[0-9]+ +[0-9:]+ / /'; \
                     for f in /data/x /data/sub/x /proc/sys/kernel/msgmax /x /tmp/x; do \
                     echo a > $f || echo no $f; done 2>&1; true";
 
