@@ -162,13 +162,16 @@ pub enum Message {
     Console,
     /// To the sandbox: a namespace to join (with a descriptor).
     Namespace,
-    /// To the sandbox: go on.
+    /// To the sandbox: go on. To a helper: the next tree, please.
     Go,
     /// To the runtime: the descriptor on which a filter asks.
     Listener {
         /// Its number in the new process.
         fd: i32,
     },
+    /// A tree to mount, or the directory that is the root of whoever asks for some (with a
+    /// descriptor).
+    Tree,
 }
 
 impl Message {
@@ -186,6 +189,7 @@ impl Message {
             Message::Namespace => (6, 0, 0, 0, Detail::NONE),
             Message::Go => (7, 0, 0, 0, Detail::NONE),
             Message::Listener { fd } => (8, 0, 0, *fd, Detail::NONE),
+            Message::Tree => (9, 0, 0, 0, Detail::NONE),
         };
         let header = [kind, part, 0, 0]
             .into_iter()
@@ -223,6 +227,7 @@ impl Message {
             6 => Message::Namespace,
             7 => Message::Go,
             8 => Message::Listener { fd: b },
+            9 => Message::Tree,
             _ => return None,
         })
     }

@@ -190,14 +190,20 @@ fn c_string<'b>(buffer: &'b mut [u8; MAX_PATH], bytes: &[u8]) -> Result<&'b CStr
     CStr::from_bytes_with_nul(room).map_err(|_| Errno::INVAL)
 }
 
-/// Clones the mount at a host path, or the whole tree below it.
-pub fn clone_host(path: &CStr, recursive: bool) -> Result<OwnedFd, Errno> {
+/// Clones the mount at a host path, or the whole tree below it, attached nowhere; ENOSYS where the
+/// kernel has no such thing.
+pub fn clone_detached(path: &CStr, recursive: bool) -> Result<OwnedFd, Errno> {
     let mut flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
     if recursive {
         flags |= OpenTreeFlags::AT_RECURSIVE;
     }
+    open_tree(CWD, path, flags)
+}
+
+/// Clones the mount at a host path, or the whole tree below it.
+pub fn clone_host(path: &CStr, recursive: bool) -> Result<OwnedFd, Errno> {
     OPEN_TREE.attempt(
-        || open_tree(CWD, path, flags),
+        || clone_detached(path, recursive),
         || fallback::mount::clone_host(path, recursive),
     )
 }
@@ -279,13 +285,15 @@ pub fn change(mount: impl AsFd, attr: &MountAttr, recursive: bool) -> Result<(),
 
 /// Sets attributes of a cloned or new mount before it is attached.
 pub fn set_attributes(mount: impl AsFd, attributes: &Attributes) -> Result<(), Errno> {
-    if attributes.deep != MountAttr::default() {
-        change(mount.as_fd(), &attributes.deep, true)?;
-    }
-    if attributes.own != MountAttr::default() {
-        change(mount.as_fd(), &attributes.own, false)?;
-    }
-    Ok(())
+    let mount = mount.as_fd();
+    changes(attributes).try_for_each(|(attr, deep)| change(mount, attr, deep))
+}
+
+/// The calls of mount_setattr(2) that make `attributes`, each with whether it is for the whole tree.
+pub fn changes(attributes: &Attributes) -> impl Iterator<Item = (&MountAttr, bool)> {
+    let all = [(&attributes.deep, true), (&attributes.own, false)];
+    all.into_iter()
+        .filter(|(attr, _)| **attr != MountAttr::default())
 }
 
 /// Sets the propagation of a mount, after it was attached.

@@ -8,30 +8,8 @@ use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
 use std::process::Stdio;
 
-use common::{Host, UID, both, enter, stderr, stdout};
+use common::{Host, UID, both, enter, mapped, stderr, stdout};
 use serde_json::{Value, json};
-
-fn mapped(host: &Host, id: &str, script: &str) -> Value {
-    let mut config = host.config(id, script);
-    config["process"]["user"] = json!({"uid": 0, "gid": 0});
-    let map = json!([{"containerID": 0, "hostID": 200_000, "size": 65536}]);
-    config["linux"]["uidMappings"] = map.clone();
-    config["linux"]["gidMappings"] = map;
-    config["linux"]["namespaces"]
-        .as_array_mut()
-        .unwrap()
-        .push(json!({"type": "user"}));
-    config
-}
-
-/// Whether this test is for kernels with `call` (docs/kernels.md), and it is taken away.
-fn is_skipped_without(host: &Host, call: &str) -> bool {
-    let lacks = host.lacks(call);
-    if lacks {
-        eprintln!("SKIP: not tested without {call}(2)");
-    }
-    lacks
-}
 
 fn output_of(host: &Host, id: &str, config: &Value) -> String {
     let output = host.run(id, config);
@@ -42,9 +20,6 @@ fn output_of(host: &Host, id: &str, config: &Value) -> String {
 #[test]
 fn a_user_namespace_has_its_own_root() {
     let Some(host) = enter() else { return };
-    if is_skipped_without(&host, "mount_setattr") {
-        return;
-    }
     let secret = host.path("secret");
     fs::create_dir(&secret).unwrap();
     fs::write(secret.join("file"), "seen\n").unwrap();
@@ -166,9 +141,6 @@ fn mappings_that_make_no_sense_are_refused() {
 #[test]
 fn clocks_have_offsets() {
     let Some(host) = enter() else { return };
-    if is_skipped_without(&host, "move_mount") {
-        return;
-    }
     let script =
         "cut -d. -f1 /proc/uptime; readlink /proc/self/ns/time; cat /proc/self/timens_offsets";
     for users in [false, true] {
@@ -236,9 +208,6 @@ fn clocks_have_offsets() {
 #[test]
 fn a_mount_shows_other_ids_and_a_tmpfs_begins_with_a_copy() {
     let Some(host) = enter() else { return };
-    if is_skipped_without(&host, "move_mount") {
-        return;
-    }
     let data = host.path("data");
     fs::create_dir(&data).unwrap();
     fs::write(data.join("file"), "x").unwrap();

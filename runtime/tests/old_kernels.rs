@@ -9,9 +9,10 @@
 mod common;
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::process::{Command, Stdio};
 
-use common::{Host, both, enter, put, stderr, stdout};
+use common::{Host, both, enter, mapped, put, stderr, stdout};
 use serde_json::json;
 
 /// What may be missing.
@@ -32,7 +33,8 @@ const SETS: [&str; 10] = [
 const LOOK: &str = "awk '{n=index($0, \" - \"); print $5, $6, substr($0, n)}' /proc/self/mountinfo | \
                     sort; ls /proc/self/fd | grep -v '^3$'; cat /proc/self/cgroup; \
                     grep -E '^(Uid|Gid|Groups|Cap...|NoNewPrivs):' /proc/self/status; hostname; \
-                    cat /proc/sys/kernel/msgmax; ls -l /dev /data /data/sub; \
+                    cat /proc/sys/kernel/msgmax; ls -l /dev /data /data/sub | \
+                    sed -E 's/ [A-Z][a-z]+ +[0-9]+ +[0-9:]+ / /'; \
                     for f in /data/x /data/sub/x /proc/sys/kernel/msgmax /x /tmp/x; do \
                     echo a > $f || echo no $f; done 2>&1; true";
 
@@ -161,6 +163,152 @@ fn processes_join_and_end_whatever_the_kernel_lacks() {
             host.assert_clean();
         }
     }
+}
+
+/// What `host` mounts, and how mount events travel there.
+fn mounts_of_the_host() -> String {
+    fs::read_to_string("/proc/self/mountinfo").unwrap()
+}
+
+/// A user namespace may not get at the sources of its mounts, nor change what is mounted for it; and
+/// nothing may be mounted on the host to help it.
+#[test]
+fn a_user_namespace_is_the_same_whatever_the_kernel_lacks() {
+    let Some(mut host) = enter() else { return };
+    let share = host.path("deep/share");
+    fs::create_dir_all(&share).unwrap();
+    put(&host.path("rootfs/etc/file"), "");
+    fs::set_permissions(host.path("deep"), fs::Permissions::from_mode(0o700)).unwrap();
+    mount(&["-t", "tmpfs", "tmpfs", share.to_str().unwrap()]);
+    mount(&["--make-shared", share.to_str().unwrap()]);
+    put(&share.join("file"), "shown\n");
+    fs::create_dir(share.join("sub")).unwrap();
+    let sub = share.join("sub");
+    mount(&["-t", "tmpfs", "tmpfs", sub.to_str().unwrap()]);
+    fs::create_dir(sub.join("below")).unwrap();
+    let look = |host: &Host| {
+        let mut config = mapped(host, "look", LOOK);
+        config["linux"]["sysctl"] = json!({"net.ipv4.ip_unprivileged_port_start": "80"});
+        let mounts = config["mounts"].as_array_mut().unwrap();
+        mounts.extend([
+            json!({"destination": "/sys", "type": "sysfs", "source": "sysfs",
+                "options": ["nosuid", "noexec", "nodev", "ro"]}),
+            json!({"destination": "/data", "source": share, "options":
+                ["rbind", "rro", "nodev", "rnosuid"]}),
+            json!({"destination": "/data/sub/below", "type": "tmpfs", "source": "tmpfs"}),
+            json!({"destination": "/etc/file", "source": share.join("file"), "options":
+                ["bind", "ro"]}),
+        ]);
+        let before = mounts_of_the_host();
+        let output = host.run("look", &config);
+        assert!(output.status.success(), "{}", both(&output));
+        assert_eq!(mounts_of_the_host(), before);
+        stdout(&output)
+    };
+    let wanted = look(&host);
+    for refused in ["no /data/x", "no /data/sub/x", "no /x"] {
+        assert!(wanted.contains(refused), "{refused}: {wanted}");
+    }
+    for set in SETS {
+        host = host.without(set);
+        assert_eq!(look(&host), wanted, "without {set}");
+        // One that waits, and is joined.
+        let bundle = host.bundle("long", &mapped(&host, "long", "sleep 1000"));
+        let mut create = host.runtime(&["create", "--bundle", bundle.to_str().unwrap()]);
+        create.arg("long").stdout(Stdio::null());
+        assert!(create.status().unwrap().success(), "without {set}");
+        host.must(&["start", "long"]);
+        let inside = host.must(&["exec", "long", "cat", "/proc/self/uid_map"]);
+        assert!(inside.contains("200000"), "without {set}: {inside}");
+        // Nothing of how it was made is left in it.
+        let text = host.must(&["exec", "long", "cat", "/proc/self/mountinfo"]);
+        let places = [" /proc/driver ", " /proc/version "];
+        let left = places.iter().any(|place| text.contains(place));
+        assert!(!left && !text.contains(" shared:"), "without {set}: {text}");
+        host.must(&["delete", "--force", "long"]);
+        common::reap();
+    }
+    for place in [&sub, &share] {
+        let status = Command::new("umount").arg(place).status();
+        assert!(status.unwrap().success(), "{place:?}");
+    }
+    host.assert_clean();
+}
+
+/// What cannot be had is refused before anything is mounted.
+#[test]
+fn a_user_namespace_is_refused_what_the_kernel_cannot_do() {
+    let Some(mut host) = enter() else { return };
+    let data = host.path("data");
+    fs::create_dir_all(data.join("sub")).unwrap();
+    let mount_at = |host: &Host, source: &std::path::Path, options: serde_json::Value| {
+        let mut config = mapped(host, "one", "true");
+        config["mounts"]
+            .as_array_mut()
+            .unwrap()
+            .push(json!({"destination": "/data", "source": source, "options": options}));
+        let before = mounts_of_the_host();
+        let output = host.run("one", &config);
+        assert_eq!(mounts_of_the_host(), before);
+        output
+    };
+    let bundle = host.bundle("long", &mapped(&host, "long", "sleep 1000"));
+    let mut run = host.runtime(&["run", "--detach", "--bundle", bundle.to_str().unwrap()]);
+    run.arg("long").stdout(Stdio::null()).stderr(Stdio::null());
+    assert!(run.status().unwrap().success());
+    let state: serde_json::Value = serde_json::from_str(&host.must(&["state", "long"])).unwrap();
+    for (set, api) in [("mount_setattr", true), ("everything", false)] {
+        host = host.without(set);
+        let output = mount_at(&host, &data, json!(["bind", "idmap"]));
+        let text = stderr(&output);
+        assert!(!output.status.success(), "{text}");
+        assert!(
+            text.contains("Linux 5.12") && text.contains("/data"),
+            "{text}"
+        );
+        // What is not there is named.
+        let output = mount_at(&host, &host.path("missing"), json!(["bind"]));
+        let text = stderr(&output);
+        assert!(!output.status.success(), "{text}");
+        assert!(
+            text.contains("missing on /data") && text.contains("No such file"),
+            "{text}"
+        );
+        // Mounts of the host, copied for a user namespace, keep their flags for good.
+        let output = mount_at(&host, &data, json!(["bind", "noatime"]));
+        assert_eq!(output.status.success(), api, "{}", both(&output));
+        let clear = stderr(&output).contains("times of access");
+        assert!(api || clear, "{}", both(&output));
+        // And others below them may not be uncovered.
+        mount(&["-t", "tmpfs", "tmpfs", data.join("sub").to_str().unwrap()]);
+        let output = mount_at(&host, &data, json!(["bind"]));
+        assert_eq!(output.status.success(), api, "{}", both(&output));
+        assert!(
+            api || stderr(&output).contains("rbind"),
+            "{}",
+            both(&output)
+        );
+        let umount = Command::new("umount").arg(data.join("sub")).status();
+        assert!(umount.unwrap().success());
+        if api {
+            continue;
+        }
+        // Among the mounts of somebody else, paths would be his.
+        let mut config = host.config("joins", "cat /proc/self/uid_map");
+        config["process"]["user"] = json!({"uid": 0, "gid": 0});
+        let namespaces = config["linux"]["namespaces"].as_array_mut().unwrap();
+        namespaces.retain(|namespace| namespace["type"] != "mount");
+        for (kind, file) in [("mount", "mnt"), ("user", "user")] {
+            let path = format!("/proc/{}/ns/{file}", state["pid"]);
+            namespaces.push(json!({"type": kind, "path": path}));
+        }
+        let output = host.run("joins", &config);
+        let clear = stderr(&output).contains("needs Linux 5.2");
+        assert!(!output.status.success() && clear, "{}", both(&output));
+    }
+    host.must(&["delete", "--force", "long"]);
+    common::reap();
+    host.assert_clean();
 }
 
 /// Without a procfs in the container there is no list of descriptors to go by.

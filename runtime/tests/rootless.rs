@@ -7,7 +7,7 @@ mod common;
 
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, chown};
-use std::os::unix::process::CommandExt;
+use std::path::Path;
 use std::process::{Command, Output};
 
 use common::{Host, both, enter, stderr, stdout};
@@ -27,12 +27,14 @@ fn call(host: &Host, words: &[&str]) -> Output {
         fs::copy(common::binary(), &program).unwrap();
         fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
     }
-    Command::new(program)
+    // An older kernel is made by root, so only then the privilege goes.
+    let id = NOBODY.to_string();
+    host.program(Path::new("/usr/bin/setpriv"))
+        .args(["--clear-groups", "--reuid", &id, "--regid", &id])
+        .arg(program)
         .arg("--root")
         .arg(&state)
         .args(words)
-        .uid(NOBODY)
-        .gid(NOBODY)
         .env("XDG_RUNTIME_DIR", &state)
         .output()
         .unwrap()

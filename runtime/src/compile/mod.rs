@@ -4,9 +4,11 @@
 //! been known before. So texts are turned into C strings in one arena, descriptors are opened, and
 //! each step becomes one or a few [`Op`]s that [`crate::init`] carries out.
 
+mod offers;
 mod program;
 
-pub use program::{Device, Op, Program, Slot, Span, Text};
+pub use offers::offers;
+pub use program::{Device, Offer, Op, Program, Slot, Span, Text, Tree};
 
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
@@ -28,6 +30,8 @@ pub struct Descriptors {
     /// Trees that the runtime opened: the root and the sources of mounts that are `prepared`, in
     /// the order of the steps.
     pub trees: Vec<OwnedFd>,
+    /// To the helper that opens them when asked, instead.
+    pub helper: Option<OwnedFd>,
     /// What a hook reads, and where its words go.
     pub stdio: Option<(OwnedFd, OwnedFd)>,
     /// How many descriptors from 3 on the program keeps.
@@ -65,9 +69,13 @@ pub fn compile(plan: &Plan, descriptors: Descriptors) -> Result<Program, Compile
         namespaces: descriptors.namespaces.into_iter(),
         start: descriptors.start,
         trees: descriptors.trees.into_iter(),
+        helper: None,
         joined: false,
     };
     compiler.program.preserve = descriptors.preserve;
+    if let Some(helper) = descriptors.helper {
+        compiler.helper = Some(compiler.slot(helper));
+    }
     if let Some((input, output)) = descriptors.stdio {
         let (input, output) = (compiler.slot(input), compiler.slot(output));
         compiler.program.ops.push((0, Op::Stdio { input, output }));
@@ -75,15 +83,7 @@ pub fn compile(plan: &Plan, descriptors: Descriptors) -> Result<Program, Compile
     for (index, step) in plan.sandbox_steps() {
         compiler
             .step(index, step)
-            .map_err(|problem| match problem {
-                Problem::Nul(text) => CompileError::Nul {
-                    step: step.to_string(),
-                    text,
-                },
-                Problem::Descriptor => CompileError::Descriptor {
-                    step: step.to_string(),
-                },
-            })?;
+            .map_err(|problem| problem.of(step))?;
     }
     Ok(compiler.program)
 }
@@ -93,12 +93,24 @@ enum Problem {
     Descriptor,
 }
 
+impl Problem {
+    fn of(self, step: &Step) -> CompileError {
+        let step = step.to_string();
+        match self {
+            Problem::Nul(text) => CompileError::Nul { step, text },
+            Problem::Descriptor => CompileError::Descriptor { step },
+        }
+    }
+}
+
+#[derive(Default)]
 struct Compiler {
     program: Program,
     tasks: Vec<OwnedFd>,
     namespaces: std::vec::IntoIter<(OwnedFd, i32)>,
     start: Option<OwnedFd>,
     trees: std::vec::IntoIter<OwnedFd>,
+    helper: Option<Slot>,
     /// Inside a container that runs already: nothing is mounted.
     joined: bool,
 }
@@ -180,11 +192,16 @@ impl Compiler {
                 path,
                 prepared,
                 propagation,
-            } => Op::Root {
-                path: self.path(path)?,
-                tree: self.tree(*prepared)?,
-                propagation: *propagation,
-            },
+            } => {
+                if let Some(helper) = self.helper {
+                    self.program.ops.push((index, Op::Introduce(helper)));
+                }
+                Op::Root {
+                    path: self.path(path)?,
+                    tree: self.tree(*prepared)?,
+                    propagation: *propagation,
+                }
+            }
             Step::Mount(mount) => self.mount(mount)?,
             Step::Attributes { path, attr } => Op::Attributes {
                 path: self.path(path)?,
@@ -227,7 +244,10 @@ impl Compiler {
             },
             Step::RootReadOnly => Op::RootReadOnly,
             Step::Pivot(how) => Op::Pivot(*how),
-            Step::EnterRoot => Op::EnterRoot(self.tree(true)?.ok_or(Problem::Descriptor)?),
+            Step::EnterRoot => match self.tree(true)? {
+                Some(Tree::Opened(root)) => Op::EnterRoot(root),
+                _ => return Err(Problem::Descriptor),
+            },
             Step::Find(program) => Op::Find {
                 candidates: self.candidates(program)?,
             },
@@ -283,12 +303,15 @@ impl Compiler {
     }
 
     /// A tree that the runtime opened, if this one was.
-    fn tree(&mut self, prepared: bool) -> Result<Option<Slot>, Problem> {
+    fn tree(&mut self, prepared: bool) -> Result<Option<Tree>, Problem> {
         if !prepared {
             return Ok(None);
         }
+        if let Some(helper) = self.helper {
+            return Ok(Some(Tree::Served(helper)));
+        }
         let tree = self.trees.next().ok_or(Problem::Descriptor)?;
-        Ok(Some(self.slot(tree)))
+        Ok(Some(Tree::Opened(self.slot(tree))))
     }
 
     /// Which file below /proc/thread-self a label is written to, and in which form.

@@ -20,6 +20,15 @@ pub struct Text(pub(super) usize);
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Slot(pub(super) usize);
 
+/// A tree of the host that the runtime opens.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Tree {
+    /// It is open.
+    Opened(Slot),
+    /// A helper at the other end of this socket opens it when asked, see [`crate::launch`].
+    Served(Slot),
+}
+
 /// A range of one of the program's lists.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Span {
@@ -47,7 +56,7 @@ pub enum Op {
     /// Clone the tree at a host path, or take the one that was opened, and make it the root.
     Root {
         path: Text,
-        tree: Option<Slot>,
+        tree: Option<Tree>,
         propagation: u64,
     },
     /// A new file system.
@@ -62,12 +71,18 @@ pub enum Op {
     /// A tree of the host.
     Bind {
         source: Text,
-        tree: Option<Slot>,
+        tree: Option<Tree>,
         recursive: bool,
         target: Text,
         strict: bool,
         attributes: Attributes,
     },
+    /// Tell the helper at the other end of this socket where the trees shall be mounted.
+    Introduce(Slot),
+    /// A helper: go to where the trees shall be mounted.
+    EnterView,
+    /// A helper: open a tree and hand it over.
+    Offer(Offer),
     /// Attributes of what is mounted at a path.
     Attributes { path: Text, attr: MountAttr },
     /// A device node; `parent` is empty for `/dev` itself.
@@ -187,6 +202,21 @@ pub struct Device {
     pub uid: u32,
     /// Group.
     pub gid: u32,
+}
+
+/// A tree that a helper opens for others.
+#[derive(Debug, Clone, Copy)]
+pub struct Offer {
+    /// Its host path.
+    pub source: Text,
+    /// With the mounts below it.
+    pub recursive: bool,
+    /// How mount events of it travel; 0 leaves it.
+    pub propagation: u64,
+    /// The attributes that it gets.
+    pub attributes: Attributes,
+    /// Only when asked, and for the mount namespace in which it is mounted.
+    pub asked: bool,
 }
 
 /// What the new process carries out.

@@ -6,11 +6,11 @@
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-use rustix::fs::{OFlags, fstatfs};
+use rustix::fs::{CWD, OFlags, fstatfs, readlinkat_raw};
 use rustix::io::Errno;
 use rustix::mount::{MountFlags, MountPropagationFlags, mount_change, mount_remount};
 
-use crate::fallback::mount::settle;
+use crate::fallback::mount::{WORKBENCH, settle};
 use crate::fallback::mountinfo::{Mounts, unescape};
 use crate::fallback::procfs::{self, ProcPath};
 use crate::fallback::resolve;
@@ -76,8 +76,7 @@ pub fn change(
     }
     procfs::open()?;
     if attr.set | attr.clear != 0 {
-        // A detached one is in no list, and before Linux 6.15 not changed by mount(2).
-        if Mounts::find(procfs::mount_id(mount)?)?.is_none() {
+        if is_detached(mount)? {
             settle(mount, attach)?;
         }
         remount(mount, attr)?;
@@ -89,6 +88,17 @@ pub fn change(
         propagate(mount, attr.propagation, recursive)?;
     }
     Ok(())
+}
+
+/// A detached one is in no list, and before Linux 6.15 not changed by mount(2).
+fn is_detached(mount: BorrowedFd<'_>) -> Result<bool, Errno> {
+    match procfs::mount_id(mount) {
+        Err(Errno::ACCESS) => match remount(mount, &MountAttr::default()) {
+            Err(Errno::INVAL) => Ok(true),
+            result => result.map(|()| false),
+        },
+        id => Ok(Mounts::find(id?)?.is_none()),
+    }
 }
 
 fn propagate(mount: BorrowedFd<'_>, flag: u64, recursive: bool) -> Result<(), Errno> {
@@ -137,7 +147,11 @@ pub fn remount(mount: impl AsFd, attr: &MountAttr) -> Result<(), Errno> {
 /// Changes every mount below `top` that can be reached through it. EAGAIN when one of them could
 /// not be found where it is said to be: somebody renames things.
 fn below(top: BorrowedFd<'_>, attr: &MountAttr) -> Result<(), Errno> {
-    let own = procfs::mount_id(top)?;
+    let own = match procfs::mount_id(top) {
+        // Nothing to be told from anything else.
+        Err(Errno::ACCESS) if is_alone(top)? => return Ok(()),
+        id => id?,
+    };
     let mut buffer = [0; 4096];
     let base = place_of(own, &mut buffer)?;
     let mut other = [0; 4096];
@@ -165,6 +179,23 @@ fn below(top: BorrowedFd<'_>, attr: &MountAttr) -> Result<(), Errno> {
         }
     }
     Ok(())
+}
+
+/// Whether a mount is on the workbench, and no mount is below any that is there.
+fn is_alone(top: BorrowedFd<'_>) -> Result<bool, Errno> {
+    let mut buffer = [std::mem::MaybeUninit::uninit(); 64];
+    let (place, _) = readlinkat_raw(CWD, ProcPath::of(top).as_c_str(), &mut buffer)?;
+    if !WORKBENCH.iter().any(|bench| bench.to_bytes() == place) {
+        return Ok(false);
+    }
+    let mut mounts = Mounts::read()?;
+    while let Some(mount) = mounts.next()? {
+        let rest = mount.place.strip_prefix(&*place);
+        if rest.is_some_and(|rest| rest.starts_with(b"/")) {
+            return Ok(false);
+        }
+    }
+    Ok(true)
 }
 
 /// Where a mount is, without a slash at the end.

@@ -7,17 +7,19 @@ use rustix::fs::{CWD, Mode, OFlags, openat};
 use rustix::io::Errno;
 
 use crate::fallback::procfs::{self, ProcPath};
+use crate::plan::namespaces::NEW_TIME;
 use crate::sys;
 
 /// In the order of joining: what needs rights of the old place first, the mounts last (after them
 /// `/proc` is another one).
-const NAMESPACES: [(i32, &str); 7] = [
+const NAMESPACES: [(i32, &str); 8] = [
     (libc::CLONE_NEWUSER, "/ns/user"),
     (libc::CLONE_NEWCGROUP, "/ns/cgroup"),
     (libc::CLONE_NEWIPC, "/ns/ipc"),
     (libc::CLONE_NEWUTS, "/ns/uts"),
     (libc::CLONE_NEWNET, "/ns/net"),
     (libc::CLONE_NEWPID, "/ns/pid"),
+    (NEW_TIME, "/ns/time"),
     (libc::CLONE_NEWNS, "/ns/mnt"),
 ];
 

@@ -3,8 +3,9 @@
 //!
 //! mount(2) knows no detached mounts. What shall be one is mounted on a *workbench*, a place below
 //! `/proc` that always exists, is held by a descriptor, and moved from there to its target. The
-//! workbench is in the mount namespace of the new process alone, hides something only in between,
-//! and goes with the old root.
+//! workbench is in the mount namespace of the new process, or of a helper (`launch::trees`): never,
+//! unless the container has no other, in that of the host. It hides something only in between, and
+//! goes with the old root.
 
 use std::ffi::CStr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -27,6 +28,9 @@ const DIRECTORY: &CStr = c"/proc/driver";
 
 /// Where files are.
 const FILE: &CStr = c"/proc/version";
+
+/// Both.
+pub const WORKBENCH: [&CStr; 2] = [DIRECTORY, FILE];
 
 /// The kernel takes at most a page of parameters (mount(2)).
 const MAX_DATA: usize = 4096;

@@ -7,7 +7,7 @@
 use std::ffi::CStr;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
-use rustix::fs::{CWD, Mode, OFlags, fstat, fstatfs, openat};
+use rustix::fs::{AtFlags, CWD, Mode, OFlags, StatxFlags, fstat, fstatfs, openat, statx};
 use rustix::io::Errno;
 
 /// `PROC_SUPER_MAGIC` of statfs(2).
@@ -99,10 +99,24 @@ pub fn number(text: &[u8]) -> Option<u32> {
     std::str::from_utf8(text).ok()?.parse().ok()
 }
 
-/// The id of the mount that a descriptor is in, as mountinfo has it.
+/// The id of the mount that a descriptor is in, as mountinfo has it. EACCES on Linux before 5.8 for a
+/// process that nobody may look into (`PR_SET_DUMPABLE`) in a user namespace: nor may it itself.
 pub fn mount_id(fd: impl AsFd) -> Result<u32, Errno> {
-    let fd = fd.as_fd().as_raw_fd().unsigned_abs();
-    field(ProcPath::join("/proc/self/fdinfo/", fd, ""), b"mnt_id")
+    let fd = fd.as_fd();
+    let (wanted, flags) = (
+        StatxFlags::MNT_ID,
+        AtFlags::EMPTY_PATH | AtFlags::STATX_DONT_SYNC,
+    );
+    match statx(fd, c"", flags, wanted) {
+        Ok(found) if found.stx_mask & wanted.bits() != 0 => {
+            u32::try_from(found.stx_mnt_id).map_err(|_| Errno::OVERFLOW)
+        }
+        _ => field(info_of(fd), b"mnt_id"),
+    }
+}
+
+fn info_of(fd: BorrowedFd<'_>) -> ProcPath {
+    ProcPath::join("/proc/self/fdinfo/", fd.as_raw_fd().unsigned_abs(), "")
 }
 
 #[cfg(test)]
@@ -119,6 +133,7 @@ mod tests {
         let proc = open().unwrap();
         let same = std::fs::File::open("/proc/self/status").unwrap();
         assert_eq!(mount_id(&proc), mount_id(&same));
+        assert_eq!(mount_id(&proc), field(info_of(proc.as_fd()), b"mnt_id"));
         assert_ne!(mount_id(&proc), mount_id(std::fs::File::open("/").unwrap()));
         assert!(!is_root(same).unwrap());
     }

@@ -7,6 +7,7 @@
 
 mod copy_up;
 mod mounts;
+mod trees;
 
 use std::ffi::CStr;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
@@ -179,6 +180,9 @@ impl Sandbox<'_> {
                     None => self.bind(text(source), recursive, target, strict, &attributes),
                 }
             }
+            Op::Introduce(helper) => self.introduce(helper),
+            Op::EnterView => self.enter_view(),
+            Op::Offer(offer) => self.offer(&offer),
             Op::Attributes { path, attr } => self.attributes(text(path), &attr),
             Op::Device {
                 parent,

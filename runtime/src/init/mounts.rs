@@ -9,7 +9,7 @@ use rustix::mount::{UnmountFlags, unmount};
 use rustix::process::{fchdir, pivot_root};
 
 use super::{Sandbox, copy_up};
-use crate::compile::{Device, Slot, Span};
+use crate::compile::{Device, Slot, Span, Tree};
 use crate::plan::mounts::Attributes;
 use crate::plan::step::Pivot;
 use crate::report::{At, Fault, Part};
@@ -30,11 +30,12 @@ impl Sandbox<'_> {
     pub(super) fn set_root(
         &mut self,
         path: &CStr,
-        opened: Option<Slot>,
+        opened: Option<Tree>,
         propagation: u64,
     ) -> Result<(), Fault> {
         let tree = match opened {
-            Some(slot) => rustix::io::fcntl_dupfd_cloexec(self.descriptor(slot)?, 3)?,
+            Some(Tree::Opened(slot)) => rustix::io::fcntl_dupfd_cloexec(self.descriptor(slot)?, 3)?,
+            Some(Tree::Served(helper)) => self.ask(helper)?,
             None => rootfs::clone_host(path, true).at(Part::Source)?,
         };
         let hold = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
@@ -98,12 +99,20 @@ impl Sandbox<'_> {
     /// A tree that the runtime opened and gave its attributes.
     pub(super) fn bind_opened(
         &self,
-        tree: Slot,
+        tree: Tree,
         target: &CStr,
         strict: bool,
         attributes: &Attributes,
     ) -> Result<(), Fault> {
-        self.place_bind(self.descriptor(tree)?, target, strict, attributes)
+        let asked;
+        let tree = match tree {
+            Tree::Opened(slot) => self.descriptor(slot)?,
+            Tree::Served(helper) => {
+                asked = self.ask(helper)?;
+                asked.as_fd()
+            }
+        };
+        self.place_bind(tree, target, strict, attributes)
     }
 
     fn place_bind(

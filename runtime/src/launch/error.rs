@@ -161,6 +161,12 @@ fn hint(step: Option<&Step>, fault: &Fault) -> &'static str {
         (_, Part::Create, Errno::ROFS) => {
             "; the mount point is missing and the root is on a read-only file system: make it in the rootfs"
         }
+        (Some(Step::Mount(_)), Part::Source, Errno::INVAL) => {
+            "; are there mounts below it? those a user namespace may not uncover: write rbind"
+        }
+        (Some(Step::Mount(_)), Part::Attributes, Errno::PERM) => {
+            "; a user namespace may not allow again what the host's mount forbids, nor change its times of access"
+        }
         (_, Part::Filesystem, Errno::NODEV) => "; this kernel does not have that file system",
         (_, _, Errno::NOSYS) => "; this kernel is too old (Linux 5.12 is needed)",
         _ => "",

@@ -36,6 +36,7 @@ pub mod signals;
 mod sockets;
 pub mod spawn;
 mod stages;
+mod trees;
 
 pub use error::LaunchError;
 pub use exec::{ExecOptions, Joiner, exec};
@@ -189,13 +190,15 @@ impl Launch<'_> {
         let _scope = self.scope().map(crate::systemd::start).transpose()?;
         let Joined { tasks, directory } = self.plan.cgroup.apply()?;
         let namespaces = open::namespaces(&self.plan)?;
+        let mut trees = open::trees(&self.plan)?;
         let descriptors = Descriptors {
             tasks,
             namespaces: namespaces.joined,
             start: (self.request.mode == Mode::Create)
                 .then(|| self.start_socket())
                 .transpose()?,
-            trees: open::trees(&self.plan)?,
+            trees: std::mem::take(&mut trees.opened),
+            helper: trees.helper.take(),
             stdio: None,
             preserve: self.request.preserve_fds,
         };

@@ -10,8 +10,10 @@ use std::path::Path;
 use rustix::fs::{CWD, Mode, OFlags, openat};
 use rustix::io::Errno;
 
+use crate::Error;
+use crate::launch::trees::{self, Trees, Way};
 use crate::launch::{LaunchError, ids};
-use crate::plan::mounts::{Attributes, MountKind, MountStep};
+use crate::plan::mounts::{MountKind, MountStep};
 use crate::plan::namespaces::flag;
 use crate::plan::{Plan, Step};
 use crate::rootfs;
@@ -63,10 +65,22 @@ fn is_own(path: &Path) -> bool {
     }
 }
 
+/// Why a tree is not there.
+enum Unopened {
+    /// This kernel has not the calls for it.
+    Old(Way),
+    Failed(LaunchError),
+}
+
+impl From<LaunchError> for Unopened {
+    fn from(error: LaunchError) -> Unopened {
+        Unopened::Failed(error)
+    }
+}
+
 /// Opens the trees of the steps that want it, with the attributes that they shall have: the new
 /// process may be allowed neither.
-pub fn trees(plan: &Plan) -> Result<Vec<OwnedFd>, LaunchError> {
-    let mut trees = Vec::new();
+pub fn trees(plan: &Plan) -> Result<Trees, Error> {
     // What is mounted below them in the container is no business of the host, nor the other way
     // round, unless that is asked for: as for those that the new process opens.
     let host = plan.steps.iter().find_map(|step| match step {
@@ -74,6 +88,16 @@ pub fn trees(plan: &Plan) -> Result<Vec<OwnedFd>, LaunchError> {
         _ => None,
     });
     let host = host.unwrap_or(libc::MS_PRIVATE);
+    // Nothing of this may take the older ways of `rootfs`: they would mount on the host.
+    match directly(plan, host) {
+        Ok(opened) => Ok(Trees::opened(opened)),
+        Err(Unopened::Failed(error)) => Err(error.into()),
+        Err(Unopened::Old(way)) => trees::by_helper(plan, host, way),
+    }
+}
+
+fn directly(plan: &Plan, host: u64) -> Result<Vec<OwnedFd>, Unopened> {
+    let mut trees = Vec::new();
     for step in &plan.steps {
         match step {
             Step::Root {
@@ -88,36 +112,55 @@ pub fn trees(plan: &Plan) -> Result<Vec<OwnedFd>, LaunchError> {
     Ok(trees)
 }
 
-fn clone(path: &Path, recursive: bool, propagation: u64) -> Result<OwnedFd, LaunchError> {
-    let text = CString::new(path.as_os_str().as_bytes()).map_err(|_| Errno::INVAL);
-    let tree = text.and_then(|text| rootfs::clone_host(&text, recursive));
-    tree.and_then(|tree| {
-        if propagation != 0 {
-            let attr = MountAttr {
-                propagation,
-                ..MountAttr::default()
-            };
-            rootfs::change(&tree, &attr, true)?;
-        }
-        Ok(tree)
-    })
-    .map_err(|e| LaunchError::system(format!("open the source {}", path.display()), e))
+fn clone(path: &Path, recursive: bool, propagation: u64) -> Result<OwnedFd, Unopened> {
+    let problem = |e| LaunchError::system(format!("open the source {}", path.display()), e);
+    let text = CString::new(path.as_os_str().as_bytes()).map_err(|_| problem(Errno::INVAL))?;
+    let tree = match rootfs::clone_detached(&text, recursive) {
+        Err(Errno::NOSYS) => return Err(Unopened::Old(Way::InTheContainer)),
+        tree => tree.map_err(problem)?,
+    };
+    if propagation != 0 {
+        let attr = MountAttr {
+            propagation,
+            ..MountAttr::default()
+        };
+        set(&tree, &attr, true, problem)?;
+    }
+    Ok(tree)
 }
 
-fn bind(mount: &MountStep, host: u64) -> Result<OwnedFd, LaunchError> {
+/// mount_setattr(2), or nothing.
+fn set(
+    tree: &OwnedFd,
+    attr: &MountAttr,
+    deep: bool,
+    problem: impl FnOnce(Errno) -> LaunchError,
+) -> Result<(), Unopened> {
+    match sys::mount_setattr(tree, attr, deep) {
+        Err(Errno::NOSYS) => Err(Unopened::Old(Way::Aside)),
+        result => Ok(result.map_err(problem)?),
+    }
+}
+
+fn bind(mount: &MountStep, host: u64) -> Result<OwnedFd, Unopened> {
     let MountKind::Bind { source, recursive } = &mount.kind else {
         let what = format!("{mount}: open something that is no bind mount");
-        return Err(LaunchError::system(what, Errno::INVAL));
+        return Err(LaunchError::system(what, Errno::INVAL).into());
     };
     let tree = clone(source, *recursive, host)?;
     let problem = |what: &str, e: Errno| LaunchError::system(format!("{what}: {mount}"), e);
-    rootfs::set_attributes(&tree, &mount.attributes)
-        .map_err(|e| problem("set the attributes", e))?;
+    for (attr, deep) in rootfs::changes(&mount.attributes) {
+        set(&tree, attr, deep, |e| problem("set the attributes", e))?;
+    }
     if let Some(maps) = &mount.ids {
         let users = ids::namespace(maps)?;
-        idmap(&tree, &users, &mount.attributes).map_err(|e| {
+        let attr = MountAttr {
+            set: libc::MOUNT_ATTR_IDMAP,
+            userns_fd: u64::from(users.as_fd().as_raw_fd().cast_unsigned()),
+            ..MountAttr::default()
+        };
+        set(&tree, &attr, mount.attributes.deep_ids, |e| {
             let why = match e {
-                Errno::NOSYS => " (needs Linux 5.12)",
                 Errno::INVAL => " (the file system cannot be idmapped)",
                 _ => "",
             };
@@ -125,14 +168,4 @@ fn bind(mount: &MountStep, host: u64) -> Result<OwnedFd, LaunchError> {
         })?;
     }
     Ok(tree)
-}
-
-/// mount_setattr(2), `MOUNT_ATTR_IDMAP`.
-fn idmap(tree: &OwnedFd, users: &OwnedFd, attributes: &Attributes) -> Result<(), Errno> {
-    let attr = MountAttr {
-        set: libc::MOUNT_ATTR_IDMAP,
-        userns_fd: u64::from(users.as_fd().as_raw_fd().cast_unsigned()),
-        ..MountAttr::default()
-    };
-    sys::mount_setattr(tree, &attr, attributes.deep_ids)
 }

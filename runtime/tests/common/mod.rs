@@ -191,13 +191,17 @@ impl Host {
         dir
     }
 
+    /// A program on the kernel of this host.
+    pub fn program(&self, program: &Path) -> Command {
+        match &self.lacks {
+            Some(calls) => without::command(program, calls),
+            None => Command::new(program),
+        }
+    }
+
     /// A command of the runtime.
     pub fn runtime(&self, words: &[&str]) -> Command {
-        let program = binary();
-        let mut command = match &self.lacks {
-            Some(calls) => without::command(&program, calls),
-            None => Command::new(program),
-        };
+        let mut command = self.program(&binary());
         command
             .arg("--root")
             .arg(self.root())
@@ -406,6 +410,20 @@ pub fn eventually(what: &str, mut test: impl FnMut() -> bool) {
         assert!(start.elapsed() < Duration::from_secs(10), "never: {what}");
         std::thread::sleep(Duration::from_millis(2));
     }
+}
+
+/// The configuration of a container with a user namespace of its own, and its root in there.
+pub fn mapped(host: &Host, id: &str, script: &str) -> Value {
+    let mut config = host.config(id, script);
+    config["process"]["user"] = json!({"uid": 0, "gid": 0});
+    let map = json!([{"containerID": 0, "hostID": 200_000, "size": 65536}]);
+    config["linux"]["uidMappings"] = map.clone();
+    config["linux"]["gidMappings"] = map;
+    config["linux"]["namespaces"]
+        .as_array_mut()
+        .unwrap()
+        .push(json!({"type": "user"}));
+    config
 }
 
 /// A filter that lets everything through but a few calls, each with an answer of its own.
