@@ -1,40 +1,22 @@
 //! What a process gets beside its user: scheduling, priorities, personality, processors, descriptors,
-//! a terminal over a socket, an agent for its filter.
+//! an agent for its filter.
 
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod common;
 
 use std::fs;
-use std::io::{IoSliceMut, Read, Write};
-use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::net::{UnixListener, UnixStream};
+use std::os::fd::AsFd;
+use std::os::unix::net::UnixListener;
 use std::process::Stdio;
 
-use common::{Host, both, enter, stderr, stdout};
-use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg};
+use common::{Host, both, descriptor, enter, stderr, stdout};
 use serde_json::{Value, json};
 
 fn output_of(host: &Host, id: &str, config: &Value) -> String {
     let output = host.run(id, config);
     assert!(output.status.success(), "{}", both(&output));
     stdout(&output)
-}
-
-/// A descriptor and the bytes that came with it.
-fn descriptor(stream: &UnixStream) -> (OwnedFd, Vec<u8>) {
-    let mut bytes = [0; 8192];
-    let mut space = [std::mem::MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
-    let mut control = RecvAncillaryBuffer::new(&mut space);
-    let mut parts = [IoSliceMut::new(&mut bytes)];
-    let got = recvmsg(stream, &mut parts, &mut control, RecvFlags::CMSG_CLOEXEC).unwrap();
-    let mut fds = control.drain().flat_map(|message| match message {
-        RecvAncillaryMessage::ScmRights(fds) => fds.collect::<Vec<_>>(),
-        _ => Vec::new(),
-    });
-    let fd = fds.next().expect("a descriptor");
-    drop(fds);
-    (fd, bytes[..got.bytes].to_vec())
 }
 
 #[test]
@@ -118,55 +100,6 @@ fn descriptors_are_handed_over_when_they_are_asked_for() {
     );
     let output = run("");
     assert!(!stdout(&output).contains("handed"), "{}", both(&output));
-    host.assert_clean();
-}
-
-#[test]
-fn a_terminal_goes_over_the_console_socket() {
-    let Some(host) = enter() else { return };
-    let mut config = host.config("console", "tty; stty size; echo got $(head -n 1); exit 5");
-    config["process"]["terminal"] = json!(true);
-    config["process"]["consoleSize"] = json!({"height": 33, "width": 77});
-    let bundle = host.bundle("console", &config);
-    let bundle = bundle.to_str().unwrap();
-    let output = host.call(&["create", "--bundle", bundle, "console"]);
-    assert!(
-        stderr(&output).contains("--console-socket"),
-        "{}",
-        both(&output)
-    );
-    let path = host.path("socket");
-    let listener = UnixListener::bind(&path).unwrap();
-    // Its output ends with `create`: the container holds its terminal only.
-    let output = host.call(&[
-        "create",
-        "--bundle",
-        bundle,
-        "--console-socket",
-        path.to_str().unwrap(),
-        "console",
-    ]);
-    assert!(output.status.success(), "{}", both(&output));
-    let (master, said) = descriptor(&listener.accept().unwrap().0);
-    assert_eq!(said, b"/dev/ptmx");
-    host.must(&["start", "console"]);
-    let mut master = fs::File::from(master);
-    master.write_all(b"typed\n").unwrap();
-    let mut text = String::new();
-    let mut buffer = [0; 1024];
-    while let Ok(n) = master.read(&mut buffer) {
-        if n == 0 {
-            break;
-        }
-        text.push_str(&String::from_utf8_lossy(&buffer[..n]));
-    }
-    assert!(
-        text.contains("/dev/pts/0\r\n") && text.contains("33 77\r\n"),
-        "{text}"
-    );
-    assert!(text.contains("got typed"), "{text}");
-    host.must(&["delete", "--force", "console"]);
-    common::reap();
     host.assert_clean();
 }
 

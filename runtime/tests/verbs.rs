@@ -5,41 +5,21 @@
 mod common;
 
 use std::fs;
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use common::{Host, UID, both, enter, eventually, processes, stderr, stdout};
+use common::{
+    Host, UID, both, enter, eventually, processes, ready_config, reap, signal, stderr, stdout,
+    wait_ready,
+};
 use metactl_runtime::{ContainerId, LaunchRequest, state};
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Pid, Signal};
 use serde_json::json;
-
-fn signal(child: &Child, signal: Signal) {
-    kill_process(Pid::from_raw(child.id() as i32).unwrap(), signal).unwrap();
-}
 
 fn status(host: &Host, id: &str) -> Option<String> {
     state::read(&host.root(), id)
         .ok()
         .map(|state| state.status().to_string())
-}
-
-/// A container that says when it is ready, in a file of its bundle's host.
-fn ready_config(host: &Host, id: &str, script: &str) -> serde_json::Value {
-    fs::create_dir_all(host.path("ready")).unwrap();
-    fs::set_permissions(
-        host.path("ready"),
-        std::os::unix::fs::PermissionsExt::from_mode(0o777),
-    )
-    .unwrap();
-    let mut config = host.config(id, script);
-    let mount = json!({"destination": "/ready", "source": host.path("ready"), "options": ["bind"]});
-    config["mounts"].as_array_mut().unwrap().push(mount);
-    config
-}
-
-fn wait_ready(host: &Host) {
-    eventually("ready", || host.path("ready/yes").exists());
-    fs::remove_file(host.path("ready/yes")).unwrap();
 }
 
 #[test]
@@ -118,10 +98,6 @@ fn create(host: &Host, words: &[&str]) {
 }
 
 /// Containers of `create` and `run --detach` are children of this test.
-fn reap() {
-    while rustix::process::wait(rustix::process::WaitOptions::NOHANG).is_ok_and(|w| w.is_some()) {}
-}
-
 #[test]
 fn a_cgroup_in_use_is_not_taken_over() {
     let Some(host) = enter() else { return };
@@ -425,53 +401,6 @@ fn exec_joins_with_everything_the_container_has() {
     rustix::process::waitpid(pid, rustix::process::WaitOptions::empty()).unwrap();
     assert_eq!(main.wait().unwrap().code(), Some(137));
     eventually("the joined process is dead", || {
-        reap();
-        processes().is_empty()
-    });
-    host.assert_clean();
-}
-
-#[test]
-fn a_terminal_is_the_containers_own() {
-    let Some(host) = enter() else { return };
-    let config = ready_config(&host, "tty", "touch /ready/yes; exec sleep 1000");
-    let mut main = host.run_command("tty", &config, &[]).spawn().unwrap();
-    wait_ready(&host);
-    let script = "tty; readlink /proc/self/fd/0; ls -l /dev/pts/0; echo typed: $(cat)";
-    let mut exec = host.runtime(&["exec", "--tty", "tty", "sh", "-c", script]);
-    let mut exec = exec
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .spawn()
-        .unwrap();
-    use std::io::Write;
-    exec.stdin.take().unwrap().write_all(b"hello\n").unwrap();
-    let output = exec.wait_with_output().unwrap();
-    let text = stdout(&output);
-    assert!(
-        text.matches("/dev/pts/0\n").count() >= 2,
-        "{}",
-        both(&output)
-    );
-    assert!(
-        text.contains("typed: hello") && text.contains(&UID.to_string()),
-        "{}",
-        both(&output)
-    );
-    main.kill().unwrap();
-    main.wait().unwrap();
-    host.must(&["delete", "--force", "tty"]);
-    let mut config = host.config("tty", "tty; ls -l /dev/console; exit 4");
-    config["process"]["terminal"] = json!(true);
-    let output = host.run("tty2", &config);
-    assert_eq!(output.status.code(), Some(4), "{}", both(&output));
-    assert!(
-        stdout(&output).starts_with("/dev/pts/0\ncrw"),
-        "{}",
-        both(&output)
-    );
-    metactl_runtime::cleanup(&host.root(), "tty").unwrap();
-    eventually("all have ended", || {
         reap();
         processes().is_empty()
     });

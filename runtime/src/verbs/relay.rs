@@ -1,17 +1,18 @@
 //! What the runtime does while a process of a container runs in the foreground: hand signals on,
 //! carry bytes between two terminals, wait.
 
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::fs::{FileType, Mode, OFlags, fcntl_getfl, fcntl_setfl, fstat, open};
 use rustix::io::Errno;
 use rustix::process::{Pid, Signal, getppid, set_parent_process_death_signal};
 use rustix::termios::{
     OptionalActions, OutputModes, Termios, isatty, tcgetattr, tcgetwinsize, tcsetattr, tcsetwinsize,
 };
 
-use crate::launch::signals::{Signals, is_own};
+use crate::launch::signals::{Signals, ends_a_launch, is_own};
 use crate::launch::{Exit, LaunchError, exit};
 use crate::sys;
 
@@ -38,6 +39,14 @@ impl Parent {
     }
 }
 
+/// What poll(2) waits for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Wanted {
+    End,
+    Signal,
+    Stream(Stream),
+}
+
 /// Until the process behind `pidfd`, a child of this one, has ended.
 pub(super) fn until_end(
     pidfd: &OwnedFd,
@@ -52,41 +61,54 @@ pub(super) fn until_end(
         if told && deadline.is_none() && parent.is_some_and(Parent::is_gone) {
             deadline = Some(Instant::now() + ORPHAN_GRACE);
         }
-        let mut fds = vec![
-            PollFd::new(pidfd, PollFlags::IN),
-            PollFd::from_borrowed_fd(signals.as_fd(), PollFlags::IN),
-        ];
-        if let Some(relay) = &relay {
-            if relay.output_open {
-                fds.push(PollFd::new(&relay.console, PollFlags::IN));
-            }
-            if relay.input_open {
-                fds.push(PollFd::from_borrowed_fd(sys::standard(0), PollFlags::IN));
-            }
+        let ready = wait(pidfd, relay.as_ref(), signals, deadline)?;
+        if ready.is_empty() {
+            send(pidfd, libc::SIGKILL)?;
         }
-        match poll(&mut fds, timeout(deadline).as_ref()) {
-            Ok(0) => send(pidfd, libc::SIGKILL)?,
-            Ok(_) | Err(Errno::INTR) => {}
-            Err(e) => return Err(LaunchError::system("wait for the container", e)),
-        }
-        let mut ready = fds
-            .iter()
-            .map(|fd| !fd.revents().is_empty())
-            .collect::<Vec<_>>();
-        let ended = ready.first() == Some(&true);
-        let mut streams = ready.drain(..).skip(2);
         if let Some(relay) = &mut relay {
-            let output = relay.output_open && streams.next() == Some(true);
-            let input = relay.input_open && streams.next() == Some(true);
-            relay.carry(output, input);
-            if ended {
-                relay.drain();
+            for wanted in &ready {
+                if let Wanted::Stream(stream) = wanted {
+                    relay.carry(*stream);
+                }
             }
         }
-        if ended {
+        if ready.contains(&Wanted::End) {
+            if let Some(relay) = &mut relay {
+                relay.finish(signals)?;
+            }
             return exit::wait(pidfd, true);
         }
     }
+}
+
+/// What is ready; nothing when the time is over.
+fn wait(
+    pidfd: &OwnedFd,
+    relay: Option<&Relay>,
+    signals: &Signals,
+    deadline: Option<Instant>,
+) -> Result<Vec<Wanted>, LaunchError> {
+    let mut wanted = vec![Wanted::End, Wanted::Signal];
+    let mut fds = vec![
+        PollFd::new(pidfd, PollFlags::IN),
+        PollFd::from_borrowed_fd(signals.as_fd(), PollFlags::IN),
+    ];
+    for stream in relay.map(Relay::streams).into_iter().flatten().flatten() {
+        wanted.push(Wanted::Stream(stream));
+        fds.extend(relay.map(|relay| relay.poll(stream)));
+    }
+    loop {
+        match poll(&mut fds, timeout(deadline).as_ref()) {
+            Ok(_) => break,
+            Err(Errno::INTR) => {}
+            Err(e) => return Err(LaunchError::system("wait for the container", e)),
+        }
+    }
+    let ready = wanted.into_iter().zip(&fds);
+    Ok(ready
+        .filter(|(_, fd)| !fd.revents().is_empty())
+        .map(|(wanted, _)| wanted)
+        .collect())
 }
 
 fn timeout(deadline: Option<Instant>) -> Option<Timespec> {
@@ -123,16 +145,73 @@ fn send(pidfd: &OwnedFd, signal: i32) -> Result<(), LaunchError> {
     }
 }
 
+/// Where bytes come from and go to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Stream {
+    FromConsole,
+    ToOutput,
+    FromInput,
+    ToConsole,
+}
+
+/// The bytes under way in one direction: more are taken only when these are gone, so that nobody has
+/// to be waited for.
+#[derive(Default)]
+struct Flow {
+    bytes: Vec<u8>,
+    ended: bool,
+}
+
+impl Flow {
+    /// Which end is to be waited for.
+    fn stream(&self, from: Stream, to: Stream) -> Option<Stream> {
+        match (self.bytes.is_empty(), self.ended) {
+            (false, _) => Some(to),
+            (true, false) => Some(from),
+            (true, true) => None,
+        }
+    }
+
+    /// `false` when there was nothing to take for the moment.
+    fn take(&mut self, from: BorrowedFd<'_>) -> bool {
+        let mut buffer = [0u8; 4096];
+        match rustix::io::read(from, &mut buffer) {
+            Ok(n) => {
+                self.bytes
+                    .extend_from_slice(buffer.get(..n).unwrap_or_default());
+                self.ended = n == 0;
+            }
+            Err(Errno::INTR | Errno::AGAIN) => return false,
+            // EIO: the last process with the terminal open has closed it.
+            Err(_) => self.ended = true,
+        }
+        true
+    }
+
+    /// A reader that went away loses what it does not take.
+    fn give(&mut self, to: BorrowedFd<'_>) {
+        match rustix::io::write(to, &self.bytes) {
+            Ok(n) => drop(self.bytes.drain(..n)),
+            Err(Errno::INTR | Errno::AGAIN) => {}
+            Err(_) => self.bytes.clear(),
+        }
+    }
+}
+
 /// The outer end of a container's terminal, and the terminal that this runs in.
 struct Relay {
     console: OwnedFd,
+    /// Standard output, opened once more for never having to wait; what cannot be, is itself.
+    output: Option<OwnedFd>,
     before: Option<Termios>,
-    input_open: bool,
-    output_open: bool,
+    outward: Flow,
+    inward: Flow,
 }
 
 impl Relay {
     fn new(console: OwnedFd) -> Result<Relay, LaunchError> {
+        let flags = fcntl_getfl(&console).and_then(|f| fcntl_setfl(&console, f | OFlags::NONBLOCK));
+        flags.map_err(|e| LaunchError::system("prepare the terminal of the container", e))?;
         let input = sys::standard(0);
         let mut before = None;
         if isatty(input) {
@@ -148,9 +227,10 @@ impl Relay {
         }
         let relay = Relay {
             console,
+            output: without_waiting(sys::standard(1)),
             before,
-            input_open: true,
-            output_open: true,
+            outward: Flow::default(),
+            inward: Flow::default(),
         };
         relay.resize();
         Ok(relay)
@@ -164,56 +244,86 @@ impl Relay {
         }
     }
 
-    fn carry(&mut self, output: bool, input: bool) {
-        if output {
-            self.output_open = self.output();
-        }
-        if input {
-            self.input();
+    /// Those to be waited for.
+    fn streams(&self) -> [Option<Stream>; 2] {
+        [
+            self.outward.stream(Stream::FromConsole, Stream::ToOutput),
+            self.inward.stream(Stream::FromInput, Stream::ToConsole),
+        ]
+    }
+
+    fn output(&self) -> BorrowedFd<'_> {
+        match &self.output {
+            Some(output) => output.as_fd(),
+            None => sys::standard(1),
         }
     }
 
-    /// From the container. `false` when there is nothing any more.
-    fn output(&mut self) -> bool {
-        let mut buffer = [0u8; 4096];
-        // EIO: the last process with the terminal open has closed it.
-        let Ok(n) = rustix::io::read(&self.console, &mut buffer) else {
-            return false;
-        };
-        write_all(sys::standard(1), buffer.get(..n).unwrap_or_default());
-        n > 0
+    fn poll(&self, stream: Stream) -> PollFd<'_> {
+        match stream {
+            Stream::FromConsole => PollFd::new(&self.console, PollFlags::IN),
+            Stream::ToOutput => PollFd::from_borrowed_fd(self.output(), PollFlags::OUT),
+            Stream::FromInput => PollFd::from_borrowed_fd(sys::standard(0), PollFlags::IN),
+            Stream::ToConsole => PollFd::new(&self.console, PollFlags::OUT),
+        }
     }
 
-    /// To the container.
-    fn input(&mut self) {
-        let mut buffer = [0u8; 4096];
-        match rustix::io::read(sys::standard(0), &mut buffer) {
-            Ok(0) => {
-                // End of a pipe: what Ctrl-D would say.
-                write_all(self.console.as_fd(), b"\x04");
-                self.input_open = false;
+    fn carry(&mut self, stream: Stream) {
+        match stream {
+            Stream::FromConsole => drop(self.outward.take(self.console.as_fd())),
+            Stream::ToOutput => {
+                let mut outward = std::mem::take(&mut self.outward);
+                outward.give(self.output());
+                self.outward = outward;
             }
-            Ok(n) => write_all(self.console.as_fd(), buffer.get(..n).unwrap_or_default()),
-            Err(Errno::INTR | Errno::AGAIN) => {}
-            Err(_) => self.input_open = false,
+            Stream::FromInput => {
+                self.inward.take(sys::standard(0));
+                if self.inward.ended {
+                    // End of a pipe: what Ctrl-D would say.
+                    self.inward.bytes.push(4);
+                }
+            }
+            Stream::ToConsole => self.inward.give(self.console.as_fd()),
         }
     }
 
-    /// What the process wrote before it ended.
-    fn drain(&mut self) {
+    /// What the process wrote before it ended; a signal that would end a program ends this.
+    fn finish(&mut self, signals: &mut Signals) -> Result<(), LaunchError> {
         loop {
-            let mut fds = [PollFd::new(&self.console, PollFlags::IN)];
-            let now = rustix::event::Timespec {
-                tv_sec: 0,
-                tv_nsec: 0,
-            };
-            let readable = poll(&mut fds, Some(&now)).unwrap_or(0) > 0
-                && fds[0].revents().contains(PollFlags::IN);
-            if !readable || !self.output() {
-                return;
+            while self.outward.bytes.is_empty() {
+                if self.outward.ended || !self.outward.take(self.console.as_fd()) {
+                    return Ok(());
+                }
+            }
+            let mut fds = [
+                self.poll(Stream::ToOutput),
+                PollFd::from_borrowed_fd(signals.as_fd(), PollFlags::IN),
+            ];
+            match poll(&mut fds, None) {
+                Ok(_) | Err(Errno::INTR) => {}
+                Err(e) => return Err(LaunchError::system("wait for the terminal", e)),
+            }
+            if !fds[0].revents().is_empty() {
+                self.carry(Stream::ToOutput);
+            }
+            while let Some(signal) = signals.take() {
+                if ends_a_launch(signal) {
+                    return Ok(());
+                }
             }
         }
     }
+}
+
+/// A pipe or terminal, opened once more: nobody else's writes shall fail when it is full.
+fn without_waiting(fd: BorrowedFd<'_>) -> Option<OwnedFd> {
+    let kind = FileType::from_raw_mode(fstat(fd).ok()?.st_mode);
+    if !matches!(kind, FileType::Fifo | FileType::CharacterDevice) {
+        return None;
+    }
+    let path = format!("/proc/self/fd/{}", fd.as_raw_fd());
+    let flags = OFlags::WRONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
+    open(path, flags, Mode::empty()).ok()
 }
 
 impl Drop for Relay {
@@ -221,17 +331,6 @@ impl Drop for Relay {
         if let Some(before) = &self.before {
             // Whoever took the terminal away meanwhile does not need its settings.
             tcsetattr(sys::standard(0), OptionalActions::Now, before).unwrap_or_default();
-        }
-    }
-}
-
-/// Writes everything; a reader that went away loses it.
-fn write_all(fd: BorrowedFd<'_>, mut bytes: &[u8]) {
-    while !bytes.is_empty() {
-        match rustix::io::write(fd, bytes) {
-            Ok(n) => bytes = bytes.get(n..).unwrap_or_default(),
-            Err(Errno::INTR) => {}
-            Err(_) => return,
         }
     }
 }

@@ -443,3 +443,48 @@ pub fn put(path: &Path, text: &str) {
     fs::create_dir_all(path.parent().unwrap()).unwrap();
     fs::write(path, text).unwrap();
 }
+
+/// A signal to a child.
+pub fn signal(child: &std::process::Child, signal: rustix::process::Signal) {
+    let pid = rustix::process::Pid::from_raw(child.id() as i32).unwrap();
+    rustix::process::kill_process(pid, signal).unwrap();
+}
+
+/// A container that says when it is ready, in a file of its bundle's host.
+pub fn ready_config(host: &Host, id: &str, script: &str) -> Value {
+    fs::create_dir_all(host.path("ready")).unwrap();
+    fs::set_permissions(
+        host.path("ready"),
+        std::os::unix::fs::PermissionsExt::from_mode(0o777),
+    )
+    .unwrap();
+    let mut config = host.config(id, script);
+    let mount = json!({"destination": "/ready", "source": host.path("ready"), "options": ["bind"]});
+    config["mounts"].as_array_mut().unwrap().push(mount);
+    config
+}
+
+/// Waits until it is.
+pub fn wait_ready(host: &Host) {
+    eventually("ready", || host.path("ready/yes").exists());
+    fs::remove_file(host.path("ready/yes")).unwrap();
+}
+
+/// A descriptor and the bytes that came with it.
+pub fn descriptor(stream: &std::os::unix::net::UnixStream) -> (std::os::fd::OwnedFd, Vec<u8>) {
+    use std::io::IoSliceMut;
+
+    use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg};
+    let mut bytes = [0; 8192];
+    let mut space = [std::mem::MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+    let mut control = RecvAncillaryBuffer::new(&mut space);
+    let mut parts = [IoSliceMut::new(&mut bytes)];
+    let got = recvmsg(stream, &mut parts, &mut control, RecvFlags::CMSG_CLOEXEC).unwrap();
+    let mut fds = control.drain().flat_map(|message| match message {
+        RecvAncillaryMessage::ScmRights(fds) => fds.collect::<Vec<_>>(),
+        _ => Vec::new(),
+    });
+    let fd = fds.next().expect("a descriptor");
+    drop(fds);
+    (fd, bytes[..got.bytes].to_vec())
+}
