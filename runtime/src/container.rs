@@ -90,7 +90,7 @@ impl Container {
 
     fn start_with(&self, state: &mut State, bundle: Option<&Bundle>) -> Result<(), Error> {
         if let Some(bundle) = bundle {
-            launch::exec::start_container_hooks(bundle, state)?;
+            launch::exec::start_container_hooks(bundle, state, None)?;
         }
         // Said before it is done: were this process killed in between, the container would not be
         // taken for one that still waits.
@@ -108,7 +108,7 @@ impl Container {
         connect(&socket, &address).map_err(problem)?;
         self.listen(&socket, state)?;
         match bundle {
-            Some(bundle) => Ok(launch::hooks_after_start(bundle, state)?),
+            Some(bundle) => Ok(launch::hooks_after_start(bundle, state, None)?),
             None => Ok(()),
         }
     }
@@ -287,6 +287,7 @@ pub(crate) fn hooks_after_end(bundle: &Bundle, state: &State) -> Vec<String> {
             std::slice::from_ref(hook),
             &told,
             &Namespace::Runtime,
+            None,
         )
     });
     failed

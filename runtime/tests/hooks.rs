@@ -9,7 +9,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use common::{Host, both, enter, stderr};
+use common::{Host, both, enter, eventually, processes, signal, stderr, wait_ready};
 use serde_json::{Value, json};
 
 /// A hook that appends its kind, its argument and what it is told to a file.
@@ -184,4 +184,44 @@ fn a_hook_that_fails_or_takes_too_long_ends_the_container() {
     );
     common::reap();
     host.assert_clean();
+}
+
+#[test]
+fn a_hook_that_hangs_can_be_interrupted() {
+    let Some(host) = enter() else { return };
+    // At each of these moments `run` waits for nothing else; startContainer is within the container.
+    for kind in ["createRuntime", "startContainer", "poststart"] {
+        let mut config = host.config("hangs", "sleep 1000");
+        let inside = kind == "startContainer";
+        fs::create_dir_all(host.path("ready")).unwrap();
+        fs::set_permissions(host.path("ready"), fs::Permissions::from_mode(0o777)).unwrap();
+        config["mounts"].as_array_mut().unwrap().push(json!({
+            "destination": "/ready", "source": host.path("ready"), "options": ["bind"]}));
+        let place = if inside {
+            PathBuf::from("/ready")
+        } else {
+            host.path("ready")
+        };
+        let words = format!("touch {}/yes; exec sleep 1000", place.display());
+        config["hooks"][kind] = json!([{"path": "/bin/sh", "args": ["sh", "-c", words],
+            "env": ["PATH=/usr/bin:/bin"]}]);
+        let mut run = host.run_command("hangs", &config, &[]);
+        let run = run.stderr(std::process::Stdio::piped()).spawn().unwrap();
+        wait_ready(&host);
+        signal(&run, rustix::process::Signal::TERM);
+        let begun = Instant::now();
+        let output = run.wait_with_output().unwrap();
+        assert!(begun.elapsed() < Duration::from_secs(10), "{kind}");
+        assert!(!output.status.success(), "{kind}: {}", both(&output));
+        assert!(
+            stderr(&output).contains("signal 15"),
+            "{kind}: {}",
+            both(&output)
+        );
+        eventually("all have ended", || {
+            common::reap();
+            processes().is_empty()
+        });
+        host.assert_clean();
+    }
 }

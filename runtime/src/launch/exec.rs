@@ -310,7 +310,11 @@ fn accompany(
 
 /// Runs the hooks that come before the program, in the container, as its user and behind its
 /// filter: what they execute is the container's.
-pub(crate) fn start_container_hooks(bundle: &Bundle, state: &State) -> Result<(), Error> {
+pub(crate) fn start_container_hooks(
+    bundle: &Bundle,
+    state: &State,
+    mut signals: Option<&mut Signals>,
+) -> Result<(), Error> {
     let Some(own) = bundle.spec.process() else {
         return Ok(());
     };
@@ -325,18 +329,24 @@ pub(crate) fn start_container_hooks(bundle: &Bundle, state: &State) -> Result<()
             let home = crate::passwd::home(&open_root(state)?, process.user().uid());
             process = with_home(&process, &home);
         }
-        hooks::run_with("startContainer", &hook, &told, |stdio| {
-            let target = Target {
-                bundle,
-                state,
-                preserve: 0,
-                relayed: false,
-                watch: Watch::DieWithRuntime,
-                stdio: Some(stdio),
-                file: hook.program.file.clone(),
-            };
-            Ok(target.join(&process, None)?.pidfd)
-        })?;
+        hooks::run_with(
+            "startContainer",
+            &hook,
+            &told,
+            signals.as_deref_mut(),
+            |stdio| {
+                let target = Target {
+                    bundle,
+                    state,
+                    preserve: 0,
+                    relayed: false,
+                    watch: Watch::DieWithRuntime,
+                    stdio: Some(stdio),
+                    file: hook.program.file.clone(),
+                };
+                Ok(target.join(&process, None)?.pidfd)
+            },
+        )?;
     }
     Ok(())
 }

@@ -3,12 +3,16 @@
 
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom, Write};
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
+use std::time::{Duration, Instant};
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{MemfdFlags, memfd_create};
+use rustix::io::Errno;
 
 use crate::compile::{Descriptors, compile};
+use crate::launch::signals::Signals;
 use crate::launch::spawn::{self, Birth, Heard, Until};
 use crate::launch::{Exit, LaunchError, exit};
 use crate::plan::step::Hook;
@@ -35,16 +39,17 @@ pub enum Namespace<'n> {
 }
 
 /// Runs hooks in their order, up to the first that fails. `state` is the state of the container as
-/// JSON.
+/// JSON. A signal that would end a program ends the hook and the launch.
 pub fn run(
     kind: &'static str,
     hooks: &[Hook],
     state: &[u8],
     namespace: &Namespace<'_>,
+    mut signals: Option<&mut Signals>,
 ) -> Result<(), LaunchError> {
     hooks
         .iter()
-        .try_for_each(|hook| one(kind, hook, state, namespace))
+        .try_for_each(|hook| one(kind, hook, state, namespace, signals.as_deref_mut()))
 }
 
 fn one(
@@ -52,8 +57,10 @@ fn one(
     hook: &Hook,
     state: &[u8],
     namespace: &Namespace<'_>,
+    signals: Option<&mut Signals>,
 ) -> Result<(), LaunchError> {
-    let started = run_with(kind, hook, state, |stdio| start(hook, stdio, namespace));
+    let start = |stdio| start(hook, stdio, namespace);
+    let started = run_with(kind, hook, state, signals, start);
     started.map_err(|error| match error {
         Error::Launch(error) => error,
         other => failed(kind, hook, other.to_string()),
@@ -74,6 +81,7 @@ pub(super) fn run_with(
     kind: &'static str,
     hook: &Hook,
     state: &[u8],
+    signals: Option<&mut Signals>,
     start: impl FnOnce((OwnedFd, OwnedFd)) -> Result<OwnedFd, Error>,
 ) -> Result<(), Error> {
     let fail = |why: String| Error::Launch(failed(kind, hook, why));
@@ -85,10 +93,17 @@ pub(super) fn run_with(
         .map_err(said)?;
     let stdio = (input.into(), output.try_clone().map_err(said)?.into());
     let process = start(stdio).map_err(|e| fail(e.to_string()))?;
-    if !wait_dead(&process, hook.timeout).map_err(said)? {
+    let waited = match signals {
+        Some(signals) => wait_dead_or_signal(&process, hook.timeout, signals),
+        None => {
+            wait_dead(&process, hook.timeout).map_err(|e| LaunchError::system("wait for it", e))
+        }
+    };
+    if !matches!(waited, Ok(true)) {
         // It is a child of ours and not yet waited for.
         sys::pidfd_kill(&process, libc::SIGKILL).unwrap_or_default();
         exit::wait(&process, true)?;
+        waited?;
         let seconds = hook.timeout.unwrap_or_default().as_secs();
         return Err(fail(format!("still running after {seconds} s, killed")));
     }
@@ -97,6 +112,37 @@ pub(super) fn run_with(
         Exit::Code(code) => Err(fail(format!("exit code {code}{}", words(&mut output)))),
         Exit::Signal(n) => Err(fail(format!("killed by signal {n}{}", words(&mut output)))),
         Exit::Unknown => Err(fail("nobody knows how it ended".to_owned())),
+    }
+}
+
+/// Waits until a hook is dead; `false` when its time is over.
+fn wait_dead_or_signal(
+    process: &OwnedFd,
+    timeout: Option<Duration>,
+    signals: &mut Signals,
+) -> Result<bool, LaunchError> {
+    let deadline = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
+    loop {
+        let left = deadline.map(|deadline| {
+            let left = deadline.saturating_duration_since(Instant::now());
+            Timespec {
+                tv_sec: i64::try_from(left.as_secs()).unwrap_or(i64::MAX),
+                tv_nsec: i64::from(left.subsec_nanos()),
+            }
+        });
+        let mut fds = [
+            PollFd::new(process, PollFlags::IN),
+            PollFd::from_borrowed_fd(signals.as_fd(), PollFlags::IN),
+        ];
+        match poll(&mut fds, left.as_ref()) {
+            Ok(0) => return Ok(false),
+            Ok(_) | Err(Errno::INTR) => {}
+            Err(e) => return Err(LaunchError::system("wait for a hook", e)),
+        }
+        if !fds[0].revents().is_empty() {
+            return Ok(true);
+        }
+        signals.unless_ended()?;
     }
 }
 

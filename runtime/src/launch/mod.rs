@@ -265,7 +265,7 @@ impl Launch<'_> {
         if let Some(path) = &self.request.pid_file {
             write_pid_file(path, child.pid)?;
         }
-        self.finish(child, &state, signals, &mut heard)?;
+        self.finish(child, &state, signals.as_deref_mut(), &mut heard)?;
         let console = self.console(heard.console.take())?;
         if let Some(path) = &self.request.pidfd_socket {
             sockets::pidfd(path, &child.pidfd)?;
@@ -274,7 +274,7 @@ impl Launch<'_> {
             // Everything is recorded: from here on it waits for `start` without us.
             child.tell(&Message::Go, None)?;
         } else {
-            self.hooks_after_start(&state)?;
+            self.hooks_after_start(&state, signals)?;
         }
         Ok((process, console))
     }
@@ -292,7 +292,7 @@ impl Launch<'_> {
         }
         if plan::hooks::has(&self.bundle, "startContainer") {
             child.listen(&self.plan, Until::Prepared, signals.as_deref_mut(), heard)?;
-            exec::start_container_hooks(&self.bundle, state)?;
+            exec::start_container_hooks(&self.bundle, state, signals.as_deref_mut())?;
         }
         child.tell(&Message::Go, None)?;
         Ok(child.listen(&self.plan, Until::Executing, signals, heard)?)

@@ -48,6 +48,17 @@ impl Signals {
         self.kept.push_back(signal);
     }
 
+    /// Puts the signals that are waiting aside, unless one of them ends the launch.
+    pub fn unless_ended(&mut self) -> Result<(), LaunchError> {
+        while let Some(signal) = self.next_new() {
+            if ends_a_launch(signal) {
+                return Err(LaunchError::Interrupted { signal });
+            }
+            self.keep(signal);
+        }
+        Ok(())
+    }
+
     /// The next signal, those that were put aside first.
     pub fn take(&mut self) -> Option<i32> {
         self.kept.pop_front().or_else(|| self.next_new())

@@ -10,7 +10,7 @@ use rustix::process::{WaitId, WaitIdOptions, waitid};
 use crate::compile::Program;
 use crate::init::{self, Prepared};
 use crate::launch::signals::Signals;
-use crate::launch::{KILL_TIMEOUT, LaunchError, signals};
+use crate::launch::{KILL_TIMEOUT, LaunchError};
 use crate::plan::{Plan, Step};
 use crate::process::wait_dead;
 use crate::report::{self, Message};
@@ -384,11 +384,6 @@ fn wait_readable(socket: &OwnedFd, signals: &mut Signals) -> Result<(), LaunchEr
         if !fds[0].revents().is_empty() {
             return Ok(());
         }
-        while let Some(signal) = signals.next_new() {
-            if signals::ends_a_launch(signal) {
-                return Err(LaunchError::Interrupted { signal });
-            }
-            signals.keep(signal);
-        }
+        signals.unless_ended()?;
     }
 }

@@ -104,13 +104,13 @@ impl Launch<'_> {
         &self,
         child: &Child,
         state: &State,
-        signals: Option<&mut Signals>,
+        mut signals: Option<&mut Signals>,
         heard: &mut Heard<'_>,
     ) -> Result<(), Error> {
         if !self.plan.steps.contains(&Step::AwaitHooks) {
             return Ok(());
         }
-        child.listen(&self.plan, Until::Prepared, signals, heard)?;
+        child.listen(&self.plan, Until::Prepared, signals.as_deref_mut(), heard)?;
         for step in &self.plan.steps {
             let Step::Hooks { kind, hooks } = step else {
                 continue;
@@ -131,14 +131,18 @@ impl Launch<'_> {
                 _ => Status::Creating,
             };
             let told = OciState::at(state, status).json();
-            hooks::run(kind, hooks, &told, &namespace)?;
+            hooks::run(kind, hooks, &told, &namespace, signals.as_deref_mut())?;
         }
         child.tell(&Message::Go, None)?;
         Ok(())
     }
 
-    pub(super) fn hooks_after_start(&self, state: &State) -> Result<(), LaunchError> {
-        hooks_after_start(&self.bundle, state)
+    pub(super) fn hooks_after_start(
+        &self,
+        state: &State,
+        signals: Option<&mut Signals>,
+    ) -> Result<(), LaunchError> {
+        hooks_after_start(&self.bundle, state, signals)
     }
 
     /// The outer end of the terminal, at its size: to the console socket, or back.
@@ -205,10 +209,14 @@ impl Launch<'_> {
 }
 
 /// The hooks that come when the program runs.
-pub(crate) fn hooks_after_start(bundle: &Bundle, state: &State) -> Result<(), LaunchError> {
+pub(crate) fn hooks_after_start(
+    bundle: &Bundle,
+    state: &State,
+    signals: Option<&mut Signals>,
+) -> Result<(), LaunchError> {
     let list = plan::hooks::of(bundle, "poststart");
     let told = OciState::at(state, Status::Running).json();
-    hooks::run("poststart", &list, &told, &Namespace::Runtime)
+    hooks::run("poststart", &list, &told, &Namespace::Runtime, signals)
 }
 
 /// Who decides for the filter of the container.
