@@ -7,7 +7,8 @@
 # mounts, network and processes stay as they are. Its cgroups are called metactl-bench-*, and are
 # gone afterwards.
 #
-# PARTS chooses among: launch verbs many memory calls exits app network (see the files).
+# PARTS chooses among: launch verbs many memory calls exits app network (see the files); timeline
+# comes only when it is asked for.
 # METACTL_RUNTIME and BENCH_PROGRAMS (a directory) name programs that are built already. On a
 # machine that is busy, PRIORITY="chrt --rr 1" keeps the others out of the figures (not of those on
 # cgroup v1, where a group has to be given real time first).
@@ -82,7 +83,7 @@ for chosen in ${PARTS:-launch verbs many memory calls exits app network}; do
       part launch v2
       part launch v1
       ;;
-    verbs | many | memory | calls | exits) part "$chosen" v2 ;;
+    verbs | many | memory | calls | exits | timeline) part "$chosen" v2 ;;
     *) part "$chosen" ;;
   esac
 done

@@ -1,7 +1,7 @@
 //! A network device of the host that moves into a network namespace (runtime-spec, config-linux,
 //! "Network Devices").
 
-use std::os::fd::BorrowedFd;
+use std::os::fd::{AsFd, BorrowedFd};
 
 use ipnet::IpNet;
 use rustix::io::Errno;
@@ -33,6 +33,26 @@ pub fn move_into(from: &str, to: &str, netns: BorrowedFd<'_>) -> Result<(), NetE
             false => during(refusal),
         })?;
     inside(netns, || settle(to, &addresses))
+}
+
+/// Undoes [`move_into`], as far as it came: with its old name the device is the caller's again. One that never left
+/// stays as it is.
+///
+/// # Errors
+/// Its old name is taken by now, or the kernel cannot move it.
+pub fn move_back(from: &str, to: &str, netns: BorrowedFd<'_>) -> Result<(), NetError> {
+    let during = |refusal: Refusal| refusal.during(format!("take the network device {from} back"));
+    if Links::open()
+        .map_err(during)?
+        .find(from)
+        .map_err(during)?
+        .is_some()
+    {
+        return Ok(());
+    }
+    let home = std::fs::File::open("/proc/thread-self/ns/net");
+    let home = home.map_err(|error| during(Refusal::from(error)))?;
+    inside(netns, || move_into(to, from, home.as_fd()))
 }
 
 /// In its new namespace: an address belongs to a device of one namespace, so it is there no more.

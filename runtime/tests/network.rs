@@ -276,7 +276,53 @@ fn a_device_of_the_host_moves_in_with_its_addresses() {
     ] {
         assert!(text.contains(wanted), "{wanted}: {text}");
     }
-    // It is gone with the container: a virtual device has no home to return to.
+    // It is gone with the container: a virtual device has no home to return to. That of a container that
+    // could not be launched comes back, from a namespace of others as well.
+    let output = host.run("device", &config);
+    assert!(
+        common::stderr(&output).contains("network device dev0"),
+        "{}",
+        common::both(&output)
+    );
+    ip(&[
+        "link", "add", "dev0", "type", "veth", "peer", "name", "dev1",
+    ]);
+    ip(&["address", "add", "198.51.100.9/24", "dev", "dev0"]);
+    ip(&["link", "set", "dev0", "up"]);
+    let mut others = std::process::Command::new("unshare")
+        .args(["--net", "sh", "-c", "echo; exec sleep 1000"])
+        .stdout(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut word = [0];
+    std::io::Read::read_exact(others.stdout.as_mut().unwrap(), &mut word).unwrap();
+    let theirs = format!("/proc/{}/ns/net", others.id());
+    let namespaces = config["linux"]["namespaces"].clone();
+    for path in [None, Some(theirs.as_str())] {
+        let mut config = config.clone();
+        config["process"]["args"] = serde_json::json!(["/no/such/program"]);
+        for namespace in config["linux"]["namespaces"].as_array_mut().unwrap() {
+            if let (Some(path), Some("network")) = (path, namespace["type"].as_str()) {
+                namespace["path"] = path.into();
+            }
+        }
+        let output = host.run("device", &config);
+        assert!(
+            common::stderr(&output).contains("/no/such/program"),
+            "{}",
+            common::both(&output)
+        );
+        let show = std::process::Command::new("ip")
+            .args(["address", "show", "dev", "dev0"])
+            .output()
+            .unwrap();
+        let text = common::stdout(&show);
+        assert!(text.contains("198.51.100.9/24"), "{path:?}: {text}");
+    }
+    others.kill().unwrap();
+    others.wait().unwrap();
+    ip(&["link", "delete", "dev0"]);
+    config["linux"]["namespaces"] = namespaces;
     let output = host.run("device", &config);
     assert!(
         common::stderr(&output).contains("network device dev0"),

@@ -214,7 +214,8 @@ impl Launch<'_> {
             },
         )?;
         // From here on, in parallel with the mounts of the new process.
-        match self.accompany(&mut child, making, &mut journal, signals) {
+        let mut network = None;
+        match self.accompany(&mut child, making, &mut network, &mut journal, signals) {
             Ok((process, console)) => Ok(Parts {
                 process,
                 child,
@@ -222,16 +223,20 @@ impl Launch<'_> {
             }),
             Err(error) => {
                 // The first error is the one to report.
+                let back = network.map(|network| self.take_devices_back(&network));
+                back.unwrap_or(Ok(())).unwrap_or_default();
                 child.kill().unwrap_or_default();
                 Err(error)
             }
         }
     }
 
+    /// `filled` becomes the network namespace into which anything was put.
     fn accompany(
         &self,
         child: &mut Child,
         making: Option<network::Making>,
+        filled: &mut Option<OwnedFd>,
         journal: &mut Journal,
         mut signals: Option<&mut Signals>,
     ) -> Result<(ProcessId, Option<OwnedFd>), Error> {
@@ -246,7 +251,10 @@ impl Launch<'_> {
         let process = ProcessId::of(child.pid)
             .map_err(|e| LaunchError::system("look at the new process", e))?;
         journal.record(&Intent::Process(process.clone()))?;
-        self.set_up_network(child, network)?;
+        *filled = self.network_to_fill(child, network)?;
+        if let Some(namespace) = filled {
+            self.fill_network(child, namespace)?;
+        }
         for step in &self.plan.steps {
             if let Step::OomScore(score) = step {
                 set_oom_score(child.pid, *score)?;

@@ -45,41 +45,59 @@ impl Launch<'_> {
         Ok(Some(namespace))
     }
 
-    /// What is in the network of the container.
-    pub(super) fn set_up_network(&self, child: &Child, made: Option<OwnedFd>) -> Result<(), Error> {
-        let devices = |s: &Step| matches!(s, Step::NetDevice { .. });
-        if self.network.is_none() && !self.plan.steps.iter().any(devices) {
-            return Ok(());
+    /// The network namespace into which something is put, if anything is.
+    pub(super) fn network_to_fill(
+        &self,
+        child: &Child,
+        made: Option<OwnedFd>,
+    ) -> Result<Option<OwnedFd>, Error> {
+        let devices = self.devices().next().is_some();
+        if self.network.is_none() && !devices {
+            return Ok(None);
         }
-        // One that belongs to another user namespace the new process made itself.
-        let made = match made {
+        match made {
+            Some(made) => Ok(Some(made)),
+            // One that belongs to another user namespace the new process made itself.
             None if self.plan.steps.contains(&Step::LoopbackUp) => {
-                Some(open(&format!("/proc/{}/ns/net", child.pid))?)
+                Ok(Some(open(&format!("/proc/{}/ns/net", child.pid))?))
             }
-            made => made,
-        };
-        if let (Some(namespace), Some(input), Some(facts), Network::Spec(files)) = (
-            &made,
-            &self.network,
-            &self.facts.network,
-            &self.request.network,
-        ) {
+            None if devices => {
+                let joined = self.joined_network();
+                let what = "open the network of the container";
+                Ok(Some(joined.map_err(|e| LaunchError::system(what, e))?))
+            }
+            None => Ok(None),
+        }
+    }
+
+    /// What is in the network of the container.
+    pub(super) fn fill_network(&self, child: &Child, namespace: &OwnedFd) -> Result<(), Error> {
+        if let (Some(input), Some(facts), Network::Spec(files)) =
+            (&self.network, &self.facts.network, &self.request.network)
+        {
             let plan = input.plan(facts, u32::try_from(child.pid).ok())?;
             let user = self.request.id.as_str();
             metactl_netns::apply::apply(&plan, namespace.as_fd(), &files.server_dir, user)?;
         }
-        for step in &self.plan.steps {
-            if let Step::NetDevice { from, to } = step {
-                let target = match &made {
-                    Some(namespace) => namespace.try_clone(),
-                    None => self.joined_network(),
-                };
-                let target = target
-                    .map_err(|e| LaunchError::system("open the network of the container", e))?;
-                metactl_netns::device::move_into(from, to, target.as_fd())?;
-            }
+        for (from, to) in self.devices() {
+            metactl_netns::device::move_into(from, to, namespace.as_fd())?;
         }
         Ok(())
+    }
+
+    /// The devices of a launch that failed are the host's again.
+    pub(super) fn take_devices_back(&self, namespace: &OwnedFd) -> Result<(), Error> {
+        for (from, to) in self.devices() {
+            metactl_netns::device::move_back(from, to, namespace.as_fd())?;
+        }
+        Ok(())
+    }
+
+    fn devices(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.plan.steps.iter().filter_map(|step| match step {
+            Step::NetDevice { from, to } => Some((from.as_str(), to.as_str())),
+            _ => None,
+        })
     }
 
     /// The network namespace that the container joins.
