@@ -285,7 +285,7 @@ fn a_device_of_the_host_moves_in_with_its_addresses() {
         common::both(&output)
     );
     ip(&[
-        "link", "add", "dev0", "type", "veth", "peer", "name", "dev1",
+        "link", "add", "dev0", "type", "veth", "peer", "name", "dev2",
     ]);
     ip(&["address", "add", "198.51.100.9/24", "dev", "dev0"]);
     ip(&["link", "set", "dev0", "up"]);
