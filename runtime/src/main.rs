@@ -45,7 +45,8 @@ metactl-runtime [--root DIR] [--log FILE] [--log-format text|json]
 
 Defaults: --root /run/metactl/oci ($XDG_RUNTIME_DIR/metactl/oci without root), --bundle .,
   --server-dir /run/metactl/server
-Exit codes: that of the program; 1 failed, 64 usage, 77 not permitted, 78 configuration.
+Exit codes: that of the program; 1 failed, 64 usage, 77 not permitted, 78 configuration, and 255
+  when `exec` failed.
 ";
 
 fn main() -> ExitCode {

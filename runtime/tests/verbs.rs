@@ -399,13 +399,18 @@ fn exec_joins_with_everything_the_container_has() {
         "{}",
         both(&failed)
     );
+    // Not a code that the program could have had.
+    assert_eq!(failed.status.code(), Some(255));
     assert_eq!(
         host.call(&["exec", "--user", "root", "main", "id"])
             .status
             .code(),
         Some(64)
     );
-    assert_eq!(host.call(&["exec", "nobody", "id"]).status.code(), Some(1));
+    assert_eq!(
+        host.call(&["exec", "nobody", "id"]).status.code(),
+        Some(255)
+    );
 
     // Detached: it outlives the command, and dies with the container.
     let pid_file = host.path("pid");

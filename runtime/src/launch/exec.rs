@@ -116,6 +116,10 @@ pub fn exec(
         state.tracers = true;
         dir.save(&state)?;
     }
+    if state.status() == Status::Paused {
+        // The process stops on its way until `resume`, which waits for the lock.
+        dir.unlock()?;
+    }
     let target = Target {
         bundle: &bundle,
         state: &state,

@@ -9,6 +9,10 @@ use crate::verbs::options::{Handed, number};
 use crate::verbs::{Failure, Globals, Word, next, relay, unexpected, unless_exposed};
 
 pub(super) fn run(globals: &Globals, parser: &mut Parser) -> Result<u8, Failure> {
+    carry_out(globals, parser).map_err(Failure::not_executed)
+}
+
+fn carry_out(globals: &Globals, parser: &mut Parser) -> Result<u8, Failure> {
     let mut options = ExecOptions::default();
     let mut id = None;
     while let Some(word) = next(parser)? {

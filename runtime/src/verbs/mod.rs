@@ -94,6 +94,9 @@ pub enum Failure {
     /// The work failed.
     #[error(transparent)]
     Error(#[from] Error),
+    /// `exec` could not execute anything.
+    #[error(transparent)]
+    NotExecuted(Error),
 }
 
 impl Failure {
@@ -105,6 +108,23 @@ impl Failure {
                 u8::try_from(128 + signal).unwrap_or(1)
             }
             Failure::Error(error) => error.exit_code(),
+            Failure::NotExecuted(_) => 255,
+        }
+    }
+
+    /// A failure of `exec`: 1 and its like could as well be the code of the program, so it is told
+    /// apart as by other runtimes (runc-exec(8), EXIT STATUS).
+    fn not_executed(self) -> Failure {
+        match self {
+            Failure::Error(error)
+                if !matches!(
+                    error,
+                    Error::Id(_) | Error::Launch(LaunchError::Interrupted { .. })
+                ) =>
+            {
+                Failure::NotExecuted(error)
+            }
+            other => other,
         }
     }
 }
