@@ -111,7 +111,10 @@ fn dispatch(globals: &mut Globals) -> Result<u8, Failure> {
     globals.log.begin(&verb.to_string_lossy());
     match verb.to_str().and_then(verbs::find) {
         Some(run) => run(globals, &mut parser),
-        None => Err(Failure::Usage(format!("unknown verb {verb:?}"))),
+        None => Err(Failure::Usage(format!(
+            "unknown verb: No help topic for '{}'",
+            verb.display()
+        ))),
     }
 }
 

@@ -196,8 +196,9 @@ const MEMORY: &[&str] = &["memory.max", "memory.limit_in_bytes"];
 fn limits_are_updated_by_options_and_by_file() {
     let Some(host) = enter() else { return };
     let (mut config, log) = working(&host, "limits");
+    // As engines write them that read JSON without minding capital letters.
     config["linux"]["resources"] = json!({
-        "memory": {"limit": 33_554_432},
+        "Memory": {"Limit": 33_554_432},
         "pids": {"limit": 20},
     });
     detach(&host, "limits", &config);

@@ -37,7 +37,7 @@ pub enum CgroupError {
     },
     /// Something was asked for that no mounted hierarchy can do.
     #[error(
-        "{setting} needs the cgroup controller {controller:?}, which this host does not offer ({have}); remove the setting or enable the controller"
+        "invalid configuration: {setting} needs the cgroup controller {controller:?}, which this host does not offer ({have}); remove the setting or enable the controller"
     )]
     MissingController {
         /// Name of the setting in config.json.

@@ -61,6 +61,9 @@ fn carry_out(globals: &Globals, parser: &mut Parser) -> Result<u8, Failure> {
     (options.preserve_fds, options.listen_fds) = (handed.count, handed.listen);
     let mut signals = Signals::take_over()?;
     let joined = unless_exposed(exec(&globals.root, &id, &options, Some(&mut signals)))?;
+    globals
+        .log
+        .stages(joined.process.pid, "setns_init: about to exec");
     if options.detach {
         return Ok(0);
     }

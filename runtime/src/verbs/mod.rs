@@ -9,7 +9,8 @@ use lexopt::{Arg, Parser, ValueExt};
 use crate::Error;
 use crate::launch::LaunchError;
 use crate::plan::PlanError;
-use crate::request::{CgroupManager, DEFAULT_ROOT};
+use crate::request::{CgroupManager, DEFAULT_ROOT, LaunchRequest};
+use crate::spec::Bundle;
 
 mod create;
 mod delete;
@@ -63,6 +64,13 @@ impl Globals {
             self.log.note(&format!(
                 "config.json: section {section} is unknown and means nothing"
             ));
+        }
+    }
+
+    /// What was left out of a configuration is told also when nothing came of it: it may be why.
+    fn warn_of(&self, request: &LaunchRequest) {
+        if let Ok(bundle) = Bundle::load(&request.bundle) {
+            self.warn(&bundle.warnings);
         }
     }
 
@@ -255,6 +263,13 @@ fn print(text: &str) -> Result<(), Failure> {
 /// Writes JSON and a newline to standard output.
 fn print_json(value: &impl serde::Serialize) -> Result<(), Failure> {
     let text = serde_json::to_string_pretty(value)
+        .map_err(|e| LaunchError::system("write JSON", std::io::Error::from(e)))?;
+    print(&format!("{text}\n"))
+}
+
+/// The same on one line.
+fn print_json_line(value: &impl serde::Serialize) -> Result<(), Failure> {
+    let text = serde_json::to_string(value)
         .map_err(|e| LaunchError::system("write JSON", std::io::Error::from(e)))?;
     print(&format!("{text}\n"))
 }
