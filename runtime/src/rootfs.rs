@@ -10,7 +10,7 @@
 //! Runs in the new process: nothing here allocates.
 
 use std::ffi::CStr;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 use rustix::fs::{
     AtFlags, CWD, FileType, Gid, Mode, OFlags, ResolveFlags, Uid, makedev, mkdirat, openat, openat2,
@@ -235,6 +235,16 @@ pub fn set_attributes(mount: impl AsFd, attributes: &Attributes) -> Result<(), E
         change(mount.as_fd(), &attributes.own, false)?;
     }
     Ok(())
+}
+
+/// Lets a mount show the ids of the user namespace `users` (mount_setattr(2), `MOUNT_ATTR_IDMAP`).
+pub fn show_ids(mount: impl AsFd, users: impl AsFd, attributes: &Attributes) -> Result<(), Errno> {
+    let attr = MountAttr {
+        set: libc::MOUNT_ATTR_IDMAP,
+        userns_fd: u64::from(users.as_fd().as_raw_fd().cast_unsigned()),
+        ..MountAttr::default()
+    };
+    sys::mount_setattr(mount, &attr, attributes.deep_ids)
 }
 
 /// Sets the propagation of a mount, after it was attached.

@@ -124,7 +124,12 @@ impl Sandbox<'_> {
             Op::Domainname(name) => Ok(rustix::system::setdomainname(text(name).to_bytes())?),
             Op::Await { announce } => self.wait(announce),
             Op::AwaitStart(slot) => self.await_start(slot),
-            Op::Console { uid, bind, relayed } => self.console(uid, bind, relayed),
+            Op::Console {
+                uid,
+                bind,
+                relayed,
+                size,
+            } => self.console(uid, bind, relayed, size),
             Op::Stdio { input, output } => self.stdio(input, output),
             Op::Session { terminal } => self.session(terminal),
             Op::Find { candidates } => find(program.texts(candidates)),
@@ -167,6 +172,7 @@ impl Sandbox<'_> {
             }),
             Op::Bind {
                 source,
+                inside,
                 tree,
                 recursive,
                 target,
@@ -175,6 +181,14 @@ impl Sandbox<'_> {
             } => {
                 let target = text(target);
                 match tree {
+                    users if inside => self.bind_inside(
+                        text(source),
+                        recursive,
+                        users,
+                        target,
+                        strict,
+                        &attributes,
+                    ),
                     Some(tree) => self.bind_opened(tree, target, strict, &attributes),
                     None => self.bind(text(source), recursive, target, strict, &attributes),
                 }
@@ -270,8 +284,17 @@ impl Sandbox<'_> {
         }
     }
 
-    fn console(&mut self, uid: u32, bind: bool, relayed: bool) -> Result<(), Fault> {
+    fn console(
+        &mut self,
+        uid: u32,
+        bind: bool,
+        relayed: bool,
+        size: Option<(u16, u16)>,
+    ) -> Result<(), Fault> {
         let pair = terminal::open(self.root.as_ref().map_or(CWD, AsFd::as_fd), uid)?;
+        if let Some(size) = size {
+            terminal::set_size(&pair.inside, size)?;
+        }
         if relayed {
             terminal::keep_line_ends(&pair.inside)?;
         }

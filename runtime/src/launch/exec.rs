@@ -12,7 +12,7 @@ use crate::compile::{Descriptors, compile};
 use crate::facts::HostFacts;
 use crate::launch::signals::Signals;
 use crate::launch::spawn::{self, Birth, Child, Heard, Until};
-use crate::launch::stages::{agent, set_size};
+use crate::launch::stages::agent;
 use crate::launch::{Exit, LaunchError, exit, hooks, sockets, write_pid_file};
 use crate::plan::namespaces::{Namespaces, Place};
 use crate::plan::process::{
@@ -135,9 +135,6 @@ pub fn exec(
     };
     let mut joiner = target.join(&process, signals)?;
     let finished = || -> Result<(), LaunchError> {
-        if let Some(console) = &joiner.console {
-            set_size(&process, console)?;
-        }
         if let (Some(path), Some(console)) = (&options.console_socket, &joiner.console) {
             sockets::console(path, console)?;
         }

@@ -2,7 +2,7 @@
 //! that the user of the new process could not reach.
 
 use std::ffi::CString;
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
@@ -11,11 +11,11 @@ use rustix::fs::{CWD, Mode, OFlags, openat};
 use rustix::io::Errno;
 
 use crate::launch::{LaunchError, ids};
-use crate::plan::mounts::{Attributes, MountKind, MountStep};
+use crate::plan::mounts::{MountKind, MountStep};
 use crate::plan::namespaces::flag;
 use crate::plan::{Plan, Step};
 use crate::rootfs;
-use crate::sys::{self, MountAttr};
+use crate::sys::MountAttr;
 
 /// Namespaces to join, in the order of the steps; and the pid namespace to be born into.
 #[derive(Debug, Default)]
@@ -109,13 +109,17 @@ fn bind(mount: &MountStep, host: u64) -> Result<OwnedFd, LaunchError> {
         let what = format!("{mount}: open something that is no bind mount");
         return Err(LaunchError::system(what, Errno::INVAL));
     };
+    if mount.from_inside {
+        let missing = || LaunchError::system(format!("{mount}: map the ids"), Errno::INVAL);
+        return ids::namespace(mount.ids.as_ref().ok_or_else(missing)?);
+    }
     let tree = clone(source, *recursive, host)?;
     let problem = |what: &str, e: Errno| LaunchError::system(format!("{what}: {mount}"), e);
     rootfs::set_attributes(&tree, &mount.attributes)
         .map_err(|e| problem("set the attributes", e))?;
     if let Some(maps) = &mount.ids {
         let users = ids::namespace(maps)?;
-        idmap(&tree, &users, &mount.attributes).map_err(|e| {
+        rootfs::show_ids(&tree, &users, &mount.attributes).map_err(|e| {
             let why = match e {
                 Errno::NOSYS => " (needs Linux 5.12)",
                 Errno::INVAL => " (the file system cannot be idmapped)",
@@ -125,14 +129,4 @@ fn bind(mount: &MountStep, host: u64) -> Result<OwnedFd, LaunchError> {
         })?;
     }
     Ok(tree)
-}
-
-/// mount_setattr(2), `MOUNT_ATTR_IDMAP`.
-fn idmap(tree: &OwnedFd, users: &OwnedFd, attributes: &Attributes) -> Result<(), Errno> {
-    let attr = MountAttr {
-        set: libc::MOUNT_ATTR_IDMAP,
-        userns_fd: u64::from(users.as_fd().as_raw_fd().cast_unsigned()),
-        ..MountAttr::default()
-    };
-    sys::mount_setattr(tree, &attr, attributes.deep_ids)
 }

@@ -211,6 +211,7 @@ pub fn plan_exec(request: &ExecRequest<'_>) -> Result<Plan, PlanError> {
         steps.push(Step::Console {
             uid: request.process.user().uid(),
             relayed: request.relayed,
+            size: process::console_size(request.process),
         });
     }
     steps.push(Step::AwaitRuntime { announce: false });

@@ -77,10 +77,18 @@ pub fn may_trace(process: &Process) -> Result<bool, PlanError> {
 pub fn steps(process: &Process, around: &Around<'_>) -> Result<Vec<Step>, PlanError> {
     let bound = process.no_new_privileges() == Some(true);
     let section = around.linux.and_then(|linux| linux.seccomp().as_ref());
-    let filter = match section {
+    let mut filter = match section {
         Some(section) => filter(section, bound)?,
         None => None,
     };
+    // Who decides about its calls is told when the container is created, not when it is started.
+    if around.waits
+        && let Some(Step::Filter {
+            notify: true, last, ..
+        }) = &mut filter
+    {
+        *last = false;
+    }
     let mut steps = Vec::new();
     if around.birth != Birth::Fork {
         steps.push(Step::Session {
@@ -96,7 +104,7 @@ pub fn steps(process: &Process, around: &Around<'_>) -> Result<Vec<Step>, PlanEr
     let mut early = filter;
     // With no_new_privs the filter can be the last step, so that it need not allow what comes
     // before; without, loading it takes the privilege that the next step gives up.
-    let mut late = if bound { early.take() } else { None };
+    let mut late = early.take_if(|step| matches!(step, Step::Filter { last: true, .. }));
     let sets = CapabilitySets::new(process.capabilities().as_ref())?;
     steps.push(Step::Identity(identity(process)));
     steps.push(Step::WorkingDirectory(process.cwd().clone()));
@@ -218,6 +226,14 @@ pub fn check_console(
         ))),
         _ => Ok(()),
     }
+}
+
+/// `process.consoleSize`, rows and columns; nothing of it is nothing said.
+pub fn console_size(process: &Process) -> Option<(u16, u16)> {
+    let size = process.console_size()?;
+    let cells = |n: u64| u16::try_from(n).unwrap_or(u16::MAX);
+    let size = (cells(size.height()), cells(size.width()));
+    (size != (0, 0)).then_some(size)
 }
 
 /// None when the section decides nothing.
