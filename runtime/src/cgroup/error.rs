@@ -57,7 +57,7 @@ pub enum CgroupError {
     },
     /// Limits are asked for by somebody who may not make cgroups.
     #[error(
-        "linux.resources asks for limits, but no cgroup is delegated to this user (uid {uid}); remove the limits, or start it from a session of systemd with a delegated cgroup v2 (or with --systemd-cgroup)"
+        "linux.resources asks for limits, or the container has no pid namespace of its own to end with, but no cgroup is delegated to this user (uid {uid}); remove the limits, add the namespace, or start it from a session of systemd with a delegated cgroup v2 (or with --systemd-cgroup)"
     )]
     NotDelegated {
         /// The effective uid of the runtime.

@@ -256,12 +256,14 @@ impl Compiler {
                 flags,
                 last,
                 notify,
+                shown,
             } => {
                 self.program.filter.clone_from(program);
                 Op::Filter {
                     flags: *flags,
                     last: *last,
                     notify: *notify,
+                    shown: *shown,
                 }
             }
             Step::Identity(identity) => self.identity(identity),

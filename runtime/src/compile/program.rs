@@ -155,6 +155,7 @@ pub enum Op {
         flags: u32,
         last: bool,
         notify: bool,
+        shown: bool,
     },
     /// Groups, user, mask.
     Identity {

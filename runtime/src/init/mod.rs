@@ -240,7 +240,8 @@ impl Sandbox<'_> {
                 flags,
                 last,
                 notify,
-            } => self.filter(flags, last, notify),
+                shown,
+            } => self.filter(flags, last, notify, shown),
             Op::Identity {
                 uid,
                 gid,
@@ -394,11 +395,14 @@ impl Sandbox<'_> {
         Ok(sys::close_all_but(first, keep)?)
     }
 
-    fn filter(&mut self, flags: u32, last: bool, notify: bool) -> Result<(), Fault> {
+    fn filter(&mut self, flags: u32, last: bool, notify: bool, shown: bool) -> Result<(), Fault> {
         if last {
             self.seal()?;
         } else {
             identity::raise()?;
+        }
+        if shown {
+            set_dumpable_behavior(DumpableBehavior::Dumpable)?;
         }
         let listener = sys::load_filter(self.program.filter(), flags, notify)?;
         let Some(listener) = listener else {
@@ -412,7 +416,13 @@ impl Sandbox<'_> {
         report::send(&self.report, &message)?;
         let mut answer = [0; 64];
         let read = rustix::io::retry_on_intr(|| rustix::io::read(&self.report, &mut answer))?;
-        if read == 0 { sys::exit(FAILED) } else { Ok(()) }
+        if read == 0 {
+            sys::exit(FAILED)
+        }
+        if shown {
+            set_dumpable_behavior(DumpableBehavior::NotDumpable)?;
+        }
+        Ok(())
     }
 
     /// A process in all the new namespaces goes on, this one ends.

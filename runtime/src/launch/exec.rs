@@ -462,8 +462,17 @@ fn open_root(state: &State) -> Result<OwnedFd, LaunchError> {
         .read(true)
         .custom_flags(libc::O_PATH | libc::O_DIRECTORY)
         .open(format!("/proc/{pid}/root"));
-    file.map(OwnedFd::from)
-        .map_err(|e| LaunchError::system("open the root of the container", e))
+    file.map(OwnedFd::from).map_err(|e| {
+        let why = match e.kind() {
+            // A process that waits hides, and only privilege sees it nevertheless.
+            std::io::ErrorKind::PermissionDenied => {
+                " (without root nothing joins a container before its program runs: start it first, \
+                 and leave out hooks.startContainer)"
+            }
+            _ => "",
+        };
+        LaunchError::system(format!("open the root of the container{why}"), e)
+    })
 }
 
 /// The namespaces in which the container is not those of the runtime.

@@ -87,6 +87,9 @@ pub fn plan(
             keyring: request.keyring.then(|| format!("_ses.{}", request.id)),
             joins: false,
             waits: request.mode == Mode::Create,
+            alone: facts.uid != 0
+                && context.namespaces.user == Place::New
+                && context.namespaces.pid == Place::New,
             watch: if foreground {
                 Watch::DieWithRuntime
             } else {

@@ -223,6 +223,7 @@ pub fn plan_exec(request: &ExecRequest<'_>) -> Result<Plan, PlanError> {
             keyring: request.keyring.clone(),
             joins: true,
             waits: false,
+            alone: false,
             watch: request.watch,
             birth: if fork {
                 process::Birth::Fork

@@ -33,6 +33,9 @@ pub struct Around<'a> {
     pub joins: bool,
     /// It waits for `start`.
     pub waits: bool,
+    /// It is all that is in its new user and pid namespaces, and the runtime has no privilege: only
+    /// what lets itself be looked into can hand something over (pidfd_getfd(2), ptrace(2)).
+    pub alone: bool,
 }
 
 /// How the final process comes to its program.
@@ -81,13 +84,16 @@ pub fn steps(process: &Process, around: &Around<'_>) -> Result<Vec<Step>, PlanEr
         Some(section) => filter(section, bound)?,
         None => None,
     };
-    // Who decides about its calls is told when the container is created, not when it is started.
-    if around.waits
-        && let Some(Step::Filter {
-            notify: true, last, ..
-        }) = &mut filter
+    if let Some(Step::Filter {
+        notify: true,
+        last,
+        shown,
+        ..
+    }) = &mut filter
     {
-        *last = false;
+        // Who decides about its calls is told when the container is created, not when it is started.
+        *last &= !around.waits;
+        *shown = around.alone;
     }
     let mut steps = Vec::new();
     if around.birth != Birth::Fork {
@@ -244,6 +250,7 @@ fn filter(section: &LinuxSeccomp, last: bool) -> Result<Option<Step>, PlanError>
         flags: filter.flags,
         last,
         notify: filter.listener.is_some(),
+        shown: false,
     }))
 }
 

@@ -232,6 +232,8 @@ pub enum Step {
         last: bool,
         /// Some calls are decided by a program outside, which gets a descriptor for it.
         notify: bool,
+        /// While the runtime takes that descriptor, the process may be looked into.
+        shown: bool,
     },
     /// User, groups, file creation mask.
     Identity(Identity),
