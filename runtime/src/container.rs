@@ -220,6 +220,8 @@ pub(crate) fn kill(state: &Option<State>, id: &str, signal: i32, all: bool) -> R
     // The first process of a container without a pid namespace of its own may have left others.
     let pidfd = match pidfd {
         Err(_) if all && !state.cgroups.is_empty() => None,
+        // Nobody is left, which is what was wanted (runc-kill(8), `--all`).
+        Err(_) if all && status == Status::Stopped => return Ok(()),
         result => Some(result?),
     };
     if let Some(pidfd) = &pidfd {

@@ -45,7 +45,8 @@ metactl-runtime [--root DIR] [--log FILE] [--log-format text|json]
 
 Defaults: --root /run/metactl/oci ($XDG_RUNTIME_DIR/metactl/oci without root), --bundle .,
   --server-dir /run/metactl/server
-Exit codes: that of the program; 1 failed, 64 usage, 77 not permitted, 78 configuration.
+Exit codes: that of the program; 1 failed, 64 usage, 77 not permitted, 78 configuration, and 255
+  when `exec` failed.
 ";
 
 fn main() -> ExitCode {
@@ -110,7 +111,10 @@ fn dispatch(globals: &mut Globals) -> Result<u8, Failure> {
     globals.log.begin(&verb.to_string_lossy());
     match verb.to_str().and_then(verbs::find) {
         Some(run) => run(globals, &mut parser),
-        None => Err(Failure::Usage(format!("unknown verb {verb:?}"))),
+        None => Err(Failure::Usage(format!(
+            "unknown verb: No help topic for '{}'",
+            verb.display()
+        ))),
     }
 }
 

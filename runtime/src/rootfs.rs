@@ -10,7 +10,7 @@
 //! Runs in the new process: nothing here allocates.
 
 use std::ffi::CStr;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 use rustix::fs::{
     AtFlags, CWD, FileType, Gid, Mode, OFlags, ResolveFlags, Uid, makedev, mkdirat, openat, openat2,
@@ -27,9 +27,6 @@ use crate::plan::devices::DeviceKind;
 use crate::plan::mounts::Attributes;
 use crate::report::{At, Detail, Fault, Part};
 use crate::sys::{self, MountAttr};
-
-/// The longest path that can be made inside the root (PATH_MAX).
-const MAX_PATH: usize = 4096;
 
 /// How often a resolution that raced with a rename is tried again (openat2(2), EAGAIN).
 const MAX_RACES: usize = 64;
@@ -101,51 +98,12 @@ pub fn ensure(
     strict: bool,
 ) -> Result<OwnedFd, Fault> {
     match open_in(root, path, strict) {
-        Err(Errno::NOENT) => create(root, path.to_bytes(), want, strict).at(Part::Create),
+        // A symlink may lead to where nothing is yet; what is missing is made at its end.
+        Err(Errno::NOENT) => fallback::resolve::making(root, path, strict, |parent, name, last| {
+            make(parent, name, if last { want } else { Want::Directory })
+        })
+        .at(Part::Create),
         result => result.at(Part::Target),
-    }
-}
-
-/// Walks down `path`: as far as directories exist, symlinks count; below the first missing one
-/// everything is made by this walk, in the directory that it holds open, and no name is looked up
-/// twice. A dangling symlink on the way is an error.
-fn create(root: BorrowedFd<'_>, path: &[u8], want: Want, strict: bool) -> Result<OwnedFd, Errno> {
-    let mut buffer = [0u8; MAX_PATH];
-    let mut parent: Option<OwnedFd> = None;
-    let mut made = false;
-    // The path is absolute and clean: one slash before each component.
-    let mut start = 1;
-    loop {
-        let rest = path.get(start..).ok_or(Errno::INVAL)?;
-        let slash = rest.iter().position(|&b| b == b'/');
-        let end = start + slash.unwrap_or(rest.len());
-        let this = if slash.is_none() {
-            want
-        } else {
-            Want::Directory
-        };
-        let existing = if made {
-            None
-        } else {
-            let prefix = c_string(&mut buffer, path.get(..end).ok_or(Errno::INVAL)?)?;
-            match open_in(root, prefix, strict) {
-                Err(Errno::NOENT) => None,
-                result => Some(result?),
-            }
-        };
-        let next = match existing {
-            Some(fd) => fd,
-            None => {
-                made = true;
-                let name = c_string(&mut buffer, path.get(start..end).ok_or(Errno::INVAL)?)?;
-                make(parent.as_ref().map_or(root, AsFd::as_fd), name, this)?
-            }
-        };
-        if slash.is_none() {
-            return Ok(next);
-        }
-        parent = Some(next);
-        start = end + 1;
     }
 }
 
@@ -179,15 +137,6 @@ fn make(parent: BorrowedFd<'_>, name: &CStr, want: Want) -> Result<OwnedFd, Errn
             }
         }
     }
-}
-
-/// A C string in `buffer`, without allocating.
-fn c_string<'b>(buffer: &'b mut [u8; MAX_PATH], bytes: &[u8]) -> Result<&'b CStr, Errno> {
-    let room = buffer.get_mut(..=bytes.len()).ok_or(Errno::NAMETOOLONG)?;
-    for (to, from) in room.iter_mut().zip(bytes.iter().chain([&0])) {
-        *to = *from;
-    }
-    CStr::from_bytes_with_nul(room).map_err(|_| Errno::INVAL)
 }
 
 /// Clones the mount at a host path, or the whole tree below it, attached nowhere; ENOSYS where the
@@ -294,6 +243,16 @@ pub fn changes(attributes: &Attributes) -> impl Iterator<Item = (&MountAttr, boo
     let all = [(&attributes.deep, true), (&attributes.own, false)];
     all.into_iter()
         .filter(|(attr, _)| **attr != MountAttr::default())
+}
+
+/// Lets a mount show the ids of the user namespace `users` (mount_setattr(2), `MOUNT_ATTR_IDMAP`).
+pub fn show_ids(mount: impl AsFd, users: impl AsFd, attributes: &Attributes) -> Result<(), Errno> {
+    let attr = MountAttr {
+        set: libc::MOUNT_ATTR_IDMAP,
+        userns_fd: u64::from(users.as_fd().as_raw_fd().cast_unsigned()),
+        ..MountAttr::default()
+    };
+    sys::mount_setattr(mount, &attr, attributes.deep_ids)
 }
 
 /// Sets the propagation of a mount, after it was attached.

@@ -5,7 +5,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::{FileType, OFlags, Uid, fchown, fstat, fstatfs};
 use rustix::io::Errno;
 use rustix::pty::{OpenptFlags, ioctl_tiocgptpeer, unlockpt};
-use rustix::termios::{OptionalActions, OutputModes};
+use rustix::termios::{OptionalActions, OutputModes, Winsize, tcsetwinsize};
 
 use crate::report::{At, Fault, Part};
 use crate::rootfs;
@@ -57,6 +57,17 @@ pub fn keep_line_ends(inside: impl AsFd) -> Result<(), Fault> {
         OptionalActions::Now,
         &settings,
     )?)
+}
+
+/// Sets its rows and columns, before anybody can ask for them.
+pub fn set_size(inside: impl AsFd, (rows, columns): (u16, u16)) -> Result<(), Fault> {
+    let size = Winsize {
+        ws_row: rows,
+        ws_col: columns,
+        ws_xpixel: 0,
+        ws_ypixel: 0,
+    };
+    Ok(tcsetwinsize(inside, size)?)
 }
 
 /// Makes the terminal standard input, output and error. The runtime's own are held open no more:

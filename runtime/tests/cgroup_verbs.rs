@@ -102,6 +102,35 @@ fn a_container_is_paused_and_resumed() {
     host.assert_clean();
 }
 
+/// What joins a paused container gets on with it, and does not keep it from being resumed.
+#[test]
+fn a_process_joins_a_paused_container_when_it_is_resumed() {
+    let Some(host) = enter() else { return };
+    let (config, log) = working(&host, "still");
+    detach(&host, "still", &config);
+    gets_on(&log);
+    host.must(&["pause", "still"]);
+    let mut exec = host.runtime(&["exec", "--ignore-paused", "still", "echo", "joined"]);
+    let mut exec = exec.stdout(Stdio::piped()).spawn().unwrap();
+    stands_still(&log);
+    assert!(exec.try_wait().unwrap().is_none(), "it ran while paused");
+    host.must(&["resume", "still"]);
+    let output = exec.wait_with_output().unwrap();
+    assert!(output.status.success(), "{}", both(&output));
+    assert_eq!(String::from_utf8_lossy(&output.stdout), "joined\n");
+    // The container ends before what joins it can go on.
+    host.must(&["pause", "still"]);
+    let mut exec = host.runtime(&["exec", "--ignore-paused", "still", "echo", "joined"]);
+    let exec = exec.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
+    let exec = exec.unwrap();
+    sleep(Duration::from_millis(100));
+    host.must(&["delete", "--force", "still"]);
+    let output = exec.wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(255), "{}", both(&output));
+    reap();
+    host.assert_clean();
+}
+
 #[test]
 fn a_paused_container_can_be_deleted_by_force() {
     let Some(host) = enter() else { return };
@@ -167,8 +196,9 @@ const MEMORY: &[&str] = &["memory.max", "memory.limit_in_bytes"];
 fn limits_are_updated_by_options_and_by_file() {
     let Some(host) = enter() else { return };
     let (mut config, log) = working(&host, "limits");
+    // As engines write them that read JSON without minding capital letters.
     config["linux"]["resources"] = json!({
-        "memory": {"limit": 33_554_432},
+        "Memory": {"Limit": 33_554_432},
         "pids": {"limit": 20},
     });
     detach(&host, "limits", &config);

@@ -50,9 +50,15 @@ fn each_hook_runs_at_its_moment_and_knows_the_state() {
     let Some(host) = enter() else { return };
     let path = script(&host);
     let path = path.to_str().unwrap();
-    let mut config = host.config("hooked", "echo program; cat /data/inside");
-    config["root"]["readonly"] = json!(false);
+    let script = "touch /x || echo program; cat /data/inside";
+    let mut config = host.config("hooked", script);
     config["annotations"] = json!({"a.b": "c"});
+    let mut early = hook(path, "createContainer");
+    // The root is read-only for the program only.
+    let touch = format!("touch {}/made", host.path("rootfs").display());
+    early.as_array_mut().unwrap().push(
+        json!({"path": "/bin/sh", "args": ["sh", "-c", touch], "env": ["PATH=/usr/bin:/bin"]}),
+    );
     let inside = json!([{"path": "/bin/sh", "args": ["sh", "-c",
         "read -r state; echo \"$(id -u) $(grep Seccomp: /proc/self/status) $state\" > /tmp/inside; cp /tmp/inside /data/inside"],
         "env": ["PATH=/bin"]}]);
@@ -63,7 +69,7 @@ fn each_hook_runs_at_its_moment_and_knows_the_state() {
     config["hooks"] = json!({
         "prestart": hook(path, "prestart"),
         "createRuntime": hook(path, "createRuntime"),
-        "createContainer": hook(path, "createContainer"),
+        "createContainer": early,
         "startContainer": inside,
         "poststart": hook(path, "poststart"),
         "poststop": hook(path, "poststop"),
@@ -115,6 +121,7 @@ fn each_hook_runs_at_its_moment_and_knows_the_state() {
     });
     let text = fs::read_to_string(host.path("out")).unwrap();
     assert!(text.contains("program"), "{text}");
+    assert!(host.path("rootfs/made").exists());
     // In the container, as its user and behind its filter.
     assert!(text.contains("66000 Seccomp:\t2 {"), "{text}");
     assert!(text.contains("\"status\":\"created\""), "{text}");
@@ -146,7 +153,7 @@ fn a_hook_that_fails_or_takes_too_long_ends_the_container() {
         assert_eq!(output.status.code(), Some(1), "{kind}");
         let text = stderr(&output);
         assert!(
-            text.contains(&format!("the {kind} hook /bin/sh failed")),
+            text.contains(&format!("running hook: the {kind} hook /bin/sh failed")),
             "{text}"
         );
         assert!(
@@ -178,7 +185,8 @@ fn a_hook_that_fails_or_takes_too_long_ends_the_container() {
     config["hooks"] = json!({"poststop": bad});
     let output = host.run("slow", &config);
     assert!(
-        output.status.success() && stderr(&output).contains("warning: the poststop hook"),
+        output.status.success()
+            && stderr(&output).contains("warning: error running hook: the poststop hook"),
         "{}",
         both(&output)
     );

@@ -109,6 +109,27 @@ fn the_root_is_read_only_and_paths_are_masked() {
     host.assert_clean();
 }
 
+/// tmpfs(5), `mode`: 1777 is what the kernel takes; runc takes what is covered.
+#[test]
+fn a_tmpfs_has_the_mode_of_what_it_covers_unless_another_is_said() {
+    use std::os::unix::fs::PermissionsExt;
+    let Some(host) = enter() else { return };
+    let place = host.path("rootfs/place");
+    fs::create_dir(&place).unwrap();
+    fs::set_permissions(&place, fs::Permissions::from_mode(0o2710)).unwrap();
+    let script = "stat -c %a /place /new /said";
+    let mut config = host.config("mode", script);
+    let mounts = config["mounts"].as_array_mut().unwrap();
+    mounts.push(json!({"destination": "/place", "type": "tmpfs", "source": "tmpfs"}));
+    mounts.push(json!({"destination": "/new", "type": "tmpfs", "source": "tmpfs"}));
+    mounts.push(
+        json!({"destination": "/said", "type": "tmpfs", "source": "tmpfs", "options": ["mode=0440"]}),
+    );
+    let output = host.run("mode", &config);
+    assert_eq!(stdout(&output), "2710\n1777\n440\n", "{}", both(&output));
+    host.assert_clean();
+}
+
 #[test]
 fn devices_are_what_they_are_called() {
     let Some(host) = enter() else { return };

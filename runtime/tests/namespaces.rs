@@ -253,6 +253,63 @@ fn a_mount_shows_other_ids_and_a_tmpfs_begins_with_a_copy() {
     host.assert_clean();
 }
 
+/// A source below the root's path on the host is what the container has there by then, also for who
+/// has other users, and with other ids.
+#[test]
+fn a_source_below_the_root_is_what_is_mounted_there() {
+    let Some(host) = enter() else { return };
+    let data = host.path("data");
+    fs::create_dir(&data).unwrap();
+    fs::write(data.join("file"), "mounted\n").unwrap();
+    // What a link of the root leads to is inside as well.
+    let secret = host.path("secret");
+    fs::create_dir(&secret).unwrap();
+    fs::write(secret.join("file"), "the host's\n").unwrap();
+    let root = host.path("rootfs");
+    fs::create_dir_all(root.join("mnt/sub")).unwrap();
+    let script = "cat /again/file; stat -c %u /again/file";
+    let map = json!([{"containerID": 0, "hostID": 1234, "size": 10}]);
+    for (id, users) in [("plain", false), ("users", true), ("ids", false)] {
+        let mut config = match users {
+            true => mapped(&host, id, script),
+            false => host.config(id, script),
+        };
+        let mounts = config["mounts"].as_array_mut().unwrap();
+        mounts.push(json!({"destination": "/mnt/sub", "source": data, "options": ["bind"]}));
+        let mut again = json!({"destination": root.join("again"), "source": root.join("mnt/sub"),
+            "options": ["bind", "ro"]});
+        if id == "ids" {
+            again["uidMappings"] = map.clone();
+            again["gidMappings"] = map.clone();
+        }
+        mounts.push(again);
+        if id == "ids" && host.lacks("mount_setattr") {
+            let output = host.run(id, &config);
+            let refused = !output.status.success() && stderr(&output).contains("Linux 5.12");
+            assert!(refused, "{}", both(&output));
+            host.assert_clean();
+            continue;
+        }
+        let text = output_of(&host, id, &config);
+        let owner = match id {
+            "plain" => 0,
+            "users" => 65534,
+            _ => 1234,
+        };
+        assert_eq!(text, format!("mounted\n{owner}\n"), "{id}");
+        assert!(!root.join(host.path("rootfs/again")).join("file").exists());
+        host.assert_clean();
+    }
+    std::os::unix::fs::symlink(&secret, root.join("out")).unwrap();
+    let mut config = mapped(&host, "link", "cat /again/file");
+    config["mounts"].as_array_mut().unwrap().push(json!({
+        "destination": "/again", "source": root.join("out"), "options": ["bind"]}));
+    let output = host.run("link", &config);
+    assert!(!output.status.success(), "{}", both(&output));
+    assert_eq!(stdout(&output), "");
+    host.assert_clean();
+}
+
 #[test]
 fn mounts_can_be_the_hosts_or_somebodys() {
     let Some(host) = enter() else { return };

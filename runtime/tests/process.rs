@@ -9,6 +9,7 @@ use std::fs;
 use std::os::fd::AsFd;
 use std::os::unix::net::UnixListener;
 use std::process::Stdio;
+use std::time::Duration;
 
 use common::{Host, both, descriptor, enter, stderr, stdout};
 use serde_json::{Value, json};
@@ -117,12 +118,14 @@ fn an_agent_decides_about_system_calls() {
         });
         config
     };
+    let (heard, hears) = std::sync::mpsc::channel::<()>();
     let serve = |listener: &UnixListener| {
         let (fd, told) = descriptor(&listener.accept().unwrap().0);
         let told: Value = serde_json::from_slice(&told).unwrap();
         assert_eq!(told["fds"], json!(["seccompFd"]));
         assert_eq!(told["metadata"], "for the agent");
         assert!(told["pid"].as_i64().unwrap() > 0 && told["state"]["id"].is_string());
+        heard.send(()).unwrap();
         // The first question is answered by nobody: the agent goes away, and the call fails.
         rustix::event::poll(
             &mut [rustix::event::PollFd::from_borrowed_fd(
@@ -138,9 +141,13 @@ fn an_agent_decides_about_system_calls() {
         let bundle = host.bundle("asked", &config("asked"));
         let bundle = bundle.to_str().unwrap().to_owned();
         let text = std::thread::scope(|scope| {
-            let served = scope.spawn(|| serve(&listener));
+            let serve = &serve;
+            let listener = &listener;
+            let served = scope.spawn(move || serve(listener));
             let text = if mode == "run" {
-                stdout(&host.call(&["run", "--bundle", &bundle, "asked"]))
+                let output = host.call(&["run", "--bundle", &bundle, "asked"]);
+                hears.recv().unwrap();
+                stdout(&output)
             } else {
                 let out = fs::File::create(host.path("out")).unwrap();
                 let mut create = host.runtime(&["create", "--bundle", &bundle, "asked"]);
@@ -152,6 +159,8 @@ fn an_agent_decides_about_system_calls() {
                         .unwrap()
                         .success()
                 );
+                // The agent has been told by now.
+                hears.recv_timeout(Duration::from_secs(10)).unwrap();
                 host.must(&["start", "asked"]);
                 common::eventually("it ends", || {
                     host.must(&["state", "asked"]).contains("stopped")

@@ -95,6 +95,62 @@ fn one_id_is_enough_for_a_container() {
 }
 
 #[test]
+fn nothing_joins_without_privilege_before_the_program_runs() {
+    let Some(host) = enter() else { return };
+    let mut config = config(&host, "early", "true", 1);
+    config["process"]["env"] = json!(["PATH=/bin"]);
+    config["hooks"] = json!({"startContainer": [{"path": "/bin/true"}]});
+    let bundle = host.bundle("early", &config);
+    let words = ["run", "--bundle", bundle.to_str().unwrap(), "early"];
+    let output = call(&host, &words);
+    assert!(
+        !output.status.success() && stderr(&output).contains("leave out hooks.startContainer"),
+        "{}",
+        both(&output)
+    );
+    host.assert_clean();
+}
+
+/// The runtime may not look into a process that hides, unless it has privilege.
+#[test]
+fn an_agent_decides_also_without_privilege() {
+    let Some(host) = enter() else { return };
+    let agent = host.path("agent");
+    let listener = std::os::unix::net::UnixListener::bind(&agent).unwrap();
+    fs::set_permissions(&agent, fs::Permissions::from_mode(0o777)).unwrap();
+    for bound in [true, false] {
+        // Nobody may look into it when it has been told of.
+        let script = "mkdir /tmp/x; echo code $?; stat -c %u /proc/1/fd";
+        let mut config = config(&host, "asked", script, 1);
+        config["process"]["noNewPrivileges"] = json!(bound);
+        config["annotations"] = json!({"org.metactl.init": "true"});
+        config["linux"]["seccomp"] = json!({
+            "defaultAction": "SCMP_ACT_ALLOW", "listenerPath": agent,
+            "syscalls": [{"names": ["mkdir", "mkdirat"], "action": "SCMP_ACT_NOTIFY"}],
+        });
+        let bundle = host.bundle("asked", &config);
+        let output = std::thread::scope(|scope| {
+            let run = scope.spawn(|| {
+                let words = ["run", "--bundle", bundle.to_str().unwrap(), "asked"];
+                call(&host, &words)
+            });
+            let mut told = String::new();
+            // The descriptor that comes with it is closed: there is nobody to ask any more.
+            let connection = listener.accept().unwrap().0;
+            std::io::Read::read_to_string(&mut { connection }, &mut told).unwrap();
+            let told: Value = serde_json::from_str(&told).unwrap();
+            assert_eq!(told["state"]["id"], "asked");
+            run.join().unwrap()
+        });
+        let text = stdout(&output);
+        assert!(text.starts_with("code 1\n"), "{bound}: {}", both(&output));
+        // Of the files of a process that hides, the real root is the owner (proc(5)).
+        assert!(text.ends_with("\n65534\n"), "{bound}: {text}");
+        host.assert_clean();
+    }
+}
+
+#[test]
 fn more_ids_are_mapped_by_the_helpers() {
     let Some(host) = enter() else { return };
     if !["/usr/bin/newuidmap", "/usr/bin/newgidmap"]

@@ -128,6 +128,15 @@ fn a_terminal_is_the_containers_own() {
         "{}",
         both(&output)
     );
+    // Its size is there before its program.
+    let process = host.path("process.json");
+    let size = json!({"terminal": true, "consoleSize": {"height": 33, "width": 77},
+        "args": ["stty", "size"], "env": ["PATH=/bin"], "cwd": "/"});
+    fs::write(&process, size.to_string()).unwrap();
+    for _ in 0..10 {
+        let words = ["exec", "--process", process.to_str().unwrap(), "tty"];
+        assert_eq!(host.must(&words), "33 77\n");
+    }
     main.kill().unwrap();
     main.wait().unwrap();
     host.must(&["delete", "--force", "tty"]);

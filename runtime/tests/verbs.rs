@@ -5,6 +5,7 @@
 mod common;
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
@@ -63,6 +64,16 @@ fn a_container_is_created_started_listed_killed_and_deleted() {
     let listed: serde_json::Value =
         serde_json::from_str(&host.must(&["list", "--format", "json"])).unwrap();
     assert_eq!(listed[0]["id"], "life");
+    assert_eq!(listed[0]["rootfs"], json!(host.path("rootfs")));
+    for verb in [&["list"][..], &["ps", "life"]] {
+        let words = [&[verb[0], "--format", "json"], &verb[1..]].concat();
+        assert_eq!(host.must(&words).lines().count(), 1, "{words:?}");
+    }
+    let table = host.must(&["list"]);
+    let columns: Vec<&str> = table.lines().next().unwrap().split_whitespace().collect();
+    assert_eq!(columns, ["ID", "PID", "STATUS", "BUNDLE", "CREATED"]);
+    // Only asks.
+    host.must(&["kill", "life", "0"]);
     assert!(json_pids(&host, "life").contains(&pid));
     let refused = host.call(&["delete", "life"]);
     assert!(stderr(&refused).contains("running"), "{}", both(&refused));
@@ -79,6 +90,8 @@ fn a_container_is_created_started_listed_killed_and_deleted() {
         status(&host, "life").as_deref() == Some("stopped")
     });
     assert!(stderr(&host.call(&["kill", "life", "9"])).contains("stopped"));
+    assert!(stderr(&host.call(&["kill", "life", "0"])).contains("stopped"));
+    host.must(&["kill", "--all", "life", "0"]);
     host.must(&["delete", "life"]);
     assert_eq!(host.call(&["state", "life"]).status.code(), Some(1));
     host.must(&["delete", "--force", "life"]);
@@ -375,13 +388,18 @@ fn exec_joins_with_everything_the_container_has() {
         "{}",
         both(&failed)
     );
+    // Not a code that the program could have had.
+    assert_eq!(failed.status.code(), Some(255));
     assert_eq!(
         host.call(&["exec", "--user", "root", "main", "id"])
             .status
             .code(),
         Some(64)
     );
-    assert_eq!(host.call(&["exec", "nobody", "id"]).status.code(), Some(1));
+    assert_eq!(
+        host.call(&["exec", "nobody", "id"]).status.code(),
+        Some(255)
+    );
 
     // Detached: it outlives the command, and dies with the container.
     let pid_file = host.path("pid");
@@ -459,7 +477,37 @@ fn usage_and_plans() {
     ] {
         assert_eq!(host.call(words).status.code(), Some(64), "{words:?}");
     }
+    let output = host.call(&["fly"]);
+    assert!(stderr(&output).contains("No help topic for 'fly'"));
     let bundle = host.bundle("plan", &host.config("plan", "true"));
+    let words = [
+        "--debug",
+        "run",
+        "--bundle",
+        bundle.to_str().unwrap(),
+        "plan",
+    ];
+    let output = host.call(&words);
+    for line in [
+        "nsexec container setup: process ",
+        "closing the pipe to signal completion",
+    ] {
+        assert!(stderr(&output).contains(line), "{}", both(&output));
+    }
+    // What was left out is told also of a launch that failed.
+    let mut config = host.config("lost", "true");
+    config["process"]["args"] = json!(["/bin/nothing"]);
+    config["process"]["capabilities"] = json!({"bounding": ["CAP_TIME_TRAVEL"]});
+    let text = stderr(&host.run("lost", &config));
+    let warning = "ignoring unknown or unavailable capabilities: [CAP_TIME_TRAVEL]";
+    assert!(text.contains(warning), "{text}");
+    // It is there: it is what is in its first line that is not.
+    fs::write(host.path("rootfs/bin/script"), "#!/bin/nothing\n").unwrap();
+    let script = fs::Permissions::from_mode(0o755);
+    fs::set_permissions(host.path("rootfs/bin/script"), script).unwrap();
+    config["process"]["args"] = json!(["/bin/script"]);
+    let text = stderr(&host.run("lost", &config));
+    assert!(text.contains("its interpreter"), "{text}");
     let plan = host.must(&["plan", "--bundle", bundle.to_str().unwrap()]);
     for line in [
         "runtime  new network namespace",

@@ -37,7 +37,7 @@ pub enum CgroupError {
     },
     /// Something was asked for that no mounted hierarchy can do.
     #[error(
-        "{setting} needs the cgroup controller {controller:?}, which this host does not offer ({have}); remove the setting or enable the controller"
+        "invalid configuration: {setting} needs the cgroup controller {controller:?}, which this host does not offer ({have}); remove the setting or enable the controller"
     )]
     MissingController {
         /// Name of the setting in config.json.
@@ -57,7 +57,7 @@ pub enum CgroupError {
     },
     /// Limits are asked for by somebody who may not make cgroups.
     #[error(
-        "linux.resources asks for limits, but no cgroup is delegated to this user (uid {uid}); remove the limits, or start it from a session of systemd with a delegated cgroup v2 (or with --systemd-cgroup)"
+        "linux.resources asks for limits, or the container has no pid namespace of its own to end with, but no cgroup is delegated to this user (uid {uid}); remove the limits, add the namespace, or start it from a session of systemd with a delegated cgroup v2 (or with --systemd-cgroup)"
     )]
     NotDelegated {
         /// The effective uid of the runtime.

@@ -237,9 +237,10 @@ impl Compiler {
             Step::Mask(path) => Op::Mask(self.path(path)?),
             Step::ReadOnly(path) => Op::ReadOnly(self.path(path)?),
             Step::Directory(path) => Op::Directory(self.path(path)?),
-            Step::Console { uid, relayed } => Op::Console {
+            Step::Console { uid, relayed, size } => Op::Console {
                 uid: *uid,
                 relayed: *relayed,
+                size: *size,
                 bind: !self.joined,
             },
             Step::RootReadOnly => Op::RootReadOnly,
@@ -275,12 +276,14 @@ impl Compiler {
                 flags,
                 last,
                 notify,
+                shown,
             } => {
                 self.program.filter.clone_from(program);
                 Op::Filter {
                     flags: *flags,
                     last: *last,
                     notify: *notify,
+                    shown: *shown,
                 }
             }
             Step::Identity(identity) => self.identity(identity),
@@ -339,9 +342,10 @@ impl Compiler {
         let attributes = mount.attributes;
         match &mount.kind {
             MountKind::Bind { source, recursive } => {
-                let source = self.path(source)?;
+                let inside = mount.inside.as_ref().filter(|_| mount.from_inside);
                 Ok(Op::Bind {
-                    source,
+                    source: self.path(inside.unwrap_or(source))?,
+                    inside: inside.is_some(),
                     tree: self.tree(mount.prepared)?,
                     recursive: *recursive,
                     target,

@@ -71,6 +71,8 @@ pub enum Op {
     /// A tree of the host.
     Bind {
         source: Text,
+        /// The source is a path inside the root, and `tree` the user namespace whose ids it shows.
+        inside: bool,
         tree: Option<Tree>,
         recursive: bool,
         target: Text,
@@ -110,7 +112,12 @@ pub enum Op {
     /// Make a directory if it is missing.
     Directory(Text),
     /// Open a terminal, send its other end to the runtime.
-    Console { uid: u32, bind: bool, relayed: bool },
+    Console {
+        uid: u32,
+        bind: bool,
+        relayed: bool,
+        size: Option<(u16, u16)>,
+    },
     /// The root mount becomes read-only.
     RootReadOnly,
     /// pivot_root(2), mount(8) with `--move`, or chroot(2).
@@ -163,6 +170,7 @@ pub enum Op {
         flags: u32,
         last: bool,
         notify: bool,
+        shown: bool,
     },
     /// Groups, user, mask.
     Identity {

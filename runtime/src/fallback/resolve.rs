@@ -4,6 +4,8 @@
 //! asked of it: it leads back to the descriptor from which the walk came. So whoever renames and
 //! exchanges things meanwhile can send the walk to other places inside the root, and nowhere else
 //! (CVE-2021-30465).
+//!
+//! Mount points that are missing are made by such a walk on every kernel.
 
 use std::ffi::CStr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -88,6 +90,51 @@ pub fn in_root(
     // The path ended with a slash, `.` or `..`: it is the directory itself.
     let here = held.top().unwrap_or(root);
     openat(here, c".", flags & !OFlags::NOFOLLOW, Mode::empty())
+}
+
+/// Opens a mount point: the same walk, on which `make` makes what is missing, in the directory that
+/// is held open at that moment. It gets the directory, the name, and whether the name is the last
+/// one. So a symlink that leads to nowhere leads to what is made there, always inside the root.
+pub fn making(
+    root: BorrowedFd<'_>,
+    path: &CStr,
+    strict: bool,
+    make: impl Fn(BorrowedFd<'_>, &CStr, bool) -> Result<OwnedFd, Errno>,
+) -> Result<OwnedFd, Errno> {
+    let mut pending = Pending::new(path.to_bytes())?;
+    let mut held = Held::new();
+    let mut links = 0;
+    let mut buffer = [0u8; MAX_NAME];
+    while let Some(component) = pending.next(&mut buffer)? {
+        let here = held.top().unwrap_or(root);
+        let (name, last) = match component {
+            Component::Parent => {
+                held.pop();
+                continue;
+            }
+            Component::Name { name, last } => (name, last),
+        };
+        let found = match openat(here, name, HOLD, Mode::empty()) {
+            Err(Errno::NOENT) => make(here, name, last)?,
+            result => result?,
+        };
+        match FileType::from_raw_mode(fstat(&found)?.st_mode) {
+            FileType::Symlink => {
+                links += 1;
+                if strict || links > MAX_LINKS || !may_be_followed(here, &found)? {
+                    return Err(Errno::LOOP);
+                }
+                if pending.follow(&found)? {
+                    held.clear();
+                }
+            }
+            _ if last => return Ok(found),
+            FileType::Directory => held.push(found)?,
+            _ => return Err(Errno::NOTDIR),
+        }
+    }
+    let here = held.top().unwrap_or(root);
+    openat(here, c".", HOLD, Mode::empty())
 }
 
 /// Opens a path below `dir` without leaving its mount: `RESOLVE_BENEATH | RESOLVE_NO_XDEV |

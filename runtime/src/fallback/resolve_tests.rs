@@ -219,3 +219,59 @@ fn exchanging_things_never_leads_outside() {
         assert!(reached > 0, "the way was always blocked");
     });
 }
+
+/// Makes a directory, or a file when it is the last one.
+fn make(parent: BorrowedFd<'_>, name: &CStr, last: bool) -> Result<OwnedFd, Errno> {
+    let mode = Mode::from_raw_mode(0o700);
+    if last {
+        let flags = OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY;
+        openat(parent, name, flags, mode)?;
+    } else {
+        rustix::fs::mkdirat(parent, name, mode)?;
+    }
+    openat(parent, name, HOLD, Mode::empty())
+}
+
+#[test]
+fn what_is_missing_is_made_where_symlinks_lead() {
+    for (path, made) in [
+        ("/new/er/file", "new/er/file"),
+        ("/dangling", "nothing"),
+        ("/dangling/x", "nothing/x"),
+        ("/a/up/new", "etc/new"),
+        ("/nowhere/x/y", "far/away/x/y"),
+        ("/back", "etc/made"),
+    ] {
+        let tree = tree();
+        symlink("/far/away", tree.path().join("nowhere")).unwrap();
+        symlink("far/away/../../../../etc/made", tree.path().join("back")).unwrap();
+        let root = directory(tree.path());
+        let text = CString::new(path).unwrap();
+        let reached = identity(making(root.as_fd(), &text, false, make)).unwrap();
+        assert!(
+            fs::metadata(tree.path().join(made)).unwrap().is_file(),
+            "{path}"
+        );
+        let want = CString::new(made).unwrap();
+        let want = in_root(root.as_fd(), &want, OFlags::PATH, true);
+        assert_eq!(Ok(reached), identity(want), "{path}");
+    }
+}
+
+#[test]
+fn nothing_is_made_where_it_must_not_be() {
+    let tree = tree();
+    let root = directory(tree.path());
+    for (path, strict, why) in [
+        (c"/dangling", true, Errno::LOOP),
+        (c"/relative/x", true, Errno::LOOP),
+        (c"/ping/x", false, Errno::LOOP),
+        (c"/a/file/x", false, Errno::NOTDIR),
+        (c"/a/through-file", false, Errno::NOTDIR),
+    ] {
+        let made = making(root.as_fd(), path, strict, make);
+        assert_eq!(made.map(drop), Err(why), "{path:?}");
+    }
+    assert!(!tree.path().join("nothing").exists());
+    assert!(!tree.path().join("a/b/x").exists());
+}

@@ -125,7 +125,12 @@ impl Sandbox<'_> {
             Op::Domainname(name) => Ok(rustix::system::setdomainname(text(name).to_bytes())?),
             Op::Await { announce } => self.wait(announce),
             Op::AwaitStart(slot) => self.await_start(slot),
-            Op::Console { uid, bind, relayed } => self.console(uid, bind, relayed),
+            Op::Console {
+                uid,
+                bind,
+                relayed,
+                size,
+            } => self.console(uid, bind, relayed, size),
             Op::Stdio { input, output } => self.stdio(input, output),
             Op::Session { terminal } => self.session(terminal),
             Op::Find { candidates } => find(program.texts(candidates)),
@@ -168,6 +173,7 @@ impl Sandbox<'_> {
             }),
             Op::Bind {
                 source,
+                inside,
                 tree,
                 recursive,
                 target,
@@ -176,6 +182,14 @@ impl Sandbox<'_> {
             } => {
                 let target = text(target);
                 match tree {
+                    users if inside => self.bind_inside(
+                        text(source),
+                        recursive,
+                        users,
+                        target,
+                        strict,
+                        &attributes,
+                    ),
                     Some(tree) => self.bind_opened(tree, target, strict, &attributes),
                     None => self.bind(text(source), recursive, target, strict, &attributes),
                 }
@@ -230,7 +244,8 @@ impl Sandbox<'_> {
                 flags,
                 last,
                 notify,
-            } => self.filter(flags, last, notify),
+                shown,
+            } => self.filter(flags, last, notify, shown),
             Op::Identity {
                 uid,
                 gid,
@@ -274,8 +289,17 @@ impl Sandbox<'_> {
         }
     }
 
-    fn console(&mut self, uid: u32, bind: bool, relayed: bool) -> Result<(), Fault> {
+    fn console(
+        &mut self,
+        uid: u32,
+        bind: bool,
+        relayed: bool,
+        size: Option<(u16, u16)>,
+    ) -> Result<(), Fault> {
         let pair = terminal::open(self.root.as_ref().map_or(CWD, AsFd::as_fd), uid)?;
+        if let Some(size) = size {
+            terminal::set_size(&pair.inside, size)?;
+        }
         if relayed {
             terminal::keep_line_ends(&pair.inside)?;
         }
@@ -375,11 +399,14 @@ impl Sandbox<'_> {
         Ok(sys::close_all_but(first, keep)?)
     }
 
-    fn filter(&mut self, flags: u32, last: bool, notify: bool) -> Result<(), Fault> {
+    fn filter(&mut self, flags: u32, last: bool, notify: bool, shown: bool) -> Result<(), Fault> {
         if last {
             self.seal()?;
         } else {
             identity::raise()?;
+        }
+        if shown {
+            set_dumpable_behavior(DumpableBehavior::Dumpable)?;
         }
         let listener = sys::load_filter(self.program.filter(), flags, notify)?;
         let Some(listener) = listener else {
@@ -393,7 +420,13 @@ impl Sandbox<'_> {
         report::send(&self.report, &message)?;
         let mut answer = [0; 64];
         let read = rustix::io::retry_on_intr(|| rustix::io::read(&self.report, &mut answer))?;
-        if read == 0 { sys::exit(FAILED) } else { Ok(()) }
+        if read == 0 {
+            sys::exit(FAILED)
+        }
+        if shown {
+            set_dumpable_behavior(DumpableBehavior::NotDumpable)?;
+        }
+        Ok(())
     }
 
     /// A process in all the new namespaces goes on, this one ends.

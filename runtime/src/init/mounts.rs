@@ -68,10 +68,15 @@ impl Sandbox<'_> {
     }
 
     pub(super) fn new_mount(&mut self, mount: &NewMount<'_>) -> Result<(), Fault> {
-        let parameters = self.program.parameters(mount.parameters);
+        let parameters = || self.program.parameters(mount.parameters);
         let set = mount.attributes.own.set;
-        let tree = rootfs::new_filesystem(mount.fstype, parameters, set)?;
         let (target, strict) = (mount.target, mount.strict);
+        let mode = match mount.fstype == c"tmpfs" {
+            true => self.mode_of(target, strict, parameters())?,
+            false => None,
+        };
+        let mode = mode.as_ref().map(|octal| (c"mode", Some(octal.text())));
+        let tree = rootfs::new_filesystem(mount.fstype, parameters().chain(mode), set)?;
         if mount.copy_up {
             copy_up::copy(self.root()?, target, strict, &tree)?;
         }
@@ -81,6 +86,27 @@ impl Sandbox<'_> {
             self.proc = Some(tree);
         }
         Ok(())
+    }
+
+    /// The mode of the directory that a tmpfs comes to cover, which becomes its own when nothing else
+    /// is said, as with runc; without, the kernel takes 1777 (tmpfs(5), `mode`).
+    fn mode_of<'p>(
+        &self,
+        target: &CStr,
+        strict: bool,
+        mut parameters: impl Iterator<Item = (&'p CStr, Option<&'p CStr>)>,
+    ) -> Result<Option<Octal>, Fault> {
+        if parameters.any(|(key, _)| key == c"mode") {
+            return Ok(None);
+        }
+        match rootfs::open_in(self.root()?, target, strict) {
+            Ok(place) => {
+                let stat = rustix::fs::fstat(place).at(Part::Target)?;
+                Ok(Some(Octal::new(stat.st_mode & 0o7777)))
+            }
+            // It will be made, or cannot be mounted on.
+            Err(_) => Ok(None),
+        }
     }
 
     pub(super) fn bind(
@@ -93,6 +119,30 @@ impl Sandbox<'_> {
     ) -> Result<(), Fault> {
         let tree = rootfs::clone_host(source, recursive).at(Part::Source)?;
         rootfs::set_attributes(&tree, attributes).at(Part::Attributes)?;
+        self.place_bind(tree.as_fd(), target, strict, attributes)
+    }
+
+    /// A source inside the root, with what is mounted there by now, and the ids of a user namespace.
+    pub(super) fn bind_inside(
+        &self,
+        source: &CStr,
+        recursive: bool,
+        users: Option<Tree>,
+        target: &CStr,
+        strict: bool,
+        attributes: &Attributes,
+    ) -> Result<(), Fault> {
+        let place = rootfs::open_in(self.root()?, source, false).at(Part::Source)?;
+        let tree = rootfs::clone_fd(&place, recursive).at(Part::Source)?;
+        rootfs::set_attributes(&tree, attributes).at(Part::Attributes)?;
+        if let Some(users) = users {
+            // Where a helper would serve it, ids are refused before.
+            let Tree::Opened(users) = users else {
+                return Err(Errno::NOSYS).at(Part::Attributes);
+            };
+            let users = self.descriptor(users)?;
+            rootfs::show_ids(&tree, users, attributes).at(Part::Attributes)?;
+        }
         self.place_bind(tree.as_fd(), target, strict, attributes)
     }
 
@@ -326,6 +376,20 @@ impl Sandbox<'_> {
             set_propagation(&root, self.root_propagation, false).at(Part::Attributes)?;
         }
         Ok(())
+    }
+}
+
+/// A mode as text, without allocating.
+struct Octal([u8; 5]);
+
+impl Octal {
+    fn new(mode: u32) -> Octal {
+        let digit = |shift: u32| b'0' + u8::try_from(mode >> shift & 7).unwrap_or(0);
+        Octal([digit(9), digit(6), digit(3), digit(0), 0])
+    }
+
+    fn text(&self) -> &CStr {
+        CStr::from_bytes_with_nul(&self.0).unwrap_or(c"0")
     }
 }
 

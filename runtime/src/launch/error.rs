@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use rustix::io::Errno;
 
+use crate::plan::step::Program;
 use crate::plan::{Plan, Step};
 use crate::report::{Fault, Part};
 
@@ -66,7 +67,7 @@ pub enum LaunchError {
     )]
     RootIsTheHosts,
     /// A hook failed.
-    #[error("the {kind} hook {} failed: {why}", path.display())]
+    #[error("error running hook: the {kind} hook {} failed: {why}", path.display())]
     Hook {
         /// Its kind, as the specification calls it.
         kind: &'static str,
@@ -128,10 +129,18 @@ impl LaunchError {
     }
 }
 
+/// Whether it is not looked for in `$PATH`.
+fn names_a_file(program: &Program) -> bool {
+    let name = program.arguments.first();
+    program.file.is_some() || name.is_some_and(|name| name.contains('/'))
+}
+
 /// What usually helps.
 fn hint(step: Option<&Step>, fault: &Fault) -> &'static str {
     match (step, fault.part, fault.errno) {
-        (Some(Step::Execute(_)), _, Errno::NOENT) if fault.detail.as_bytes().is_empty() => {
+        (Some(Step::Execute(program)), _, Errno::NOENT)
+            if fault.detail.as_bytes().is_empty() && !names_a_file(program) =>
+        {
             "; executable file not found in $PATH of the container"
         }
         (Some(Step::Execute(_)), _, Errno::NOENT) => {

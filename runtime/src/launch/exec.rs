@@ -12,7 +12,7 @@ use crate::compile::{Descriptors, compile};
 use crate::facts::HostFacts;
 use crate::launch::signals::Signals;
 use crate::launch::spawn::{self, Birth, Child, Heard, Until};
-use crate::launch::stages::{agent, set_size};
+use crate::launch::stages::agent;
 use crate::launch::{Exit, LaunchError, exit, hooks, sockets, write_pid_file};
 use crate::plan::namespaces::{Namespaces, Place};
 use crate::plan::process::{
@@ -116,6 +116,10 @@ pub fn exec(
         state.tracers = true;
         dir.save(&state)?;
     }
+    if state.status() == Status::Paused {
+        // The process stops on its way until `resume`, which waits for the lock.
+        dir.unlock()?;
+    }
     let target = Target {
         bundle: &bundle,
         state: &state,
@@ -131,9 +135,6 @@ pub fn exec(
     };
     let mut joiner = target.join(&process, signals)?;
     let finished = || -> Result<(), LaunchError> {
-        if let Some(console) = &joiner.console {
-            set_size(&process, console)?;
-        }
         if let (Some(path), Some(console)) = (&options.console_socket, &joiner.console) {
             sockets::console(path, console)?;
         }
@@ -471,8 +472,17 @@ fn open_root(state: &State) -> Result<OwnedFd, LaunchError> {
         .read(true)
         .custom_flags(libc::O_PATH | libc::O_DIRECTORY)
         .open(format!("/proc/{pid}/root"));
-    file.map(OwnedFd::from)
-        .map_err(|e| LaunchError::system("open the root of the container", e))
+    file.map(OwnedFd::from).map_err(|e| {
+        let why = match e.kind() {
+            // A process that waits hides, and only privilege sees it nevertheless.
+            std::io::ErrorKind::PermissionDenied => {
+                " (without root nothing joins a container before its program runs: start it first, \
+                 and leave out hooks.startContainer)"
+            }
+            _ => "",
+        };
+        LaunchError::system(format!("open the root of the container{why}"), e)
+    })
 }
 
 /// The namespaces in which the container is not those of the runtime.

@@ -110,7 +110,16 @@ pub(super) fn run_with(
     match exit::wait(&process, true)? {
         Exit::Code(0) => Ok(()),
         Exit::Code(code) => Err(fail(format!("exit code {code}{}", words(&mut output)))),
-        Exit::Signal(n) => Err(fail(format!("killed by signal {n}{}", words(&mut output)))),
+        Exit::Signal(n) => {
+            let why = match n {
+                libc::SIGSYS => " (bad system call: linux.seccomp forbids it)",
+                _ => "",
+            };
+            Err(fail(format!(
+                "killed by signal {n}{why}{}",
+                words(&mut output)
+            )))
+        }
         Exit::Unknown => Err(fail("nobody knows how it ended".to_owned())),
     }
 }

@@ -2,7 +2,7 @@
 //! that the user of the new process could not reach.
 
 use std::ffi::CString;
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
@@ -147,6 +147,11 @@ fn bind(mount: &MountStep, host: u64) -> Result<OwnedFd, Unopened> {
         let what = format!("{mount}: open something that is no bind mount");
         return Err(LaunchError::system(what, Errno::INVAL).into());
     };
+    if mount.from_inside {
+        let missing = || LaunchError::system(format!("{mount}: map the ids"), Errno::INVAL);
+        let maps = mount.ids.as_ref().ok_or_else(missing)?;
+        return Ok(ids::namespace(maps)?);
+    }
     let tree = clone(source, *recursive, host)?;
     let problem = |what: &str, e: Errno| LaunchError::system(format!("{what}: {mount}"), e);
     for (attr, deep) in rootfs::changes(&mount.attributes) {
@@ -154,18 +159,15 @@ fn bind(mount: &MountStep, host: u64) -> Result<OwnedFd, Unopened> {
     }
     if let Some(maps) = &mount.ids {
         let users = ids::namespace(maps)?;
-        let attr = MountAttr {
-            set: libc::MOUNT_ATTR_IDMAP,
-            userns_fd: u64::from(users.as_fd().as_raw_fd().cast_unsigned()),
-            ..MountAttr::default()
-        };
-        set(&tree, &attr, mount.attributes.deep_ids, |e| {
-            let why = match e {
-                Errno::INVAL => " (the file system cannot be idmapped)",
-                _ => "",
-            };
-            problem(&format!("map the ids{why}"), e)
-        })?;
+        let problem = |why| move |e| problem(&format!("map the ids{why}"), e);
+        match rootfs::show_ids(&tree, &users, &mount.attributes) {
+            Err(Errno::NOSYS) => return Err(Unopened::Old(Way::Aside)),
+            Err(Errno::INVAL) => {
+                let why = " (the file system cannot be idmapped)";
+                return Err(problem(why)(Errno::INVAL).into());
+            }
+            shown => shown.map_err(problem(""))?,
+        }
     }
     Ok(tree)
 }

@@ -4,9 +4,6 @@
 use std::fs::File;
 use std::os::fd::{AsFd, OwnedFd};
 
-use oci_spec::runtime::Process;
-use rustix::termios::{Winsize, tcsetwinsize};
-
 use super::spawn::{Child, Heard, Until};
 use super::{Agent, Launch, LaunchError, Namespace, hooks, ids, sockets};
 use crate::launch::signals::Signals;
@@ -163,14 +160,11 @@ impl Launch<'_> {
         hooks_after_start(&self.bundle, state, signals)
     }
 
-    /// The outer end of the terminal, at its size: to the console socket, or back.
+    /// The outer end of the terminal: to the console socket, or back.
     pub(super) fn console(&self, console: Option<OwnedFd>) -> Result<Option<OwnedFd>, LaunchError> {
         let Some(console) = console else {
             return Ok(None);
         };
-        if let Some(process) = self.bundle.spec.process() {
-            set_size(process, &console)?;
-        }
         match &self.request.console_socket {
             Some(path) => sockets::console(path, &console).map(|()| None),
             None => Ok(Some(console)),
@@ -252,24 +246,6 @@ pub(crate) fn agent(bundle: &Bundle) -> Result<Agent, LaunchError> {
             .and_then(|s| s.listener_metadata().clone())
             .unwrap_or_default(),
     })
-}
-
-/// `process.consoleSize`.
-pub(super) fn set_size(process: &Process, console: &OwnedFd) -> Result<(), LaunchError> {
-    let Some(size) = process.console_size() else {
-        return Ok(());
-    };
-    let cells = |n: u64| u16::try_from(n).unwrap_or(u16::MAX);
-    let size = Winsize {
-        ws_row: cells(size.height()),
-        ws_col: cells(size.width()),
-        ws_xpixel: 0,
-        ws_ypixel: 0,
-    };
-    if (size.ws_row, size.ws_col) == (0, 0) {
-        return Ok(());
-    }
-    tcsetwinsize(console, size).map_err(|e| LaunchError::system("set process.consoleSize", e))
 }
 
 fn open(path: &str) -> Result<OwnedFd, LaunchError> {

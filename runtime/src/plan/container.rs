@@ -87,6 +87,9 @@ pub fn plan(
             keyring: request.keyring.then(|| format!("_ses.{}", request.id)),
             joins: false,
             waits: request.mode == Mode::Create,
+            alone: facts.uid != 0
+                && context.namespaces.user == Place::New
+                && context.namespaces.pid == Place::New,
             watch: if foreground {
                 Watch::DieWithRuntime
             } else {
@@ -301,6 +304,7 @@ impl Context<'_> {
             steps.push(Step::Console {
                 uid: self.process.user().uid(),
                 relayed: self.request.console_socket.is_none(),
+                size: process::console_size(self.process),
             });
         }
         steps.extend(read_only.into_iter().map(|path| Step::Attributes {
@@ -310,6 +314,10 @@ impl Context<'_> {
                 ..MountAttr::default()
             },
         }));
+        // The hooks may still change the root (runc's libcontainer, `prepareRootfs`).
+        if hooks::before_pivot(self.bundle) {
+            steps.push(Step::AwaitHooks);
+        }
         if self
             .bundle
             .spec
@@ -318,9 +326,6 @@ impl Context<'_> {
             .is_some_and(|r| r.readonly() == Some(true))
         {
             steps.push(Step::RootReadOnly);
-        }
-        if hooks::before_pivot(self.bundle) {
-            steps.push(Step::AwaitHooks);
         }
         steps.push(Step::Pivot(match (shared, self.request.no_pivot) {
             (true, _) => Pivot::Chroot,
@@ -342,8 +347,12 @@ impl Context<'_> {
     /// label of its files.
     fn finish_mount(&self, at: usize, step: &mut MountStep) -> Result<(), PlanError> {
         let ids = users::of_mount(self.bundle, at, step, self.linux)?;
-        step.prepared =
-            matches!(step.kind, MountKind::Bind { .. }) && (ids.is_some() || self.prepared());
+        let bind = matches!(step.kind, MountKind::Bind { .. });
+        // What is mounted below the root by then, only the new process sees. Ids of others it may
+        // not give a mount.
+        let others = self.namespaces.other_users();
+        step.from_inside = step.inside.is_some() && (ids.is_some() != others);
+        step.prepared = bind && (ids.is_some() || (self.prepared() && !step.from_inside));
         step.ids = ids;
         let label = self
             .linux

@@ -71,6 +71,10 @@ pub fn steps(bundle: &Bundle, devices: &[LinuxDevice]) -> Result<Vec<DeviceStep>
         .collect();
     for (at, device) in devices.iter().enumerate() {
         let step = step(bundle, at, device)?;
+        // It is there already, and is the container's own.
+        if step.path == Path::new("/dev/ptmx") && step.number == (5, 2) {
+            continue;
+        }
         match steps.iter_mut().find(|s| s.path == step.path) {
             Some(same) => *same = step,
             None => steps.push(step),
@@ -142,6 +146,7 @@ mod tests {
         let bundle = Bundle::parse(Path::new("/b"), text.as_bytes().to_vec()).unwrap();
         let list = r#"[{"path": "/dev/net/tun", "type": "c", "major": 10, "minor": 200,
             "fileMode": 432, "uid": 5, "gid": 6},
+            {"path": "/dev/ptmx", "type": "c", "major": 5, "minor": 2},
             {"path": "/dev/tty", "type": "c", "major": 5, "minor": 0, "fileMode": 384}]"#;
         let list: Vec<LinuxDevice> = serde_json::from_str(list).unwrap();
         let steps = steps(&bundle, &list).unwrap();

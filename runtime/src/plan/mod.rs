@@ -211,6 +211,7 @@ pub fn plan_exec(request: &ExecRequest<'_>) -> Result<Plan, PlanError> {
         steps.push(Step::Console {
             uid: request.process.user().uid(),
             relayed: request.relayed,
+            size: process::console_size(request.process),
         });
     }
     steps.push(Step::AwaitRuntime { announce: false });
@@ -222,6 +223,7 @@ pub fn plan_exec(request: &ExecRequest<'_>) -> Result<Plan, PlanError> {
             keyring: request.keyring.clone(),
             joins: true,
             waits: false,
+            alone: false,
             watch: request.watch,
             birth: if fork {
                 process::Birth::Fork

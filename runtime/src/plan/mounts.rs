@@ -26,6 +26,11 @@ pub struct MountStep {
     pub ids: Option<IdMaps>,
     /// The runtime opens the source, see [`crate::plan::step::Step::Root`].
     pub prepared: bool,
+    /// Where a source that lies below the root's host path is inside the root.
+    pub inside: Option<PathBuf>,
+    /// That is where it is looked for, among what is mounted there by then; of what the runtime
+    /// opens only the ids are left.
+    pub from_inside: bool,
 }
 
 /// What is mounted.
@@ -163,7 +168,8 @@ fn change(attr: &mut MountAttr, set: u64, clear: u64) {
 pub fn step(bundle: &Bundle, index: usize, mount: &Mount) -> Result<MountStep, SpecError> {
     let field = |name: &str| format!("mounts[{index}].{name}");
     // A relative one is taken from the root (runtime-spec, config, "Mounts").
-    let target = clean_path(&Path::new("/").join(mount.destination()))
+    let target = inside(bundle, mount.destination()).unwrap_or(mount.destination().clone());
+    let target = clean_path(&Path::new("/").join(target))
         .map_err(|why| bundle.invalid(field("destination"), why))?;
     let mut attributes = Attributes::default();
     let mut bind = (mount.typ().as_deref() == Some("bind")).then_some(false);
@@ -218,8 +224,14 @@ pub fn step(bundle: &Bundle, index: usize, mount: &Mount) -> Result<MountStep, S
         return Err(bundle.invalid(field("options"), "tmpcopyup is an option of tmpfs"));
     }
     attributes.deep_ids = deep_idmap;
+    let inside = match &kind {
+        MountKind::Bind { source, .. } => inside(bundle, source),
+        MountKind::New { .. } => None,
+    };
     Ok(MountStep {
         target,
+        inside,
+        from_inside: false,
         kind,
         attributes,
         copy_up,
@@ -227,6 +239,17 @@ pub fn step(bundle: &Bundle, index: usize, mount: &Mount) -> Result<MountStep, S
         ids: None,
         prepared: false,
     })
+}
+
+/// A path inside the root, when it is written as the host sees it. runc takes destinations like that
+/// too (its libcontainer, `rootfs_linux.go`).
+fn inside(bundle: &Bundle, path: &Path) -> Option<PathBuf> {
+    let root = bundle.rootfs();
+    let rest = path.strip_prefix(&root).ok()?;
+    let rest = Path::new("/").join(rest);
+    // Everything lies below the host's own root.
+    let named = root != Path::new("/") && rest != Path::new("/");
+    named.then(|| clean_path(&rest).ok()).flatten()
 }
 
 /// A tmpfs is filled by us after it was mounted, so its superblock stays writable.
@@ -268,6 +291,8 @@ pub fn plain(target: &Path, fstype: &str, words: &[&str]) -> MountStep {
     MountStep {
         target: target.to_owned(),
         kind,
+        inside: None,
+        from_inside: false,
         attributes,
         copy_up: false,
         idmap: false,
@@ -395,6 +420,22 @@ mod tests {
             panic!()
         };
         assert_eq!((source.as_deref(), parameters.len()), (Some("sysfs"), 0));
+    }
+
+    #[test]
+    fn paths_below_the_root_on_the_host_are_inside() {
+        let mount = r#"{"destination": "/b/r/to/", "source": "/b/r/./from", "options": ["bind"]}"#;
+        let step = parse(mount).unwrap();
+        assert_eq!(step.target, Path::new("/to"));
+        assert_eq!(step.inside.as_deref(), Some(Path::new("/from")));
+        for (path, target) in [("/b/r", "/b/r"), ("/b/rest", "/b/rest"), ("/b/r/a", "/a")] {
+            let mount = format!(
+                r#"{{"destination": "{path}", "source": "/b/r/../x", "options": ["bind"]}}"#
+            );
+            let step = parse(&mount).unwrap();
+            assert_eq!((step.target.to_str(), step.inside), (Some(target), None));
+        }
+        assert!(parse(r#"{"destination": "/b/r/../x", "type": "tmpfs"}"#).is_err());
     }
 
     #[test]

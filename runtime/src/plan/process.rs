@@ -33,6 +33,9 @@ pub struct Around<'a> {
     pub joins: bool,
     /// It waits for `start`.
     pub waits: bool,
+    /// It is all that is in its new user and pid namespaces, and the runtime has no privilege: only
+    /// what lets itself be looked into can hand something over (pidfd_getfd(2), ptrace(2)).
+    pub alone: bool,
 }
 
 /// How the final process comes to its program.
@@ -77,10 +80,21 @@ pub fn may_trace(process: &Process) -> Result<bool, PlanError> {
 pub fn steps(process: &Process, around: &Around<'_>) -> Result<Vec<Step>, PlanError> {
     let bound = process.no_new_privileges() == Some(true);
     let section = around.linux.and_then(|linux| linux.seccomp().as_ref());
-    let filter = match section {
+    let mut filter = match section {
         Some(section) => filter(section, bound)?,
         None => None,
     };
+    if let Some(Step::Filter {
+        notify: true,
+        last,
+        shown,
+        ..
+    }) = &mut filter
+    {
+        // Who decides about its calls is told when the container is created, not when it is started.
+        *last &= !around.waits;
+        *shown = around.alone;
+    }
     let mut steps = Vec::new();
     if around.birth != Birth::Fork {
         steps.push(Step::Session {
@@ -96,7 +110,7 @@ pub fn steps(process: &Process, around: &Around<'_>) -> Result<Vec<Step>, PlanEr
     let mut early = filter;
     // With no_new_privs the filter can be the last step, so that it need not allow what comes
     // before; without, loading it takes the privilege that the next step gives up.
-    let mut late = if bound { early.take() } else { None };
+    let mut late = early.take_if(|step| matches!(step, Step::Filter { last: true, .. }));
     let sets = CapabilitySets::new(process.capabilities().as_ref())?;
     steps.push(Step::Identity(identity(process)));
     steps.push(Step::WorkingDirectory(process.cwd().clone()));
@@ -220,6 +234,14 @@ pub fn check_console(
     }
 }
 
+/// `process.consoleSize`, rows and columns; nothing of it is nothing said.
+pub fn console_size(process: &Process) -> Option<(u16, u16)> {
+    let size = process.console_size()?;
+    let cells = |n: u64| u16::try_from(n).unwrap_or(u16::MAX);
+    let size = (cells(size.height()), cells(size.width()));
+    (size != (0, 0)).then_some(size)
+}
+
 /// None when the section decides nothing.
 fn filter(section: &LinuxSeccomp, last: bool) -> Result<Option<Step>, PlanError> {
     let filter = seccomp::compile(section, seccomp::native()?)?;
@@ -228,6 +250,7 @@ fn filter(section: &LinuxSeccomp, last: bool) -> Result<Option<Step>, PlanError>
         flags: filter.flags,
         last,
         notify: filter.listener.is_some(),
+        shown: false,
     }))
 }
 

@@ -173,6 +173,8 @@ pub enum Step {
         /// The runtime carries its bytes to a terminal of its own, or to a file: line ends are left
         /// to that one.
         relayed: bool,
+        /// Rows and columns, when they are said.
+        size: Option<(u16, u16)>,
     },
     /// The root becomes read-only.
     RootReadOnly,
@@ -230,6 +232,8 @@ pub enum Step {
         last: bool,
         /// Some calls are decided by a program outside, which gets a descriptor for it.
         notify: bool,
+        /// While the runtime takes that descriptor, the process may be looked into.
+        shown: bool,
     },
     /// User, groups, file creation mask.
     Identity(Identity),

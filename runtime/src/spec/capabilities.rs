@@ -18,9 +18,10 @@ pub(super) fn without_unknown(text: &[u8], warnings: &mut Vec<String>) -> Option
         names.retain(|name| {
             let known = serde_json::from_value::<oci_spec::runtime::Capability>(name.clone());
             if known.is_err() && name.is_string() {
-                let field = format!("process.capabilities.{set}");
+                let name = name.as_str().unwrap_or_default();
                 warnings.push(format!(
-                    "{field}: {name} is not a capability that this version knows; left out"
+                    "ignoring unknown or unavailable capabilities: [{name}] \
+                     (process.capabilities.{set})"
                 ));
             }
             known.is_ok() || !name.is_string()

@@ -45,11 +45,16 @@ pub(crate) fn resources(resources: &mut Value) {
         "classID",
         "priorities",
     ];
+    const PAGE_KEYS: &[&str] = &["pageSize", "limit"];
     respell(resources, SECTIONS);
     for section in ["memory", "cpu", "pids", "blockIO", "network"] {
         if let Some(value) = resources.get_mut(section) {
             respell(value, KEYS);
         }
+    }
+    let limits = resources.get_mut("hugepageLimits");
+    for limit in limits.and_then(Value::as_array_mut).into_iter().flatten() {
+        respell(limit, PAGE_KEYS);
     }
 }
 
@@ -70,9 +75,11 @@ mod tests {
 
     #[test]
     fn capital_letters_of_keys_do_not_matter() {
-        let mut value = json!({"CPU": {"Cpus": "1"}, "blockio": {"Weight": 5}, "x": 1});
+        let mut value = json!({"CPU": {"Cpus": "1"}, "blockio": {"Weight": 5}, "x": 1,
+            "hugepagelimits": [{"pagesize": "2MB", "Limit": 1}]});
         resources(&mut value);
-        let want = json!({"cpu": {"cpus": "1"}, "blockIO": {"weight": 5}, "x": 1});
+        let want = json!({"cpu": {"cpus": "1"}, "blockIO": {"weight": 5}, "x": 1,
+            "hugepageLimits": [{"pageSize": "2MB", "limit": 1}]});
         assert_eq!(value, want);
     }
 }

@@ -14,8 +14,11 @@ pub(super) fn run(globals: &Globals, parser: &mut Parser) -> Result<u8, Failure>
         }
     }
     let request = options.request(globals, Mode::Create)?;
-    let launched = unless_exposed(launch(&request))?;
+    let launched = unless_exposed(launch(&request)).inspect_err(|_| globals.warn_of(&request))?;
     globals.warn(&launched.warnings);
     globals.note_ignored(&launched.ignored);
+    globals
+        .log
+        .stages(launched.process.pid, super::run::LAUNCHED);
     Ok(0)
 }

@@ -9,6 +9,10 @@ use crate::verbs::options::{Handed, number};
 use crate::verbs::{Failure, Globals, Word, next, relay, unexpected, unless_exposed};
 
 pub(super) fn run(globals: &Globals, parser: &mut Parser) -> Result<u8, Failure> {
+    carry_out(globals, parser).map_err(Failure::not_executed)
+}
+
+fn carry_out(globals: &Globals, parser: &mut Parser) -> Result<u8, Failure> {
     let mut options = ExecOptions::default();
     let mut id = None;
     while let Some(word) = next(parser)? {
@@ -57,6 +61,9 @@ pub(super) fn run(globals: &Globals, parser: &mut Parser) -> Result<u8, Failure>
     (options.preserve_fds, options.listen_fds) = (handed.count, handed.listen);
     let mut signals = Signals::take_over()?;
     let joined = unless_exposed(exec(&globals.root, &id, &options, Some(&mut signals)))?;
+    globals
+        .log
+        .stages(joined.process.pid, "setns_init: about to exec");
     if options.detach {
         return Ok(0);
     }

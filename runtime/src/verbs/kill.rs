@@ -29,10 +29,11 @@ pub(super) fn run(globals: &Globals, parser: &mut Parser) -> Result<u8, Failure>
     Ok(0)
 }
 
-/// A number, or a name with or without `SIG`.
+/// A number, or a name with or without `SIG`. 0 only asks whether the container can get signals
+/// (kill(2)).
 fn parse(text: &str) -> Result<i32, Failure> {
     if let Ok(number) = text.parse::<i32>() {
-        if (1..=64).contains(&number) {
+        if (0..=64).contains(&number) {
             return Ok(number);
         }
     } else {
@@ -55,10 +56,16 @@ mod tests {
 
     #[test]
     fn signals_have_names_and_numbers() {
-        for (text, number) in [("9", 9), ("TERM", 15), ("sigusr1", 10), ("34", 34)] {
+        for (text, number) in [
+            ("9", 9),
+            ("TERM", 15),
+            ("sigusr1", 10),
+            ("34", 34),
+            ("0", 0),
+        ] {
             assert_eq!(parse(text).unwrap(), number);
         }
-        for bad in ["0", "65", "-1", "SIGNOT", "", "9x"] {
+        for bad in ["65", "-1", "SIGNOT", "", "9x"] {
             assert!(parse(bad).is_err(), "{bad:?}");
         }
     }

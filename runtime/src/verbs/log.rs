@@ -37,6 +37,16 @@ impl Log {
         }
     }
 
+    /// With `--debug`, the stages of a launch that have been passed, in the words of runc: who
+    /// debugs an engine looks for them.
+    pub fn stages(&self, pid: i32, last: &str) {
+        if self.debug {
+            self.say("debug", &format!("nsexec container setup: process {pid}"));
+            self.say("debug", &format!("child process in init(): process {pid}"));
+            self.say("debug", last);
+        }
+    }
+
     /// Says something, `error` or `warning`.
     pub fn say(&self, level: &str, text: &str) {
         let line = match level {

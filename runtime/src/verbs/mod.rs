@@ -9,7 +9,8 @@ use lexopt::{Arg, Parser, ValueExt};
 use crate::Error;
 use crate::launch::LaunchError;
 use crate::plan::PlanError;
-use crate::request::{CgroupManager, DEFAULT_ROOT};
+use crate::request::{CgroupManager, DEFAULT_ROOT, LaunchRequest};
+use crate::spec::Bundle;
 
 mod create;
 mod delete;
@@ -66,6 +67,13 @@ impl Globals {
         }
     }
 
+    /// What was left out of a configuration is told also when nothing came of it: it may be why.
+    fn warn_of(&self, request: &LaunchRequest) {
+        if let Ok(bundle) = Bundle::load(&request.bundle) {
+            self.warn(&bundle.warnings);
+        }
+    }
+
     /// Tells of what went wrong and does not matter for the result.
     fn warn(&self, warnings: &[String]) {
         for warning in warnings {
@@ -94,6 +102,9 @@ pub enum Failure {
     /// The work failed.
     #[error(transparent)]
     Error(#[from] Error),
+    /// `exec` could not execute anything.
+    #[error(transparent)]
+    NotExecuted(Error),
 }
 
 impl Failure {
@@ -105,6 +116,23 @@ impl Failure {
                 u8::try_from(128 + signal).unwrap_or(1)
             }
             Failure::Error(error) => error.exit_code(),
+            Failure::NotExecuted(_) => 255,
+        }
+    }
+
+    /// A failure of `exec`: 1 and its like could as well be the code of the program, so it is told
+    /// apart as by other runtimes (runc-exec(8), EXIT STATUS).
+    fn not_executed(self) -> Failure {
+        match self {
+            Failure::Error(error)
+                if !matches!(
+                    error,
+                    Error::Id(_) | Error::Launch(LaunchError::Interrupted { .. })
+                ) =>
+            {
+                Failure::NotExecuted(error)
+            }
+            other => other,
         }
     }
 }
@@ -235,6 +263,13 @@ fn print(text: &str) -> Result<(), Failure> {
 /// Writes JSON and a newline to standard output.
 fn print_json(value: &impl serde::Serialize) -> Result<(), Failure> {
     let text = serde_json::to_string_pretty(value)
+        .map_err(|e| LaunchError::system("write JSON", std::io::Error::from(e)))?;
+    print(&format!("{text}\n"))
+}
+
+/// The same on one line.
+fn print_json_line(value: &impl serde::Serialize) -> Result<(), Failure> {
+    let text = serde_json::to_string(value)
         .map_err(|e| LaunchError::system("write JSON", std::io::Error::from(e)))?;
     print(&format!("{text}\n"))
 }

@@ -7,7 +7,7 @@ use lexopt::{Parser, ValueExt};
 use crate::launch::LaunchError;
 use crate::process::of_container;
 use crate::state;
-use crate::verbs::{Failure, Globals, Word, next, print, print_json, unexpected, wants_json};
+use crate::verbs::{Failure, Globals, Word, next, print, print_json_line, unexpected, wants_json};
 
 pub(super) fn run(globals: &Globals, parser: &mut Parser) -> Result<u8, Failure> {
     let mut id = None;
@@ -31,7 +31,7 @@ pub(super) fn run(globals: &Globals, parser: &mut Parser) -> Result<u8, Failure>
     }
     let pids = pids(globals, &id)?;
     if json {
-        print_json(&pids)?;
+        print_json_line(&pids)?;
     } else {
         print(&table(&pids, options)?)?;
     }

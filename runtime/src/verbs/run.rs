@@ -9,6 +9,9 @@ use crate::verbs::{
     Failure, Globals, LaunchOptions, Word, next, relay, unexpected, unless_exposed,
 };
 
+/// The last stage of a launch.
+pub(super) const LAUNCHED: &str = "init: closing the pipe to signal completion";
+
 pub(super) fn run(globals: &Globals, parser: &mut Parser) -> Result<u8, Failure> {
     let mut options = LaunchOptions::default();
     let mut mode = Mode::Foreground;
@@ -26,16 +29,20 @@ pub(super) fn run(globals: &Globals, parser: &mut Parser) -> Result<u8, Failure>
     let request = options.request(globals, mode)?;
     let mut signals = Signals::take_over()?;
     if mode == Mode::Detached {
-        let launched = unless_exposed(launch_interruptibly(&request, Some(&mut signals)))?;
+        let launched = unless_exposed(launch_interruptibly(&request, Some(&mut signals)))
+            .inspect_err(|_| globals.warn_of(&request))?;
         globals.warn(&launched.warnings);
         globals.note_ignored(&launched.ignored);
+        globals.log.stages(launched.process.pid, LAUNCHED);
         return Ok(0);
     }
     // The chain: who started this dies, this is asked to end; this dies, the sandbox dies.
     let parent = relay::Parent::watch()?;
-    let mut container = unless_exposed(launch_interruptibly(&request, Some(&mut signals)))?;
+    let mut container = unless_exposed(launch_interruptibly(&request, Some(&mut signals)))
+        .inspect_err(|_| globals.warn_of(&request))?;
     globals.warn(&container.warnings);
     globals.note_ignored(&container.ignored);
+    globals.log.stages(container.process.pid, LAUNCHED);
     let console = container.console.take();
     let ended = relay::until_end(&container.pidfd, Some(&parent), console, &mut signals);
     if !keep {

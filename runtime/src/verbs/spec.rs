@@ -106,7 +106,7 @@ fn mounts(rootless: bool) -> Value {
     let sys = match rootless {
         // A sysfs of its own needs a network namespace of its own.
         true => json!({"destination": "/sys", "type": "none", "source": "/sys",
-            "options": ["rbind", "nosuid", "noexec", "nodev", "ro"]}),
+            "options": ["rbind", "nosuid", "noexec", "nodev", "rro"]}),
         false => json!({"destination": "/sys", "type": "sysfs", "source": "sysfs",
             "options": ["nosuid", "noexec", "nodev", "ro"]}),
     };

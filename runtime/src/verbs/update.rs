@@ -110,6 +110,7 @@ fn update_container(dir: &StateDir, mut given: Value) -> Result<(), Error> {
     if !resources.is_object() {
         resources = json!({});
     }
+    spelling::resources(&mut resources);
     let old: LinuxResources = serde_json::from_value(resources.clone()).map_err(parse)?;
     update::merge(&mut resources, &mut given);
     let new: LinuxResources = strict(Path::new("resources"), resources.to_string().as_bytes())?;

@@ -155,7 +155,7 @@ fn a_devpts_that_was_swapped_gives_exec_no_terminal() {
                 touch /tmp/ready; exec sleep 1000";
     let main = start(&host, "pts", &root_config(&host, "pts", swap, "SYS_ADMIN"));
     let output = host.call(&["exec", "--tty", "pts", "tty"]);
-    assert_eq!(output.status.code(), Some(1), "{}", both(&output));
+    assert_eq!(output.status.code(), Some(255), "{}", both(&output));
     assert_eq!(stdout(&output), "");
     stop(&host, "pts", main);
     host.assert_clean();
