@@ -7,6 +7,7 @@ use oci_spec::runtime::Spec;
 use rustix::net::{AddressFamily, SocketFlags, SocketType, connect, socket_with};
 
 use crate::launch::exec::saved_bundle;
+use crate::launch::signals::Signals;
 use crate::launch::{self, Agent, LaunchError, Namespace, run_hooks};
 use crate::process::of_container;
 use crate::report::{self, Message};
@@ -196,7 +197,9 @@ impl Container {
         });
         deleted.undone = self.dir.destroy()?;
         if let (Some(state), Some(bundle)) = (&state, &bundle) {
-            deleted.warnings.extend(hooks_after_end(bundle, state));
+            deleted
+                .warnings
+                .extend(hooks_after_end(bundle, state, None));
         }
         Ok(deleted)
     }
@@ -280,7 +283,11 @@ pub(crate) fn end_by_force(root: &Path, id: &str) -> Result<(), Error> {
 
 /// The hooks that come when the container is gone: whatever they do, it is. What went wrong, in
 /// words.
-pub(crate) fn hooks_after_end(bundle: &Bundle, state: &State) -> Vec<String> {
+pub(crate) fn hooks_after_end(
+    bundle: &Bundle,
+    state: &State,
+    mut signals: Option<&mut Signals>,
+) -> Vec<String> {
     let told = OciState::at(state, Status::Stopped).json();
     let hooks = plan::hooks::of(bundle, "poststop");
     let failed = hooks.iter().map(|hook| {
@@ -289,7 +296,7 @@ pub(crate) fn hooks_after_end(bundle: &Bundle, state: &State) -> Vec<String> {
             std::slice::from_ref(hook),
             &told,
             &Namespace::Runtime,
-            None,
+            signals.as_deref_mut(),
         )
     });
     failed

@@ -170,17 +170,33 @@ impl Making {
             let made = sys::loopback_up().and_then(|()| own_namespace());
             made.map_err(|e| system("switch the loopback device on", e))
         };
+        // The signals of the caller are none of its business.
+        let Ok(mask) = sys::block_signals() else {
+            return Making(None);
+        };
+        let thread = Builder::new().stack_size(STACK).spawn(make);
+        let making = Making(thread.ok());
+        // The mask was valid when it was taken.
+        mask.restore().unwrap_or_default();
         // Without a thread, it is made when it is wanted.
-        Making(Builder::new().stack_size(STACK).spawn(make).ok())
+        making
     }
 
     /// The namespace.
-    pub fn finish(self) -> Result<OwnedFd, NetworkError> {
-        match self.0.map(JoinHandle::join) {
+    pub fn finish(mut self) -> Result<OwnedFd, NetworkError> {
+        match self.0.take().map(JoinHandle::join) {
             Some(Ok(made)) => made,
             // It has panicked, or there is none.
             Some(Err(_)) | None => new_namespace(),
         }
+    }
+}
+
+impl Drop for Making {
+    /// Nothing of a launch that failed goes on in its caller's process.
+    fn drop(&mut self) {
+        // What it made goes with it, and so does what it complains of.
+        let _ = self.0.take().map(JoinHandle::join);
     }
 }
 

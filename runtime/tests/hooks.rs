@@ -198,8 +198,9 @@ fn a_hook_that_fails_or_takes_too_long_ends_the_container() {
 fn a_hook_that_hangs_can_be_interrupted() {
     let Some(host) = enter() else { return };
     // At each of these moments `run` waits for nothing else; startContainer is within the container.
-    for kind in ["createRuntime", "startContainer", "poststart"] {
-        let mut config = host.config("hangs", "sleep 1000");
+    for kind in ["createRuntime", "startContainer", "poststart", "poststop"] {
+        let last = kind == "poststop";
+        let mut config = host.config("hangs", if last { "exit 9" } else { "sleep 1000" });
         let inside = kind == "startContainer";
         fs::create_dir_all(host.path("ready")).unwrap();
         fs::set_permissions(host.path("ready"), fs::Permissions::from_mode(0o777)).unwrap();

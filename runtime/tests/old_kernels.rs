@@ -178,6 +178,7 @@ fn a_user_namespace_is_the_same_whatever_the_kernel_lacks() {
     let share = host.path("deep/share");
     fs::create_dir_all(&share).unwrap();
     put(&host.path("rootfs/etc/file"), "");
+    fs::create_dir(host.path("rootfs/mnt")).unwrap();
     fs::set_permissions(host.path("deep"), fs::Permissions::from_mode(0o700)).unwrap();
     mount(&["-t", "tmpfs", "tmpfs", share.to_str().unwrap()]);
     mount(&["--make-shared", share.to_str().unwrap()]);
@@ -186,7 +187,7 @@ fn a_user_namespace_is_the_same_whatever_the_kernel_lacks() {
     let sub = share.join("sub");
     mount(&["-t", "tmpfs", "tmpfs", sub.to_str().unwrap()]);
     fs::create_dir(sub.join("below")).unwrap();
-    let look = |host: &Host| {
+    let look = |host: &Host, propagation: &str| {
         let mut config = mapped(host, "look", LOOK);
         config["linux"]["sysctl"] = json!({"net.ipv4.ip_unprivileged_port_start": "80"});
         let mounts = config["mounts"].as_array_mut().unwrap();
@@ -195,23 +196,31 @@ fn a_user_namespace_is_the_same_whatever_the_kernel_lacks() {
                 "options": ["nosuid", "noexec", "nodev", "ro"]}),
             json!({"destination": "/data", "source": share, "options":
                 ["rbind", "rro", "nodev", "rnosuid"]}),
-            json!({"destination": "/data/sub/below", "type": "tmpfs", "source": "tmpfs"}),
             json!({"destination": "/etc/file", "source": share.join("file"), "options":
                 ["bind", "ro"]}),
+            json!({"destination": "/mnt", "source": sub, "options": ["bind", "ro"]}),
         ]);
+        if propagation == "private" {
+            let new = json!({"destination": "/data/sub/below", "type": "tmpfs", "source": "tmpfs"});
+            mounts.push(new);
+        }
+        config["linux"]["rootfsPropagation"] = propagation.into();
         let before = mounts_of_the_host();
         let output = host.run("look", &config);
         assert!(output.status.success(), "{}", both(&output));
         assert_eq!(mounts_of_the_host(), before);
         stdout(&output)
     };
-    let wanted = look(&host);
+    let wanted = look(&host, "private");
+    let shared = look(&host, "shared");
     for refused in ["no /data/x", "no /data/sub/x", "no /x"] {
         assert!(wanted.contains(refused), "{refused}: {wanted}");
     }
     for set in SETS {
         host = host.without(set);
-        assert_eq!(look(&host), wanted, "without {set}");
+        assert_eq!(look(&host, "private"), wanted, "without {set}");
+        // Mounts that stay peers of the host's, too.
+        assert_eq!(look(&host, "shared"), shared, "without {set}");
         // One that waits, and is joined.
         let bundle = host.bundle("long", &mapped(&host, "long", "sleep 1000"));
         let mut create = host.runtime(&["create", "--bundle", bundle.to_str().unwrap()]);

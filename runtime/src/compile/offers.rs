@@ -30,6 +30,8 @@ pub fn offers(plan: &Plan, propagation: u64, asked: bool) -> Result<Program, Com
         let source = compiler.path(source).map_err(|problem| problem.of(step))?;
         let ops = &mut compiler.program.ops;
         if ops.is_empty() {
+            // Whatever it waits for, it must not outlive who could end it.
+            ops.push((index, Op::DieWithRuntime));
             ops.push((index, begin));
         }
         let offer = Offer {

@@ -83,7 +83,15 @@ impl Sandbox<'_> {
         rootfs::set_attributes(&tree, &offer.attributes).at(Part::Attributes)?;
         if !offer.asked && sets(&offer.attributes) {
             // To get them it had to be mounted, here: only what is not can be carried elsewhere.
-            tree = rootfs::clone_fd(&tree, offer.recursive).at(Part::Source)?;
+            let clone = rootfs::clone_fd(&tree, offer.recursive).at(Part::Source)?;
+            // It stays, and the next one comes on top of it: if it were still a peer of the host's
+            // mount, on that as well.
+            let private = MountAttr {
+                propagation: libc::MS_PRIVATE,
+                ..MountAttr::default()
+            };
+            rootfs::change(&tree, &private, true).at(Part::Attributes)?;
+            tree = clone;
         }
         Ok(report::send_with(&self.report, &Message::Tree, tree)?)
     }

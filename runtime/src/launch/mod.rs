@@ -80,7 +80,7 @@ pub fn launch(request: &LaunchRequest) -> Result<Launched, Error> {
 /// Launches a container; a signal that would end a program ends the launch.
 pub fn launch_interruptibly(
     request: &LaunchRequest,
-    signals: Option<&mut Signals>,
+    mut signals: Option<&mut Signals>,
 ) -> Result<Launched, Error> {
     let bundle = Bundle::load(&request.bundle)?;
     let input = NetworkInput::of(request)?;
@@ -97,7 +97,7 @@ pub fn launch_interruptibly(
         plan,
         dir,
     };
-    match launch.carry_out(making, signals) {
+    match launch.carry_out(making, signals.as_deref_mut()) {
         Ok(parts) => {
             launch.dir.unlock()?;
             Ok(Launched {
@@ -114,7 +114,7 @@ pub fn launch_interruptibly(
         Err(error) => {
             // The first error is the one to report. What cannot be undone now stays in the
             // journal, for `delete --force`.
-            launch.destroy();
+            launch.destroy(signals);
             Err(error)
         }
     }
@@ -137,6 +137,11 @@ impl Launched {
     /// Removes everything of it, running or not. Its `poststop` hooks run at the end; what they
     /// complain of is in [`Deleted::warnings`].
     pub fn remove(self) -> Result<Deleted, Error> {
+        self.remove_interruptibly(None)
+    }
+
+    /// The same; a signal that would end a program ends a hook.
+    pub fn remove_interruptibly(self, signals: Option<&mut Signals>) -> Result<Deleted, Error> {
         self.dir.relock()?;
         // Somebody else may have deleted it meanwhile, and launched another with the same id.
         if !self.dir.is_current() {
@@ -145,7 +150,9 @@ impl Launched {
         let state = self.dir.load()?;
         let undone = self.dir.destroy()?;
         let warnings = match (&self.hooks, &state) {
-            (Some(bundle), Some(state)) => crate::container::hooks_after_end(bundle, state),
+            (Some(bundle), Some(state)) => {
+                crate::container::hooks_after_end(bundle, state, signals)
+            }
             _ => Vec::new(),
         };
         Ok(Deleted { undone, warnings })
@@ -170,18 +177,18 @@ struct Parts {
 
 impl Launch<'_> {
     /// Undoes a launch that failed. Hooks that were told of it are told of its end.
-    fn destroy(&self) {
+    fn destroy(&self, signals: Option<&mut Signals>) {
         let state = self.dir.load().unwrap_or_default();
         self.dir.destroy().map(drop).unwrap_or_default();
         if let Some(state) = state {
-            crate::container::hooks_after_end(&self.bundle, &state);
+            crate::container::hooks_after_end(&self.bundle, &state, signals);
         }
     }
 
     fn carry_out(
         &self,
         making: Option<network::Making>,
-        signals: Option<&mut Signals>,
+        mut signals: Option<&mut Signals>,
     ) -> Result<Parts, Error> {
         self.check_cgroups()?;
         let mut journal = Journal::open(&self.dir.journal())?;
@@ -190,7 +197,7 @@ impl Launch<'_> {
         let _scope = self.scope().map(crate::systemd::start).transpose()?;
         let Joined { tasks, directory } = self.plan.cgroup.apply()?;
         let namespaces = open::namespaces(&self.plan)?;
-        let mut trees = open::trees(&self.plan)?;
+        let mut trees = open::trees(&self.plan, signals.as_deref_mut())?;
         let descriptors = Descriptors {
             tasks,
             namespaces: namespaces.joined,

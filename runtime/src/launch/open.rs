@@ -11,6 +11,7 @@ use rustix::fs::{CWD, Mode, OFlags, openat};
 use rustix::io::Errno;
 
 use crate::Error;
+use crate::launch::signals::Signals;
 use crate::launch::trees::{self, Trees, Way};
 use crate::launch::{LaunchError, ids};
 use crate::plan::mounts::{MountKind, MountStep};
@@ -80,7 +81,7 @@ impl From<LaunchError> for Unopened {
 
 /// Opens the trees of the steps that want it, with the attributes that they shall have: the new
 /// process may be allowed neither.
-pub fn trees(plan: &Plan) -> Result<Trees, Error> {
+pub fn trees(plan: &Plan, signals: Option<&mut Signals>) -> Result<Trees, Error> {
     // What is mounted below them in the container is no business of the host, nor the other way
     // round, unless that is asked for: as for those that the new process opens.
     let host = plan.steps.iter().find_map(|step| match step {
@@ -92,7 +93,7 @@ pub fn trees(plan: &Plan) -> Result<Trees, Error> {
     match directly(plan, host) {
         Ok(opened) => Ok(Trees::opened(opened)),
         Err(Unopened::Failed(error)) => Err(error.into()),
-        Err(Unopened::Old(way)) => trees::by_helper(plan, host, way),
+        Err(Unopened::Old(way)) => trees::by_helper(plan, host, way, signals),
     }
 }
 

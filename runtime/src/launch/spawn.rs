@@ -371,7 +371,7 @@ impl Child {
 }
 
 /// Waits for the socket; a signal that would end a program ends the launch.
-fn wait_readable(socket: &OwnedFd, signals: &mut Signals) -> Result<(), LaunchError> {
+pub(super) fn wait_readable(socket: &OwnedFd, signals: &mut Signals) -> Result<(), LaunchError> {
     loop {
         let mut fds = [
             PollFd::new(socket, PollFlags::IN),

@@ -16,6 +16,7 @@ use rustix::io::Errno;
 use crate::Error;
 use crate::compile::offers;
 use crate::launch::LaunchError;
+use crate::launch::signals::Signals;
 use crate::launch::spawn::{self, Birth, Child};
 use crate::plan::{Plan, Step};
 use crate::report::{self, Message};
@@ -62,7 +63,12 @@ impl Drop for Helper {
 }
 
 /// Has the trees of `plan` opened by a helper.
-pub fn by_helper(plan: &Plan, propagation: u64, way: Way) -> Result<Trees, Error> {
+pub fn by_helper(
+    plan: &Plan,
+    propagation: u64,
+    way: Way,
+    mut signals: Option<&mut Signals>,
+) -> Result<Trees, Error> {
     check(plan, way)?;
     let program = offers(plan, propagation, way == Way::InTheContainer)?;
     let count = plan.steps.iter().filter(|step| is_prepared(step)).count();
@@ -78,6 +84,9 @@ pub fn by_helper(plan: &Plan, propagation: u64, way: Way) -> Result<Trees, Error
     }
     let mut opened = Vec::with_capacity(count);
     while opened.len() < count {
+        if let Some(signals) = signals.as_deref_mut() {
+            spawn::wait_readable(&helper.0.socket, signals)?;
+        }
         let message = report::receive(&helper.0.socket)
             .map_err(|e| LaunchError::system("listen to the helper for mounts", e))?;
         match message {

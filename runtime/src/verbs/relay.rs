@@ -5,7 +5,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::fs::{FileType, Mode, OFlags, fcntl_getfl, fcntl_setfl, fstat, open};
+use rustix::fs::{FileType, Mode, OFlags, fcntl_getfl, fcntl_setfl, fstat, makedev, open};
 use rustix::io::Errno;
 use rustix::process::{Pid, Signal, getppid, set_parent_process_death_signal};
 use rustix::termios::{
@@ -160,6 +160,8 @@ enum Stream {
 struct Flow {
     bytes: Vec<u8>,
     ended: bool,
+    /// It ended as files do, not by an error.
+    at_end: bool,
 }
 
 impl Flow {
@@ -179,7 +181,8 @@ impl Flow {
             Ok(n) => {
                 self.bytes
                     .extend_from_slice(buffer.get(..n).unwrap_or_default());
-                self.ended = n == 0;
+                self.at_end = n == 0;
+                self.ended = self.at_end;
             }
             Err(Errno::INTR | Errno::AGAIN) => return false,
             // EIO: the last process with the terminal open has closed it.
@@ -278,7 +281,7 @@ impl Relay {
             }
             Stream::FromInput => {
                 self.inward.take(sys::standard(0));
-                if self.inward.ended {
+                if self.inward.at_end {
                     // End of a pipe: what Ctrl-D would say.
                     self.inward.bytes.push(4);
                 }
@@ -315,10 +318,18 @@ impl Relay {
     }
 }
 
-/// A pipe or terminal, opened once more: nobody else's writes shall fail when it is full.
+/// A pipe or the inner end of a terminal, opened once more: nobody else's writes shall fail when it is
+/// full.
 fn without_waiting(fd: BorrowedFd<'_>) -> Option<OwnedFd> {
-    let kind = FileType::from_raw_mode(fstat(fd).ok()?.st_mode);
-    if !matches!(kind, FileType::Fifo | FileType::CharacterDevice) {
+    let stat = fstat(fd).ok()?;
+    // What opening the outer end gives is another terminal (ptmx(4)).
+    let outer = stat.st_rdev == makedev(5, 2);
+    let again = match FileType::from_raw_mode(stat.st_mode) {
+        FileType::Fifo => true,
+        FileType::CharacterDevice => isatty(fd) && !outer,
+        _ => false,
+    };
+    if !again {
         return None;
     }
     let path = format!("/proc/self/fd/{}", fd.as_raw_fd());

@@ -46,7 +46,7 @@ pub(super) fn run(globals: &Globals, parser: &mut Parser) -> Result<u8, Failure>
     let console = container.console.take();
     let ended = relay::until_end(&container.pidfd, Some(&parent), console, &mut signals);
     if !keep {
-        globals.warn(&container.remove()?.warnings);
+        globals.warn(&container.remove_interruptibly(Some(&mut signals))?.warnings);
     }
     Ok(u8::try_from(ended?.code()).unwrap_or(255))
 }
