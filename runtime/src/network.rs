@@ -4,7 +4,6 @@ use std::fs;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
-use std::thread::{Builder, JoinHandle};
 
 use metactl_bundles::network::{FORMAT, Mode, NetworkSpec};
 use metactl_netns::facts::HostFacts;
@@ -21,8 +20,6 @@ use crate::sys;
 
 /// `NSFS_MAGIC`.
 const NSFS: i64 = 0x6e73_6673;
-/// Of a thread that does three system calls and may have to word an error.
-const STACK: usize = 64 << 10;
 
 /// Why a network namespace could not be made.
 #[derive(Debug, thiserror::Error)]
@@ -152,64 +149,6 @@ pub fn new_namespace() -> Result<OwnedFd, NetworkError> {
     sys::setns(&own, libc::CLONE_NEWNET)
         .map_err(|e| system("return to the runtime's network namespace", e))?;
     made.map_err(|e| system("switch the loopback device on", e))
-}
-
-/// A network namespace with its loopback device up, in the making by a thread of its own: it takes
-/// the kernel as long as all that a launch does until somebody enters it.
-#[derive(Debug)]
-pub struct Making(Option<JoinHandle<Result<OwnedFd, NetworkError>>>);
-
-impl Making {
-    /// Begins, if a processor is free. The thread keeps nothing of the caller's.
-    pub fn begin() -> Making {
-        if !is_processor_free() {
-            return Making(None);
-        }
-        let make = || {
-            sys::unshare(libc::CLONE_NEWNET).map_err(|e| system("make a network namespace", e))?;
-            let made = sys::loopback_up().and_then(|()| own_namespace());
-            made.map_err(|e| system("switch the loopback device on", e))
-        };
-        // The signals of the caller are none of its business.
-        let Ok(mask) = sys::block_signals() else {
-            return Making(None);
-        };
-        let thread = Builder::new().stack_size(STACK).spawn(make);
-        let making = Making(thread.ok());
-        // The mask was valid when it was taken.
-        mask.restore().unwrap_or_default();
-        // Without a thread, it is made when it is wanted.
-        making
-    }
-
-    /// The namespace.
-    pub fn finish(mut self) -> Result<OwnedFd, NetworkError> {
-        match self.0.take().map(JoinHandle::join) {
-            Some(Ok(made)) => made,
-            // It has panicked, or there is none.
-            Some(Err(_)) | None => new_namespace(),
-        }
-    }
-}
-
-impl Drop for Making {
-    /// Nothing of a launch that failed goes on in its caller's process.
-    fn drop(&mut self) {
-        // What it made goes with it, and so does what it complains of.
-        let _ = self.0.take().map(JoinHandle::join);
-    }
-}
-
-/// Whether fewer threads want to run than there are processors for us (`proc_loadavg(5)`: the fourth
-/// field). Otherwise a thread more costs time and saves none.
-fn is_processor_free() -> bool {
-    let processors = rustix::thread::sched_getaffinity(None).map_or(1, |set| set.count());
-    let running = || {
-        let text = fs::read_to_string("/proc/loadavg").ok()?;
-        let running = text.split(' ').nth(3)?.split('/').next()?;
-        running.parse::<u32>().ok()
-    };
-    processors > 1 && running().is_some_and(|running| running <= processors)
 }
 
 /// The one of the calling thread.

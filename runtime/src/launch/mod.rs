@@ -15,7 +15,7 @@ use crate::compile::{Descriptors, compile};
 use crate::container::Deleted;
 use crate::facts::HostFacts;
 use crate::journal::{Intent, Journal};
-use crate::network::{self, NetworkInput};
+use crate::network::NetworkInput;
 use crate::plan::namespaces::flag;
 use crate::plan::step::Pivot;
 use crate::plan::{self, Plan, Step};
@@ -84,8 +84,6 @@ pub fn launch_interruptibly(
 ) -> Result<Launched, Error> {
     let bundle = Bundle::load(&request.bundle)?;
     let input = NetworkInput::of(request)?;
-    let making = plan::makes_network(&bundle, input.as_ref(), request);
-    let making = making.then(network::Making::begin);
     let facts = HostFacts::gather(request, &bundle)?;
     let plan = plan::plan(&bundle, input.as_ref(), &facts, request)?;
     let dir = StateDir::create(&request.root, &request.id)?;
@@ -97,7 +95,7 @@ pub fn launch_interruptibly(
         plan,
         dir,
     };
-    match launch.carry_out(making, signals.as_deref_mut()) {
+    match launch.carry_out(signals.as_deref_mut()) {
         Ok(parts) => {
             launch.dir.unlock()?;
             Ok(Launched {
@@ -185,11 +183,7 @@ impl Launch<'_> {
         }
     }
 
-    fn carry_out(
-        &self,
-        making: Option<network::Making>,
-        mut signals: Option<&mut Signals>,
-    ) -> Result<Parts, Error> {
+    fn carry_out(&self, mut signals: Option<&mut Signals>) -> Result<Parts, Error> {
         self.check_cgroups()?;
         let mut journal = Journal::open(&self.dir.journal())?;
         journal.record_all(&self.intents()?)?;
@@ -222,7 +216,7 @@ impl Launch<'_> {
         )?;
         // From here on, in parallel with the mounts of the new process.
         let mut network = None;
-        match self.accompany(&mut child, making, &mut network, &mut journal, signals) {
+        match self.accompany(&mut child, &mut network, &mut journal, signals) {
             Ok((process, console)) => Ok(Parts {
                 process,
                 child,
@@ -242,7 +236,6 @@ impl Launch<'_> {
     fn accompany(
         &self,
         child: &mut Child,
-        making: Option<network::Making>,
         filled: &mut Option<OwnedFd>,
         journal: &mut Journal,
         mut signals: Option<&mut Signals>,
@@ -254,7 +247,7 @@ impl Launch<'_> {
             child.reborn(&self.plan, signals.as_deref_mut(), &mut heard)?;
             early = heard.console;
         }
-        let network = self.new_network(child, making)?;
+        let network = self.new_network(child)?;
         let process = ProcessId::of(child.pid)
             .map_err(|e| LaunchError::system("look at the new process", e))?;
         journal.record(&Intent::Process(process.clone()))?;

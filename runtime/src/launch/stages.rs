@@ -27,17 +27,13 @@ impl Launch<'_> {
         Ok(())
     }
 
-    /// Sends the network namespace, if the runtime makes it: the new process waits for it to mount
-    /// sysfs.
-    pub(super) fn new_network(
-        &self,
-        child: &Child,
-        making: Option<network::Making>,
-    ) -> Result<Option<OwnedFd>, Error> {
-        let Some(making) = making else {
+    /// The network namespace, if the runtime makes it: the first thing that it does beside the new
+    /// process, which waits for it to mount sysfs.
+    pub(super) fn new_network(&self, child: &Child) -> Result<Option<OwnedFd>, Error> {
+        if !self.plan.steps.contains(&Step::NewNetwork) {
             return Ok(None);
-        };
-        let namespace = making.finish()?;
+        }
+        let namespace = network::new_namespace()?;
         child.tell(&Message::Namespace, Some(namespace.as_fd()))?;
         Ok(Some(namespace))
     }

@@ -106,18 +106,6 @@ pub fn plan(
     })
 }
 
-/// Whether the runtime makes the network namespace: known before the host is, for it to begin early.
-/// When the plan is refused, this says nothing.
-pub fn makes_network(
-    bundle: &Bundle,
-    network: Option<&NetworkInput>,
-    request: &LaunchRequest,
-) -> bool {
-    let linux = bundle.spec.linux().as_ref();
-    let placed = linux.map(|linux| placed(linux, network, request));
-    matches!(placed, Some(Ok(namespaces)) if namespaces.runtime_makes_network())
-}
-
 /// The namespaces after the request had its say about the network.
 fn placed(
     linux: &Linux,

@@ -21,7 +21,7 @@ mod users;
 pub mod values;
 mod words;
 
-pub use container::{makes_network, plan};
+pub use container::plan;
 pub use step::{Side, Step};
 
 use crate::cgroup::{CgroupError, CgroupPlan};

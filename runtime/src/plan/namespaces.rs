@@ -82,8 +82,8 @@ impl Namespaces {
         self.user != Place::Host
     }
 
-    /// A network namespace takes longest of all: the runtime makes it beside everything else. One
-    /// that shall belong to another user namespace has to be made in there.
+    /// A network namespace takes longest of all: the runtime makes it while the new
+    /// process mounts. One that shall belong to another user namespace has to be made in there.
     pub fn runtime_makes_network(&self) -> bool {
         self.network == Place::New && !self.other_users()
     }
