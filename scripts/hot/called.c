@@ -4,6 +4,7 @@
  * Every function begins with a breakpoint (ptrace(2)), which goes when it is hit. SYMBOLS has lines
  * "ADDRESS NAME", sorted by address, as nm(1) prints them. */
 #define _GNU_SOURCE
+#include <elf.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
@@ -70,11 +71,20 @@ static int memory_of(pid_t pid)
     return fd;
 }
 
-/* Where the program lies: the lowest address of its file in memory. */
+/* What its addresses are counted from: the lowest one of its file in memory, or nothing in a program
+ * that lies where its file says (elf(5), ET_EXEC). */
 static unsigned long base_of(pid_t pid)
 {
     char path[64];
     unsigned long base = 0;
+    Elf64_Ehdr header;
+    snprintf(path, sizeof path, "/proc/%d/exe", pid);
+    int exe = open(path, O_RDONLY | O_CLOEXEC);
+    try(exe, path);
+    try(read(exe, &header, sizeof header) == sizeof header ? 0 : -1, path);
+    close(exe);
+    if (header.e_type == ET_EXEC)
+        return 0;
     snprintf(path, sizeof path, "/proc/%d/maps", pid);
     FILE *file = fopen(path, "r");
     try(file && fscanf(file, "%lx", &base) == 1 ? 0 : -1, path);
