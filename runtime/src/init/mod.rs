@@ -7,12 +7,13 @@
 
 mod copy_up;
 mod mounts;
+mod program;
 mod trees;
 
 use std::ffi::CStr;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
-use rustix::fs::{CWD, FileType, Mode, OFlags, fstatfs, openat};
+use rustix::fs::{CWD, Mode, OFlags, fstatfs, openat};
 use rustix::io::Errno;
 use rustix::process::{DumpableBehavior, Signal, set_dumpable_behavior};
 
@@ -20,12 +21,13 @@ use crate::compile::{Op, Program, Slot, Text};
 use crate::fallback::birth::Remainder;
 use crate::fallback::join;
 use crate::identity;
-use crate::report::{self, At, Detail, Fault, Message, Part};
+use crate::report::{self, At, Fault, Message, Part};
 use crate::rootfs::{self, Want};
 use crate::sys::{self, Strings};
 use crate::{pid1, terminal};
 
 use mounts::{NewMount, link, set_host_propagation};
+use program::{find, working_directory};
 
 /// `PROC_SUPER_MAGIC`.
 const PROC: i64 = 0x9fa0;
@@ -374,31 +376,6 @@ impl Sandbox<'_> {
         if gone { sys::exit(FAILED) } else { Ok(()) }
     }
 
-    /// Closes whatever the program may not see, and tells the runtime that it comes next.
-    ///
-    /// Close-on-exec would come too late for what the kernel opens by name during the exec: the
-    /// program, its interpreter and its loader could be `/proc/self/fd/N/../..` (CVE-2024-21626,
-    /// CVE-2016-9962).
-    fn seal(&mut self) -> Result<(), Fault> {
-        if self.sealed {
-            return Ok(());
-        }
-        self.sealed = true;
-        report::send(&self.report, &Message::Executing)?;
-        self.close_descriptors(None)
-    }
-
-    fn close_descriptors(&self, also: Option<BorrowedFd<'_>>) -> Result<(), Fault> {
-        let keep = [
-            Some(self.report.as_fd()),
-            self.prepared.shield.as_ref().map(AsFd::as_fd),
-            self.terminal.as_ref().map(AsFd::as_fd),
-            also,
-        ];
-        let first = self.program.preserve.saturating_add(3);
-        Ok(sys::close_all_but(first, keep)?)
-    }
-
     fn filter(&mut self, flags: u32, last: bool, notify: bool, shown: bool) -> Result<(), Fault> {
         if last {
             self.seal()?;
@@ -455,38 +432,6 @@ impl Sandbox<'_> {
         self.close_descriptors(None)?;
         self.rebirth()
     }
-
-    fn execute<'t>(&mut self, candidates: impl Iterator<Item = &'t CStr>) -> Result<(), Fault> {
-        self.seal()?;
-        sys::default_signal_actions();
-        sys::unblock_signals()?;
-        let Prepared {
-            arguments,
-            environment,
-            shield,
-            ..
-        } = self.prepared;
-        if let Some(shield) = shield {
-            // It makes the report close-on-exec itself.
-            rustix::io::fcntl_setfd(&self.report, rustix::io::FdFlags::empty())?;
-            return Err(sys::execve_fd(shield, arguments, environment).into());
-        }
-        let mut worst = Fault::from(Errno::NOENT);
-        for path in candidates {
-            let errno = sys::execve(path, arguments, environment);
-            let fault = Fault {
-                errno,
-                part: Part::Whole,
-                detail: Detail::new(path.to_bytes()),
-            };
-            match errno {
-                Errno::NOENT | Errno::NOTDIR => {}
-                Errno::ACCESS => worst = fault,
-                _ => return Err(fault),
-            }
-        }
-        Err(worst)
-    }
 }
 
 /// Writes to a file of this process below /proc. The procfs is the host's, and that is verified
@@ -501,42 +446,4 @@ fn write_own(path: &CStr, text: &CStr) -> Result<(), Fault> {
     let file = rootfs::open_beneath(own.as_fd(), path, flags).at(Part::Target)?;
     rustix::io::write(file, text.to_bytes())?;
     Ok(())
-}
-
-/// Looks whether one of the files is there and executable for anybody, so that `create` can
-/// tell. Whether it is for the user of the process, the exec will tell.
-fn find<'t>(candidates: impl Iterator<Item = &'t CStr>) -> Result<(), Fault> {
-    let mut worst = Fault::from(Errno::NOENT);
-    for path in candidates {
-        let errno = match rustix::fs::stat(path) {
-            Ok(stat) => {
-                let file = FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile;
-                if file && stat.st_mode & 0o111 != 0 {
-                    return Ok(());
-                }
-                Errno::ACCESS
-            }
-            Err(Errno::NOENT | Errno::NOTDIR) => continue,
-            Err(errno) => errno,
-        };
-        worst = Fault {
-            errno,
-            part: Part::Whole,
-            detail: Detail::new(path.to_bytes()),
-        };
-    }
-    Err(worst)
-}
-
-/// Changes to the working directory as the user that the process has become.
-fn working_directory(path: &CStr) -> Result<(), Fault> {
-    rustix::process::chdir(path)?;
-    // CVE-2024-21626: a working directory outside the root, by way of /proc/self/fd, would be
-    // told as "(unreachable)/...".
-    let mut buffer = [0u8; 4096];
-    match sys::current_directory(&mut buffer) {
-        Ok(path) if path.first() == Some(&b'/') => Ok(()),
-        Ok(_) => Err(Errno::ACCESS).at(Part::Verify),
-        Err(e) => Err(e).at(Part::Verify),
-    }
 }
