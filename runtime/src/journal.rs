@@ -13,9 +13,11 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use rustix::fs::{CWD, Mode, OFlags, openat};
 use serde::{Deserialize, Serialize};
 
 use crate::cgroup;
+use crate::fallback::procfs;
 use crate::process::ProcessId;
 
 /// How long a process may take to die from SIGKILL.
@@ -273,16 +275,9 @@ fn remove_cgroup(path: &Path) -> Result<Option<String>, String> {
 
 /// The id of the mount that a path is on.
 pub fn mount_id(path: &Path) -> io::Result<u64> {
-    use rustix::fs::{AtFlags, CWD, StatxFlags, statx};
-    let flags = AtFlags::SYMLINK_NOFOLLOW | AtFlags::NO_AUTOMOUNT;
-    let found = statx(CWD, path, flags, StatxFlags::MNT_ID)?;
-    match StatxFlags::from_bits_retain(found.stx_mask).contains(StatxFlags::MNT_ID) {
-        true => Ok(found.stx_mnt_id),
-        false => Err(io::Error::new(
-            io::ErrorKind::Unsupported,
-            "this kernel does not tell the id of a mount (Linux 5.8 is needed)",
-        )),
-    }
+    let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let place = openat(CWD, path, flags, Mode::empty())?;
+    Ok(procfs::mount_id(place)?.into())
 }
 
 fn unmount(path: &Path, above: Option<u64>) -> Result<Option<String>, String> {

@@ -105,12 +105,17 @@ impl ProcessId {
     }
 }
 
+/// A time as poll(2) takes it.
+pub fn timespec(time: Duration) -> Timespec {
+    Timespec {
+        tv_sec: i64::try_from(time.as_secs()).unwrap_or(i64::MAX),
+        tv_nsec: i64::from(time.subsec_nanos()),
+    }
+}
+
 /// Waits until the process behind `pidfd` is dead; `false` when `timeout` passed first.
 pub fn wait_dead(pidfd: impl AsFd, timeout: Option<Duration>) -> io::Result<bool> {
-    let limit = timeout.map(|t| Timespec {
-        tv_sec: i64::try_from(t.as_secs()).unwrap_or(i64::MAX),
-        tv_nsec: i64::from(t.subsec_nanos()),
-    });
+    let limit = timeout.map(timespec);
     let mut fds = [PollFd::new(&pidfd, PollFlags::IN)];
     loop {
         match poll(&mut fds, limit.as_ref()) {

@@ -41,6 +41,28 @@ pub fn in_root(
     flags: OFlags,
     strict: bool,
 ) -> Result<OwnedFd, Errno> {
+    walk(root, path, flags, strict, |_, _, _| Err(Errno::NOENT))
+}
+
+/// Opens a mount point: the same walk, on which `make` makes what is missing, in the directory that
+/// is held open at that moment. It gets the directory, the name, and whether the name is the last
+/// one. So a symlink that leads to nowhere leads to what is made there, always inside the root.
+pub fn making(
+    root: BorrowedFd<'_>,
+    path: &CStr,
+    strict: bool,
+    make: impl Fn(BorrowedFd<'_>, &CStr, bool) -> Result<OwnedFd, Errno>,
+) -> Result<OwnedFd, Errno> {
+    walk(root, path, OFlags::PATH, strict, make)
+}
+
+fn walk(
+    root: BorrowedFd<'_>,
+    path: &CStr,
+    flags: OFlags,
+    strict: bool,
+    missing: impl Fn(BorrowedFd<'_>, &CStr, bool) -> Result<OwnedFd, Errno>,
+) -> Result<OwnedFd, Errno> {
     if path.is_empty() {
         return Err(Errno::NOENT);
     }
@@ -65,7 +87,10 @@ pub fn in_root(
                 result => return result,
             }
         }
-        let found = openat(here, name, HOLD, Mode::empty())?;
+        let found = match openat(here, name, HOLD, Mode::empty()) {
+            Err(Errno::NOENT) => missing(here, name, last)?,
+            found => found?,
+        };
         match FileType::from_raw_mode(fstat(&found)?.st_mode) {
             FileType::Symlink if last && flags.contains(OFlags::PATH | OFlags::NOFOLLOW) => {
                 return Ok(found);
@@ -91,52 +116,6 @@ pub fn in_root(
     let here = held.top().unwrap_or(root);
     openat(here, c".", flags & !OFlags::NOFOLLOW, Mode::empty())
 }
-
-/// Opens a mount point: the same walk, on which `make` makes what is missing, in the directory that
-/// is held open at that moment. It gets the directory, the name, and whether the name is the last
-/// one. So a symlink that leads to nowhere leads to what is made there, always inside the root.
-pub fn making(
-    root: BorrowedFd<'_>,
-    path: &CStr,
-    strict: bool,
-    make: impl Fn(BorrowedFd<'_>, &CStr, bool) -> Result<OwnedFd, Errno>,
-) -> Result<OwnedFd, Errno> {
-    let mut pending = Pending::new(path.to_bytes())?;
-    let mut held = Held::new();
-    let mut links = 0;
-    let mut buffer = [0u8; MAX_NAME];
-    while let Some(component) = pending.next(&mut buffer)? {
-        let here = held.top().unwrap_or(root);
-        let (name, last) = match component {
-            Component::Parent => {
-                held.pop();
-                continue;
-            }
-            Component::Name { name, last } => (name, last),
-        };
-        let found = match openat(here, name, HOLD, Mode::empty()) {
-            Err(Errno::NOENT) => make(here, name, last)?,
-            result => result?,
-        };
-        match FileType::from_raw_mode(fstat(&found)?.st_mode) {
-            FileType::Symlink => {
-                links += 1;
-                if strict || links > MAX_LINKS || !may_be_followed(here, &found)? {
-                    return Err(Errno::LOOP);
-                }
-                if pending.follow(&found)? {
-                    held.clear();
-                }
-            }
-            _ if last => return Ok(found),
-            FileType::Directory => held.push(found)?,
-            _ => return Err(Errno::NOTDIR),
-        }
-    }
-    let here = held.top().unwrap_or(root);
-    openat(here, c".", HOLD, Mode::empty())
-}
-
 /// Opens a path below `dir` without leaving its mount: `RESOLVE_BENEATH | RESOLVE_NO_XDEV |
 /// RESOLVE_NO_SYMLINKS`. `dir` must be the root of a mount. EXDEV for everything that leads out of
 /// it.

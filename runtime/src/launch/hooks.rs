@@ -7,7 +7,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::event::{PollFd, PollFlags, poll};
 use rustix::fs::{MemfdFlags, memfd_create};
 use rustix::io::Errno;
 
@@ -17,7 +17,7 @@ use crate::launch::spawn::{self, Birth, Heard, Until};
 use crate::launch::{Exit, LaunchError, exit};
 use crate::plan::step::Hook;
 use crate::plan::{Plan, Step};
-use crate::process::wait_dead;
+use crate::process::{timespec, wait_dead};
 use crate::{Error, sys};
 
 /// How much of what a hook wrote is shown when it fails.
@@ -132,13 +132,7 @@ fn wait_dead_or_signal(
 ) -> Result<bool, LaunchError> {
     let deadline = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
     loop {
-        let left = deadline.map(|deadline| {
-            let left = deadline.saturating_duration_since(Instant::now());
-            Timespec {
-                tv_sec: i64::try_from(left.as_secs()).unwrap_or(i64::MAX),
-                tv_nsec: i64::from(left.subsec_nanos()),
-            }
-        });
+        let left = deadline.map(|at| timespec(at.saturating_duration_since(Instant::now())));
         let mut fds = [
             PollFd::new(process, PollFlags::IN),
             PollFd::from_borrowed_fd(signals.as_fd(), PollFlags::IN),

@@ -4,9 +4,9 @@
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
 
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::event::{PollFd, PollFlags, poll};
 use rustix::fs::{FileType, Mode, OFlags, fcntl_getfl, fcntl_setfl, fstat, makedev, open};
-use rustix::io::Errno;
+use rustix::io::{Errno, retry_on_intr};
 use rustix::process::{Pid, Signal, getppid, set_parent_process_death_signal};
 use rustix::termios::{
     OptionalActions, OutputModes, Termios, isatty, tcgetattr, tcgetwinsize, tcsetattr, tcsetwinsize,
@@ -14,6 +14,7 @@ use rustix::termios::{
 
 use crate::launch::signals::{Signals, ends_a_launch, is_own};
 use crate::launch::{Exit, LaunchError, exit};
+use crate::process::timespec;
 use crate::sys;
 
 /// How long a container may take to end after the parent of the runtime died.
@@ -98,7 +99,8 @@ fn wait(
         fds.extend(relay.map(|relay| relay.poll(stream)));
     }
     loop {
-        match poll(&mut fds, timeout(deadline).as_ref()) {
+        let left = deadline.map(|at| timespec(at.saturating_duration_since(Instant::now())));
+        match poll(&mut fds, left.as_ref()) {
             Ok(_) => break,
             Err(Errno::INTR) => {}
             Err(e) => return Err(LaunchError::system("wait for the container", e)),
@@ -109,14 +111,6 @@ fn wait(
         .filter(|(_, fd)| !fd.revents().is_empty())
         .map(|(wanted, _)| wanted)
         .collect())
-}
-
-fn timeout(deadline: Option<Instant>) -> Option<Timespec> {
-    let left = deadline?.saturating_duration_since(Instant::now());
-    Some(Timespec {
-        tv_sec: i64::try_from(left.as_secs()).unwrap_or(i64::MAX),
-        tv_nsec: i64::from(left.subsec_nanos()),
-    })
 }
 
 /// Hands waiting signals on; `true` if there were any. With a terminal, its keys reach the
@@ -160,8 +154,6 @@ enum Stream {
 struct Flow {
     bytes: Vec<u8>,
     ended: bool,
-    /// It ended as files do, not by an error.
-    at_end: bool,
 }
 
 impl Flow {
@@ -174,21 +166,15 @@ impl Flow {
         }
     }
 
-    /// `false` when there was nothing to take for the moment.
-    fn take(&mut self, from: BorrowedFd<'_>) -> bool {
+    /// Takes what is there: how many bytes, 0 at the end, EAGAIN when there is nothing for the moment.
+    fn take(&mut self, from: BorrowedFd<'_>) -> Result<usize, Errno> {
         let mut buffer = [0u8; 4096];
-        match rustix::io::read(from, &mut buffer) {
-            Ok(n) => {
-                self.bytes
-                    .extend_from_slice(buffer.get(..n).unwrap_or_default());
-                self.at_end = n == 0;
-                self.ended = self.at_end;
-            }
-            Err(Errno::INTR | Errno::AGAIN) => return false,
-            // EIO: the last process with the terminal open has closed it.
-            Err(_) => self.ended = true,
-        }
-        true
+        let read = retry_on_intr(|| rustix::io::read(from, &mut buffer));
+        let taken = buffer.get(..read.unwrap_or(0)).unwrap_or_default();
+        self.bytes.extend_from_slice(taken);
+        // EIO: the last process with the terminal open has closed it.
+        self.ended = taken.is_empty() && read != Err(Errno::AGAIN);
+        read
     }
 
     /// A reader that went away loses what it does not take.
@@ -273,6 +259,7 @@ impl Relay {
 
     fn carry(&mut self, stream: Stream) {
         match stream {
+            // Whether it has ended is in the flow.
             Stream::FromConsole => drop(self.outward.take(self.console.as_fd())),
             Stream::ToOutput => {
                 let mut outward = std::mem::take(&mut self.outward);
@@ -280,8 +267,7 @@ impl Relay {
                 self.outward = outward;
             }
             Stream::FromInput => {
-                self.inward.take(sys::standard(0));
-                if self.inward.at_end {
+                if self.inward.take(sys::standard(0)) == Ok(0) {
                     // End of a pipe: what Ctrl-D would say.
                     self.inward.bytes.push(4);
                 }
@@ -294,7 +280,8 @@ impl Relay {
     fn finish(&mut self, signals: &mut Signals) -> Result<(), LaunchError> {
         loop {
             while self.outward.bytes.is_empty() {
-                if self.outward.ended || !self.outward.take(self.console.as_fd()) {
+                let taken = self.outward.take(self.console.as_fd());
+                if self.outward.ended || taken == Err(Errno::AGAIN) {
                     return Ok(());
                 }
             }
