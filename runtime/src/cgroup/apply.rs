@@ -42,9 +42,7 @@ impl CgroupPlan {
         let mut tries = TRIES;
         loop {
             match self.attempt(kernel) {
-                Err(CgroupError::Create { source, .. } | CgroupError::Enable { source, .. })
-                    if source.kind() == ErrorKind::NotFound && tries > 1 =>
-                {
+                Err(error) if error.is_of_what_is_gone() && tries > 1 => {
                     tries -= 1;
                     std::thread::sleep(PAUSE);
                 }
@@ -159,17 +157,16 @@ fn open_directory(directory: &Path) -> Result<OwnedFd, CgroupError> {
 pub(super) fn create(directory: &Path) -> Result<(), CgroupError> {
     match std::fs::create_dir(directory) {
         Err(source) if source.kind() == ErrorKind::AlreadyExists => {
-            if directory.is_dir() {
-                return Ok(());
-            }
-            // Another container's end has just removed it, or it is no directory.
-            let path = directory.to_owned();
-            Err(match directory.exists() {
-                true => CgroupError::Create { path, source },
-                false => CgroupError::Create {
-                    path,
-                    source: ErrorKind::NotFound.into(),
-                },
+            // One look only: between two of them another container's end can remove it, and
+            // another's start make it again.
+            let source = match std::fs::metadata(directory) {
+                Ok(found) if found.is_dir() => return Ok(()),
+                Ok(_) => source,
+                Err(source) => source,
+            };
+            Err(CgroupError::Create {
+                path: directory.to_owned(),
+                source,
             })
         }
         result => result.map_err(|source| CgroupError::Create {

@@ -167,3 +167,19 @@ pub enum CgroupError {
         left: usize,
     },
 }
+
+impl CgroupError {
+    /// Whether something was missing, or went away while it was used (kernfs answers ENODEV then):
+    /// perhaps because another container's end has just removed it. Looking again cannot tell,
+    /// for another's start may have made it anew meanwhile.
+    pub(super) fn is_of_what_is_gone(&self) -> bool {
+        let (Self::Create { source, .. }
+        | Self::Enable { source, .. }
+        | Self::Read { source, .. }
+        | Self::Write { source, .. }) = self
+        else {
+            return false;
+        };
+        matches!(source.raw_os_error(), Some(libc::ENOENT | libc::ENODEV))
+    }
+}

@@ -120,13 +120,9 @@ pub fn in_use(directory: &Path) -> io::Result<bool> {
 pub(super) fn processes(directory: &Path) -> Result<Vec<i32>, CgroupError> {
     match read(&directory.join("cgroup.procs")) {
         Ok(text) => Ok(text.lines().filter_map(|line| line.parse().ok()).collect()),
-        Err(CgroupError::Read { source, .. }) if is_gone(&source) => Ok(Vec::new()),
+        Err(error) if error.is_of_what_is_gone() => Ok(Vec::new()),
         Err(error) => Err(error),
     }
-}
-
-fn is_gone(error: &io::Error) -> bool {
-    matches!(error.raw_os_error(), Some(libc::ENOENT | libc::ENODEV))
 }
 
 /// Processes in a cgroup and below.

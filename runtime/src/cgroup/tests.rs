@@ -339,6 +339,29 @@ fn all_hierarchies_and_controllers_are_joined_when_asked() {
     assert!(text.contains(line), "{text}");
 }
 
+/// A directory that containers share is removed by the end of one and made by the start of
+/// another, over and over: whoever makes it has it, or is told that it went away.
+#[test]
+fn a_directory_that_comes_and_goes_is_there_or_gone() {
+    let root = tempfile::tempdir().unwrap();
+    let shared = root.path().join("shared");
+    std::thread::scope(|scope| {
+        for _ in 0..3 {
+            scope.spawn(|| {
+                for _ in 0..5_000 {
+                    if let Err(error) = create(&shared) {
+                        assert!(error.is_of_what_is_gone(), "{error}");
+                    }
+                    std::fs::remove_dir(&shared).unwrap_or_default();
+                }
+            });
+        }
+    });
+    std::fs::write(&shared, "").unwrap();
+    let error = create(&shared).unwrap_err();
+    assert!(!error.is_of_what_is_gone(), "{error}");
+}
+
 /// v2 on a tree of plain directories: the same writes, without a kernel behind them.
 #[test]
 fn v2_is_written_as_planned() {
