@@ -8,7 +8,7 @@ mod common;
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, chown};
 use std::path::Path;
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
 
 use common::{Host, both, enter, stderr, stdout};
 use serde_json::{Value, json};
@@ -16,8 +16,12 @@ use serde_json::{Value, json};
 /// `nobody`: has a name, and nothing else.
 const NOBODY: u32 = 65_534;
 
-/// The runtime, run by somebody without privilege.
 fn call(host: &Host, words: &[&str]) -> Output {
+    command(host, words).output().unwrap()
+}
+
+/// The runtime, run by somebody without privilege.
+fn command(host: &Host, words: &[&str]) -> Command {
     let state = host.path("own");
     fs::create_dir_all(&state).unwrap();
     chown(&state, Some(NOBODY), Some(NOBODY)).unwrap();
@@ -29,15 +33,15 @@ fn call(host: &Host, words: &[&str]) -> Output {
     }
     // An older kernel is made by root, so only then the privilege goes.
     let id = NOBODY.to_string();
-    host.program(Path::new("/usr/bin/setpriv"))
+    let mut command = host.program(Path::new("/usr/bin/setpriv"));
+    command
         .args(["--clear-groups", "--reuid", &id, "--regid", &id])
         .arg(program)
         .arg("--root")
         .arg(&state)
         .args(words)
-        .env("XDG_RUNTIME_DIR", &state)
-        .output()
-        .unwrap()
+        .env("XDG_RUNTIME_DIR", &state);
+    command
 }
 
 fn config(host: &Host, id: &str, script: &str, size: u32) -> Value {
@@ -94,15 +98,41 @@ fn one_id_is_enough_for_a_container() {
     host.assert_clean();
 }
 
+/// The process that waits is all but the program already: its user may look at it, and so join it.
 #[test]
-fn nothing_joins_without_privilege_before_the_program_runs() {
+fn who_waits_for_its_program_can_be_joined_without_privilege() {
     let Some(host) = enter() else { return };
-    let mut config = config(&host, "early", "true", 1);
-    config["process"]["env"] = json!(["PATH=/bin"]);
-    config["hooks"] = json!({"startContainer": [{"path": "/bin/true"}]});
+    let script = "cat /tmp/hooked; stat -c %u /proc/1/fd";
+    let mut config = config(&host, "early", script, 1);
+    config["annotations"] = json!({"org.metactl.init": "true"});
+    let hook = "cat > /tmp/state; echo hooked $$ >> /tmp/hooked; stat -c %u /proc/1 >> /tmp/hooked";
+    config["hooks"] = json!({"startContainer": [{"path": "/bin/sh", "args": ["sh", "-c", hook]}]});
     let bundle = host.bundle("early", &config);
-    let words = ["run", "--bundle", bundle.to_str().unwrap(), "early"];
-    let output = call(&host, &words);
+    let bundle = bundle.to_str().unwrap();
+    let output = call(&host, &["run", "--bundle", bundle, "early"]);
+    // Of the files of a process that hides, the real root is the owner (proc(5)): it was seen only
+    // while it waited.
+    let text = stdout(&output);
+    let words: Vec<&str> = text.split_whitespace().collect();
+    assert!(output.status.success(), "{}", both(&output));
+    assert!(matches!(words[..], ["hooked", _, "0", "65534"]), "{text}");
+
+    // What is created holds the output of `create`.
+    let mut create = command(&host, &["create", "--bundle", bundle, "early"]);
+    let log = fs::File::create(host.path("log")).unwrap();
+    let created = create.stdout(Stdio::null()).stderr(log).status().unwrap();
+    let said = fs::read_to_string(host.path("log")).unwrap();
+    assert!(created.success(), "{said}");
+    let output = call(&host, &["exec", "early", "sh", "-c", "echo in; ls /tmp"]);
+    assert_eq!(stdout(&output), "in\n", "{}", both(&output));
+    let output = call(&host, &["start", "early"]);
+    assert!(output.status.success(), "{}", both(&output));
+    let output = call(&host, &["delete", "--force", "early"]);
+    assert!(output.status.success(), "{}", both(&output));
+
+    // Who owns the runtime could lose it to whoever joins: it stays out of sight.
+    chown(host.path("runtime"), Some(NOBODY), Some(NOBODY)).unwrap();
+    let output = call(&host, &["run", "--bundle", bundle, "early"]);
     assert!(
         !output.status.success() && stderr(&output).contains("leave out hooks.startContainer"),
         "{}",

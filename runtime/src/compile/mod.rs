@@ -154,9 +154,8 @@ impl Compiler {
             Step::AwaitMapping | Step::AwaitHooks => Op::Await {
                 announce: matches!(step, Step::AwaitHooks),
             },
-            Step::AwaitRuntime { announce } => Op::Await {
-                announce: *announce,
-            },
+            Step::AwaitRuntime => Op::Await { announce: false },
+            Step::AwaitStartHooks { seen } => Op::AwaitStartHooks { seen: *seen },
             Step::Hide => Op::Hide,
             Step::UserRoot { uid, gid } => Op::UserRoot {
                 uid: *uid,
@@ -252,9 +251,12 @@ impl Compiler {
             Step::Find(program) => Op::Find {
                 candidates: self.candidates(program)?,
             },
-            Step::AwaitStart => {
+            Step::AwaitStart { seen } => {
                 let fd = self.start.take().ok_or(Problem::Descriptor)?;
-                Op::AwaitStart(self.slot(fd))
+                Op::AwaitStart {
+                    socket: self.slot(fd),
+                    seen: *seen,
+                }
             }
             Step::Session { terminal } => Op::Session {
                 terminal: *terminal,

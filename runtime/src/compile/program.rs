@@ -154,8 +154,11 @@ pub enum Op {
     Label { path: Text, text: Text },
     /// Look whether the program is there.
     Find { candidates: Span },
-    /// Say that everything is prepared, wait for a connection to this socket.
-    AwaitStart(Slot),
+    /// Say that everything is prepared, wait for the go; `seen`: dumpable meanwhile.
+    AwaitStartHooks { seen: bool },
+    /// Say that everything is prepared, wait for a connection to this socket; `seen`: dumpable
+    /// meanwhile.
+    AwaitStart { socket: Slot, seen: bool },
     /// setsid(2); with `terminal`, the one of the process becomes the controlling one.
     Session { terminal: bool },
     /// setrlimit(2).

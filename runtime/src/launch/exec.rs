@@ -208,6 +208,10 @@ impl Target<'_> {
         let (bundle, state) = (self.bundle, self.state);
         let mut facts = HostFacts::local()?;
         facts.look_for_modules(Some(process), bundle);
+        if facts.uid != 0 {
+            // Says more than joining would when the process may not be looked at.
+            open_root(state)?;
+        }
         let shield = facts.executable_is_writable && self.could_rewrite_runtime(process)?;
         if shield && self.sees_the_runtime()? {
             return Err(PlanError::Exposed.into());
@@ -476,8 +480,9 @@ fn open_root(state: &State) -> Result<OwnedFd, LaunchError> {
         let why = match e.kind() {
             // A process that waits hides, and only privilege sees it nevertheless.
             std::io::ErrorKind::PermissionDenied => {
-                " (without root nothing joins a container before its program runs: start it first, \
-                 and leave out hooks.startContainer)"
+                " (without root something joins a container before its program runs only when the \
+                 runtime's executable belongs to root, in user and pid namespaces of the \
+                 container's own; otherwise start it first, and leave out hooks.startContainer)"
             }
             _ => "",
         };

@@ -78,6 +78,9 @@ pub fn plan(
     let home = facts.home.as_deref();
     let home = home.map(|home| process::with_home(process, home));
     let process = home.as_ref().unwrap_or(process);
+    let alone = facts.uid != 0
+        && context.namespaces.user == Place::New
+        && context.namespaces.pid == Place::New;
     let told = process::told_of_sockets(process, request.listen_fds, init, &context.namespaces);
     steps.extend(process::steps(
         told.as_ref().unwrap_or(process),
@@ -86,10 +89,8 @@ pub fn plan(
             linux: Some(linux),
             keyring: request.keyring.then(|| format!("_ses.{}", request.id)),
             joins: false,
-            waits: request.mode == Mode::Create,
-            alone: facts.uid != 0
-                && context.namespaces.user == Place::New
-                && context.namespaces.pid == Place::New,
+            pause: context.pause(alone && !facts.executable_is_writable),
+            alone,
             watch: if foreground {
                 Watch::DieWithRuntime
             } else {
@@ -140,6 +141,15 @@ impl Context<'_> {
         };
         // Without a pid namespace of its own there is no PID 1 to be.
         Ok(init && self.namespaces.pid == Place::New)
+    }
+
+    /// What the process waits for when it is all but the program.
+    fn pause(&self, seen: bool) -> Option<Step> {
+        match self.request.mode {
+            Mode::Create => Some(Step::AwaitStart { seen }),
+            _ if hooks::has(self.bundle, "startContainer") => Some(Step::AwaitStartHooks { seen }),
+            _ => None,
+        }
     }
 
     /// What the runtime does outside.
@@ -323,10 +333,8 @@ impl Context<'_> {
         if self.request.mode == Mode::Create {
             steps.push(Step::Find(process::found_from_the_root(self.process)));
         }
-        if self.request.mode != Mode::Create {
-            steps.push(Step::AwaitRuntime {
-                announce: hooks::has(self.bundle, "startContainer"),
-            });
+        if self.pause(false).is_none() {
+            steps.push(Step::AwaitRuntime);
         }
         Ok(())
     }

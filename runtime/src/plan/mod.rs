@@ -214,7 +214,7 @@ pub fn plan_exec(request: &ExecRequest<'_>) -> Result<Plan, PlanError> {
             size: process::console_size(request.process),
         });
     }
-    steps.push(Step::AwaitRuntime { announce: false });
+    steps.push(Step::AwaitRuntime);
     steps.extend(process::steps(
         request.process,
         &Around {
@@ -222,7 +222,7 @@ pub fn plan_exec(request: &ExecRequest<'_>) -> Result<Plan, PlanError> {
             linux,
             keyring: request.keyring.clone(),
             joins: true,
-            waits: false,
+            pause: None,
             alone: false,
             watch: request.watch,
             birth: if fork {

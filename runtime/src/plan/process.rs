@@ -31,8 +31,8 @@ pub struct Around<'a> {
     pub birth: Birth,
     /// It is one more process of a container that runs already.
     pub joins: bool,
-    /// It waits for `start`.
-    pub waits: bool,
+    /// What it waits for before its program, while others may join.
+    pub pause: Option<Step>,
     /// It is all that is in its new user and pid namespaces, and the runtime has no privilege: only
     /// what lets itself be looked into can hand something over (pidfd_getfd(2), ptrace(2)).
     pub alone: bool,
@@ -92,7 +92,7 @@ pub fn steps(process: &Process, around: &Around<'_>) -> Result<Vec<Step>, PlanEr
     }) = &mut filter
     {
         // Who decides about its calls is told when the container is created, not when it is started.
-        *last &= !around.waits;
+        *last &= !matches!(around.pause, Some(Step::AwaitStart { .. }));
         *shown = around.alone;
     }
     let mut steps = Vec::new();
@@ -119,11 +119,9 @@ pub fn steps(process: &Process, around: &Around<'_>) -> Result<Vec<Step>, PlanEr
     if bound {
         steps.push(Step::NoNewPrivileges);
     }
-    if around.waits {
-        // Others can join meanwhile, and perhaps look at it: it has nothing any more that the
-        // container may not have.
-        steps.push(Step::AwaitStart);
-    }
+    // Others can join meanwhile, and perhaps look at it: it has nothing any more that the
+    // container may not have.
+    steps.extend(around.pause.clone());
     let watch = (around.watch == Watch::DieWithRuntime).then_some(Step::DieWithRuntime);
     match around.birth {
         Birth::Direct => steps.extend(watch),

@@ -187,14 +187,19 @@ pub enum Step {
 
     // ---- the new process: itself
     /// Wait until the runtime is ready.
-    AwaitRuntime {
-        /// Say first that the root is in place.
-        announce: bool,
-    },
+    AwaitRuntime,
     /// Look whether the program is there.
     Find(Program),
     /// Wait for `start`.
-    AwaitStart,
+    AwaitStart {
+        /// The runtime, which is not root, may look at the process meanwhile (`exec`, hooks).
+        seen: bool,
+    },
+    /// Wait for the hooks that come between everything else and the program.
+    AwaitStartHooks {
+        /// As above.
+        seen: bool,
+    },
     /// A session of its own: no controlling terminal of the host (CVE-2017-5226, TIOCSTI).
     Session {
         /// Its own terminal, if there is one, becomes the controlling one.

@@ -89,12 +89,13 @@ impl fmt::Display for Step {
             Step::Pivot(Pivot::Chroot) => f.write_str("change to the root among the host's mounts"),
             Step::EnterRoot => f.write_str("change to the root of the container"),
             Step::AwaitHooks => f.write_str("wait for the hooks"),
-            Step::AwaitRuntime { .. } => f.write_str("wait until the runtime is ready"),
+            Step::AwaitRuntime => f.write_str("wait until the runtime is ready"),
             Step::Find(program) => {
                 let name = program.arguments.first().map_or("", String::as_str);
                 write!(f, "find the program {name}")
             }
-            Step::AwaitStart => f.write_str("wait for `start`"),
+            Step::AwaitStartHooks { .. } => f.write_str("wait for the startContainer hooks"),
+            Step::AwaitStart { .. } => f.write_str("wait for `start`"),
             Step::Session { .. } => f.write_str("own session"),
             Step::Keyring(name) => write!(f, "session keyring {name}"),
             Step::Affinity(_) => f.write_str("processors it may use"),
