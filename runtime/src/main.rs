@@ -41,7 +41,8 @@ metactl-runtime [--root DIR] [--log FILE] [--log-format text|json]
     --network FILE [--names FILE] [--uplink DEVICE] or --netns PATH, --server-dir DIR
   EXEC: --tty, --detach, --user UID[:GID], --additional-gids GID, --cwd DIR, --env NAME=VALUE,
     --cap CAPABILITY, --no-new-privs, --apparmor PROFILE, --process-label LABEL, --process FILE,
-    --pid-file FILE, --console-socket SOCKET, --pidfd-socket SOCKET, --preserve-fds N, --ignore-paused
+    --pid-file FILE, --console-socket SOCKET, --pidfd-socket SOCKET, --preserve-fds N, --ignore-paused,
+    --cgroup [CONTROLLER[,CONTROLLER...]:]PATH
 
 Defaults: --root /run/metactl/oci ($XDG_RUNTIME_DIR/metactl/oci without root), --bundle .,
   --server-dir /run/metactl/server

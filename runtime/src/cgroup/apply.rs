@@ -6,7 +6,7 @@ use std::fs::{File, OpenOptions};
 use std::io::{self, ErrorKind, Read, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::OpenOptionsExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 /// How often a directory that others share is made again, when their end removes it meanwhile.
 const TRIES: usize = 200;
@@ -112,29 +112,7 @@ pub(super) enum Kernel {
     Fake,
 }
 
-/// Open an existing cgroup for another process to join (`exec`).
-///
-/// # Errors
-/// When a directory is gone or cannot be opened.
-pub fn open(directories: &[PathBuf]) -> Result<Joined, CgroupError> {
-    let mut joined = Joined::default();
-    for directory in directories {
-        // v1 and v2 differ in this file: v2's is `cgroup.threads`.
-        match open_tasks(directory) {
-            Ok(tasks) => joined.tasks.push(tasks),
-            Err(CgroupError::Read { source, .. })
-                if source.kind() == ErrorKind::NotFound
-                    && directory.join("cgroup.controllers").exists() =>
-            {
-                joined.directory = Some(open_directory(directory)?);
-            }
-            Err(error) => return Err(error),
-        }
-    }
-    Ok(joined)
-}
-
-fn open_tasks(directory: &Path) -> Result<OwnedFd, CgroupError> {
+pub(super) fn open_tasks(directory: &Path) -> Result<OwnedFd, CgroupError> {
     let path = directory.join("tasks");
     match OpenOptions::new().write(true).open(&path) {
         Ok(file) => Ok(file.into()),
@@ -142,7 +120,7 @@ fn open_tasks(directory: &Path) -> Result<OwnedFd, CgroupError> {
     }
 }
 
-fn open_directory(directory: &Path) -> Result<OwnedFd, CgroupError> {
+pub(super) fn open_directory(directory: &Path) -> Result<OwnedFd, CgroupError> {
     OpenOptions::new()
         .read(true)
         .custom_flags(libc::O_DIRECTORY | libc::O_PATH | libc::O_NOFOLLOW)

@@ -63,6 +63,30 @@ pub enum CgroupError {
         /// The effective uid of the runtime.
         uid: u32,
     },
+    /// A cgroup below that of a container cannot be used.
+    #[error("bad sub cgroup path {text:?}: {why}")]
+    BadBelow {
+        /// The value as given.
+        text: String,
+        /// What is wrong with it, and what would be right.
+        why: &'static str,
+    },
+    /// A hierarchy was named in which the container is not.
+    #[error("unknown controller {controller:?}: {why}")]
+    NotInHierarchy {
+        /// The controller.
+        controller: String,
+        /// What is there instead.
+        why: &'static str,
+    },
+    /// A cgroup could not be joined.
+    #[error("cannot join the cgroup {}: adding pid 0 (the new process itself) to it: {source}", path.display())]
+    Join {
+        /// The directory.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
     /// A cgroup directory could not be made.
     #[error("cannot create the cgroup {}: {source}", path.display())]
     Create {
@@ -172,10 +196,11 @@ impl CgroupError {
     /// Whether something was missing, or went away while it was used (kernfs answers ENODEV then):
     /// perhaps because another container's end has just removed it. Looking again cannot tell,
     /// for another's start may have made it anew meanwhile.
-    pub(super) fn is_of_what_is_gone(&self) -> bool {
+    pub(crate) fn is_of_what_is_gone(&self) -> bool {
         let (Self::Create { source, .. }
         | Self::Enable { source, .. }
         | Self::Read { source, .. }
+        | Self::Join { source, .. }
         | Self::Write { source, .. }) = self
         else {
             return false;

@@ -4,6 +4,7 @@
 //! * [`plan`](mod@plan) turns `linux.cgroupsPath` and `linux.resources` into typed steps, with
 //!   [`v1`] and [`v2`] knowing the control files and [`devices`] the device rules.
 //! * [`apply`] carries the steps out and opens what the child needs to join.
+//! * [`join`] chooses what one more process of a container joins.
 //! * [`manage`] kills, removes and measures an existing cgroup, knowing only its directories.
 //! * [`update`] changes the limits of a running container, all or none.
 //! * [`measure`] tells all that is counted, [`oom`] when memory runs out.
@@ -20,6 +21,7 @@ mod delegated;
 mod devices;
 mod error;
 pub mod freezer;
+pub mod join;
 mod layout;
 mod manage;
 pub mod measure;
@@ -32,9 +34,10 @@ mod v1;
 mod v2;
 mod wanted;
 
-pub use apply::{Joined, open};
+pub use apply::Joined;
 pub use delegated::asks_for_limits;
 pub use error::CgroupError;
+pub use join::{Below, open};
 pub use layout::{Hierarchy, Layout, Unified};
 pub use manage::{Stats, delete, in_use, kill_all, prune_parents, stats};
 pub use path::{CgroupPath, is_ours};

@@ -7,9 +7,10 @@ use std::path::{Path, PathBuf};
 
 use oci_spec::runtime::{Process, User};
 
-use crate::cgroup::Joined;
+use crate::cgroup::{Below, Joined};
 use crate::compile::{Descriptors, compile};
 use crate::facts::HostFacts;
+use crate::launch::membership::Membership;
 use crate::launch::signals::Signals;
 use crate::launch::spawn::{self, Birth, Child, Heard, Until};
 use crate::launch::stages::agent;
@@ -64,6 +65,8 @@ pub struct ExecOptions {
     pub apparmor: Option<String>,
     /// A SELinux label.
     pub label: Option<String>,
+    /// Cgroups below the container's.
+    pub cgroups: Vec<Below>,
 }
 
 /// A process that joined a container.
@@ -132,6 +135,7 @@ pub fn exec(
         },
         stdio: None,
         file: None,
+        cgroups: &options.cgroups,
     };
     let mut joiner = target.join(&process, signals)?;
     let finished = || -> Result<(), LaunchError> {
@@ -181,6 +185,8 @@ struct Target<'a> {
     stdio: Option<(OwnedFd, OwnedFd)>,
     /// The file to execute, when it is not the first argument.
     file: Option<PathBuf>,
+    /// Cgroups below the container's.
+    cgroups: &'a [Below],
 }
 
 impl Target<'_> {
@@ -216,11 +222,12 @@ impl Target<'_> {
         if shield && self.sees_the_runtime()? {
             return Err(PlanError::Exposed.into());
         }
-        let Joined { tasks, directory } = crate::cgroup::open(&state.cgroups)?;
+        let membership = Membership::new(state, self.cgroups)?;
+        let Joined { tasks, directory } = membership.open()?;
         let mut plan = plan_exec(&ExecRequest {
             bundle,
             process,
-            cgroups: &state.cgroups,
+            cgroups: membership.directories(),
             hierarchies: tasks.len(),
             watch: self.watch,
             keyring: state.keyring.clone(),
@@ -250,6 +257,7 @@ impl Target<'_> {
         let program = compile(&plan, descriptors)?;
         let birth = Birth {
             cgroup: directory.as_ref().map(AsFd::as_fd),
+            other_cgroup: Some(&|| membership.of_first_process()),
             shield: shield.then(|| plan.steps.len().saturating_sub(1)),
             ..Birth::default()
         };
@@ -348,6 +356,7 @@ pub(crate) fn start_container_hooks(
                     watch: Watch::DieWithRuntime,
                     stdio: Some(stdio),
                     file: hook.program.file.clone(),
+                    cgroups: &[],
                 };
                 Ok(target.join(&process, None)?.pidfd)
             },

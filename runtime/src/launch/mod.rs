@@ -31,6 +31,7 @@ pub mod exec;
 pub mod exit;
 mod hooks;
 mod ids;
+mod membership;
 mod open;
 pub mod signals;
 mod sockets;
@@ -209,6 +210,7 @@ impl Launch<'_> {
             &Birth {
                 flags: self.clone_flags(),
                 cgroup: directory.as_ref().map(AsFd::as_fd),
+                other_cgroup: None,
                 sibling: self.request.mode != Mode::Foreground,
                 join_pid: namespaces.pid.as_ref().map(AsFd::as_fd),
                 shield: self.shield(),

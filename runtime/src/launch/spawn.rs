@@ -57,12 +57,14 @@ pub enum Until {
 }
 
 /// How to clone.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub struct Birth<'a> {
     /// `CLONE_NEW*`.
     pub flags: u64,
     /// The v2 cgroup to begin in.
     pub cgroup: Option<BorrowedFd<'a>>,
+    /// Another one, when that one takes no processes any more.
+    pub other_cgroup: Option<&'a dyn Fn() -> Option<OwnedFd>>,
     /// Make it a child of this process's parent, if that can be had.
     pub sibling: bool,
     /// The pid namespace to be born into.
@@ -119,6 +121,10 @@ pub fn spawn(program: Program, birth: &Birth<'_>) -> Result<Child, LaunchError> 
                     " (this kernel has neither clone3(2) nor pidfd_open(2) and waitid(2) with P_PIDFD: \
                      Linux 5.4 or newer is needed, or a container engine that allows them)"
                 }
+                Errno::BUSY if birth.cgroup.is_some() => {
+                    " (adding pid 0, itself, to cgroups: that one passes controllers down, so that \
+                     processes live only in cgroups below it; cgroups(7))"
+                }
                 Errno::NOSPC => " (too many nested namespaces, or user.max_*_namespaces reached)",
                 _ => "",
             };
@@ -151,9 +157,22 @@ fn enter_pid_namespace(target: BorrowedFd<'_>) -> Result<OwnedFd, LaunchError> {
 }
 
 fn clone(birth: &Birth<'_>) -> Result<(Forked, bool), Errno> {
+    match clone_into(birth, birth.cgroup) {
+        // cgroups(7), "no internal processes" rule; or it is gone.
+        Err(errno @ (Errno::BUSY | Errno::NODEV)) if birth.cgroup.is_some() => {
+            match birth.other_cgroup.and_then(|other| other()) {
+                Some(other) => clone_into(birth, Some(other.as_fd())),
+                None => Err(errno),
+            }
+        }
+        result => result,
+    }
+}
+
+fn clone_into(birth: &Birth<'_>, cgroup: Option<BorrowedFd<'_>>) -> Result<(Forked, bool), Errno> {
     let args = CloneArgs {
         flags: birth.flags,
-        cgroup: birth.cgroup,
+        cgroup,
     };
     if birth.sibling {
         let flags = birth.flags | u64::from(libc::CLONE_PARENT.cast_unsigned());

@@ -2,6 +2,8 @@
 
 use lexopt::{Parser, ValueExt};
 
+use crate::Error;
+use crate::cgroup::Below;
 use crate::launch::exec::{ExecOptions, exec};
 use crate::launch::signals::Signals;
 use crate::spec::load_process;
@@ -37,6 +39,10 @@ fn carry_out(globals: &Globals, parser: &mut Parser) -> Result<u8, Failure> {
                 "--no-new-privs" => options.no_new_privileges = Some(true),
                 "--apparmor" => options.apparmor = Some(parser.value()?.string()?),
                 "--process-label" => options.label = Some(parser.value()?.string()?),
+                "--cgroup" => {
+                    let below = Below::new(&parser.value()?.string()?).map_err(Error::from)?;
+                    options.cgroups.push(below);
+                }
                 "--ignore-paused" => options.ignore_paused = true,
                 _ => return Err(unexpected(&word)),
             },
