@@ -97,6 +97,16 @@ forks='for my $n (1 .. 40) { my $pid = fork; if (!defined $pid) { print "limit a
 check "processes are limited" says "limit at" metactl hello exec -- perl -e "$forks"
 check "restart" metactl hello restart
 check "page after restart" says "Hello, sandbox" curl -sS --retry 5 --retry-connrefused --max-time 20 "http://$address/"
+# As an init does that manages cgroups itself: what has children with controllers takes no processes.
+cgroup=$(find /sys/fs/cgroup -type d -path '*metactl/hello/*' | head -n 1)
+echo "      cgroup: $cgroup"
+moved_on() {
+    mkdir "$cgroup/init" && for pid in $(cat "$cgroup/cgroup.procs"); do echo "$pid"; done |
+        while read -r pid; do echo "$pid" > "$cgroup/init/cgroup.procs"; done &&
+        echo +memory > "$cgroup/cgroup.subtree_control"
+}
+check "its processes move into a cgroup below" moved_on
+check "exec follows them" says 0::/init metactl hello exec -- cat /proc/self/cgroup
 check "stop" metactl hello stop
 check "not running" fails_with 3 metactl hello status
 check "nothing left behind" same_machine

@@ -28,7 +28,7 @@ for tool in qemu-system-x86_64 mmdebstrap mkfs.ext4; do
 done
 
 # newest NAME: the newest build of a binary
-newest() { ls -t "$target/release/$1" "$target/debug/$1" 2> /dev/null | head -n 1; }
+newest() { ls -t "$target/metactl/$1" "$target/release/$1" "$target/debug/$1" 2> /dev/null | head -n 1 || true; }
 metactl=${METACTL_BIN:-$(newest metactl)}
 runtime=${METACTL_RUNTIME_BIN:-$(newest metactl-runtime)}
 for binary in "$metactl" "$runtime"; do
