@@ -161,8 +161,8 @@ impl Context<'_> {
         steps: &mut Vec<Step>,
     ) -> Result<(), PlanError> {
         let strong = process::could_rewrite_runtime(self.process)?;
-        // Others may join a process that waits for `start`, and look at it.
-        let waits = self.request.mode == Mode::Create;
+        // Others may join a process that waits for `start` or hooks, and look at it.
+        let waits = self.pause(false).is_some();
         if self.facts.executable_is_writable && strong {
             // The shield hides the runtime at the last exec. An init of ours would stay in sight,
             // and so would we to strangers in a pid namespace that is not new.

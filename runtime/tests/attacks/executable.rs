@@ -123,6 +123,34 @@ fn the_built_in_init_runs_from_a_read_only_mount() {
     host.assert_clean();
 }
 
+/// A `startContainer` hook is a program of the container, and while it runs the runtime waits in its
+/// sight: from a read-only mount.
+#[test]
+fn a_process_that_waits_for_hooks_runs_from_a_read_only_mount() {
+    let Some(host) = enter() else { return };
+    let runtime = Runtime::new();
+    let mut config = root_config(
+        &host,
+        "exe",
+        "cat /tmp/hooked",
+        "CHOWN DAC_OVERRIDE SYS_PTRACE FOWNER",
+    );
+    let write = "(echo x >> /proc/1/exe) && echo opened; touch /proc/1/exe; readlink /proc/1/exe";
+    let write = format!("({write}) > /tmp/hooked 2>&1");
+    config["hooks"] = json!({"startContainer": [{"path": "/bin/sh", "args": ["sh", "-c", write]}]});
+    let output = host.run("exe", &config);
+    assert!(output.status.success(), "{}", both(&output));
+    assert!(!stdout(&output).contains("opened"), "{}", both(&output));
+    let refused = if host.lacks("mount_setattr") {
+        "Text file busy"
+    } else {
+        "Read-only file system"
+    };
+    assert!(stdout(&output).contains(refused), "{}", both(&output));
+    runtime.assert_unchanged();
+    host.assert_clean();
+}
+
 /// Looks for processes of the runtime all the time, keeps hold of their executables, and writes to
 /// them when they have ended.
 const HUNT: &str = r#"
