@@ -85,7 +85,14 @@ fn dispatch(globals: &mut Globals) -> Result<u8, Failure> {
             // Engines pass these: every error says everything anyway, whether there is privilege is
             // seen, and checkpoints are not made.
             Some(Arg::Long("debug")) => globals.log.debug = true,
-            Some(Arg::Long("rootless" | "criu")) => drop(parser.value()?),
+            Some(Arg::Long("criu")) => drop(parser.value()?),
+            Some(Arg::Long("rootless")) => match parser.value()?.string()?.as_str() {
+                "true" | "false" | "auto" => {}
+                other => {
+                    let text = format!("--rootless is true, false or auto, not {other:?}");
+                    return Err(Failure::Usage(text));
+                }
+            },
             Some(Arg::Long("help") | Arg::Short('h')) => return say(HELP),
             Some(Arg::Long("version") | Arg::Short('v')) => {
                 let version = env!("CARGO_PKG_VERSION");

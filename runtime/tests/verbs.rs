@@ -474,6 +474,7 @@ fn usage_and_plans() {
         &["exec", "x"],
         &["kill", "x", "NOT"],
         &["list", "x"],
+        &["--rootless", "perhaps", "list"],
     ] {
         assert_eq!(host.call(words).status.code(), Some(64), "{words:?}");
     }
