@@ -21,7 +21,7 @@ pub struct HostFacts {
     /// The cgroup of the systemd that makes scopes, for its own user; empty for that of the system.
     pub scopes_below: String,
     /// Whether the executable of the runtime can be written through the mount it was started
-    /// from, by somebody whom a container could have.
+    /// from, by somebody with the right to.
     pub executable_is_writable: bool,
     /// The security modules of the host.
     pub modules: SecurityModules,
@@ -87,7 +87,7 @@ impl HostFacts {
             uid: uid.as_raw(),
             cgroups,
             scopes_below: String::new(),
-            executable_is_writable: executable_is_writable(uid.as_raw()),
+            executable_is_writable: executable_is_writable(),
             modules: SecurityModules::default(),
             home: None,
             network: None,
@@ -107,16 +107,10 @@ impl HostFacts {
 }
 
 /// A read-only mount cannot be written through whoever tries (statvfs(3), `ST_RDONLY`), nor can a
-/// sealed anonymous file. Without root no container has the root of the host, so that its files
-/// are safe. Anything that cannot be found out counts as writable.
-fn executable_is_writable(uid: u32) -> bool {
+/// sealed anonymous file; anything that cannot be found out counts as writable.
+fn executable_is_writable() -> bool {
     /// `TMPFS_MAGIC` of statfs(2): where anonymous files are.
     const TMPFS: i64 = 0x0102_1994;
-    const OTHERS_WRITE: u32 = 0o022;
-    let of_root = |stat: rustix::fs::Stat| stat.st_uid == 0 && stat.st_mode & OTHERS_WRITE == 0;
-    if uid != 0 && rustix::fs::stat("/proc/self/exe").is_ok_and(of_root) {
-        return false;
-    }
     match rustix::fs::statfs("/proc/self/exe") {
         Ok(fs) if fs.f_flags.cast_unsigned() & libc::ST_RDONLY != 0 => false,
         Ok(fs) if fs.f_type == TMPFS => !crate::shield::is_sealed_copy(),

@@ -14,6 +14,11 @@
 //! It is executed with `[candidate]... "" [argument]...`, tries each candidate with the arguments,
 //! and reports like [`crate::init`] when none can be executed.
 //!
+//! Without root a process can wait in it, for `start` or for hooks. It was executed in the user
+//! namespace of the container, so that who owns that may look at it and join it, and it has nothing
+//! of the runtime: neither its memory and environment nor its executable. What comes after the wait
+//! it then does too: it says so, and loads the filter.
+//!
 //! Where the runtime itself stays in sight of the container (the built-in init, `exec` into its
 //! pid namespace), the shield cannot help: there the runtime runs from a read-only clone of its
 //! mount, see [`run_from_read_only_clone`].
@@ -41,8 +46,13 @@ const BASE: u64 = 0x40_0000;
 /// What /proc/PID/exe of a process that executes the shield says.
 pub const NAME: &str = "/memfd:metactl-exec";
 
+/// Whether there is one for this architecture.
+pub fn exists() -> bool {
+    code().is_some()
+}
+
 /// Makes a shield.
-pub fn make(trailer: Trailer) -> io::Result<OwnedFd> {
+pub fn make(trailer: Trailer<'_>) -> io::Result<OwnedFd> {
     let code = code().ok_or_else(|| {
         io::Error::new(
             io::ErrorKind::Unsupported,
@@ -102,9 +112,10 @@ fn unwritable_executable() -> io::Result<OwnedFd> {
 }
 
 /// A static executable of one read-only segment: headers, code, trailer.
-fn image(code: &[u8], trailer: Trailer) -> Vec<u8> {
+fn image(code: &[u8], trailer: Trailer<'_>) -> Vec<u8> {
     let start = FILE_HEADER + PROGRAM_HEADER;
-    let size = (start + code.len() + 8) as u64;
+    let trailer = trailer.to_bytes(BASE + (start + code.len()) as u64);
+    let size = (start + code.len() + trailer.len()) as u64;
     let mut elf = Vec::with_capacity(512);
     // e_ident: 64 bit, little endian, version 1, System V.
     elf.extend_from_slice(b"\x7fELF\x02\x01\x01\0\0\0\0\0\0\0\0\0");
@@ -123,7 +134,7 @@ fn image(code: &[u8], trailer: Trailer) -> Vec<u8> {
         elf.extend_from_slice(&value.to_le_bytes());
     }
     elf.extend_from_slice(code);
-    elf.extend_from_slice(&trailer.to_bytes());
+    elf.extend_from_slice(&trailer);
     elf
 }
 
@@ -175,6 +186,7 @@ mod tests {
         let shield = make(Trailer {
             report: fd,
             step: 9,
+            wait: None,
         })
         .unwrap();
         rustix::io::fcntl_setfd(&its, rustix::io::FdFlags::empty()).unwrap();

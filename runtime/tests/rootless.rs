@@ -8,7 +8,7 @@ mod common;
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, chown};
 use std::path::Path;
-use std::process::{Command, Output, Stdio};
+use std::process::{Command, Output};
 
 use common::{Host, both, enter, stderr, stdout};
 use serde_json::{Value, json};
@@ -98,43 +98,60 @@ fn one_id_is_enough_for_a_container() {
     host.assert_clean();
 }
 
-/// The process that waits is all but the program already: its user may look at it, and so join it.
+/// What the container's programs try with a process that waits for its program.
+const LOOK: &str = "for f in environ maps exe fd/0 mem syscall; do \
+                    (cat /proc/1/$f > /dev/null) 2> /dev/null && echo saw $f; done; \
+                    (echo x > /proc/1/mem) 2> /dev/null && echo wrote; grep -c . /proc/1/cmdline";
+
+/// Its user can join a process that waits. What joins sees nothing of the runtime.
 #[test]
 fn who_waits_for_its_program_can_be_joined_without_privilege() {
     let Some(host) = enter() else { return };
-    let script = "cat /tmp/hooked; stat -c %u /proc/1/fd";
+    let script = "cat /tmp/hooked; grep Seccomp: /proc/self/status; mkdir /tmp/x || echo refused";
     let mut config = config(&host, "early", script, 1);
-    config["annotations"] = json!({"org.metactl.init": "true"});
-    let hook = "cat > /tmp/state; echo hooked $$ >> /tmp/hooked; stat -c %u /proc/1 >> /tmp/hooked";
+    config["process"]["noNewPrivileges"] = json!(true);
+    config["linux"]["seccomp"] = json!({
+        "defaultAction": "SCMP_ACT_ALLOW",
+        "syscalls": [{"names": ["mkdir", "mkdirat"], "action": "SCMP_ACT_ERRNO"}],
+    });
+    let hook = format!("(grep -c created; {LOOK}) > /tmp/hooked 2>&1");
     config["hooks"] = json!({"startContainer": [{"path": "/bin/sh", "args": ["sh", "-c", hook]}]});
     let bundle = host.bundle("early", &config);
     let bundle = bundle.to_str().unwrap();
     let output = call(&host, &["run", "--bundle", bundle, "early"]);
-    // Of the files of a process that hides, the real root is the owner (proc(5)): it was seen only
-    // while it waited.
-    let text = stdout(&output);
-    let words: Vec<&str> = text.split_whitespace().collect();
-    assert!(output.status.success(), "{}", both(&output));
-    assert!(matches!(words[..], ["hooked", _, "0", "65534"]), "{text}");
+    let seen = "1\n1\nSeccomp:\t2\nrefused\n";
+    assert_eq!(stdout(&output), seen, "{}", both(&output));
 
     // What is created holds the output of `create`.
     let mut create = command(&host, &["create", "--bundle", bundle, "early"]);
-    let log = fs::File::create(host.path("log")).unwrap();
-    let created = create.stdout(Stdio::null()).stderr(log).status().unwrap();
-    let said = fs::read_to_string(host.path("log")).unwrap();
-    assert!(created.success(), "{said}");
-    let output = call(&host, &["exec", "early", "sh", "-c", "echo in; ls /tmp"]);
-    assert_eq!(stdout(&output), "in\n", "{}", both(&output));
+    let (out, log) = (host.path("out"), host.path("log"));
+    create.stdout(fs::File::create(&out).unwrap());
+    create.stderr(fs::File::create(&log).unwrap());
+    let created = create.status().unwrap();
+    assert!(created.success(), "{}", fs::read_to_string(log).unwrap());
+    let output = call(&host, &["exec", "early", "sh", "-c", LOOK]);
+    assert_eq!(stdout(&output), "1\n", "{}", both(&output));
     let output = call(&host, &["start", "early"]);
     assert!(output.status.success(), "{}", both(&output));
+    common::eventually("it runs", || fs::read_to_string(&out).unwrap() == seen);
     let output = call(&host, &["delete", "--force", "early"]);
     assert!(output.status.success(), "{}", both(&output));
 
-    // Who owns the runtime could lose it to whoever joins: it stays out of sight.
-    chown(host.path("runtime"), Some(NOBODY), Some(NOBODY)).unwrap();
+    // What cannot be executed is told by `start`, and `create` says it too when it can.
+    config["hooks"] = json!({});
+    config["process"]["args"] = json!(["/bin/busybox-not"]);
+    host.bundle("early", &config);
+    let output = call(&host, &["run", "--bundle", bundle, "early"]);
+    let refusal = stderr(&output);
+    assert!(refusal.contains("/bin/busybox-not"), "{refusal}");
+
+    // An init is the runtime, and stays out of sight.
+    config["annotations"] = json!({"org.metactl.init": "true"});
+    config["hooks"] = json!({"startContainer": [{"path": "/bin/true"}]});
+    host.bundle("early", &config);
     let output = call(&host, &["run", "--bundle", bundle, "early"]);
     assert!(
-        !output.status.success() && stderr(&output).contains("leave out hooks.startContainer"),
+        !output.status.success() && stderr(&output).contains("org.metactl.init"),
         "{}",
         both(&output)
     );

@@ -42,13 +42,24 @@ impl CgroupPlan {
         let mut tries = TRIES;
         loop {
             match self.attempt(kernel) {
-                Err(error) if error.is_of_what_is_gone() && tries > 1 => {
+                Err(error) if self.may_be_shared(&error) && tries > 1 => {
                     tries -= 1;
                     std::thread::sleep(PAUSE);
                 }
                 result => return result,
             }
         }
+    }
+
+    /// Whether something is missing that another container's end can have taken away: never what is
+    /// in a directory of this one.
+    fn may_be_shared(&self, error: &CgroupError) -> bool {
+        let own = |path: &Path| self.directories().iter().any(|own| path.starts_with(own));
+        error.is_of_what_is_gone()
+            && match error {
+                CgroupError::Write { path, .. } | CgroupError::Read { path, .. } => !own(path),
+                _ => true,
+            }
     }
 
     fn attempt(&self, kernel: Kernel) -> Result<Joined, CgroupError> {

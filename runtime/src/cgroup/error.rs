@@ -79,8 +79,14 @@ pub enum CgroupError {
         /// What is there instead.
         why: &'static str,
     },
+    /// Nothing would run in a cgroup.
+    #[error("the cgroup {} is frozen: thaw it first (cgroup.freeze, freezer.state)", path.display())]
+    Frozen {
+        /// The directory.
+        path: PathBuf,
+    },
     /// A cgroup could not be joined.
-    #[error("cannot join the cgroup {}: adding pid 0 (the new process itself) to it: {source}", path.display())]
+    #[error("cannot join the cgroup {}, which has to be there: adding pid 0 (the new process itself) to it: {source}", path.display())]
     Join {
         /// The directory.
         path: PathBuf,

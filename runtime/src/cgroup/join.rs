@@ -4,6 +4,9 @@ use super::apply::{Joined, open_directory, open_tasks};
 use super::{CgroupError, Layout};
 use std::path::{Path, PathBuf};
 
+/// The longest path below the container's cgroup, in bytes.
+const MAX_PATH: usize = 1024;
+
 /// A cgroup below that of the container, as `exec --cgroup [CONTROLLER[,CONTROLLER...]:]PATH` has it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Below {
@@ -35,6 +38,9 @@ impl Below {
         if path.is_empty() {
             return bad("it is empty; / is the container's own");
         }
+        if path.len() > MAX_PATH || path.chars().any(char::is_control) {
+            return bad("it is too long, or has control characters");
+        }
         let parts = path.split('/').filter(|part| !part.is_empty());
         if parts.clone().any(|part| part == "." || part == "..") {
             return bad(
@@ -57,6 +63,12 @@ pub fn below(
     directories: &[PathBuf],
     wanted: &[Below],
 ) -> Result<Vec<PathBuf>, CgroupError> {
+    if let ([], Some(first)) = (directories, wanted.first()) {
+        return Err(CgroupError::BadBelow {
+            text: first.path.display().to_string(),
+            why: "the container has no cgroup of its own",
+        });
+    }
     let mut chosen = directories.to_vec();
     for one in wanted {
         if one.controllers.is_empty() {

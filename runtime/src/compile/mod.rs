@@ -155,7 +155,7 @@ impl Compiler {
                 announce: matches!(step, Step::AwaitHooks),
             },
             Step::AwaitRuntime => Op::Await { announce: false },
-            Step::AwaitStartHooks { seen } => Op::AwaitStartHooks { seen: *seen },
+            Step::AwaitStartHooks { apart } => Op::AwaitStartHooks { apart: *apart },
             Step::Hide => Op::Hide,
             Step::UserRoot { uid, gid } => Op::UserRoot {
                 uid: *uid,
@@ -251,11 +251,11 @@ impl Compiler {
             Step::Find(program) => Op::Find {
                 candidates: self.candidates(program)?,
             },
-            Step::AwaitStart { seen } => {
+            Step::AwaitStart { apart } => {
                 let fd = self.start.take().ok_or(Problem::Descriptor)?;
                 Op::AwaitStart {
                     socket: self.slot(fd),
-                    seen: *seen,
+                    apart: *apart,
                 }
             }
             Step::Session { terminal } => Op::Session {

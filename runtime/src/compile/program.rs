@@ -154,11 +154,10 @@ pub enum Op {
     Label { path: Text, text: Text },
     /// Look whether the program is there.
     Find { candidates: Span },
-    /// Say that everything is prepared, wait for the go; `seen`: dumpable meanwhile.
-    AwaitStartHooks { seen: bool },
-    /// Say that everything is prepared, wait for a connection to this socket; `seen`: dumpable
-    /// meanwhile.
-    AwaitStart { socket: Slot, seen: bool },
+    /// Say that everything is prepared, wait for the go; `apart`: in the shield.
+    AwaitStartHooks { apart: bool },
+    /// Say that everything is prepared, wait for a connection to this socket; `apart`: in the shield.
+    AwaitStart { socket: Slot, apart: bool },
     /// setsid(2); with `terminal`, the one of the process becomes the controlling one.
     Session { terminal: bool },
     /// setrlimit(2).
@@ -230,6 +229,26 @@ pub struct Offer {
     pub asked: bool,
 }
 
+/// What a process that waits in the shield needs there.
+#[derive(Debug)]
+pub struct Wait<'p> {
+    /// The socket on which `start` connects.
+    pub listener: Option<BorrowedFd<'p>>,
+    /// The filter that is loaded after the wait.
+    pub filter: Option<LateFilter<'p>>,
+}
+
+/// A seccomp filter that the shield loads.
+#[derive(Debug)]
+pub struct LateFilter<'p> {
+    /// The index of its step in the plan.
+    pub step: usize,
+    /// `SECCOMP_FILTER_FLAG_*`.
+    pub flags: u32,
+    /// The instructions.
+    pub program: &'p [sock_filter],
+}
+
 /// What the new process carries out.
 #[derive(Debug, Default)]
 pub struct Program {
@@ -283,6 +302,33 @@ impl Program {
     /// A descriptor.
     pub fn descriptor(&self, slot: Slot) -> Option<BorrowedFd<'_>> {
         self.descriptors.get(slot.0).map(AsFd::as_fd)
+    }
+
+    /// How the shield waits, if the process waits in it.
+    pub fn waits_apart(&self) -> Option<Wait<'_>> {
+        let at = |op: &Op| {
+            matches!(
+                op,
+                Op::AwaitStart { apart: true, .. } | Op::AwaitStartHooks { apart: true }
+            )
+        };
+        let at = self.ops.iter().position(|(_, op)| at(op))?;
+        let (wait, rest) = self.ops.get(at..)?.split_first()?;
+        let filter = rest.iter().find_map(|(step, op)| match op {
+            Op::Filter { flags, .. } => Some((*step, *flags)),
+            _ => None,
+        });
+        Some(Wait {
+            listener: match wait.1 {
+                Op::AwaitStart { socket, .. } => self.descriptor(socket),
+                _ => None,
+            },
+            filter: filter.map(|(step, flags)| LateFilter {
+                step,
+                flags,
+                program: &self.filter,
+            }),
+        })
     }
 
     /// The seccomp filter.

@@ -126,13 +126,16 @@ impl Sandbox<'_> {
             Op::Hostname(name) => Ok(rustix::system::sethostname(text(name).to_bytes())?),
             Op::Domainname(name) => Ok(rustix::system::setdomainname(text(name).to_bytes())?),
             Op::Await { announce } => self.wait(announce),
-            Op::AwaitStartHooks { seen } => self.seen_if(seen, |process| {
-                process.close_descriptors(None)?;
-                process.wait(true)
-            }),
-            Op::AwaitStart { socket, seen } => {
-                self.seen_if(seen, |process| process.await_start(socket))
-            }
+            Op::AwaitStartHooks { apart: true } => self.wait_apart(None),
+            Op::AwaitStart {
+                socket,
+                apart: true,
+            } => self.wait_apart(Some(socket)),
+            Op::AwaitStartHooks { apart: false } => self.wait(true),
+            Op::AwaitStart {
+                socket,
+                apart: false,
+            } => self.await_start(socket),
             Op::Console {
                 uid,
                 bind,
@@ -335,22 +338,6 @@ impl Sandbox<'_> {
         }
     }
 
-    /// Does it while the process may be looked at, if it may.
-    fn seen_if(
-        &mut self,
-        seen: bool,
-        work: impl FnOnce(&mut Self) -> Result<(), Fault>,
-    ) -> Result<(), Fault> {
-        if seen {
-            set_dumpable_behavior(DumpableBehavior::Dumpable)?;
-        }
-        work(self)?;
-        if seen {
-            set_dumpable_behavior(DumpableBehavior::NotDumpable)?;
-        }
-        Ok(())
-    }
-
     /// Waits for `start`. Until the runtime has said that everything is recorded, its death ends
     /// this process; from then on nothing of the runtime is held, not even its locks.
     fn await_start(&mut self, slot: Slot) -> Result<(), Fault> {
@@ -404,10 +391,9 @@ impl Sandbox<'_> {
         } else {
             identity::raise()?;
         }
-        self.seen_if(shown, |process| process.load_filter(flags, notify))
-    }
-
-    fn load_filter(&mut self, flags: u32, notify: bool) -> Result<(), Fault> {
+        if shown {
+            set_dumpable_behavior(DumpableBehavior::Dumpable)?;
+        }
         let listener = sys::load_filter(self.program.filter(), flags, notify)?;
         let Some(listener) = listener else {
             return Ok(());
@@ -422,6 +408,9 @@ impl Sandbox<'_> {
         let read = rustix::io::retry_on_intr(|| rustix::io::read(&self.report, &mut answer))?;
         if read == 0 {
             sys::exit(FAILED)
+        }
+        if shown {
+            set_dumpable_behavior(DumpableBehavior::NotDumpable)?;
         }
         Ok(())
     }

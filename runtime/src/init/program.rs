@@ -7,6 +7,7 @@ use rustix::fs::FileType;
 use rustix::io::Errno;
 
 use super::{Prepared, Sandbox};
+use crate::compile::Slot;
 use crate::report::{self, At, Detail, Fault, Message, Part};
 use crate::sys;
 
@@ -34,6 +35,25 @@ impl Sandbox<'_> {
         ];
         let first = self.program.preserve.saturating_add(3);
         Ok(sys::close_all_but(first, keep)?)
+    }
+
+    /// Waits as the shield, which does all that is left. Returns only when that cannot be executed.
+    pub(super) fn wait_apart(&self, listener: Option<Slot>) -> Result<(), Fault> {
+        let listener = listener.map(|slot| self.descriptor(slot)).transpose()?;
+        self.close_descriptors(listener)?;
+        sys::default_signal_actions();
+        sys::unblock_signals()?;
+        let Prepared {
+            arguments,
+            environment,
+            shield,
+            ..
+        } = self.prepared;
+        let shield = shield.as_ref().ok_or(Errno::NOSYS)?;
+        for kept in [Some(self.report.as_fd()), listener].into_iter().flatten() {
+            rustix::io::fcntl_setfd(kept, rustix::io::FdFlags::empty())?;
+        }
+        Err(sys::execve_fd(shield, arguments, environment).into())
     }
 
     pub(super) fn execute<'t>(

@@ -113,7 +113,18 @@ impl LaunchError {
 
     /// The same when only the words of the step are known.
     pub fn described(text: &str, step: Option<&Step>, fault: &Fault) -> LaunchError {
-        let detail = String::from_utf8_lossy(fault.detail.as_bytes()).into_owned();
+        // Somebody in the container may have said it.
+        let detail = String::from_utf8_lossy(fault.detail.as_bytes());
+        let detail: String = detail
+            .chars()
+            .map(|c| {
+                if c.is_control() {
+                    char::REPLACEMENT_CHARACTER
+                } else {
+                    c
+                }
+            })
+            .collect();
         let problem = match (fault.part, detail.as_str()) {
             (Part::Whole, "") => "failed".to_owned(),
             (Part::Whole, detail) => detail.to_owned(),

@@ -106,11 +106,11 @@ pub fn exec(
         process = with_home(&process, &home);
     }
     let traces = may_trace(&process)?;
-    if traces && state.status() == Status::Created && !runs_from_clone(&bundle)? {
+    if traces && state.status() == Status::Created && !own_may_trace(&bundle)? {
         return Err(LaunchError::Status {
             id: state.id,
             status: Status::Created.to_string(),
-            need: "a process with CAP_SYS_PTRACE can join it only after `start`: it would see the runtime",
+            need: "a process with CAP_SYS_PTRACE can join it only after `start`: it could change what waits for that",
         }
         .into());
     }
@@ -161,15 +161,10 @@ pub fn exec(
     Ok(joiner)
 }
 
-/// Whether the process that waits for `start` was made so that others in the container may look at
-/// it (CVE-2019-5736).
-fn runs_from_clone(bundle: &Bundle) -> Result<bool, PlanError> {
-    let linux = bundle.spec.linux().as_ref();
-    let spaces = linux.map(Namespaces::new).unwrap_or_default();
-    match bundle.spec.process() {
-        Some(own) => Ok(spaces.other_users() || sees_the_runtime(own, &spaces)?),
-        None => Ok(false),
-    }
+/// Whether the container's own process may trace others: then it was made so that it can wait in
+/// sight of those that may (CVE-2019-5736), and behind its filter.
+fn own_may_trace(bundle: &Bundle) -> Result<bool, PlanError> {
+    bundle.spec.process().as_ref().map_or(Ok(false), may_trace)
 }
 
 /// What a process joins.
@@ -222,8 +217,8 @@ impl Target<'_> {
         if shield && self.sees_the_runtime()? {
             return Err(PlanError::Exposed.into());
         }
-        let membership = Membership::new(state, self.cgroups)?;
-        let Joined { tasks, directory } = membership.open()?;
+        let membership = Membership::new(bundle, state, self.cgroups)?;
+        let Joined { tasks, directory } = membership.open(state.status() == Status::Paused)?;
         let mut plan = plan_exec(&ExecRequest {
             bundle,
             process,
@@ -489,9 +484,9 @@ fn open_root(state: &State) -> Result<OwnedFd, LaunchError> {
         let why = match e.kind() {
             // A process that waits hides, and only privilege sees it nevertheless.
             std::io::ErrorKind::PermissionDenied => {
-                " (without root something joins a container before its program runs only when the \
-                 runtime's executable belongs to root, in user and pid namespaces of the \
-                 container's own; otherwise start it first, and leave out hooks.startContainer)"
+                " (without root nothing joins a container with the annotation org.metactl.init, \
+                 nor one that waits for `start` or a startContainer hook and has no user and pid \
+                 namespaces of its own)"
             }
             _ => "",
         };

@@ -3,7 +3,9 @@
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 
-use crate::cgroup::{self, Below, CgroupError, Joined, Layout, join};
+use crate::cgroup::{self, Below, CgroupError, Joined, Layout, freezer, join};
+use crate::plan::namespaces::{Namespaces, Place};
+use crate::spec::Bundle;
 use crate::state::State;
 
 /// The cgroups that a process joins.
@@ -18,15 +20,22 @@ impl Membership {
     ///
     /// # Errors
     /// When a wanted one cannot be among them.
-    pub fn new(state: &State, wanted: &[Below]) -> Result<Membership, CgroupError> {
+    pub fn new(
+        bundle: &Bundle,
+        state: &State,
+        wanted: &[Below],
+    ) -> Result<Membership, CgroupError> {
         let directories = match wanted {
             [] => state.cgroups.clone(),
             wanted => join::below(&Layout::detect()?, &state.cgroups, wanted)?,
         };
+        // In a pid namespace of its own it ends with the container, wherever it is.
+        let spaces = bundle.spec.linux().as_ref().map(Namespaces::new);
+        let bound = spaces.is_some_and(|spaces| spaces.pid == Place::New);
         let first = state.process.as_ref().map(|process| process.pid);
         Ok(Membership {
             directories,
-            follows: first.filter(|_| wanted.is_empty()),
+            follows: first.filter(|_| wanted.is_empty() && bound),
         })
     }
 
@@ -35,11 +44,15 @@ impl Membership {
         &self.directories
     }
 
-    /// Opens them.
+    /// Opens them. `paused` allows frozen ones: the process then stops on its way.
     ///
     /// # Errors
-    /// When one is gone, unless it is that of cgroup v2 and the first process has moved on.
-    pub fn open(&self) -> Result<Joined, CgroupError> {
+    /// When one is frozen, or gone; unless it is that of cgroup v2 and the first process has moved on.
+    pub fn open(&self, paused: bool) -> Result<Joined, CgroupError> {
+        let frozen = |path: &&PathBuf| !paused && freezer::is_frozen(std::slice::from_ref(*path));
+        if let Some(path) = self.directories.iter().find(frozen) {
+            return Err(CgroupError::Frozen { path: path.clone() });
+        }
         match cgroup::open(&self.directories) {
             Err(error) if error.is_of_what_is_gone() && self.directories.len() == 1 => {
                 let other = self.of_first_process().ok_or(error)?;
@@ -56,7 +69,14 @@ impl Membership {
     /// process has to be elsewhere.
     pub fn of_first_process(&self) -> Option<OwnedFd> {
         let layout = Layout::detect().ok()?;
+        let v2 = &layout.unified()?.mount_point;
+        if !self.directories.iter().all(|path| path.starts_with(v2)) {
+            return None;
+        }
         let path = join::of_process(&layout, self.follows?).ok()??;
+        if freezer::is_frozen(std::slice::from_ref(&path)) {
+            return None;
+        }
         cgroup::open(&[path]).ok()?.directory
     }
 }

@@ -15,7 +15,7 @@ use crate::plan::{Plan, Step};
 use crate::process::wait_dead;
 use crate::report::{self, Message};
 use crate::shield;
-use crate::sys::shield::Trailer;
+use crate::sys::shield::{self as shield_code, Trailer};
 use crate::sys::{self, CloneArgs, Forked, Strings};
 
 /// A new process on its way to its program.
@@ -80,7 +80,7 @@ pub fn spawn(program: Program, birth: &Birth<'_>) -> Result<Child, LaunchError> 
         .map_err(|e| LaunchError::system("make a socket pair", e))?;
     let shield = birth
         .shield
-        .map(|step| make_shield(&theirs, step))
+        .map(|step| make_shield(&program, &theirs, step))
         .transpose()?;
     let prepared = Prepared {
         program: &program,
@@ -136,11 +136,18 @@ pub fn spawn(program: Program, birth: &Birth<'_>) -> Result<Child, LaunchError> 
     }
 }
 
-fn make_shield(report: &OwnedFd, step: usize) -> Result<OwnedFd, LaunchError> {
+fn make_shield(program: &Program, report: &OwnedFd, step: usize) -> Result<OwnedFd, LaunchError> {
     use std::os::fd::AsRawFd;
+    let number = |step| u32::try_from(step).unwrap_or(u32::MAX);
     let trailer = Trailer {
         report: report.as_raw_fd().cast_unsigned(),
-        step: u32::try_from(step).unwrap_or(u32::MAX),
+        step: number(step),
+        wait: program.waits_apart().map(|wait| shield_code::Wait {
+            listener: wait.listener.map(|fd| fd.as_raw_fd()),
+            filter: wait
+                .filter
+                .map(|filter| (number(filter.step), filter.flags, filter.program)),
+        }),
     };
     shield::make(trailer).map_err(|e| LaunchError::system("make the shield of the runtime", e))
 }
@@ -210,6 +217,12 @@ impl Child {
         heard: &mut Heard<'_>,
     ) -> Result<(), LaunchError> {
         let mut executing = false;
+        // What is announced after hooks of the container's own programs is not believed.
+        let prepared = plan
+            .steps
+            .iter()
+            .any(|step| matches!(step, Step::AwaitStartHooks { .. }))
+            && until == Until::Executing;
         loop {
             if let Some(signals) = signals.as_deref_mut() {
                 wait_readable(&self.socket, signals)?;
@@ -233,7 +246,7 @@ impl Child {
                     }
                 }
                 // The rest is said before that: it would come from somebody in the container.
-                Some((Message::Console, fd)) if !executing => heard.console = fd,
+                Some((Message::Console, fd)) if !executing && !prepared => heard.console = fd,
                 Some((Message::Executing, _)) => executing = true,
                 Some((Message::Prepared, _)) if until == Until::Prepared => return Ok(()),
                 Some((Message::Listener { fd }, _)) if heard.agent.is_some() => {

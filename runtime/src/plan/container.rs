@@ -14,6 +14,7 @@ use crate::plan::process::{self, Around, Birth};
 use crate::plan::step::{Pivot, Step};
 use crate::plan::{Plan, PlanError, Watch, cgroup_mount, cgroups, devices, hooks, sysctl, users};
 use crate::request::{LaunchRequest, Mode, Network};
+use crate::shield;
 use crate::spec::{Bundle, clean_path};
 use crate::sys::MountAttr;
 
@@ -78,9 +79,6 @@ pub fn plan(
     let home = facts.home.as_deref();
     let home = home.map(|home| process::with_home(process, home));
     let process = home.as_ref().unwrap_or(process);
-    let alone = facts.uid != 0
-        && context.namespaces.user == Place::New
-        && context.namespaces.pid == Place::New;
     let told = process::told_of_sockets(process, request.listen_fds, init, &context.namespaces);
     steps.extend(process::steps(
         told.as_ref().unwrap_or(process),
@@ -89,8 +87,8 @@ pub fn plan(
             linux: Some(linux),
             keyring: request.keyring.then(|| format!("_ses.{}", request.id)),
             joins: false,
-            pause: context.pause(alone && !facts.executable_is_writable),
-            alone,
+            pause: context.pause(context.waits_apart(init)),
+            alone: context.alone(),
             watch: if foreground {
                 Watch::DieWithRuntime
             } else {
@@ -144,12 +142,25 @@ impl Context<'_> {
     }
 
     /// What the process waits for when it is all but the program.
-    fn pause(&self, seen: bool) -> Option<Step> {
+    fn pause(&self, apart: bool) -> Option<Step> {
         match self.request.mode {
-            Mode::Create => Some(Step::AwaitStart { seen }),
-            _ if hooks::has(self.bundle, "startContainer") => Some(Step::AwaitStartHooks { seen }),
+            Mode::Create => Some(Step::AwaitStart { apart }),
+            _ if hooks::has(self.bundle, "startContainer") => Some(Step::AwaitStartHooks { apart }),
             _ => None,
         }
+    }
+
+    /// Whether the runtime has no privilege, and the process is all that is in its new user and pid
+    /// namespaces.
+    fn alone(&self) -> bool {
+        self.facts.uid != 0
+            && self.namespaces.user == Place::New
+            && self.namespaces.pid == Place::New
+    }
+
+    /// Whether who waits does that in the shield. An init goes on in the runtime.
+    fn waits_apart(&self, init: bool) -> bool {
+        self.pause(false).is_some() && self.alone() && !init && shield::exists()
     }
 
     /// What the runtime does outside.
@@ -171,7 +182,8 @@ impl Context<'_> {
                 return Err(PlanError::Exposed);
             }
         }
-        if strong && (self.facts.executable_is_writable || waits) {
+        let apart = self.waits_apart(init);
+        if apart || (strong && (self.facts.executable_is_writable || waits)) {
             steps.push(Step::Shield);
         }
         let (new, join_pid) = self.born_into(cgroup);

@@ -79,6 +79,10 @@ pub fn may_trace(process: &Process) -> Result<bool, PlanError> {
 /// The steps from the go to the program, in their order.
 pub fn steps(process: &Process, around: &Around<'_>) -> Result<Vec<Step>, PlanError> {
     let bound = process.no_new_privileges() == Some(true);
+    let apart = matches!(
+        around.pause,
+        Some(Step::AwaitStart { apart: true } | Step::AwaitStartHooks { apart: true })
+    );
     let section = around.linux.and_then(|linux| linux.seccomp().as_ref());
     let mut filter = match section {
         Some(section) => filter(section, bound)?,
@@ -92,8 +96,14 @@ pub fn steps(process: &Process, around: &Around<'_>) -> Result<Vec<Step>, PlanEr
     }) = &mut filter
     {
         // Who decides about its calls is told when the container is created, not when it is started.
-        *last &= !matches!(around.pause, Some(Step::AwaitStart { .. }));
+        *last &= !matches!(around.pause, Some(Step::AwaitStart { .. })) && !apart;
         *shown = around.alone;
+    }
+    if let (Some(Step::Filter { last, .. }), Some(_), true) =
+        (&mut filter, &around.pause, may_trace(process)?)
+    {
+        // Others that may trace it would be rid of their own filter with its help.
+        *last = false;
     }
     let mut steps = Vec::new();
     if around.birth != Birth::Fork {
@@ -119,12 +129,14 @@ pub fn steps(process: &Process, around: &Around<'_>) -> Result<Vec<Step>, PlanEr
     if bound {
         steps.push(Step::NoNewPrivileges);
     }
-    // Others can join meanwhile, and perhaps look at it: it has nothing any more that the
-    // container may not have.
-    steps.extend(around.pause.clone());
     let watch = (around.watch == Watch::DieWithRuntime).then_some(Step::DieWithRuntime);
+    if around.birth == Birth::Direct {
+        steps.extend(watch.clone());
+    }
+    // Others can join meanwhile: it has no privilege any more that the container may not have.
+    steps.extend(around.pause.clone());
     match around.birth {
-        Birth::Direct => steps.extend(watch),
+        Birth::Direct => {}
         // The init dies with the runtime, and its pid namespace with it. The program leads a
         // session of its own, so that the keys of a terminal reach it and not the init.
         Birth::Init => {

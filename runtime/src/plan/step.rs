@@ -192,13 +192,15 @@ pub enum Step {
     Find(Program),
     /// Wait for `start`.
     AwaitStart {
-        /// The runtime, which is not root, may look at the process meanwhile (`exec`, hooks).
-        seen: bool,
+        /// In the shield, of which the container's user is the owner: a runtime that is not root can
+        /// look at it (`exec`, hooks), and nothing of the runtime is in it to be seen. What comes
+        /// after the wait, the shield does too.
+        apart: bool,
     },
     /// Wait for the hooks that come between everything else and the program.
     AwaitStartHooks {
         /// As above.
-        seen: bool,
+        apart: bool,
     },
     /// A session of its own: no controlling terminal of the host (CVE-2017-5226, TIOCSTI).
     Session {

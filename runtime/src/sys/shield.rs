@@ -1,28 +1,70 @@
 //! The machine code of the shield, see [`crate::shield`].
 
+use seccompiler::sock_filter;
+
 /// What the launcher puts behind the code.
 #[derive(Debug, Clone, Copy)]
-pub struct Trailer {
+pub struct Trailer<'a> {
     /// The number of the descriptor to report to.
     pub report: u32,
     /// The index of the step to blame.
     pub step: u32,
+    /// Wait first.
+    pub wait: Option<Wait<'a>>,
 }
 
-impl Trailer {
-    /// As the code expects it.
-    pub fn to_bytes(self) -> [u8; 8] {
-        let mut bytes = [0; 8];
-        bytes[..4].copy_from_slice(&self.report.to_ne_bytes());
-        bytes[4..].copy_from_slice(&self.step.to_ne_bytes());
+/// What the shield waits for.
+#[derive(Debug, Clone, Copy)]
+pub struct Wait<'a> {
+    /// A socket that takes a connection after the go; the report goes there from then on.
+    pub listener: Option<i32>,
+    /// The filter to load after the wait: the step to blame, `SECCOMP_FILTER_FLAG_*`, the
+    /// instructions.
+    pub filter: Option<(u32, u32, &'a [sock_filter])>,
+}
+
+impl Trailer<'_> {
+    /// As the code expects it, when it lies at the address `at`.
+    pub fn to_bytes(self, at: u64) -> Vec<u8> {
+        let (listener, filter) = match self.wait {
+            Some(wait) => (wait.listener.unwrap_or(-1), wait.filter),
+            None => (-1, None),
+        };
+        let (step, flags, instructions) = filter.unwrap_or((0, 0, &[]));
+        let mut bytes = Vec::with_capacity(HEADER + instructions.len() * 8);
+        for value in [
+            self.report,
+            self.step,
+            u32::from(self.wait.is_some()),
+            listener.cast_unsigned(),
+            step,
+            flags,
+            // A sock_fprog (seccomp(2)): how many, and behind the padding where.
+            u32::try_from(instructions.len()).unwrap_or(0),
+            0,
+        ] {
+            bytes.extend_from_slice(&value.to_ne_bytes());
+        }
+        bytes.extend_from_slice(&(at + HEADER as u64).to_ne_bytes());
+        for one in instructions {
+            bytes.extend_from_slice(&one.code.to_ne_bytes());
+            bytes.extend_from_slice(&[one.jt, one.jf]);
+            bytes.extend_from_slice(&one.k.to_ne_bytes());
+        }
         bytes
     }
 }
 
+/// The bytes in front of the filter.
+const HEADER: usize = 40;
+
 // Register use: rbx the arguments of the program, r12 the error to report (negative), r13 the
 // candidates, r14 the environment, r15 the trailer, rbp the path to report.
 //
-// prctl (157), fcntl (72), execve (59), write (1), exit_group (231); a message as `crate::report` encodes it.
+// r8 the step to blame.
+//
+// prctl (157), fcntl (72), execve (59), read (0), write (1), accept4 (288), dup3 (292), close (3), seccomp (317),
+// exit_group (231); messages as `crate::report` encodes them.
 #[cfg(target_arch = "x86_64")]
 std::arch::global_asm!(
     ".pushsection .rodata.metactl_shield, \"a\"",
@@ -55,6 +97,89 @@ std::arch::global_asm!(
     "mov r12, rax",
     "test rax, rax",
     "js 5f",
+    "mov r8d, [r15 + 4]",
+    "cmp dword ptr [r15 + 8], 0",
+    "je 25f",
+    // To wait: say that everything is prepared (3), go on with a go (7), end with anything else.
+    "sub rsp, 64",
+    "mov qword ptr [rsp], 3",
+    "mov dword ptr [rsp + 8], 0",
+    "mov edi, [r15]",
+    "mov rsi, rsp",
+    "mov edx, 12",
+    "mov eax, 1",
+    "syscall",
+    "test rax, rax",
+    "js 26f",
+    "mov edi, [r15]",
+    "mov rsi, rsp",
+    "mov edx, 64",
+    "xor eax, eax",
+    "syscall",
+    "test rax, rax",
+    "jle 26f",
+    "cmp byte ptr [rsp], 7",
+    "jne 26f",
+    // The connection of `start` takes the place of the report.
+    "cmp dword ptr [r15 + 12], 0",
+    "jl 24f",
+    "23:",
+    "mov edi, [r15 + 12]",
+    "xor esi, esi",
+    "xor edx, edx",
+    "mov r10d, 0x80000",
+    "mov eax, 288",
+    "syscall",
+    "cmp rax, -4",
+    "je 23b",
+    "test rax, rax",
+    "js 26f",
+    "mov r13d, eax",
+    "mov edi, eax",
+    "mov esi, [r15]",
+    "mov edx, 0x80000",
+    "mov eax, 292",
+    "syscall",
+    "test rax, rax",
+    "js 26f",
+    "mov edi, r13d",
+    "mov eax, 3",
+    "syscall",
+    "mov edi, [r15 + 12]",
+    "mov eax, 3",
+    "syscall",
+    "24:",
+    // Say that the program comes next (2).
+    "mov qword ptr [rsp], 2",
+    "mov dword ptr [rsp + 8], 0",
+    "mov edi, [r15]",
+    "mov rsi, rsp",
+    "mov edx, 12",
+    "mov eax, 1",
+    "syscall",
+    "test rax, rax",
+    "js 26f",
+    "add rsp, 64",
+    // The candidates again, for their register was used.
+    "lea r13, [rsp + 8]",
+    "cmp word ptr [r15 + 24], 0",
+    "je 25f",
+    // seccomp(SECCOMP_SET_MODE_FILTER)
+    "mov edi, 1",
+    "mov esi, [r15 + 20]",
+    "lea rdx, [r15 + 24]",
+    "mov eax, 317",
+    "syscall",
+    "test rax, rax",
+    "jz 25f",
+    "mov r12, rax",
+    "mov r8d, [r15 + 16]",
+    "jmp 5f",
+    "26:",
+    "mov edi, 127",
+    "mov eax, 231",
+    "syscall",
+    "25:",
     "mov r12, -2",
     // Each candidate: not there is no error yet, "permission denied" is one unless another works.
     "3:",
@@ -80,8 +205,7 @@ std::arch::global_asm!(
     "5:",
     "sub rsp, 256",
     "mov dword ptr [rsp], 1",
-    "mov eax, [r15 + 4]",
-    "mov [rsp + 4], eax",
+    "mov [rsp + 4], r8d",
     "mov eax, r12d",
     "neg eax",
     "mov [rsp + 8], eax",
