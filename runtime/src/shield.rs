@@ -14,10 +14,10 @@
 //! It is executed with `[candidate]... "" [argument]...`, tries each candidate with the arguments,
 //! and reports like [`crate::init`] when none can be executed.
 //!
-//! Without root a process can wait in it, for `start` or for hooks. It was executed in the user
-//! namespace of the container, so that who owns that may look at it and join it, and it has nothing
-//! of the runtime: neither its memory and environment nor its executable. What comes after the wait
-//! it then does too: it says so, and loads the filter.
+//! What waits for `start` or for hooks waits in it: there is nothing of the runtime to be seen,
+//! neither its memory and environment nor its executable. It was executed in the user namespace of
+//! the container, so that also without root who owns that may look at it and join it. What comes
+//! after the wait it then does too: it says so, and loads the filter.
 //!
 //! Where the runtime itself stays in sight of the container (the built-in init, `exec` into its
 //! pid namespace), the shield cannot help: there the runtime runs from a read-only clone of its
@@ -187,6 +187,7 @@ mod tests {
             report: fd,
             step: 9,
             wait: None,
+            filter: None,
         })
         .unwrap();
         rustix::io::fcntl_setfd(&its, rustix::io::FdFlags::empty()).unwrap();

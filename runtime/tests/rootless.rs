@@ -197,6 +197,61 @@ fn an_agent_decides_also_without_privilege() {
     }
 }
 
+/// What joins behind a filter that asks, hooks and `exec`, is told of like the first process.
+#[test]
+fn an_agent_is_told_of_what_joins_without_privilege() {
+    let Some(host) = enter() else { return };
+    let agent = host.path("agent");
+    let listener = std::os::unix::net::UnixListener::bind(&agent).unwrap();
+    fs::set_permissions(&agent, fs::Permissions::from_mode(0o777)).unwrap();
+    let mut config = config(&host, "asked", "cat /tmp/hooked; sleep 1000", 1);
+    config["process"]["noNewPrivileges"] = json!(true);
+    config["linux"]["seccomp"] = json!({
+        "defaultAction": "SCMP_ACT_ALLOW", "listenerPath": agent,
+        "syscalls": [{"names": ["mkdir", "mkdirat"], "action": "SCMP_ACT_NOTIFY"}],
+    });
+    let hook = "mkdir /tmp/x || echo hook $? > /tmp/hooked";
+    config["hooks"] = json!({"startContainer": [{"path": "/bin/sh", "args": ["sh", "-c", hook]}]});
+    let bundle = host.bundle("asked", &config);
+    let told = |connections: usize| {
+        for _ in 0..connections {
+            let mut told = String::new();
+            let mut connection = listener.accept().unwrap().0;
+            std::io::Read::read_to_string(&mut connection, &mut told).unwrap();
+            let told: Value = serde_json::from_str(&told).unwrap();
+            assert_eq!(told["state"]["id"], "asked");
+        }
+    };
+    let (out, log) = (host.path("out"), host.path("log"));
+    std::thread::scope(|scope| {
+        scope.spawn(|| told(2));
+        let words = [
+            "run",
+            "--detach",
+            "--bundle",
+            bundle.to_str().unwrap(),
+            "asked",
+        ];
+        let mut run = command(&host, &words);
+        run.stdout(fs::File::create(&out).unwrap());
+        let status = run.stderr(fs::File::create(&log).unwrap()).status();
+        let said = fs::read_to_string(&log).unwrap();
+        assert!(status.unwrap().success(), "{said}");
+    });
+    common::eventually("it runs", || {
+        fs::read_to_string(&out).unwrap() == "hook 1\n"
+    });
+    let output = std::thread::scope(|scope| {
+        scope.spawn(|| told(1));
+        let script = "mkdir /tmp/x; echo code $?";
+        call(&host, &["exec", "asked", "sh", "-c", script])
+    });
+    assert_eq!(stdout(&output), "code 1\n", "{}", both(&output));
+    let output = call(&host, &["delete", "--force", "asked"]);
+    assert!(output.status.success(), "{}", both(&output));
+    host.assert_clean();
+}
+
 #[test]
 fn more_ids_are_mapped_by_the_helpers() {
     let Some(host) = enter() else { return };

@@ -64,7 +64,7 @@ pub enum CgroupError {
         uid: u32,
     },
     /// A cgroup below that of a container cannot be used.
-    #[error("bad sub cgroup path {text:?}: {why}")]
+    #[error("bad sub cgroup path {text:?}: {text} is not a sub cgroup path: {why}")]
     BadBelow {
         /// The value as given.
         text: String,

@@ -279,13 +279,20 @@ impl Compiler {
                 last,
                 notify,
                 shown,
+                by_shield,
             } => {
                 self.program.filter.clone_from(program);
-                Op::Filter {
-                    flags: *flags,
-                    last: *last,
-                    notify: *notify,
-                    shown: *shown,
+                match by_shield {
+                    true => Op::LateFilter {
+                        flags: *flags,
+                        notify: *notify,
+                    },
+                    false => Op::Filter {
+                        flags: *flags,
+                        last: *last,
+                        notify: *notify,
+                        shown: *shown,
+                    },
                 }
             }
             Step::Identity(identity) => self.identity(identity),

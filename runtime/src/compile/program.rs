@@ -174,6 +174,8 @@ pub enum Op {
         notify: bool,
         shown: bool,
     },
+    /// The shield loads the filter.
+    LateFilter { flags: u32, notify: bool },
     /// Groups, user, mask.
     Identity {
         uid: u32,
@@ -234,8 +236,6 @@ pub struct Offer {
 pub struct Wait<'p> {
     /// The socket on which `start` connects.
     pub listener: Option<BorrowedFd<'p>>,
-    /// The filter that is loaded after the wait.
-    pub filter: Option<LateFilter<'p>>,
 }
 
 /// A seccomp filter that the shield loads.
@@ -245,6 +245,8 @@ pub struct LateFilter<'p> {
     pub step: usize,
     /// `SECCOMP_FILTER_FLAG_*`.
     pub flags: u32,
+    /// It asks somebody, who gets a descriptor for it.
+    pub notify: bool,
     /// The instructions.
     pub program: &'p [sock_filter],
 }
@@ -312,22 +314,25 @@ impl Program {
                 Op::AwaitStart { apart: true, .. } | Op::AwaitStartHooks { apart: true }
             )
         };
-        let at = self.ops.iter().position(|(_, op)| at(op))?;
-        let (wait, rest) = self.ops.get(at..)?.split_first()?;
-        let filter = rest.iter().find_map(|(step, op)| match op {
-            Op::Filter { flags, .. } => Some((*step, *flags)),
-            _ => None,
-        });
+        let wait = self.ops.iter().find(|(_, op)| at(op))?;
         Some(Wait {
             listener: match wait.1 {
                 Op::AwaitStart { socket, .. } => self.descriptor(socket),
                 _ => None,
             },
-            filter: filter.map(|(step, flags)| LateFilter {
-                step,
-                flags,
+        })
+    }
+
+    /// The filter that the shield loads.
+    pub fn late_filter(&self) -> Option<LateFilter<'_>> {
+        self.ops.iter().find_map(|(step, op)| match op {
+            Op::LateFilter { flags, notify } => Some(LateFilter {
+                step: *step,
+                flags: *flags,
+                notify: *notify,
                 program: &self.filter,
             }),
+            _ => None,
         })
     }
 

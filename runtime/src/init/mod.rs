@@ -21,7 +21,7 @@ use crate::compile::{Op, Program, Slot, Text};
 use crate::fallback::birth::Remainder;
 use crate::fallback::join;
 use crate::identity;
-use crate::report::{self, At, Fault, Message, Part};
+use crate::report::{self, At, Detail, Fault, Message, Part};
 use crate::rootfs::{self, Want};
 use crate::sys::{self, Strings};
 use crate::{pid1, terminal};
@@ -70,6 +70,8 @@ struct Sandbox<'p> {
     /// Whether the runtime was told that the program comes next, and all descriptors are closed
     /// that the program may not see.
     sealed: bool,
+    /// The working directory, when only the user of the process may enter it.
+    outside: Option<Text>,
 }
 
 /// Carries out the program. Never returns.
@@ -87,6 +89,7 @@ pub fn run(prepared: &Prepared<'_>, report: OwnedFd, birth: Remainder) -> ! {
         empty: None,
         terminal: None,
         sealed: false,
+        outside: None,
     };
     if let Err(errno) = birth.carry_out() {
         sandbox.fail(0, errno.into());
@@ -257,12 +260,22 @@ impl Sandbox<'_> {
                 notify,
                 shown,
             } => self.filter(flags, last, notify, shown),
+            Op::LateFilter { .. } => Ok(()),
             Op::Identity {
                 uid,
                 gid,
                 groups,
                 umask,
-            } => identity::become_user(uid, gid, program.groups(groups), umask),
+            } => {
+                identity::become_user(uid, gid, program.groups(groups), umask)?;
+                let Some(path) = self.outside.take() else {
+                    return Ok(());
+                };
+                working_directory(text(path)).map_err(|fault| Fault {
+                    detail: Detail::new(b"enter the working directory"),
+                    ..fault
+                })
+            }
             Op::BoundingSet(bounding) => identity::bound(bounding),
             Op::Capabilities(sets) => {
                 identity::set_capabilities(&sets)?;
@@ -270,7 +283,13 @@ impl Sandbox<'_> {
                 Ok(set_dumpable_behavior(DumpableBehavior::NotDumpable)?)
             }
             Op::NoNewPrivileges => Ok(rustix::thread::set_no_new_privs(true)?),
-            Op::WorkingDirectory(path) => working_directory(text(path)),
+            Op::WorkingDirectory(path) => match working_directory(text(path)) {
+                Err(fault) if fault.errno == Errno::ACCESS && fault.part == Part::Whole => {
+                    self.outside = Some(path);
+                    Ok(())
+                }
+                result => result,
+            },
             // An operation that nobody carries out would be a promise that is not kept.
             _ => Err(Errno::NOSYS.into()),
         }

@@ -24,7 +24,7 @@ use crate::process::ProcessId;
 use crate::report::Message;
 use crate::spec::{Bundle, SpecError};
 use crate::state::{OciState, State, StateDir, Status};
-use crate::{ContainerId, Error, sys};
+use crate::{ContainerId, Error, shield, sys};
 
 /// What to run in a container.
 #[derive(Debug, Clone, Default)]
@@ -167,6 +167,14 @@ fn own_may_trace(bundle: &Bundle) -> Result<bool, PlanError> {
     bundle.spec.process().as_ref().map_or(Ok(false), may_trace)
 }
 
+/// Whether the filter of a process asks somebody, and is loaded right before the program.
+fn asks_late(bundle: &Bundle, process: &Process) -> bool {
+    let linux = bundle.spec.linux().as_ref();
+    let section = linux.and_then(|linux| linux.seccomp().as_ref());
+    let asks = section.is_some_and(|section| section.listener_path().is_some());
+    asks && process.no_new_privileges() == Some(true)
+}
+
 /// What a process joins.
 struct Target<'a> {
     bundle: &'a Bundle,
@@ -217,6 +225,8 @@ impl Target<'_> {
         if shield && self.sees_the_runtime()? {
             return Err(PlanError::Exposed.into());
         }
+        let asks_in_shield = facts.uid != 0 && shield::exists() && asks_late(bundle, process);
+        let shield = shield || asks_in_shield;
         let membership = Membership::new(bundle, state, self.cgroups)?;
         let Joined { tasks, directory } = membership.open(state.status() == Status::Paused)?;
         let mut plan = plan_exec(&ExecRequest {
@@ -228,6 +238,7 @@ impl Target<'_> {
             keyring: state.keyring.clone(),
             modules: facts.modules,
             shield,
+            asks_in_shield,
             relayed: self.relayed,
         })?;
         if let Some(Step::Execute(program)) = plan.steps.last_mut() {

@@ -7,6 +7,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 
+use rustix::io::Errno;
 use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
 use serde::Serialize;
 
@@ -76,7 +77,11 @@ impl Agent {
         state: &OciState<'_>,
     ) -> Result<(), LaunchError> {
         let listener = sys::pidfd_getfd(pidfd, number).map_err(|e| {
-            let what = "take the seccomp listener out of the new process (needs Linux 5.6)";
+            let why = match e {
+                Errno::PERM => " (without root that needs process.noNewPrivileges)",
+                _ => " (needs Linux 5.6)",
+            };
+            let what = format!("take the seccomp listener out of the new process{why}");
             LaunchError::system(what, e)
         })?;
         let told = serde_json::to_vec(&ProcessState {

@@ -15,7 +15,7 @@ use crate::plan::{Plan, Step};
 use crate::process::wait_dead;
 use crate::report::{self, Message};
 use crate::shield;
-use crate::sys::shield::{self as shield_code, Trailer};
+use crate::sys::shield::{Filter, Trailer};
 use crate::sys::{self, CloneArgs, Forked, Strings};
 
 /// A new process on its way to its program.
@@ -142,11 +142,14 @@ fn make_shield(program: &Program, report: &OwnedFd, step: usize) -> Result<Owned
     let trailer = Trailer {
         report: report.as_raw_fd().cast_unsigned(),
         step: number(step),
-        wait: program.waits_apart().map(|wait| shield_code::Wait {
-            listener: wait.listener.map(|fd| fd.as_raw_fd()),
-            filter: wait
-                .filter
-                .map(|filter| (number(filter.step), filter.flags, filter.program)),
+        wait: program
+            .waits_apart()
+            .map(|wait| wait.listener.map(|fd| fd.as_raw_fd())),
+        filter: program.late_filter().map(|filter| Filter {
+            step: number(filter.step),
+            flags: filter.flags,
+            notify: filter.notify,
+            instructions: filter.program,
         }),
     };
     shield::make(trailer).map_err(|e| LaunchError::system("make the shield of the runtime", e))

@@ -89,6 +89,7 @@ pub fn plan(
             joins: false,
             pause: context.pause(context.waits_apart(init)),
             alone: context.alone(),
+            asks_in_shield: false,
             watch: if foreground {
                 Watch::DieWithRuntime
             } else {
@@ -160,7 +161,7 @@ impl Context<'_> {
 
     /// Whether who waits does that in the shield. An init goes on in the runtime.
     fn waits_apart(&self, init: bool) -> bool {
-        self.pause(false).is_some() && self.alone() && !init && shield::exists()
+        self.pause(false).is_some() && !init && shield::exists()
     }
 
     /// What the runtime does outside.

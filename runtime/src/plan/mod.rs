@@ -157,6 +157,8 @@ pub struct ExecRequest<'a> {
     pub modules: SecurityModules,
     /// It is executed from the shield.
     pub shield: bool,
+    /// Which loads the filter, if that asks somebody.
+    pub asks_in_shield: bool,
     /// The runtime carries the bytes of its terminal.
     pub relayed: bool,
 }
@@ -223,6 +225,7 @@ pub fn plan_exec(request: &ExecRequest<'_>) -> Result<Plan, PlanError> {
             keyring: request.keyring.clone(),
             joins: true,
             pause: None,
+            asks_in_shield: request.asks_in_shield,
             alone: false,
             watch: request.watch,
             birth: if fork {

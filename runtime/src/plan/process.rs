@@ -36,6 +36,9 @@ pub struct Around<'a> {
     /// It is all that is in its new user and pid namespaces, and the runtime has no privilege: only
     /// what lets itself be looked into can hand something over (pidfd_getfd(2), ptrace(2)).
     pub alone: bool,
+    /// It joins others, and the runtime has no privilege: the descriptor on which its filter asks can
+    /// be taken only out of the shield.
+    pub asks_in_shield: bool,
 }
 
 /// How the final process comes to its program.
@@ -105,6 +108,12 @@ pub fn steps(process: &Process, around: &Around<'_>) -> Result<Vec<Step>, PlanEr
         // Others that may trace it would be rid of their own filter with its help.
         *last = false;
     }
+    if let Some(Step::Filter {
+        last, by_shield, ..
+    }) = &mut filter
+    {
+        *by_shield = *last && (apart || around.asks_in_shield);
+    }
     let mut steps = Vec::new();
     if around.birth != Birth::Fork {
         steps.push(Step::Session {
@@ -122,8 +131,9 @@ pub fn steps(process: &Process, around: &Around<'_>) -> Result<Vec<Step>, PlanEr
     // before; without, loading it takes the privilege that the next step gives up.
     let mut late = early.take_if(|step| matches!(step, Step::Filter { last: true, .. }));
     let sets = CapabilitySets::new(process.capabilities().as_ref())?;
-    steps.push(Step::Identity(identity(process)));
+    // As root, who may enter what the user may not; where only the user may, it enters as that.
     steps.push(Step::WorkingDirectory(process.cwd().clone()));
+    steps.push(Step::Identity(identity(process)));
     steps.extend(early);
     steps.push(Step::Capabilities(sets));
     if bound {
@@ -261,6 +271,7 @@ fn filter(section: &LinuxSeccomp, last: bool) -> Result<Option<Step>, PlanError>
         last,
         notify: filter.listener.is_some(),
         shown: false,
+        by_shield: false,
     }))
 }
 

@@ -192,9 +192,8 @@ pub enum Step {
     Find(Program),
     /// Wait for `start`.
     AwaitStart {
-        /// In the shield, of which the container's user is the owner: a runtime that is not root can
-        /// look at it (`exec`, hooks), and nothing of the runtime is in it to be seen. What comes
-        /// after the wait, the shield does too.
+        /// In the shield: nothing of the runtime is in it to be seen, and a runtime that is not root
+        /// can look at it (`exec`, hooks). What comes after the wait, the shield does too.
         apart: bool,
     },
     /// Wait for the hooks that come between everything else and the program.
@@ -241,6 +240,8 @@ pub enum Step {
         notify: bool,
         /// While the runtime takes that descriptor, the process may be looked into.
         shown: bool,
+        /// The shield loads it.
+        by_shield: bool,
     },
     /// User, groups, file creation mask.
     Identity(Identity),

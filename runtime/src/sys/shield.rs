@@ -9,44 +9,56 @@ pub struct Trailer<'a> {
     pub report: u32,
     /// The index of the step to blame.
     pub step: u32,
-    /// Wait first.
-    pub wait: Option<Wait<'a>>,
+    /// Wait first: for a go, and then for a connection to this socket, which takes the place of the
+    /// report.
+    pub wait: Option<Option<i32>>,
+    /// The filter to load.
+    pub filter: Option<Filter<'a>>,
 }
 
-/// What the shield waits for.
+/// A seccomp filter.
 #[derive(Debug, Clone, Copy)]
-pub struct Wait<'a> {
-    /// A socket that takes a connection after the go; the report goes there from then on.
-    pub listener: Option<i32>,
-    /// The filter to load after the wait: the step to blame, `SECCOMP_FILTER_FLAG_*`, the
-    /// instructions.
-    pub filter: Option<(u32, u32, &'a [sock_filter])>,
+pub struct Filter<'a> {
+    /// The index of the step to blame.
+    pub step: u32,
+    /// `SECCOMP_FILTER_FLAG_*`.
+    pub flags: u32,
+    /// Tell the number of its listener, and go on when it was taken.
+    pub notify: bool,
+    /// At most 65,535.
+    pub instructions: &'a [sock_filter],
 }
 
 impl Trailer<'_> {
     /// As the code expects it, when it lies at the address `at`.
     pub fn to_bytes(self, at: u64) -> Vec<u8> {
-        let (listener, filter) = match self.wait {
-            Some(wait) => (wait.listener.unwrap_or(-1), wait.filter),
-            None => (-1, None),
+        let none = Filter {
+            step: 0,
+            flags: 0,
+            notify: false,
+            instructions: &[],
         };
-        let (step, flags, instructions) = filter.unwrap_or((0, 0, &[]));
-        let mut bytes = Vec::with_capacity(HEADER + instructions.len() * 8);
+        let filter = self.filter.unwrap_or(none);
+        let listener = match filter.notify {
+            true => libc::SECCOMP_FILTER_FLAG_NEW_LISTENER as u32,
+            false => 0,
+        };
+        let mut bytes = Vec::with_capacity(HEADER + filter.instructions.len() * 8);
         for value in [
             self.report,
             self.step,
             u32::from(self.wait.is_some()),
-            listener.cast_unsigned(),
-            step,
-            flags,
+            self.wait.flatten().unwrap_or(-1).cast_unsigned(),
+            filter.step,
+            filter.flags | listener,
             // A sock_fprog (seccomp(2)): how many, and behind the padding where.
-            u32::try_from(instructions.len()).unwrap_or(0),
+            u32::try_from(filter.instructions.len()).unwrap_or(0),
             0,
         ] {
             bytes.extend_from_slice(&value.to_ne_bytes());
         }
         bytes.extend_from_slice(&(at + HEADER as u64).to_ne_bytes());
-        for one in instructions {
+        for one in filter.instructions {
             bytes.extend_from_slice(&one.code.to_ne_bytes());
             bytes.extend_from_slice(&[one.jt, one.jf]);
             bytes.extend_from_slice(&one.k.to_ne_bytes());
@@ -99,7 +111,7 @@ std::arch::global_asm!(
     "js 5f",
     "mov r8d, [r15 + 4]",
     "cmp dword ptr [r15 + 8], 0",
-    "je 25f",
+    "je 27f",
     // To wait: say that everything is prepared (3), go on with a go (7), end with anything else.
     "sub rsp, 64",
     "mov qword ptr [rsp], 3",
@@ -162,6 +174,7 @@ std::arch::global_asm!(
     "add rsp, 64",
     // The candidates again, for their register was used.
     "lea r13, [rsp + 8]",
+    "27:",
     "cmp word ptr [r15 + 24], 0",
     "je 25f",
     // seccomp(SECCOMP_SET_MODE_FILTER)
@@ -174,7 +187,28 @@ std::arch::global_asm!(
     "jz 25f",
     "mov r12, rax",
     "mov r8d, [r15 + 16]",
-    "jmp 5f",
+    "js 5f",
+    // The listener (8): say its number, wait until it was taken.
+    "mov r8d, [r15 + 4]",
+    "sub rsp, 64",
+    "mov qword ptr [rsp], 8",
+    "mov dword ptr [rsp + 8], r12d",
+    "mov edi, [r15]",
+    "mov rsi, rsp",
+    "mov edx, 12",
+    "mov eax, 1",
+    "syscall",
+    "test rax, rax",
+    "js 26f",
+    "mov edi, [r15]",
+    "mov rsi, rsp",
+    "mov edx, 64",
+    "xor eax, eax",
+    "syscall",
+    "test rax, rax",
+    "jle 26f",
+    "add rsp, 64",
+    "jmp 25f",
     "26:",
     "mov edi, 127",
     "mov eax, 231",
