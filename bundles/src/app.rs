@@ -17,6 +17,8 @@ use crate::network::{Mode, Policy};
 pub struct App {
     /// The name of the application (`[app] name`, else the instance's).
     pub name: String,
+    /// Who is told when an entry point fails.
+    pub notify: Notify,
     /// `[env]`: what every entry point gets, interpolated.
     pub env: BTreeMap<String, EnvValue>,
     /// How a release is made.
@@ -27,6 +29,24 @@ pub struct App {
     pub cron: Vec<CronJob>,
     /// The sandbox that all entry points share.
     pub sandbox: Sandbox,
+}
+
+/// `[app] notify.*`: who is told when an entry point fails.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Notify {
+    /// A program of the server and its arguments; empty: none.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub command: Vec<String>,
+    /// Addresses that get a mail.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub mail: Vec<String>,
+}
+
+impl Notify {
+    /// Whether nobody is told.
+    pub fn is_empty(&self) -> bool {
+        self.command.is_empty() && self.mail.is_empty()
+    }
 }
 
 /// A value of the environment.
@@ -107,6 +127,8 @@ pub struct Launch {
     /// The web application that a servlet container serves, looked for in the release when the
     /// bundle is composed.
     pub webapp: Option<WebappNeed>,
+    /// What bounds the memory of its JVM, when it is a platform on one.
+    pub memory: Option<JvmMemory>,
 }
 
 /// A Java runtime that an entry point needs.
@@ -116,6 +138,51 @@ pub struct JavaNeed {
     pub home: Option<PathBuf>,
     /// The key that made it necessary, for messages.
     pub origin: Option<Origin>,
+    /// Where the garbage collector's log goes; the option for it depends on the Java.
+    pub gc_log: Option<GcLog>,
+    /// Whether the JVM ends when it is out of memory, with exit code 3.
+    pub exit_on_oom: bool,
+}
+
+/// Where the log of a garbage collector goes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum GcLog {
+    /// Into a file, a path inside.
+    File(PathBuf),
+    /// To standard output, the daemon's own log.
+    Stdout,
+}
+
+/// What bounds the memory of a JVM; `None`: nothing does.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct JvmMemory {
+    /// The largest heap, in bytes.
+    pub heap: Option<Bound>,
+    /// The heap is a share of the memory limit, by an option: in thousandths.
+    pub heap_share: Option<Bound>,
+    /// What it begins with, in bytes.
+    pub heap_min: Option<Bound>,
+    /// Classes, in bytes.
+    pub metaspace: Option<Bound>,
+    /// Buffers outside of the heap, in bytes.
+    pub direct: Option<Bound>,
+    /// Compiled code, in bytes.
+    pub code_cache: Option<Bound>,
+    /// The stack of a thread, in bytes.
+    pub stack: Option<Bound>,
+    /// How many threads there are.
+    pub threads: Option<Bound>,
+}
+
+/// A number that somebody wrote down.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Bound {
+    /// The number.
+    pub value: u64,
+    /// What says so: `jvm.heap.max`, or `-Xmx512m` of `jvm.options`.
+    pub by: String,
+    /// Where that was written.
+    pub origin: Option<Origin>,
 }
 
 /// A web application that a servlet container serves.
@@ -123,6 +190,8 @@ pub struct JavaNeed {
 pub struct WebappNeed {
     /// The archive or folder, relative to the release; `None`: the only `*.war` of the release.
     pub war: Option<PathBuf>,
+    /// The key that names it, for messages.
+    pub key: &'static str,
     /// The context file of the container; `@WAR@` in it stands for the path of the application.
     pub template: String,
     /// Where the context file is generated, inside.

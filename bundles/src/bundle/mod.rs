@@ -293,6 +293,7 @@ fn manifest(app: &App, config: &Config, place: &Placement, entries: &[Composed<'
             .iter()
             .map(|entry| entry_ref(entry, place))
             .collect(),
+        notify: app.notify.clone(),
         layers: items::layers(config),
         settings: items::settings(config),
     }

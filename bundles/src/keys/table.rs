@@ -118,6 +118,26 @@ pub const KEYS: &[Key] = &[
         Kind::Name,
         "The name of the application, when the instance is called otherwise; only the local layer's decides which site file is read.",
     ),
+    Key {
+        grant: Grant::Trusted,
+        why: "it runs a program of the server",
+        ..key(
+            "app",
+            "notify.command",
+            Kind::Words,
+            "A program of the server, by its whole path, that is run when an entry point fails; as `nobody`, with the facts in its environment and as text on its standard input.",
+        )
+    },
+    Key {
+        grant: Grant::Trusted,
+        why: "it sends mail in the name of the server",
+        ..key(
+            "app",
+            "notify.mail",
+            Kind::Mail,
+            "Who gets a mail when an entry point fails, through the server's `sendmail`.",
+        )
+    },
     key("env", "*", Kind::Variable, "A variable of the environment."),
     // [build]
     Key {
@@ -285,7 +305,81 @@ pub const KEYS: &[Key] = &[
             "daemon.*",
             "jvm.heap.max",
             Kind::HeapSize,
-            "The largest heap (`-Xmx`).",
+            "The largest heap (`-Xmx`); without it three quarters of what the other parts leave of the memory limit.",
+        )
+    },
+    Key {
+        platforms: JAVA,
+        ..key(
+            "daemon.*",
+            "jvm.heap.min",
+            Kind::HeapSize,
+            "The heap to begin with (`-Xms`).",
+        )
+    },
+    Key {
+        platforms: JAVA,
+        default: Some("yes"),
+        ..key(
+            "daemon.*",
+            "jvm.heap.dump",
+            Kind::Choice(&["yes", "no"]),
+            "Whether the heap is written to `heapdump-DAEMON.hprof` of the data when it is full; the JVM then ends and is started again.",
+        )
+    },
+    Key {
+        platforms: JAVA,
+        ..key(
+            "daemon.*",
+            "jvm.metaspace.max",
+            Kind::HeapSize,
+            "The most that classes take (`-XX:MaxMetaspaceSize`); not bounded without it, and counted as 24m.",
+        )
+    },
+    Key {
+        platforms: JAVA,
+        ..key(
+            "daemon.*",
+            "jvm.direct.max",
+            Kind::HeapSize,
+            "The most that buffers outside of the heap take (`-XX:MaxDirectMemorySize`); as much as the heap without it, and counted as 4m.",
+        )
+    },
+    Key {
+        platforms: JAVA,
+        ..key(
+            "daemon.*",
+            "jvm.codecache.max",
+            Kind::HeapSize,
+            "The most that compiled code takes (`-XX:ReservedCodeCacheSize`); the JVM's own bound without it, and counted as 16m.",
+        )
+    },
+    Key {
+        platforms: JAVA,
+        ..key(
+            "daemon.*",
+            "jvm.stack",
+            Kind::HeapSize,
+            "The stack of each thread (`-Xss`); the JVM's own, 1m, without it.",
+        )
+    },
+    Key {
+        platforms: JAVA,
+        ..key(
+            "daemon.*",
+            "jvm.threads",
+            Kind::Count,
+            "How many threads it may have, its own included: becomes `limits.pids`, and is counted with their stacks; not bounded without it, and counted as 20.",
+        )
+    },
+    Key {
+        platforms: JAVA,
+        default: Some("off"),
+        ..key(
+            "daemon.*",
+            "jvm.gc.log",
+            Kind::Choice(&["data", "log", "off"]),
+            "The garbage collector's log: `data` writes `gc-DAEMON.log` of the data, 5 files of 10m in turn; `log` writes into the daemon's log.",
         )
     },
     Key {
@@ -301,9 +395,27 @@ pub const KEYS: &[Key] = &[
         platforms: JAVA,
         ..key(
             "daemon.*",
+            "jvm.properties.*",
+            Kind::Variable,
+            "One system property, given as `-D`; wins over the same one in `jvm.properties`. The value is part of the command line.",
+        )
+    },
+    Key {
+        platforms: JAVA,
+        ..key(
+            "daemon.*",
+            "jvm.agents",
+            Kind::Words,
+            "Jars of the release, each with `=options` if wanted, given as `-javaagent`.",
+        )
+    },
+    Key {
+        platforms: JAVA,
+        ..key(
+            "daemon.*",
             "jvm.options",
             Kind::Words,
-            "Further options of `java`.",
+            "Further options of `java`, last on its command line.",
         )
     },
     Key {

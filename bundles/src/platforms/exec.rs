@@ -37,8 +37,8 @@ pub(super) fn launch(daemon: &DaemonSection<'_>) -> Result<Launch, PlatformError
     }
     // `java` by its bare name is found through /etc/alternatives and needs its files in /etc.
     let java = (program == "java").then(|| JavaNeed {
-        home: None,
         origin: daemon.origin("command"),
+        ..JavaNeed::default()
     });
     Ok(Launch {
         platform: "exec".to_owned(),

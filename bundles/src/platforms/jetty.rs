@@ -19,11 +19,9 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use super::settle::WAR;
 use super::{DaemonSection, GENERATED_DIR, PlatformError, in_app, jvm};
 use crate::app::{GeneratedFile, HostNeed, Launch, WebappNeed};
-
-/// Stands for the path of the web application in a template.
-pub(super) const WAR: &str = "@WAR@";
 
 /// How a generation of Jetty is started.
 enum Style {
@@ -137,6 +135,7 @@ pub(super) fn launch(platform: &str, daemon: &DaemonSection<'_>) -> Result<Launc
     };
     launch.webapp = Some(WebappNeed {
         war: war(daemon)?,
+        key: "jetty.war",
         template: template.1,
         file: template.0,
         origin: daemon

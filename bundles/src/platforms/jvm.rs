@@ -5,21 +5,47 @@
 //! | `jvm.jar` | a jar of the release and the program's arguments: `target/jobs.jar 9000` |
 //! | `jvm.main` | instead of a jar: the main class and the program's arguments |
 //! | `jvm.classpath` | with `jvm.main`: the class path, relative to the release (default `.:lib/*`) |
-//! | `jvm.heap.max` | the largest heap, `256m`: `-Xmx` |
-//! | `jvm.options` | more options of the JVM, as words |
+//! | `jvm.agents` | jars of the release, each with `=options` if wanted: `-javaagent` |
 //! | `jvm.properties` | system properties, as words: `a=1 b=2` |
+//! | `jvm.properties.NAME` | one system property; its value may have spaces |
+//! | `jvm.options` | more options of the JVM, as words |
 //! | `jvm.home` | the Java to use; without it the host's default |
+//! | `jvm.heap.dump`, `jvm.gc.log` | what it leaves in `/data` |
+//! | the rest | what bounds its memory: [`memory`] |
 //!
 //! The JVM handles SIGTERM and reaps what it starts, so it is PID 1 itself. It cannot see the
 //! limits of its cgroup (the sandbox shows no cgroup files), so [`super::settle`] tells them to it.
+//!
+//! When it is out of memory it writes its heap into `/data` and ends with exit code 3, so that it is
+//! started again: an application whose threads die one by one is worse than one that restarts.
+
+pub mod memory;
 
 use std::path::PathBuf;
 
 use super::{APP_DIR, DaemonSection, PlatformError, in_app};
-use crate::app::{JavaNeed, Launch};
+use crate::app::{GcLog, JavaNeed, Launch};
+use crate::view::DATA_DIR;
 
 /// The class path of a `jvm.main` without `jvm.classpath`.
 const DEFAULT_CLASSPATH: &str = ".:lib/*";
+
+/// What one system property's key begins with.
+pub const PROPERTY: &str = "jvm.properties.";
+
+/// The exit code of a JVM that was out of memory (`-XX:+ExitOnOutOfMemoryError`).
+pub const OUT_OF_MEMORY: i32 = 3;
+
+/// The file in `data/` that a JVM without memory writes its heap to. Each entry point has one: the
+/// JVM writes none when the file is there, so whoever starts it again moves it away.
+pub fn heap_dump(entry: &str) -> String {
+    format!("heapdump-{entry}.hprof")
+}
+
+/// Whether entry points of a platform are JVMs.
+pub fn is_jvm(platform: &str) -> bool {
+    platform == "jvm" || platform.starts_with("jetty") || platform.starts_with("tomcat")
+}
 
 /// The launch of a `jvm` section.
 pub(super) fn launch(daemon: &DaemonSection<'_>) -> Result<Launch, PlatformError> {
@@ -69,20 +95,28 @@ pub(super) fn launch(daemon: &DaemonSection<'_>) -> Result<Launch, PlatformError
 
 /// `java` and its options, up to where the program is named; for every platform on a JVM.
 ///
-/// `reason` is the key that makes a Java necessary when there is no `jvm.home`.
+/// `reason` is the key that makes a Java necessary when there is no `jvm.home`. What the user says
+/// comes last, because the last of two options that contradict each other counts (java(1)).
 pub(super) fn java(
     daemon: &DaemonSection<'_>,
     platform: &str,
     reason: &str,
 ) -> Result<Launch, PlatformError> {
+    let memory = memory::read(daemon)?;
     let mut args = vec!["java".to_owned()];
-    if let Some(heap) = daemon.text("jvm.heap.max") {
-        args.push(format!("-Xmx{}", heap_size(daemon, heap)?));
+    args.extend(memory::options(daemon));
+    if daemon.text("jvm.heap.dump") != Some("no") {
+        args.push("-XX:+HeapDumpOnOutOfMemoryError".to_owned());
+        args.push(format!(
+            "-XX:HeapDumpPath={DATA_DIR}/{}",
+            heap_dump(daemon.name)
+        ));
     }
     args.push("-Djava.io.tmpdir=/tmp".to_owned());
     args.push("-Djava.awt.headless=true".to_owned());
-    for property in (daemon.words)("jvm.properties").unwrap_or_default() {
-        args.push(format!("-D{property}"));
+    args.extend(properties(daemon)?);
+    for agent in (daemon.words)("jvm.agents").unwrap_or_default() {
+        args.push(format!("-javaagent:{}", agent_jar(daemon, &agent)?));
     }
     args.extend((daemon.words)("jvm.options").unwrap_or_default());
     Ok(Launch {
@@ -91,15 +125,25 @@ pub(super) fn java(
         cwd: PathBuf::from(APP_DIR),
         is_init: true,
         java: Some(java_need(daemon, reason)?),
+        memory: Some(memory),
         ..Launch::default()
     })
 }
 
 fn java_need(daemon: &DaemonSection<'_>, reason: &str) -> Result<JavaNeed, PlatformError> {
+    let gc_log = match daemon.text("jvm.gc.log") {
+        Some("data") => Some(GcLog::File(
+            PathBuf::from(DATA_DIR).join(format!("gc-{}.log", daemon.name)),
+        )),
+        Some("log") => Some(GcLog::Stdout),
+        _ => None,
+    };
     let Some(home) = daemon.text("jvm.home") else {
         return Ok(JavaNeed {
             home: None,
             origin: daemon.origin(reason),
+            gc_log,
+            exit_on_oom: true,
         });
     };
     if !home.starts_with('/') || in_app(home).is_none() {
@@ -112,22 +156,46 @@ fn java_need(daemon: &DaemonSection<'_>, reason: &str) -> Result<JavaNeed, Platf
     Ok(JavaNeed {
         home: Some(PathBuf::from(home)),
         origin: daemon.origin("jvm.home"),
+        gc_log,
+        exit_on_oom: true,
     })
 }
 
-/// A heap size as `-Xmx` takes it: a number and one letter (java(1), "-Xmx size").
-fn heap_size(daemon: &DaemonSection<'_>, text: &str) -> Result<String, PlatformError> {
-    let size = text.trim().to_ascii_lowercase();
-    let digits = size.trim_end_matches(['k', 'm', 'g', 't']);
-    let is_number = !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit());
-    if is_number && size.len() <= digits.len() + 1 && digits.bytes().any(|byte| byte != b'0') {
-        return Ok(size);
+/// `-D` for every property: the words first, so that a property's own key wins.
+fn properties(daemon: &DaemonSection<'_>) -> Result<Vec<String>, PlatformError> {
+    let mut args = Vec::new();
+    for property in (daemon.words)("jvm.properties").unwrap_or_default() {
+        args.push(format!("-D{property}"));
     }
-    Err(daemon.error(
-        "jvm.heap.max",
-        format!("`{text}` is not a heap size"),
-        "write a number and k, m or g, like 256m".to_owned(),
-    ))
+    for (key, value) in (daemon.below)(PROPERTY) {
+        let name = key.strip_prefix(PROPERTY).unwrap_or(key);
+        if name.contains(|c: char| c.is_whitespace() || c.is_control()) {
+            return Err(daemon.error(
+                key,
+                format!("`{name}` is not the name of a system property"),
+                "write jvm.properties.NAME = value, the name without spaces".to_owned(),
+            ));
+        }
+        args.push(format!("-D{name}={}", value.text));
+    }
+    Ok(args)
+}
+
+/// `lib/agent.jar=options` with the path as it is inside.
+fn agent_jar(daemon: &DaemonSection<'_>, agent: &str) -> Result<String, PlatformError> {
+    let (jar, options) = match agent.split_once('=') {
+        Some((jar, options)) => (jar, Some(options)),
+        None => (agent, None),
+    };
+    if jar.is_empty() {
+        return Err(daemon.error(
+            "jvm.agents",
+            format!("`{agent}` names no jar"),
+            "write jars of the release, like lib/agent.jar=options".to_owned(),
+        ));
+    }
+    let jar = in_release(daemon, "jvm.agents", jar)?;
+    Ok(options.map_or(jar.clone(), |options| format!("{jar}={options}")))
 }
 
 /// A file of the release as an argument.

@@ -41,6 +41,8 @@ pub struct DaemonSection<'a> {
     /// The words of an argument key. They were split before `%(NAME)` was replaced, so that a
     /// value with spaces is still one argument.
     pub words: &'a dyn Fn(&str) -> Option<Vec<String>>,
+    /// The keys that begin so, and their values: those of `jvm.properties.*`.
+    pub below: &'a dyn Fn(&str) -> Vec<(&'a str, &'a Value)>,
     /// The port: `port =`, else the platform's default.
     pub port: Option<u16>,
     /// The daemon's own limits.

@@ -32,12 +32,17 @@ fn try_launch(
     let get = |key: &str| values.get(key);
     let words =
         |key: &str| get(key).map(|value| value.text.split(' ').map(str::to_owned).collect());
+    let below = |prefix: &str| -> Vec<(&str, &Value)> {
+        let found = values.iter().filter(|(key, _)| key.starts_with(prefix));
+        found.map(|(key, value)| (*key, value)).collect()
+    };
     launch(
         platform,
         &DaemonSection {
             name: "web",
             get: &get,
             words: &words,
+            below: &below,
             port,
             limits: &Limits::default(),
             env: &BTreeMap::new(),

@@ -76,6 +76,8 @@ pub struct HostView {
     pub etc: BTreeMap<PathBuf, Fact>,
     /// The default Java of that tree.
     pub java: Option<PathBuf>,
+    /// The major versions of Java installations, by path, where they say one.
+    pub java_versions: BTreeMap<PathBuf, u32>,
     /// What the needs of platforms found, by [`HostNeed::path`].
     pub needs: BTreeMap<PathBuf, NeedFacts>,
     /// The real paths of the sources of `[sandbox.mounts]`, by the path as written.
@@ -141,6 +143,9 @@ impl HostView {
             && let Some(home) = need.home.as_deref().or(java)
         {
             self.gather_need(home, Some(Path::new("bin/java")));
+            if let Some(version) = java_version(&self.root, home) {
+                self.java_versions.insert(home.to_path_buf(), version);
+            }
         }
     }
 
@@ -328,6 +333,31 @@ fn default_java(root: &Path) -> Option<PathBuf> {
     homes
         .find(|home| has_java(home))
         .and_then(|home| resolve(root, &home))
+}
+
+/// The major version of the Java at `home`, from the file `release` that every JDK since 7 has:
+/// `JAVA_VERSION="17.0.15"`, `JAVA_VERSION="1.8.0_402"`. A JRE of Java 8 that was taken out of its
+/// JDK has it beside the folder `jre`.
+fn java_version(root: &Path, home: &Path) -> Option<u32> {
+    let files = [home.join("release"), home.parent()?.join("release")];
+    files.iter().find_map(|file| {
+        let real = on_host(root, &resolve(root, file)?);
+        let text = fs::read_to_string(real).ok()?;
+        let line = text
+            .lines()
+            .find_map(|line| line.strip_prefix("JAVA_VERSION="))?;
+        major(line.trim_matches('"'))
+    })
+}
+
+/// `17.0.15` is 17, `1.8.0_402` is 8.
+fn major(version: &str) -> Option<u32> {
+    let mut numbers = version.split(|c: char| !c.is_ascii_digit());
+    let first: u32 = numbers.next()?.parse().ok()?;
+    match first {
+        1 => numbers.next()?.parse().ok(),
+        _ => Some(first),
+    }
 }
 
 /// Collects where symbolic links of the tree below `path` leave it for `/etc`: the folder that a
