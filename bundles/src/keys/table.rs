@@ -1,4 +1,4 @@
-//! The table itself.
+//! The table itself, but for the keys of single platforms, which stand in their files.
 
 use super::{FutureSection, Grant, Key, Kind, SectionSpec};
 
@@ -90,19 +90,10 @@ pub const FUTURE: &[FutureSection] = &[
     },
 ];
 
-/// A row that every layer may say and that has neither default nor other names.
+/// A row that every layer may say and that has neither default nor other names; the table's own
+/// name for [`super::row`].
 const fn key(section: &'static str, name: &'static str, kind: Kind, doc: &'static str) -> Key {
-    Key {
-        section,
-        name,
-        alias: None,
-        kind,
-        default: None,
-        platforms: &[],
-        grant: Grant::Any,
-        why: "",
-        doc,
-    }
+    super::row(section, name, kind, doc)
 }
 
 const JAVA: &[&str] = &["jvm", "jetty"];
@@ -110,8 +101,8 @@ const JETTY: &[&str] = &["jetty"];
 const MODULAR_JETTY: &[&str] = &["jetty9", "jetty10", "jetty11", "jetty12"];
 const HOST_PATH: &str = "it shows the application a path of the server";
 
-/// Every key there is.
-pub const KEYS: &[Key] = &[
+/// Every key that is not one platform's own; [`super::KEYS`] has them all.
+pub(super) const KEYS: &[Key] = &[
     key(
         "app",
         "name",
@@ -178,15 +169,6 @@ pub const KEYS: &[Key] = &[
             "platform",
             Kind::Platform,
             "What starts it; `exec` when there is a `command`, `jvm` when there is a `jvm.jar` or `jvm.main`.",
-        )
-    },
-    Key {
-        platforms: &["exec"],
-        ..key(
-            "daemon.*",
-            "command",
-            Kind::Words,
-            "The program and its arguments, without a shell.",
         )
     },
     key(

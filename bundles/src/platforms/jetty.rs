@@ -19,8 +19,22 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use super::{DaemonSection, GENERATED_DIR, PlatformError, in_app, jvm};
-use crate::app::{GeneratedFile, HostNeed, Launch, WebappNeed};
+use super::{DaemonSection, GENERATED_DIR, Platform, PlatformError, in_app, jvm};
+use crate::app::{GeneratedFile, Health, HostNeed, Launch, WebappNeed};
+
+pub(super) const PLATFORM: Platform = Platform {
+    names: &[
+        "jetty6", "jetty7", "jetty8", "jetty9", "jetty10", "jetty11", "jetty12",
+    ],
+    aliases: &[("jetty", "jetty9")],
+    keys: &[],
+    implied_by: &[],
+    port: Some(80),
+    health: Health::Http,
+    stop_signal: "TERM",
+    is_init: true,
+    launch,
+};
 
 /// Stands for the path of the web application in a template.
 pub(super) const WAR: &str = "@WAR@";

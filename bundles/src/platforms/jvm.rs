@@ -15,8 +15,20 @@
 
 use std::path::PathBuf;
 
-use super::{APP_DIR, DaemonSection, PlatformError, in_app};
-use crate::app::{JavaNeed, Launch};
+use super::{APP_DIR, DaemonSection, Platform, PlatformError, in_app};
+use crate::app::{Health, JavaNeed, Launch};
+
+pub(super) const PLATFORM: Platform = Platform {
+    names: &["jvm"],
+    aliases: &[],
+    keys: &[],
+    implied_by: &["jvm.jar", "jvm.main"],
+    port: None,
+    health: Health::Tcp,
+    stop_signal: "TERM",
+    is_init: true,
+    launch: |_, daemon| launch(daemon),
+};
 
 /// The class path of a `jvm.main` without `jvm.classpath`.
 const DEFAULT_CLASSPATH: &str = ".:lib/*";
