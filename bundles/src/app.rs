@@ -121,6 +121,8 @@ pub struct Launch {
     pub files: BTreeMap<PathBuf, GeneratedFile>,
     /// Whether the program handles signals and reaps children as PID 1 by itself.
     pub is_init: bool,
+    /// How one finds out that it is up, when it serves a port.
+    pub health: Health,
     /// The Java that it needs. Which one is decided when the bundle is composed, by what the host
     /// has: `args[0]` is then replaced when it is `java`, and `JAVA_HOME` and `PATH` name it.
     pub java: Option<JavaNeed>,
@@ -248,6 +250,17 @@ pub struct Stop {
     pub signal: i32,
     /// How long it has before SIGKILL.
     pub timeout: Duration,
+}
+
+/// How one finds out that a daemon with a port is up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Health {
+    /// It listens.
+    #[default]
+    Tcp,
+    /// It also answers `GET /`, with a status below 500.
+    Http,
 }
 
 /// When a daemon that ended is started again.

@@ -1,4 +1,4 @@
-//! The table itself.
+//! The table itself, but for the keys of single platforms, which stand in their files.
 
 use super::{FutureSection, Grant, Key, Kind, SectionSpec};
 
@@ -90,28 +90,17 @@ pub const FUTURE: &[FutureSection] = &[
     },
 ];
 
-/// A row that every layer may say and that has neither default nor other names.
+/// A row that every layer may say and that has neither default nor other names; the table's own
+/// name for [`super::row`].
 const fn key(section: &'static str, name: &'static str, kind: Kind, doc: &'static str) -> Key {
-    Key {
-        section,
-        name,
-        alias: None,
-        kind,
-        default: None,
-        platforms: &[],
-        grant: Grant::Any,
-        why: "",
-        doc,
-    }
+    super::row(section, name, kind, doc)
 }
 
-const JAVA: &[&str] = &["jvm", "jetty"];
-const JETTY: &[&str] = &["jetty"];
-const MODULAR_JETTY: &[&str] = &["jetty9", "jetty10", "jetty11", "jetty12"];
-const HOST_PATH: &str = "it shows the application a path of the server";
+/// Why site or local grant what shows a path of the server.
+pub(crate) const HOST_PATH: &str = "it shows the application a path of the server";
 
-/// Every key there is.
-pub const KEYS: &[Key] = &[
+/// Every key that is not one platform's own; [`super::KEYS`] has them all.
+pub(super) const KEYS: &[Key] = &[
     key(
         "app",
         "name",
@@ -200,15 +189,6 @@ pub const KEYS: &[Key] = &[
             "What starts it; `exec` when there is a `command`, `jvm` when there is a `jvm.jar` or `jvm.main`.",
         )
     },
-    Key {
-        platforms: &["exec"],
-        ..key(
-            "daemon.*",
-            "command",
-            Kind::Words,
-            "The program and its arguments, without a shell.",
-        )
-    },
     key(
         "daemon.*",
         "port",
@@ -272,201 +252,6 @@ pub const KEYS: &[Key] = &[
         Kind::Count,
         "Open files of each of its processes.",
     ),
-    Key {
-        platforms: &["jvm"],
-        ..key(
-            "daemon.*",
-            "jvm.jar",
-            Kind::Words,
-            "The .jar of the release to run, and its arguments.",
-        )
-    },
-    Key {
-        platforms: &["jvm"],
-        ..key(
-            "daemon.*",
-            "jvm.main",
-            Kind::Words,
-            "The main class to run, and its arguments; instead of `jvm.jar`.",
-        )
-    },
-    Key {
-        platforms: &["jvm"],
-        ..key(
-            "daemon.*",
-            "jvm.classpath",
-            Kind::Text,
-            "The class path for `jvm.main`; `.:lib/*` when there is none.",
-        )
-    },
-    Key {
-        platforms: JAVA,
-        ..key(
-            "daemon.*",
-            "jvm.heap.max",
-            Kind::HeapSize,
-            "The largest heap (`-Xmx`); without it three quarters of what the other parts leave of the memory limit.",
-        )
-    },
-    Key {
-        platforms: JAVA,
-        ..key(
-            "daemon.*",
-            "jvm.heap.min",
-            Kind::HeapSize,
-            "The heap to begin with (`-Xms`).",
-        )
-    },
-    Key {
-        platforms: JAVA,
-        default: Some("yes"),
-        ..key(
-            "daemon.*",
-            "jvm.heap.dump",
-            Kind::Choice(&["yes", "no"]),
-            "Whether the heap is written to `heapdump-DAEMON.hprof` of the data when it is full; the JVM then ends and is started again.",
-        )
-    },
-    Key {
-        platforms: JAVA,
-        ..key(
-            "daemon.*",
-            "jvm.metaspace.max",
-            Kind::HeapSize,
-            "The most that classes take (`-XX:MaxMetaspaceSize`); not bounded without it, and counted as 24m.",
-        )
-    },
-    Key {
-        platforms: JAVA,
-        ..key(
-            "daemon.*",
-            "jvm.direct.max",
-            Kind::HeapSize,
-            "The most that buffers outside of the heap take (`-XX:MaxDirectMemorySize`); as much as the heap without it, and counted as 4m.",
-        )
-    },
-    Key {
-        platforms: JAVA,
-        ..key(
-            "daemon.*",
-            "jvm.codecache.max",
-            Kind::HeapSize,
-            "The most that compiled code takes (`-XX:ReservedCodeCacheSize`); the JVM's own bound without it, and counted as 16m.",
-        )
-    },
-    Key {
-        platforms: JAVA,
-        ..key(
-            "daemon.*",
-            "jvm.stack",
-            Kind::HeapSize,
-            "The stack of each thread (`-Xss`); the JVM's own, 1m, without it.",
-        )
-    },
-    Key {
-        platforms: JAVA,
-        ..key(
-            "daemon.*",
-            "jvm.threads",
-            Kind::Count,
-            "How many threads it may have, its own included: becomes `limits.pids`, and is counted with their stacks; not bounded without it, and counted as 20.",
-        )
-    },
-    Key {
-        platforms: JAVA,
-        default: Some("off"),
-        ..key(
-            "daemon.*",
-            "jvm.gc.log",
-            Kind::Choice(&["data", "log", "off"]),
-            "The garbage collector's log: `data` writes `gc-DAEMON.log` of the data, 5 files of 10m in turn; `log` writes into the daemon's log.",
-        )
-    },
-    Key {
-        platforms: JAVA,
-        ..key(
-            "daemon.*",
-            "jvm.properties",
-            Kind::Words,
-            "System properties, `name=value` words, each given as `-D`.",
-        )
-    },
-    Key {
-        platforms: JAVA,
-        ..key(
-            "daemon.*",
-            "jvm.properties.*",
-            Kind::Variable,
-            "One system property, given as `-D`; wins over the same one in `jvm.properties`. The value is part of the command line.",
-        )
-    },
-    Key {
-        platforms: JAVA,
-        ..key(
-            "daemon.*",
-            "jvm.agents",
-            Kind::Words,
-            "Jars of the release, each with `=options` if wanted, given as `-javaagent`.",
-        )
-    },
-    Key {
-        platforms: JAVA,
-        ..key(
-            "daemon.*",
-            "jvm.options",
-            Kind::Words,
-            "Further options of `java`, last on its command line.",
-        )
-    },
-    Key {
-        platforms: JAVA,
-        grant: Grant::Trusted,
-        why: HOST_PATH,
-        ..key(
-            "daemon.*",
-            "jvm.home",
-            Kind::AbsolutePath,
-            "The Java installation of the server; the default one without it.",
-        )
-    },
-    Key {
-        platforms: JETTY,
-        ..key(
-            "daemon.*",
-            "jetty.war",
-            Kind::RelativePath,
-            "The web application, an archive or folder of the release; without it the only `*.war` there.",
-        )
-    },
-    Key {
-        platforms: JETTY,
-        ..key(
-            "daemon.*",
-            "jetty.context",
-            Kind::Text,
-            "The path below which it is served, `/` without it.",
-        )
-    },
-    Key {
-        platforms: MODULAR_JETTY,
-        ..key(
-            "daemon.*",
-            "jetty.modules",
-            Kind::Words,
-            "Modules of Jetty, instead of the usual ones.",
-        )
-    },
-    Key {
-        platforms: JETTY,
-        grant: Grant::Trusted,
-        why: HOST_PATH,
-        ..key(
-            "daemon.*",
-            "jetty.home",
-            Kind::AbsolutePath,
-            "The Jetty installation of the server; `/usr/share/jetty9` and so on without it.",
-        )
-    },
     key(
         "crontab",
         "*",

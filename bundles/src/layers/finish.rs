@@ -354,9 +354,7 @@ fn platform_of(section: &Section) -> Option<String> {
     {
         Some(entry) if entry.unusable => None,
         Some(entry) => Some(entry.value.text.clone()),
-        None if has("command") => Some("exec".to_owned()),
-        None if has("jvm.jar") || has("jvm.main") => Some("jvm".to_owned()),
-        None => None,
+        None => platforms::implied(has).map(str::to_owned),
     }
 }
 
@@ -403,6 +401,9 @@ fn fill(spec: &str, section: &mut Section) {
             add_default(section, "platform", platform);
             if let Some(port) = platforms::default_port(platform) {
                 add_default(section, "port", &port.to_string());
+            }
+            if let Some(signal) = platforms::default_stop_signal(platform) {
+                add_default(section, "stop.signal", signal);
             }
         }
         ("sandbox.net", _) => {

@@ -16,12 +16,69 @@
 //! set of modules for each Jakarta EE version in 12). Only jetty9 is run in the tests, with
 //! Debian's package.
 
-use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use super::settle::WAR;
-use super::{DaemonSection, GENERATED_DIR, PlatformError, in_app, jvm};
-use crate::app::{GeneratedFile, HostNeed, Launch, WebappNeed};
+use super::webapp::{self, WAR, generate};
+use super::{DaemonSection, GENERATED_DIR, Platform, PlatformError, jvm};
+use crate::app::{Health, HostNeed, Launch, WebappNeed};
+use crate::keys::table::HOST_PATH;
+use crate::keys::{Grant, Key, Kind, row};
+
+const JETTY: &[&str] = &["jetty"];
+const MODULAR_JETTY: &[&str] = &["jetty9", "jetty10", "jetty11", "jetty12"];
+
+pub(super) const PLATFORM: Platform = Platform {
+    names: &[
+        "jetty6", "jetty7", "jetty8", "jetty9", "jetty10", "jetty11", "jetty12",
+    ],
+    aliases: &[("jetty", "jetty9")],
+    keys: &[
+    Key {
+        platforms: JETTY,
+        ..row(
+            "daemon.*",
+            "jetty.war",
+            Kind::RelativePath,
+            "The web application, an archive or folder of the release; without it the only `*.war` there.",
+        )
+    },
+    Key {
+        platforms: JETTY,
+        ..row(
+            "daemon.*",
+            "jetty.context",
+            Kind::Text,
+            "The path below which it is served, `/` without it.",
+        )
+    },
+    Key {
+        platforms: MODULAR_JETTY,
+        ..row(
+            "daemon.*",
+            "jetty.modules",
+            Kind::Words,
+            "Modules of Jetty, instead of the usual ones.",
+        )
+    },
+    Key {
+        platforms: JETTY,
+        grant: Grant::Trusted,
+        why: HOST_PATH,
+        ..row(
+            "daemon.*",
+            "jetty.home",
+            Kind::AbsolutePath,
+            "The Jetty installation of the server; `/usr/share/jetty9` and so on without it.",
+        )
+    },
+    ],
+    implied_by: &[],
+    port: Some(80),
+    health: Health::Http,
+    stop_signal: "TERM",
+    is_init: true,
+    launch,
+};
 
 /// How a generation of Jetty is started.
 enum Style {
@@ -65,9 +122,9 @@ fn style(platform: &str) -> Style {
 /// The launch of a `jettyN` section.
 pub(super) fn launch(platform: &str, daemon: &DaemonSection<'_>) -> Result<Launch, PlatformError> {
     let mut launch = jvm::java(daemon, platform, "platform")?;
-    let home = home(platform, daemon)?;
+    let home = webapp::home(daemon, "jetty.home", platform)?;
     let base = PathBuf::from(GENERATED_DIR).join(daemon.name).join("jetty");
-    let context = context(daemon)?;
+    let context = webapp::context(daemon, "jetty.context")?;
     let port = daemon.port.unwrap_or(80);
 
     let template = match style(platform) {
@@ -134,7 +191,7 @@ pub(super) fn launch(platform: &str, daemon: &DaemonSection<'_>) -> Result<Launc
         }
     };
     launch.webapp = Some(WebappNeed {
-        war: war(daemon)?,
+        war: webapp::war(daemon, "jetty.war")?,
         key: "jetty.war",
         template: template.1,
         file: template.0,
@@ -173,56 +230,6 @@ fn push_start_jar(launch: &mut Launch, home: &Path) {
     launch
         .args
         .push(home.join("start.jar").display().to_string());
-}
-
-fn generate(files: &mut BTreeMap<PathBuf, GeneratedFile>, path: PathBuf, text: String) {
-    files.insert(path, GeneratedFile { text, mode: 0o644 });
-}
-
-fn home(platform: &str, daemon: &DaemonSection<'_>) -> Result<PathBuf, PlatformError> {
-    let Some(home) = daemon.text("jetty.home") else {
-        return Ok(PathBuf::from(format!("/usr/share/{platform}")));
-    };
-    match in_app(home) {
-        Some(path) if home.starts_with('/') => Ok(path),
-        _ => Err(daemon.error(
-            "jetty.home",
-            format!("jetty.home is `{home}`, not a whole path"),
-            "write it from the root, like /opt/jetty-home-12.0.8".to_owned(),
-        )),
-    }
-}
-
-/// `jetty.war`, relative to the release.
-fn war(daemon: &DaemonSection<'_>) -> Result<Option<PathBuf>, PlatformError> {
-    let Some(text) = daemon.text("jetty.war") else {
-        return Ok(None);
-    };
-    let inside = in_app(text).filter(|_| !text.starts_with('/') && !text.is_empty());
-    match inside {
-        Some(path) => Ok(path
-            .strip_prefix(super::APP_DIR)
-            .ok()
-            .map(Path::to_path_buf)),
-        None => Err(daemon.error(
-            "jetty.war",
-            format!("`{text}` is not a path inside the release"),
-            "name a .war of the release, like target/app.war".to_owned(),
-        )),
-    }
-}
-
-fn context(daemon: &DaemonSection<'_>) -> Result<String, PlatformError> {
-    let context = daemon.text("jetty.context").unwrap_or("/");
-    let allowed = |c: char| c.is_ascii_alphanumeric() || "/-_.~".contains(c);
-    if context.starts_with('/') && context.chars().all(allowed) {
-        return Ok(context.to_owned());
-    }
-    Err(daemon.error(
-        "jetty.context",
-        format!("`{context}` is not the path of a web application"),
-        "write it like /shop: a slash, letters, digits and -_.~".to_owned(),
-    ))
 }
 
 fn modules(daemon: &DaemonSection<'_>, default: &str) -> Result<String, PlatformError> {

@@ -19,13 +19,28 @@
 //! When it is out of memory it writes its heap into `/data` and ends with exit code 3, so that it is
 //! started again: an application whose threads die one by one is worse than one that restarts.
 
+#[path = "jvm/keys.rs"]
+mod keys;
+#[path = "jvm/memory.rs"]
 pub mod memory;
 
 use std::path::PathBuf;
 
-use super::{APP_DIR, DaemonSection, PlatformError, in_app};
-use crate::app::{GcLog, JavaNeed, Launch};
+use super::{APP_DIR, DaemonSection, Platform, PlatformError, in_app};
+use crate::app::{GcLog, Health, JavaNeed, Launch};
 use crate::view::DATA_DIR;
+
+pub(super) const PLATFORM: Platform = Platform {
+    names: &["jvm"],
+    aliases: &[],
+    keys: keys::KEYS,
+    implied_by: &["jvm.jar", "jvm.main"],
+    port: None,
+    health: Health::Tcp,
+    stop_signal: "TERM",
+    is_init: true,
+    launch: |_, daemon| launch(daemon),
+};
 
 /// The class path of a `jvm.main` without `jvm.classpath`.
 const DEFAULT_CLASSPATH: &str = ".:lib/*";
@@ -44,7 +59,8 @@ pub fn heap_dump(entry: &str) -> String {
 
 /// Whether entry points of a platform are JVMs.
 pub fn is_jvm(platform: &str) -> bool {
-    platform == "jvm" || platform.starts_with("jetty") || platform.starts_with("tomcat")
+    let options = keys::KEYS.iter().find(|key| key.name == "jvm.options");
+    options.is_some_and(|key| key.serves(platform))
 }
 
 /// The launch of a `jvm` section.
@@ -123,7 +139,6 @@ pub(super) fn java(
         platform: platform.to_owned(),
         args,
         cwd: PathBuf::from(APP_DIR),
-        is_init: true,
         java: Some(java_need(daemon, reason)?),
         memory: Some(memory),
         ..Launch::default()

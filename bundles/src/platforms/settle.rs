@@ -6,12 +6,10 @@
 use std::path::{Path, PathBuf};
 
 use super::APP_DIR;
+use super::webapp::WAR;
 use crate::app::{GcLog, GeneratedFile, HostNeed, JavaNeed, Launch, Limits, WebappNeed};
 use crate::bundle::Problems;
 use crate::view::{self, HostView};
-
-/// Stands for the path of the web application in the template of a [`WebappNeed`].
-pub(super) const WAR: &str = "@WAR@";
 
 /// What to do when there is no Java.
 const JAVA_HINT: &str = "apt-get install default-jre-headless, or name a Java with jvm.home";

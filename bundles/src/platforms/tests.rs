@@ -5,7 +5,7 @@ use super::*;
 use crate::layers::LayerKind;
 
 /// A section made of `(key, value)` pairs, all in line 7 of `.metactl`.
-fn try_launch(
+pub(super) fn try_launch(
     platform: &str,
     port: Option<u16>,
     pairs: &[(&str, &str)],
@@ -183,7 +183,7 @@ fn jetty_refuses_paths_and_words_that_are_none() {
 
 #[test]
 fn an_unknown_platform_names_the_known_ones() {
-    let error = try_launch("tomcat", None, &[("platform", "tomcat")]).unwrap_err();
+    let error = try_launch("tomcat5", None, &[("platform", "tomcat5")]).unwrap_err();
     assert!(error.hint.contains("jetty9") && error.origin.is_some());
 }
 
