@@ -50,6 +50,7 @@ TEST=(
   /usr/lib/podman/netavark:netavark
   /usr/share/jetty9/start.jar:jetty9
   /usr/share/java/servlet-api.jar:libservlet-api-java
+  /usr/share/tomcat10/bin/bootstrap.jar:tomcat10-common
 )
 case $what in
   build) wanted=("${BUILD[@]}") ;;

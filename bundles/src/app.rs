@@ -144,6 +144,8 @@ pub struct JavaNeed {
     pub gc_log: Option<GcLog>,
     /// Whether the JVM ends when it is out of memory, with exit code 3.
     pub exit_on_oom: bool,
+    /// The oldest Java that will do.
+    pub at_least: Option<u32>,
 }
 
 /// Where the log of a garbage collector goes.

@@ -97,10 +97,20 @@ impl<'a> Builder<'a> {
     }
 
     fn notify(&mut self) -> Notify {
-        let has_command = self.value("app", "notify.command").is_some();
-        let command = self.config.words("app", "notify.command");
+        let mut command = Vec::new();
+        if let Some(value) = self.value("app", "notify.command") {
+            let words = self.config.words("app", "notify.command");
+            command = words.unwrap_or_default();
+            // Where it is looked up must not depend on who starts a supervisor.
+            if !command.first().is_some_and(|name| name.starts_with('/')) {
+                let message =
+                    "`notify.command` in [app] must begin with a path from the root".to_owned();
+                let hint = "write it whole, like /usr/local/bin/tell";
+                self.error(&value.origin, message, Some(hint));
+            }
+        }
         Notify {
-            command: command.filter(|_| has_command).unwrap_or_default(),
+            command,
             mail: self
                 .typed("app", "notify.mail", values::mail_addresses)
                 .unwrap_or_default(),

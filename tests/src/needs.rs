@@ -32,6 +32,11 @@ pub const JETTY: Need = Need {
     what: "/usr/share/jetty9/start.jar",
     hint: "apt-get install jetty9",
 };
+/// Debian's Tomcat, without its service.
+pub const TOMCAT: Need = Need {
+    what: "/usr/share/tomcat10/bin/bootstrap.jar",
+    hint: "apt-get install tomcat10-common",
+};
 /// The servlet API, to compile against.
 pub const SERVLET_API: Need = Need {
     what: "/usr/share/java/servlet-api.jar",

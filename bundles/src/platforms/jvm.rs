@@ -63,6 +63,14 @@ pub fn is_jvm(platform: &str) -> bool {
     options.is_some_and(|key| key.serves(platform))
 }
 
+/// The same launch, when it takes a Java of this version or a newer one.
+pub(super) fn with_java(mut launch: Launch, at_least: u32) -> Launch {
+    if let Some(java) = &mut launch.java {
+        java.at_least = Some(at_least);
+    }
+    launch
+}
+
 /// The launch of a `jvm` section.
 pub(super) fn launch(daemon: &DaemonSection<'_>) -> Result<Launch, PlatformError> {
     let mut launch = java(daemon, "jvm", "platform")?;
@@ -159,6 +167,7 @@ fn java_need(daemon: &DaemonSection<'_>, reason: &str) -> Result<JavaNeed, Platf
             origin: daemon.origin(reason),
             gc_log,
             exit_on_oom: true,
+            at_least: None,
         });
     };
     if !home.starts_with('/') || in_app(home).is_none() {
@@ -173,6 +182,7 @@ fn java_need(daemon: &DaemonSection<'_>, reason: &str) -> Result<JavaNeed, Platf
         origin: daemon.origin("jvm.home"),
         gc_log,
         exit_on_oom: true,
+        at_least: None,
     })
 }
 

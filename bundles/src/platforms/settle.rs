@@ -61,6 +61,20 @@ fn settle_java(
         origin: need.origin.clone(),
         hint: JAVA_HINT.to_owned(),
     });
+    let version = host.java_versions.get(home).copied();
+    if let (Some(least), Some(version)) = (need.at_least, version)
+        && version < least
+    {
+        problems.at(
+            need.origin.as_ref(),
+            format!(
+                "{} needs Java {least} or newer, and {} is Java {version}",
+                launch.platform,
+                home.display()
+            ),
+            "name a newer one with jvm.home",
+        );
+    }
     let shown = home.display();
     launch.env.insert("JAVA_HOME".to_owned(), shown.to_string());
     launch
@@ -70,7 +84,6 @@ fn settle_java(
         launch.args[0] = format!("{shown}/bin/java");
         // A platform on a JVM; `command = java ...` chooses its options by itself.
         if launch.is_init {
-            let version = host.java_versions.get(home).copied();
             let options = limit_options(limits)
                 .into_iter()
                 .chain(version_options(need, version));
@@ -185,3 +198,6 @@ fn xml_escaped(text: &str) -> String {
         .replace('>', "&gt;")
         .replace('"', "&quot;")
 }
+
+#[cfg(test)]
+mod tests;

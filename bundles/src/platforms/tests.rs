@@ -200,3 +200,42 @@ fn cron_lines_run_in_a_shell() {
     assert_eq!(launch.java.unwrap().origin.unwrap().line, 3);
     assert!(cron("curl http://localhost/", &origin).java.is_none());
 }
+
+#[test]
+fn jvm_takes_agents_and_properties() {
+    let pairs = [
+        ("jvm.jar", "a.jar"),
+        ("jvm.agents", "lib/one.jar=a=b,c /app/two.jar"),
+        ("jvm.properties", "x=1 y=2"),
+        ("jvm.properties.x", "one  two"),
+        ("jvm.properties.db.url", ""),
+        ("jvm.heap.min", "64m"),
+        ("jvm.stack", "512K"),
+        ("jvm.heap.dump", "no"),
+    ];
+    let launch = try_launch("jvm", None, &pairs).unwrap();
+    let wanted = [
+        "java",
+        "-Xms64m",
+        "-Xss512k",
+        "-Djava.io.tmpdir=/tmp",
+        "-Djava.awt.headless=true",
+        "-Dx=1",
+        "-Dy=2",
+        "-Ddb.url=",
+        "-Dx=one  two",
+        "-javaagent:/app/lib/one.jar=a=b,c",
+        "-javaagent:/app/two.jar",
+        "-jar",
+        "/app/a.jar",
+    ];
+    assert_eq!(launch.args, wanted);
+    for (key, value) in [
+        ("jvm.agents", "../x.jar"),
+        ("jvm.agents", "=x"),
+        ("jvm.properties.a b", "x"),
+    ] {
+        let pairs = [("jvm.jar", "a.jar"), (key, value)];
+        assert_eq!(try_launch("jvm", None, &pairs).unwrap_err().key, key);
+    }
+}

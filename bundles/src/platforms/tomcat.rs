@@ -73,7 +73,14 @@ pub(super) const PLATFORM: Platform = Platform {
 
 /// The launch of a `tomcatN` section.
 fn launch(platform: &str, daemon: &DaemonSection<'_>) -> Result<Launch, PlatformError> {
-    let mut launch = jvm::java(daemon, platform, "platform")?;
+    let launch = jvm::java(daemon, platform, "platform")?;
+    // "Which Version Do I Want?" of tomcat.apache.org.
+    let oldest_java = match platform {
+        "tomcat9" => 8,
+        "tomcat10" => 11,
+        _ => 17,
+    };
+    let mut launch = jvm::with_java(launch, oldest_java);
     let home = webapp::home(daemon, "tomcat.home", platform)?;
     let base = PathBuf::from(GENERATED_DIR)
         .join(daemon.name)
