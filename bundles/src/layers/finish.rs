@@ -147,7 +147,13 @@ impl<'a> Finisher<'a> {
                 .collect(),
             _ => Vec::new(),
         };
-        let Resolved { text, shown, .. } = resolved;
+        let Resolved {
+            text, mut shown, ..
+        } = resolved;
+        // Those of [env] know it by themselves, and so do values that refer to them.
+        if redact::is_secret_key(&section.name, &slot.key) && !text.is_empty() {
+            redact::MASK.clone_into(&mut shown);
+        }
         let sensitive = shown != text;
         let value = Value {
             text,

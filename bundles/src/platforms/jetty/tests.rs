@@ -1,7 +1,6 @@
 //! The exact command line and files of each layout, as the vendor documents it (see `jetty.rs`).
 
 use super::super::tests::try_launch;
-use super::*;
 
 /// What every JVM begins with.
 const JAVA: [&str; 5] = [
