@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::{env, error, fs};
 
 /// Files there that are not a platform each, but serve all of them.
-const COMMON: [&str; 4] = ["mod", "cron", "settle", "tests"];
+const COMMON: [&str; 6] = ["mod", "choose", "cron", "section", "settle", "tests"];
 
 fn main() -> Result<(), Box<dyn error::Error>> {
     let root = PathBuf::from(env::var("CARGO_MANIFEST_DIR")?);

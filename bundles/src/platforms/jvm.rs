@@ -25,6 +25,7 @@ pub(super) const PLATFORM: Platform = Platform {
     implied_by: &["jvm.jar", "jvm.main"],
     port: None,
     health: Health::Tcp,
+    web_keys: &[],
     stop_signal: "TERM",
     is_init: true,
     launch: |_, daemon| launch(daemon),

@@ -5,7 +5,7 @@
 
 use std::path::{Path, PathBuf};
 
-use super::{APP_DIR, jetty};
+use super::{APP_DIR, choose, jetty};
 use crate::app::{GeneratedFile, HostNeed, JavaNeed, Launch, Limits, WebappNeed};
 use crate::bundle::Problems;
 use crate::view::{self, HostView};
@@ -30,6 +30,10 @@ pub fn settle(
     if let Some(need) = &launch.webapp {
         settle_webapp(&mut settled, need, host, problems);
     }
+    if let Some(choice) = &launch.choice {
+        choose::choose(&mut settled, choice, host, problems);
+    }
+    choose::check_release(launch, host, problems);
     settled
 }
 
