@@ -5,7 +5,9 @@ use std::path::{Path, PathBuf};
 use std::{env, error, fs};
 
 /// Files there that are not a platform each, but serve all of them.
-const COMMON: [&str; 5] = ["mod", "cron", "settle", "tests", "webapp"];
+const COMMON: [&str; 7] = [
+    "mod", "choose", "cron", "section", "settle", "tests", "webapp",
+];
 
 fn main() -> Result<(), Box<dyn error::Error>> {
     let root = PathBuf::from(env::var("CARGO_MANIFEST_DIR")?);

@@ -131,6 +131,47 @@ pub struct Launch {
     pub webapp: Option<WebappNeed>,
     /// What bounds the memory of its JVM, when it is a platform on one.
     pub memory: Option<JvmMemory>,
+    /// Programs of the host of which the first that is there starts it. Decided when the bundle is
+    /// composed; `args` is empty until then.
+    pub choice: Option<Choice>,
+    /// Files and folders of the release that have to be there.
+    pub release: Vec<ReleaseNeed>,
+    /// Configuration of the host that is shown when it is there, as patterns relative to `/etc` in
+    /// which `*` is any one name. Only what everybody may read.
+    pub etc: Vec<PathBuf>,
+}
+
+/// Several ways to start an entry point.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Choice {
+    /// The ways, the best one first.
+    pub ways: Vec<Way>,
+    /// What they have in common, as a person would say it: "a server for Rack".
+    pub what: String,
+    /// The key that made it necessary, for messages.
+    pub origin: Option<Origin>,
+    /// What to do when none of them is there.
+    pub hint: String,
+}
+
+/// One of several ways to start an entry point.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Way {
+    /// What the host has to have for it.
+    pub needs: Vec<PathBuf>,
+    /// The command line.
+    pub args: Vec<String>,
+}
+
+/// Something that the release has to have.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ReleaseNeed {
+    /// The path, relative to the release.
+    pub path: PathBuf,
+    /// The key that named it, for messages.
+    pub origin: Option<Origin>,
+    /// What to do when it is missing.
+    pub hint: String,
 }
 
 /// A Java runtime that an entry point needs.

@@ -309,6 +309,7 @@ fn entry_ref(entry: &Composed<'_>, place: &Placement) -> EntryRef {
         tmp: place.tmp_dir(&entry.name),
         schedule: None,
         port: entry.port,
+        health: entry.launch.health,
         stop_signal: CRON_STOP.0,
         stop_timeout: CRON_STOP.1,
         restart: Restart::Never,

@@ -70,7 +70,7 @@ pub const FUTURE: &[FutureSection] = &[
     },
     FutureSection {
         name: "health",
-        instead: "a daemon counts as started when its process runs",
+        instead: "until then `health = http` or `health = tcp` in [daemon.NAME] says how it is asked",
     },
     FutureSection {
         name: "access",
@@ -186,14 +186,20 @@ pub(super) const KEYS: &[Key] = &[
             "daemon.*",
             "platform",
             Kind::Platform,
-            "What starts it; `exec` when there is a `command`, `jvm` when there is a `jvm.jar` or `jvm.main`.",
+            "What starts it. Without it, keys that say what to run tell: `command` is `exec`, `jvm.jar` is `jvm`, `python.script` is `python`.",
         )
     },
     key(
         "daemon.*",
         "port",
         Kind::Port,
-        "The TCP port that it serves; 80 for the web platforms (`jetty*`). It is `PORT` in the daemon's environment.",
+        "The TCP port that it serves; 80 for what is served by a web server of the platform. It is `PORT` in the daemon's environment.",
+    ),
+    key(
+        "daemon.*",
+        "health",
+        Kind::Choice(&["http", "tcp"]),
+        "How `deploy` and `start` find out that it is up, when it has a port: it answers `GET /` with a status below 500, or it listens. As its platform says without it.",
     ),
     key(
         "daemon.*",
@@ -216,7 +222,7 @@ pub(super) const KEYS: &[Key] = &[
             "daemon.*",
             "stop.signal",
             Kind::Signal,
-            "The signal that asks it to stop.",
+            "The signal that asks it to stop; `INT` for platform php.",
         )
     },
     Key {

@@ -405,7 +405,8 @@ fn fill(spec: &str, section: &mut Section) {
     match (spec, platform.as_deref()) {
         ("daemon.*", Some(platform)) => {
             add_default(section, "platform", platform);
-            if let Some(port) = platforms::default_port(platform) {
+            let has = |key: &str| section.index.contains_key(key);
+            if let Some(port) = platforms::default_port(platform, has) {
                 add_default(section, "port", &port.to_string());
             }
             if let Some(signal) = platforms::default_stop_signal(platform) {

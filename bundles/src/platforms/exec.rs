@@ -28,6 +28,7 @@ pub(super) const PLATFORM: Platform = Platform {
     implied_by: &["command"],
     port: None,
     health: Health::Tcp,
+    web_keys: &[],
     stop_signal: "TERM",
     is_init: false,
     launch: |_, daemon| launch(daemon),

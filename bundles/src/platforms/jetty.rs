@@ -83,6 +83,7 @@ pub(super) const PLATFORM: Platform = Platform {
     implied_by: &[],
     port: Some(80),
     health: Health::Http,
+    web_keys: &[],
     stop_signal: "TERM",
     is_init: true,
     launch,

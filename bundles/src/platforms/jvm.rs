@@ -27,7 +27,7 @@ pub mod memory;
 use std::path::PathBuf;
 
 use super::{APP_DIR, DaemonSection, Platform, PlatformError, in_app};
-use crate::app::{GcLog, Health, JavaNeed, Launch};
+use crate::app::{GcLog, Health, JavaNeed, Launch, ReleaseNeed};
 use crate::view::DATA_DIR;
 
 pub(super) const PLATFORM: Platform = Platform {
@@ -37,6 +37,7 @@ pub(super) const PLATFORM: Platform = Platform {
     implied_by: &["jvm.jar", "jvm.main"],
     port: None,
     health: Health::Tcp,
+    web_keys: &[],
     stop_signal: "TERM",
     is_init: true,
     launch: |_, daemon| launch(daemon),
@@ -91,7 +92,9 @@ pub(super) fn launch(daemon: &DaemonSection<'_>) -> Result<Launch, PlatformError
                 ));
             }
             launch.args.push("-jar".to_owned());
-            launch.args.push(in_release(daemon, "jvm.jar", &jar[0])?);
+            let (path, need) = in_release(daemon, "jvm.jar", &jar[0])?;
+            launch.args.push(path);
+            launch.release.extend(need);
             launch.args.extend(jar.into_iter().skip(1));
             Ok(launch)
         }
@@ -127,6 +130,7 @@ pub(super) fn java(
     reason: &str,
 ) -> Result<Launch, PlatformError> {
     let memory = memory::read(daemon)?;
+    let mut release = Vec::new();
     let mut args = vec!["java".to_owned()];
     args.extend(memory::options(daemon));
     if daemon.text("jvm.heap.dump") != Some("no") {
@@ -140,7 +144,9 @@ pub(super) fn java(
     args.push("-Djava.awt.headless=true".to_owned());
     args.extend(properties(daemon)?);
     for agent in (daemon.words)("jvm.agents").unwrap_or_default() {
-        args.push(format!("-javaagent:{}", agent_jar(daemon, &agent)?));
+        let (jar, need) = agent_jar(daemon, &agent)?;
+        args.push(format!("-javaagent:{jar}"));
+        release.extend(need);
     }
     args.extend((daemon.words)("jvm.options").unwrap_or_default());
     Ok(Launch {
@@ -149,6 +155,7 @@ pub(super) fn java(
         cwd: PathBuf::from(APP_DIR),
         java: Some(java_need(daemon, reason)?),
         memory: Some(memory),
+        release,
         ..Launch::default()
     })
 }
@@ -206,8 +213,11 @@ fn properties(daemon: &DaemonSection<'_>) -> Result<Vec<String>, PlatformError> 
     Ok(args)
 }
 
-/// `lib/agent.jar=options` with the path as it is inside.
-fn agent_jar(daemon: &DaemonSection<'_>, agent: &str) -> Result<String, PlatformError> {
+/// `lib/agent.jar=options` with the path as it is inside; and the jar.
+fn agent_jar(
+    daemon: &DaemonSection<'_>,
+    agent: &str,
+) -> Result<(String, Option<ReleaseNeed>), PlatformError> {
     let (jar, options) = match agent.split_once('=') {
         Some((jar, options)) => (jar, Some(options)),
         None => (agent, None),
@@ -219,18 +229,29 @@ fn agent_jar(daemon: &DaemonSection<'_>, agent: &str) -> Result<String, Platform
             "write jars of the release, like lib/agent.jar=options".to_owned(),
         ));
     }
-    let jar = in_release(daemon, "jvm.agents", jar)?;
-    Ok(options.map_or(jar.clone(), |options| format!("{jar}={options}")))
+    let (jar, need) = in_release(daemon, "jvm.agents", jar)?;
+    let argument = options.map_or(jar.clone(), |options| format!("{jar}={options}"));
+    Ok((argument, need))
 }
 
-/// A file of the release as an argument.
-fn in_release(daemon: &DaemonSection<'_>, key: &str, path: &str) -> Result<String, PlatformError> {
-    match in_app(path) {
-        Some(inside) => Ok(inside.to_string_lossy().into_owned()),
-        None => Err(daemon.error(
+/// A file of the release as an argument, and as something to be looked for there. One that the
+/// sandbox has elsewhere (`/usr/share/java/x.jar`) is the JVM's to find.
+fn in_release(
+    daemon: &DaemonSection<'_>,
+    key: &str,
+    path: &str,
+) -> Result<(String, Option<ReleaseNeed>), PlatformError> {
+    let Some(inside) = in_app(path) else {
+        return Err(daemon.error(
             key,
             format!("`{path}` leads out of the release"),
             "name a file of the release, without `..`".to_owned(),
-        )),
-    }
+        ));
+    };
+    let need = inside.strip_prefix(APP_DIR).ok().map(|path| ReleaseNeed {
+        path: path.to_path_buf(),
+        origin: daemon.origin(key),
+        hint: format!("build it into the release ([build] command, output), or correct {key}"),
+    });
+    Ok((inside.to_string_lossy().into_owned(), need))
 }

@@ -13,9 +13,11 @@
 //! rows of the one table of [`crate::keys`], and validation, suggestions, defaults and the
 //! reference follow. [`exec`] is the smallest one to look at. What only helps one platform goes
 //! into a folder of its name (`jetty/` beside `jetty.rs`); the files that serve all of them
-//! (`cron.rs`, `settle.rs`, `webapp.rs`) are named in `build.rs`.
+//! (`section.rs`, `settle.rs` and so on) are named in `build.rs`.
 
+mod choose;
 pub mod cron;
+mod section;
 pub mod settle;
 mod webapp;
 
@@ -36,6 +38,9 @@ pub const APP_DIR: &str = "/app";
 
 /// Where generated configuration of an entry point is shown inside the sandbox.
 pub const GENERATED_DIR: &str = "/etc/metactl";
+
+/// The port of a web server whose section names none.
+const WEB_PORT: u16 = 80;
 
 /// What a platform reads of a daemon's section.
 pub struct DaemonSection<'a> {
@@ -108,8 +113,12 @@ pub struct Platform {
     pub implied_by: &'static [&'static str],
     /// The TCP port when the section names none; `None`: it serves none unless the section says so.
     pub port: Option<u16>,
-    /// How one finds out that a daemon with a port is up.
+    /// How one finds out that a daemon with a port is up, when the section does not say it.
     pub health: Health,
+    /// Keys that make a web application of a section. `port` and `health` are for those; without
+    /// any of these keys there is no port and the check is [`Health::Tcp`]. Empty: every section of
+    /// this platform is as `port` and `health` say.
+    pub web_keys: &'static [&'static str],
     /// The signal that asks it to stop when the section names none, as it would be written.
     pub stop_signal: &'static str,
     /// Whether it handles signals and reaps children as PID 1 by itself; otherwise it gets the
@@ -118,6 +127,13 @@ pub struct Platform {
     /// Makes the launch: command line, environment, what it must see of the host. It is given the
     /// name, one of `names`. The fields of the launch that stand here are filled in by [`launch`].
     pub launch: fn(&str, &DaemonSection<'_>) -> Result<Launch, PlatformError>,
+}
+
+impl Platform {
+    /// Whether a section with these keys is what `port` and `health` are about.
+    fn is_web(&self, has: impl Fn(&str) -> bool) -> bool {
+        self.web_keys.is_empty() || self.web_keys.iter().any(|key| has(key))
+    }
 }
 
 /// The names that `platform =` accepts: canonical ones, and behind those of each file its aliases.
@@ -144,9 +160,10 @@ pub fn find(name: &str) -> Option<(&'static Platform, &'static str)> {
     })
 }
 
-/// The TCP port that a platform serves when its section has no `port`.
-pub fn default_port(platform: &str) -> Option<u16> {
-    find(platform).and_then(|(platform, _)| platform.port)
+/// The TCP port that a daemon serves when its section has no `port`; `has` says which keys are in it.
+pub fn default_port(platform: &str, has: impl Fn(&str) -> bool) -> Option<u16> {
+    let (platform, _) = find(platform)?;
+    platform.port.filter(|_| platform.is_web(has))
 }
 
 /// The signal that asks a daemon of a platform to stop when its section names none.
@@ -174,9 +191,15 @@ pub fn launch(platform: &str, daemon: &DaemonSection<'_>) -> Result<Launch, Plat
         ));
     };
     let launch = (found.launch)(name, daemon)?;
+    let health = match daemon.text("health") {
+        Some("http") => Health::Http,
+        Some("tcp") => Health::Tcp,
+        _ if found.is_web(|key| (daemon.get)(key).is_some()) => found.health,
+        _ => Health::Tcp,
+    };
     Ok(Launch {
         platform: name.to_owned(),
-        health: found.health,
+        health,
         is_init: found.is_init,
         ..launch
     })

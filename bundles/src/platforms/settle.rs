@@ -5,8 +5,8 @@
 
 use std::path::{Path, PathBuf};
 
-use super::APP_DIR;
 use super::webapp::WAR;
+use super::{APP_DIR, choose};
 use crate::app::{GcLog, GeneratedFile, HostNeed, JavaNeed, Launch, Limits, WebappNeed};
 use crate::bundle::Problems;
 use crate::view::{self, HostView};
@@ -31,6 +31,10 @@ pub fn settle(
     if let Some(need) = &launch.webapp {
         settle_webapp(&mut settled, need, host, problems);
     }
+    if let Some(choice) = &launch.choice {
+        choose::choose(&mut settled, choice, host, problems);
+    }
+    choose::check_release(launch, host, problems);
     settled
 }
 

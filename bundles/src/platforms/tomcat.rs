@@ -64,8 +64,9 @@ pub(super) const PLATFORM: Platform = Platform {
         },
     ],
     implied_by: &[],
-    port: Some(80),
+    port: Some(super::WEB_PORT),
     health: Health::Http,
+    web_keys: &[],
     stop_signal: "TERM",
     is_init: true,
     launch,
@@ -92,7 +93,7 @@ fn launch(platform: &str, daemon: &DaemonSection<'_>) -> Result<Launch, Platform
     launch.webapp = Some(WebappNeed {
         war: webapp::war(daemon, "tomcat.war")?,
         key: "tomcat.war",
-        template: server_xml(daemon.port.unwrap_or(80), &context),
+        template: server_xml(daemon.web_port(), &context),
         file: base.join("conf/server.xml"),
         origin: origin("tomcat.war"),
     });

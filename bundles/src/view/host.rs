@@ -3,7 +3,7 @@
 //! [`HostView::gather`] looks, everything behind it only reads the result. So composing stays a
 //! pure function, and tests can describe a host that they do not have.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::{Component, Path, PathBuf};
@@ -90,6 +90,8 @@ pub struct HostView {
     pub wars: Vec<PathBuf>,
     /// Whether the release is a web application itself (it has a `WEB-INF`).
     pub release_is_webapp: bool,
+    /// What of [`Launch::release`] is not in the release.
+    pub release_lacks: BTreeSet<PathBuf>,
 }
 
 impl HostView {
@@ -128,6 +130,10 @@ impl HostView {
         let java = view.java.clone();
         for launch in launches(app) {
             view.gather_needs(launch, java.as_deref());
+            view.gather_optional(launch);
+            let missing = |path: &&PathBuf| fs::symlink_metadata(place.release.join(path)).is_err();
+            let wanted = launch.release.iter().map(|need| &need.path);
+            view.release_lacks.extend(wanted.filter(missing).cloned());
         }
         for mount in &app.sandbox.mounts {
             view.gather_mount(&mount.source, &mount.target, place);
@@ -145,6 +151,30 @@ impl HostView {
             self.gather_need(home, Some(Path::new("bin/java")));
             if let Some(version) = java_version(&self.root, home) {
                 self.java_versions.insert(home.to_path_buf(), version);
+            }
+        }
+    }
+
+    /// Programs to choose from, and configuration in `/etc` that is shown if it is there.
+    fn gather_optional(&mut self, launch: &Launch) {
+        let ways = launch.choice.iter().flat_map(|choice| &choice.ways);
+        for path in ways.flat_map(|way| &way.needs) {
+            self.gather_need(path, None);
+        }
+        // A tree of the user's own is shown with all of its /etc.
+        if self.root != Path::new("/") {
+            return;
+        }
+        for name in launch
+            .etc
+            .iter()
+            .flat_map(|pattern| matching(Path::new("/etc"), pattern))
+        {
+            let path = Path::new("/etc").join(&name);
+            if is_public(&path)
+                && let Some(fact) = fact(Path::new("/"), &path)
+            {
+                self.etc.insert(name, fact);
             }
         }
     }
@@ -233,6 +263,26 @@ fn kind_nofollow(path: &Path) -> Option<Kind> {
     } else {
         Kind::File
     })
+}
+
+/// The paths below `dir`, relative to it, that match `pattern`, in which `*` is any one name.
+fn matching(dir: &Path, pattern: &Path) -> Vec<PathBuf> {
+    let mut found = vec![PathBuf::new()];
+    for part in pattern.components() {
+        let below = |path: PathBuf| -> Vec<PathBuf> {
+            if part.as_os_str() != "*" {
+                return vec![path.join(part)];
+            }
+            let entries = fs::read_dir(dir.join(&path))
+                .into_iter()
+                .flatten()
+                .flatten();
+            let names = entries.filter_map(|entry| entry.file_name().into_string().ok());
+            names.map(|name| path.join(name)).collect()
+        };
+        found = found.into_iter().flat_map(below).collect();
+    }
+    found
 }
 
 /// The entries of a folder of the tree `root` that `wanted` accepts. Names that are not UTF-8 are
