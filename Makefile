@@ -42,3 +42,4 @@ bench:
 
 fmt:
 	cargo fmt --all
+	rustfmt --edition 2024 bundles/src/platforms/*.rs

@@ -46,10 +46,20 @@ TEST=(
   runc:runc
   strace:strace
   traceroute:traceroute
+  /usr/bin/gunicorn:gunicorn
+  /usr/bin/node:nodejs
+  /usr/bin/php:php-cli
+  /usr/bin/plackup:libplack-perl
+  /usr/bin/puma:puma
+  /usr/bin/python3:python3
+  /usr/bin/rackup:ruby-rack
+  /usr/bin/ruby:ruby
   /usr/lib/podman/aardvark-dns:aardvark-dns
   /usr/lib/podman/netavark:netavark
+  /usr/share/doc/ruby-webrick:ruby-webrick
   /usr/share/jetty9/start.jar:jetty9
   /usr/share/java/servlet-api.jar:libservlet-api-java
+  /usr/share/tomcat10/bin/bootstrap.jar:tomcat10-common
 )
 case $what in
   build) wanted=("${BUILD[@]}") ;;

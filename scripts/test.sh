@@ -36,6 +36,9 @@ trap 'rm -f "$before" "$METACTL_SKIPS"' EXIT
 scripts/leftovers.sh snapshot "$before"
 
 part format "cargo fmt --check" as_person cargo fmt --all --check
+# cargo fmt does not see the modules that bundles/build.rs lists.
+part format-platforms "rustfmt --check bundles/src/platforms" \
+  as_person rustfmt --edition 2024 --check bundles/src/platforms/*.rs
 part lint "cargo clippy, warnings are errors" \
   as_person cargo clippy --workspace --all-targets --locked --quiet -- -D warnings
 if [[ $tier == all ]]; then

@@ -17,6 +17,8 @@ use crate::network::{Mode, Policy};
 pub struct App {
     /// The name of the application (`[app] name`, else the instance's).
     pub name: String,
+    /// Who is told when an entry point fails.
+    pub notify: Notify,
     /// `[env]`: what every entry point gets, interpolated.
     pub env: BTreeMap<String, EnvValue>,
     /// How a release is made.
@@ -27,6 +29,24 @@ pub struct App {
     pub cron: Vec<CronJob>,
     /// The sandbox that all entry points share.
     pub sandbox: Sandbox,
+}
+
+/// `[app] notify.*`: who is told when an entry point fails.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Notify {
+    /// A program of the server and its arguments; empty: none.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub command: Vec<String>,
+    /// Addresses that get a mail.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub mail: Vec<String>,
+}
+
+impl Notify {
+    /// Whether nobody is told.
+    pub fn is_empty(&self) -> bool {
+        self.command.is_empty() && self.mail.is_empty()
+    }
 }
 
 /// A value of the environment.
@@ -101,12 +121,57 @@ pub struct Launch {
     pub files: BTreeMap<PathBuf, GeneratedFile>,
     /// Whether the program handles signals and reaps children as PID 1 by itself.
     pub is_init: bool,
+    /// How one finds out that it is up, when it serves a port.
+    pub health: Health,
     /// The Java that it needs. Which one is decided when the bundle is composed, by what the host
     /// has: `args[0]` is then replaced when it is `java`, and `JAVA_HOME` and `PATH` name it.
     pub java: Option<JavaNeed>,
     /// The web application that a servlet container serves, looked for in the release when the
     /// bundle is composed.
     pub webapp: Option<WebappNeed>,
+    /// What bounds the memory of its JVM, when it is a platform on one.
+    pub memory: Option<JvmMemory>,
+    /// Programs of the host of which the first that is there starts it. Decided when the bundle is
+    /// composed; `args` is empty until then.
+    pub choice: Option<Choice>,
+    /// Files and folders of the release that have to be there.
+    pub release: Vec<ReleaseNeed>,
+    /// Configuration of the host that is shown when it is there, as patterns relative to `/etc` in
+    /// which `*` is any one name. Only what everybody may read.
+    pub etc: Vec<PathBuf>,
+}
+
+/// Several ways to start an entry point.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Choice {
+    /// The ways, the best one first.
+    pub ways: Vec<Way>,
+    /// What they have in common, as a person would say it: "a server for Rack".
+    pub what: String,
+    /// The key that made it necessary, for messages.
+    pub origin: Option<Origin>,
+    /// What to do when none of them is there.
+    pub hint: String,
+}
+
+/// One of several ways to start an entry point.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Way {
+    /// What the host has to have for it.
+    pub needs: Vec<PathBuf>,
+    /// The command line.
+    pub args: Vec<String>,
+}
+
+/// Something that the release has to have.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ReleaseNeed {
+    /// The path, relative to the release.
+    pub path: PathBuf,
+    /// The key that named it, for messages.
+    pub origin: Option<Origin>,
+    /// What to do when it is missing.
+    pub hint: String,
 }
 
 /// A Java runtime that an entry point needs.
@@ -116,6 +181,53 @@ pub struct JavaNeed {
     pub home: Option<PathBuf>,
     /// The key that made it necessary, for messages.
     pub origin: Option<Origin>,
+    /// Where the garbage collector's log goes; the option for it depends on the Java.
+    pub gc_log: Option<GcLog>,
+    /// Whether the JVM ends when it is out of memory, with exit code 3.
+    pub exit_on_oom: bool,
+    /// The oldest Java that will do.
+    pub at_least: Option<u32>,
+}
+
+/// Where the log of a garbage collector goes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum GcLog {
+    /// Into a file, a path inside.
+    File(PathBuf),
+    /// To standard output, the daemon's own log.
+    Stdout,
+}
+
+/// What bounds the memory of a JVM; `None`: nothing does.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct JvmMemory {
+    /// The largest heap, in bytes.
+    pub heap: Option<Bound>,
+    /// The heap is a share of the memory limit, by an option: in thousandths.
+    pub heap_share: Option<Bound>,
+    /// What it begins with, in bytes.
+    pub heap_min: Option<Bound>,
+    /// Classes, in bytes.
+    pub metaspace: Option<Bound>,
+    /// Buffers outside of the heap, in bytes.
+    pub direct: Option<Bound>,
+    /// Compiled code, in bytes.
+    pub code_cache: Option<Bound>,
+    /// The stack of a thread, in bytes.
+    pub stack: Option<Bound>,
+    /// How many threads there are.
+    pub threads: Option<Bound>,
+}
+
+/// A number that somebody wrote down.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Bound {
+    /// The number.
+    pub value: u64,
+    /// What says so: `jvm.heap.max`, or `-Xmx512m` of `jvm.options`.
+    pub by: String,
+    /// Where that was written.
+    pub origin: Option<Origin>,
 }
 
 /// A web application that a servlet container serves.
@@ -123,6 +235,8 @@ pub struct JavaNeed {
 pub struct WebappNeed {
     /// The archive or folder, relative to the release; `None`: the only `*.war` of the release.
     pub war: Option<PathBuf>,
+    /// The key that names it, for messages.
+    pub key: &'static str,
     /// The context file of the container; `@WAR@` in it stands for the path of the application.
     pub template: String,
     /// Where the context file is generated, inside.
@@ -179,6 +293,17 @@ pub struct Stop {
     pub signal: i32,
     /// How long it has before SIGKILL.
     pub timeout: Duration,
+}
+
+/// How one finds out that a daemon with a port is up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Health {
+    /// It listens.
+    #[default]
+    Tcp,
+    /// It also answers `GET /`, with a status below 500.
+    Http,
 }
 
 /// When a daemon that ended is started again.

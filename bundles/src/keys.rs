@@ -1,8 +1,9 @@
 //! Every key of the configuration, once.
 //!
-//! [`table::KEYS`] is the one table: name, type, default, who may say it, platforms, a sentence.
+//! [`KEYS`] is the one table: name, type, default, who may say it, platforms, a sentence.
 //! Validation, suggestions, defaults, `metactl help keys` and the reference in `docs/` come from it.
-//! A key that nothing enforces is not in it.
+//! A key that nothing enforces is not in it. Its rows stand in [`table`], those of a single platform
+//! in the platform's file ([`crate::platforms`]).
 
 pub mod kinds;
 pub mod reference;
@@ -11,9 +12,17 @@ pub mod table;
 pub mod values;
 
 pub use kinds::Kind;
-pub use table::{KEYS, SECTIONS};
+pub use table::SECTIONS;
+
+use std::sync::LazyLock;
 
 use crate::platforms;
+
+/// Every key there is.
+pub static KEYS: LazyLock<Vec<Key>> = LazyLock::new(|| {
+    let of_platforms = platforms::PLATFORMS.iter().flat_map(|one| one.keys);
+    table::KEYS.iter().chain(of_platforms).copied().collect()
+});
 
 /// Who may say a key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -44,7 +53,7 @@ impl Grant {
 }
 
 /// A row of the table.
-#[derive(Debug)]
+#[derive(Debug, Clone, Copy)]
 pub struct Key {
     /// The section: `sandbox.net`; `daemon.*` for every daemon's.
     pub section: &'static str,
@@ -56,7 +65,8 @@ pub struct Key {
     pub kind: Kind,
     /// The value when nobody says one, as it would be written.
     pub default: Option<&'static str>,
-    /// The platforms that it serves, `jetty` being all of that name; none named: every platform.
+    /// The platforms that it serves; a word that is an alias (`jetty`) stands for all of that file.
+    /// None named: every platform.
     pub platforms: &'static [&'static str],
     /// Who may say it.
     pub grant: Grant,
@@ -70,12 +80,11 @@ impl Key {
     /// Whether `platform` makes use of this key.
     pub fn serves(&self, platform: &str) -> bool {
         // `jetty` as a platform is jetty9, in the table it is every Jetty.
-        let platform = if platform == "jetty" {
-            "jetty9"
-        } else {
-            platform
+        let Some((found, platform)) = platforms::find(platform) else {
+            return self.platforms.is_empty();
         };
-        let is = |name: &&str| *name == platform || (*name == "jetty" && is_jetty(platform));
+        let is =
+            |name: &&str| *name == platform || found.aliases.iter().any(|(alias, _)| alias == name);
         self.platforms.is_empty() || self.platforms.iter().any(is)
     }
 
@@ -89,6 +98,21 @@ impl Key {
             Some(prefix) => name.len() > prefix.len() && name.starts_with(prefix),
             None => self.name == name,
         }
+    }
+}
+
+/// A row that every layer may say and that has neither default nor other names.
+pub const fn row(section: &'static str, name: &'static str, kind: Kind, doc: &'static str) -> Key {
+    Key {
+        section,
+        name,
+        alias: None,
+        kind,
+        default: None,
+        platforms: &[],
+        grant: Grant::Any,
+        why: "",
+        doc,
     }
 }
 
@@ -173,9 +197,16 @@ pub fn find(section: &str, key: &str) -> Option<(&'static Key, String)> {
 }
 
 /// Whether this key in a section of an unknown name says that the section is a daemon's:
-/// `[webapp] platform = jetty9` is `[daemon.webapp]`, but `[bulid] command =` is a mistake.
+/// `[webapp] platform = jetty9` is `[daemon.webapp]`, and `[jobs] jvm.jar =` is one, but
+/// `[bulid] command =` is a mistake.
 pub fn marks_a_daemon(key: &str) -> bool {
-    matches!(key, "platform" | "container") || key.starts_with("jvm.") || key.starts_with("java.")
+    let family = key.split_once('.').map(|(family, _)| family);
+    let of_platform = |row: &Key| {
+        !row.platforms.is_empty() && row.name.split_once('.').map(|(name, _)| name) == family
+    };
+    matches!(key, "platform" | "container")
+        || family == Some("java")
+        || (family.is_some() && KEYS.iter().any(of_platform))
 }
 
 /// The sections of the table that have a key of this name: where a misplaced key belongs.
@@ -194,18 +225,13 @@ pub fn names_in(section: &str) -> impl Iterator<Item = &'static str> {
     rows.flat_map(|row| std::iter::once(row.name).chain(row.alias))
 }
 
-/// Whether a platform is one of the Jettys.
-pub fn is_jetty(platform: &str) -> bool {
-    platform.starts_with("jetty") && platforms::names().contains(&platform)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn every_row_has_a_section_a_sentence_and_a_valid_default() {
-        for key in KEYS {
+        for key in KEYS.iter() {
             assert!(
                 SECTIONS.iter().any(|s| s.name == key.section),
                 "{}",

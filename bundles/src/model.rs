@@ -3,19 +3,21 @@
 //! | room | makes |
 //! | --- | --- |
 //! | `daemons` | `[daemon.*]`: platform, port, order, limits |
+//! | `memory` | what JVMs may take of the memory limits, and the heaps that nobody set |
 //! | `sandbox` | `[sandbox.*]` and `[firewall.*]` |
 //! | `cron` | `[crontab]` |
 //! | `warnings` | what works but is probably not meant |
 
 mod cron;
 mod daemons;
+mod memory;
 mod sandbox;
 mod warnings;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use crate::app::{App, Build, EnvValue};
+use crate::app::{App, Build, EnvValue, Notify};
 use crate::diagnostics::{Collector, Diagnostic, Report};
 use crate::keys::values;
 use crate::layers::{Config, Origin, Source, Value};
@@ -67,11 +69,13 @@ impl<'a> Builder<'a> {
         let name = self
             .value("app", "name")
             .map_or(instance, |value| value.text.as_str());
-        let daemons = self.daemons();
+        let mut daemons = self.daemons();
         let sandbox = self.sandbox();
         self.check_limits(&daemons, &sandbox.limits);
+        self.divide_memory(&mut daemons, &sandbox.limits);
         App {
             name: name.to_owned(),
+            notify: self.notify(),
             env: self.env(),
             build: self.build(),
             daemons,
@@ -90,6 +94,27 @@ impl<'a> Builder<'a> {
         values
             .map(|(name, found)| (name.to_owned(), value(found)))
             .collect()
+    }
+
+    fn notify(&mut self) -> Notify {
+        let mut command = Vec::new();
+        if let Some(value) = self.value("app", "notify.command") {
+            let words = self.config.words("app", "notify.command");
+            command = words.unwrap_or_default();
+            // Where it is looked up must not depend on who starts a supervisor.
+            if !command.first().is_some_and(|name| name.starts_with('/')) {
+                let message =
+                    "`notify.command` in [app] must begin with a path from the root".to_owned();
+                let hint = "write it whole, like /usr/local/bin/tell";
+                self.error(&value.origin, message, Some(hint));
+            }
+        }
+        Notify {
+            command,
+            mail: self
+                .typed("app", "notify.mail", values::mail_addresses)
+                .unwrap_or_default(),
+        }
     }
 
     fn build(&mut self) -> Build {

@@ -3,6 +3,8 @@
 use std::borrow::Cow;
 use std::ops::Range;
 
+use crate::platforms::jvm;
+
 /// What stands for something that is not printed.
 pub const MASK: &str = "***";
 
@@ -47,6 +49,14 @@ pub fn has_password(text: &str) -> bool {
 pub fn is_secret_name(name: &str) -> bool {
     let name = name.to_ascii_uppercase();
     SECRET_NAMES.iter().any(|part| name.contains(part))
+}
+
+/// Whether a key's value is secret by its name: a variable of `[env]`, a system property of a JVM.
+pub fn is_secret_key(section: &str, key: &str) -> bool {
+    match key.strip_prefix(jvm::PROPERTY) {
+        Some(property) => is_secret_name(property),
+        None => section == "env" && is_secret_name(key),
+    }
 }
 
 /// The byte ranges of a line of configuration that must not be shown: passwords in URLs, and the

@@ -225,10 +225,14 @@ fn the_environment_is_put_together_in_order() {
         "JAVA_HOME=/usr/lib/jvm/java-17-openjdk-amd64",
         "JOB_MANAGER_PORT=9001",
         "LANG=de_AU.UTF-8",
+        "METACTL_APP_DIR=/app",
+        "METACTL_DATA_DIR=/data",
         "METACTL_ENTRY=webapp",
         "METACTL_INSTANCE=myapp",
+        "METACTL_PORT=80",
         "METACTL_RELEASE=1.2.3-9f2c1e4",
         "METACTL_SITE=prod",
+        "METACTL_TMP_DIR=/tmp",
         "PORT=80",
     ] {
         assert!(env.contains(&wanted), "{wanted} not in {env:?}");

@@ -305,6 +305,7 @@ fn a_tree_of_the_users_own_takes_the_place_of_the_hosts() {
             "/vmlinuz",
         ],
     );
+    make(dir.path(), &["a.jar"]);
     let pairs = [("jvm.jar", "a.jar")];
     let mut app = with(app("myapp"), daemon("jobs", "jvm", &pairs));
     app.sandbox.rootfs = Some(tree.clone());
@@ -485,7 +486,7 @@ fn this_host_is_seen() {
     }
     let dir = support::open_tempdir();
     let release = dir.path().join("release");
-    make(&release, &["app.war"]);
+    make(&release, &["app.war", "jobmanager.jar"]);
     let place = placement(&dir.path().join("state"), &release);
     let app = seed_app("jetty9");
     let host = HostView::gather(&app, &place);

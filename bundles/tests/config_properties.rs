@@ -100,7 +100,7 @@ proptest! {
     #[test]
     fn no_type_panics(text in ".{0,40}", words in tricky()) {
         for text in [&text, &words] {
-            for key in KEYS {
+            for key in KEYS.iter() {
                 let _ = key.kind.check(text);
                 let _ = key.kind.check_name(text);
             }

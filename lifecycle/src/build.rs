@@ -17,7 +17,7 @@ use std::process::{Child, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 use metactl_bundles::app::{
-    App, Daemon, EnvValue, HostMount, HostNeed, JavaNeed, Launch, Limits, Restart, Stop,
+    App, Daemon, EnvValue, HostMount, HostNeed, JavaNeed, Launch, Limits, Notify, Restart, Stop,
 };
 use metactl_bundles::bundle::{self, Placement};
 use metactl_bundles::layers::Origin;
@@ -226,6 +226,7 @@ impl Workshop {
         sandbox.inbound = open;
         App {
             name: app.name.clone(),
+            notify: Notify::default(),
             env,
             build: app.build.clone(),
             daemons: BTreeMap::from([(ENTRY.to_owned(), daemon)]),
@@ -300,10 +301,7 @@ fn with_java(mut app: App, place: &Placement) -> App {
     if HostView::gather(&app, place).java.is_some()
         && let Some(daemon) = app.daemons.get_mut(ENTRY)
     {
-        daemon.launch.java = Some(JavaNeed {
-            home: None,
-            origin: None,
-        });
+        daemon.launch.java = Some(JavaNeed::default());
     }
     app
 }

@@ -1,9 +1,21 @@
-//! Whether what was started is up: it stays up for a moment, and listens where it should.
+//! Whether what was started is up: it stays up for a moment, listens where it should, and answers
+//! when its platform serves HTTP.
+//!
+//! | room | asks |
+//! | --- | --- |
+//! | `sockets` | the kernel, who listens |
+//! | `http` | the daemon, for a page |
 
-use std::collections::BTreeMap;
+mod http;
+mod sockets;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use metactl_bundles::bundle::{EntryKind, Manifest};
+use http::Answer;
+use metactl_bundles::app::Health;
+use metactl_bundles::bundle::{EntryKind, EntryRef, Manifest};
 
 use crate::error::{LifecycleError, Result};
 use crate::instance::Instance;
@@ -16,7 +28,7 @@ use crate::tail;
 pub(crate) const GLANCE: Duration = Duration::from_millis(250);
 /// How long after a deployment.
 pub(crate) const LOOK: Duration = Duration::from_millis(1500);
-/// How long a daemon may take until it listens on its port.
+/// How long a daemon may take until it listens on its port, and answers there.
 const LISTEN: Duration = Duration::from_secs(60);
 /// How many lines of a log go into an error.
 const TAIL: usize = 12;
@@ -31,8 +43,10 @@ pub(crate) fn wait_until_up(
     progress: &mut dyn Progress,
 ) -> Result<()> {
     let begun = Instant::now();
+    let mut asked = Asked::default();
     let result = instance.await_report(wanted, LISTEN, |report| {
-        match judge(report, wanted, manifest, begun.elapsed() >= window) {
+        let looked_long = begun.elapsed() >= window;
+        match judge(report, wanted, manifest, looked_long, &mut asked) {
             Judgement::Up(notes) => Ok(Some(notes)),
             Judgement::Wait => Ok(None),
             Judgement::Down { entry, why } => Err(failed(instance, &entry, why, logs)),
@@ -44,7 +58,7 @@ pub(crate) fn wait_until_up(
             Ok(())
         }
         None => {
-            let (entry, why) = who_is_late(instance, wanted, manifest)?;
+            let (entry, why) = who_is_late(instance, wanted, manifest, &asked)?;
             Err(failed(instance, &entry, why, logs))
         }
     }
@@ -78,7 +92,13 @@ enum Judgement {
     },
 }
 
-fn judge(report: &Report, wanted: &Wanted, manifest: &Manifest, looked_long: bool) -> Judgement {
+fn judge(
+    report: &Report,
+    wanted: &Wanted,
+    manifest: &Manifest,
+    looked_long: bool,
+    asked: &mut Asked,
+) -> Judgement {
     let mut notes = report.notes.clone();
     let mut waits = false;
     for (name, generation) in &wanted.daemons {
@@ -90,14 +110,10 @@ fn judge(report: &Report, wanted: &Wanted, manifest: &Manifest, looked_long: boo
             waits = true;
             continue;
         }
-        let port = manifest
-            .entries
-            .iter()
-            .find(|e| e.name == *name)
-            .and_then(|e| e.port);
+        let definition = definition(manifest, name);
         match entry.state {
             EntryState::Running if entry.restarts == 0 => {
-                match listens(entry, port) {
+                match listens(entry, definition, asked) {
                     Listens::Yes => {}
                     Listens::OnlyLocally(port) => {
                         notes.push(format!("{name} listens on port {port} of localhost only: nobody else can reach it"));
@@ -123,30 +139,41 @@ fn judge(report: &Report, wanted: &Wanted, manifest: &Manifest, looked_long: boo
     if waits {
         Judgement::Wait
     } else {
+        notes.extend(asked.notes.iter().cloned());
         Judgement::Up(notes)
     }
+}
+
+fn definition<'a>(manifest: &'a Manifest, name: &str) -> Option<&'a EntryRef> {
+    manifest.entries.iter().find(|entry| entry.name == name)
 }
 
 fn who_is_late(
     instance: &Instance,
     wanted: &Wanted,
     manifest: &Manifest,
+    asked: &Asked,
 ) -> Result<(String, String)> {
     let report = instance.run_dir().report()?;
     let seconds = LISTEN.as_secs();
     for name in wanted.daemons.keys() {
         let entry = report.as_ref().and_then(|report| report.entries.get(name));
-        let port = manifest
-            .entries
-            .iter()
-            .find(|e| e.name == *name)
-            .and_then(|e| e.port);
+        let port = definition(manifest, name).and_then(|definition| definition.port);
         match (entry, port) {
-            (Some(entry), Some(port)) if matches!(listens(entry, Some(port)), Listens::NotYet) => {
-                return Ok((
-                    name.clone(),
-                    format!("it does not listen on port {port} after {seconds} s"),
-                ));
+            (Some(entry), Some(port)) if entry.state == EntryState::Running => {
+                let process = entry.process.as_ref();
+                let listens = process.is_some_and(|p| !sockets::listening(p.pid, port).is_empty());
+                if !listens {
+                    let why = format!("it does not listen on port {port} after {seconds} s");
+                    return Ok((name.clone(), why));
+                }
+                if let Some(why) = asked.refused.get(name) {
+                    let why = format!(
+                        "it listens on port {port}, but after {seconds} s {why} \
+                         (`health = tcp` in [daemon.{name}] asks for no page)"
+                    );
+                    return Ok((name.clone(), why));
+                }
             }
             (Some(entry), _) if entry.state == EntryState::Running => {}
             _ => return Ok((name.clone(), format!("it does not run after {seconds} s"))),
@@ -177,50 +204,60 @@ enum Listens {
     Yes,
 }
 
-/// Looks at the sockets of the daemon's network namespace instead of connecting: no application
-/// has to put up with connections that say nothing.
-fn listens(entry: &EntryReport, port: Option<u16>) -> Listens {
-    let (Some(port), Some(process)) = (port, &entry.process) else {
-        return Listens::NoPort;
-    };
-    let mut best = Listens::NotYet;
-    for table in ["tcp", "tcp6"] {
-        // A process that is just ending has none; the next report says so.
-        let path = format!("/proc/{}/net/{table}", process.pid);
-        let text = std::fs::read_to_string(path).unwrap_or_default();
-        match listening(&text, port) {
-            Listens::Yes => return Listens::Yes,
-            Listens::OnlyLocally(port) => best = Listens::OnlyLocally(port),
-            _ => {}
-        }
-    }
-    best
+/// What is known of the daemons that are asked for a page.
+#[derive(Debug, Default)]
+struct Asked {
+    /// Who has answered. Nobody is asked again.
+    healthy: BTreeSet<String>,
+    /// What the others did instead.
+    refused: BTreeMap<String, String>,
+    /// What is worth saying.
+    notes: Vec<String>,
 }
 
-/// Reads `/proc/net/tcp` or `tcp6` (proc_pid_net(5)): state 0A is LISTEN.
-fn listening(table: &str, port: u16) -> Listens {
-    let mut best = Listens::NotYet;
-    for line in table.lines().skip(1) {
-        let mut fields = line.split_whitespace().skip(1);
-        let (Some(local), Some(_), Some("0A")) = (fields.next(), fields.next(), fields.next())
-        else {
-            continue;
+impl Asked {
+    /// Whether a daemon that listens at these addresses answers.
+    fn answers(&mut self, name: &str, entry: &EntryReport, listening: &[SocketAddr]) -> bool {
+        let Some(process) = entry.process.as_ref() else {
+            return false;
         };
-        let Some((address, number)) = local.rsplit_once(':') else {
-            continue;
-        };
-        if u16::from_str_radix(number, 16) != Ok(port) {
-            continue;
+        if self.healthy.contains(name) {
+            return true;
         }
-        // 127.0.0.1 as a little-endian word; ::1 as four of them.
-        let is_local = (address.len() == 8 && address.ends_with("7F"))
-            || address == "00000000000000000000000001000000";
-        if !is_local {
-            return Listens::Yes;
+        match http::ask(process, listening) {
+            Answer::Healthy => {}
+            Answer::Not(why) => {
+                self.refused.insert(name.to_owned(), why);
+                return false;
+            }
+            Answer::CannotAsk(why) => self.notes.push(format!(
+                "{name} listens, but could not be asked for a page: {why}"
+            )),
         }
-        best = Listens::OnlyLocally(port);
+        self.refused.remove(name);
+        self.healthy.insert(name.to_owned());
+        true
     }
-    best
+}
+
+fn listens(entry: &EntryReport, definition: Option<&EntryRef>, asked: &mut Asked) -> Listens {
+    let Some(definition) = definition else {
+        return Listens::NoPort;
+    };
+    let (Some(port), Some(process)) = (definition.port, &entry.process) else {
+        return Listens::NoPort;
+    };
+    let listening = sockets::listening(process.pid, port);
+    if listening.is_empty() {
+        return Listens::NotYet;
+    }
+    if definition.health == Health::Http && !asked.answers(&definition.name, entry, &listening) {
+        return Listens::NotYet;
+    }
+    if listening.iter().all(|address| address.ip().is_loopback()) {
+        return Listens::OnlyLocally(port);
+    }
+    Listens::Yes
 }
 
 /// The longest time that daemons of a bundle may take to stop.
@@ -232,25 +269,4 @@ pub(crate) fn stop_patience(manifest: &Manifest) -> Duration {
         .filter(|e| e.kind == EntryKind::Daemon)
         .map(|e| e.stop_timeout)
         .sum()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    const TCP: &str = "  sl  local_address rem_address   st tx_queue\n   \
-        0: 00000000:0050 00000000:0000 0A 00000000:00000000\n   \
-        1: 0100007F:1F90 00000000:0000 0A 00000000:00000000\n   \
-        2: 0200000A:0016 0300000A:D431 01 00000000:00000000\n";
-
-    #[test]
-    fn sockets_that_listen_are_found() {
-        assert_eq!(listening(TCP, 80), Listens::Yes);
-        assert_eq!(listening(TCP, 8080), Listens::OnlyLocally(8080));
-        assert_eq!(listening(TCP, 22), Listens::NotYet);
-        let six = "  sl\n   0: 00000000000000000000000001000000:0050 0:0000 0A\n";
-        assert_eq!(listening(six, 80), Listens::OnlyLocally(80));
-        let any = "  sl\n   0: 00000000000000000000000000000000:0050 0:0000 0A\n";
-        assert_eq!(listening(any, 80), Listens::Yes);
-    }
 }

@@ -35,7 +35,7 @@
 //! | `inspect`, [`status`], `logs`, `tail` | what runs, what it wrote |
 //! | `foreground` | `metactl run` |
 //! | `launcher` | the command line of `metactl-runtime` |
-//! | `files`, `lock`, `hosts`, `local` | small things on disk |
+//! | `files`, `lock`, `hosts`, `local`, `dumps` | small things on disk |
 #![forbid(unsafe_code)]
 
 mod accounts;
@@ -45,6 +45,7 @@ mod change;
 mod conflicts;
 mod converge;
 mod deploy;
+mod dumps;
 mod error;
 mod files;
 mod foreground;

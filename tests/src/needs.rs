@@ -32,10 +32,60 @@ pub const JETTY: Need = Need {
     what: "/usr/share/jetty9/start.jar",
     hint: "apt-get install jetty9",
 };
+/// Debian's Tomcat, without its service.
+pub const TOMCAT: Need = Need {
+    what: "/usr/share/tomcat10/bin/bootstrap.jar",
+    hint: "apt-get install tomcat10-common",
+};
 /// The servlet API, to compile against.
 pub const SERVLET_API: Need = Need {
     what: "/usr/share/java/servlet-api.jar",
     hint: "apt-get install libservlet-api-java",
+};
+/// Debian's Python.
+pub const PYTHON: Need = Need {
+    what: "/usr/bin/python3",
+    hint: "apt-get install python3",
+};
+/// A server for WSGI.
+pub const GUNICORN: Need = Need {
+    what: "/usr/bin/gunicorn",
+    hint: "apt-get install gunicorn",
+};
+/// JavaScript.
+pub const NODE: Need = Need {
+    what: "/usr/bin/node",
+    hint: "apt-get install nodejs",
+};
+/// Ruby.
+pub const RUBY: Need = Need {
+    what: "/usr/bin/ruby",
+    hint: "apt-get install ruby",
+};
+/// A server for Rack.
+pub const PUMA: Need = Need {
+    what: "/usr/bin/puma",
+    hint: "apt-get install puma",
+};
+/// Another server for Rack; rackup comes with ruby-rack.
+pub const WEBRICK: Need = Need {
+    what: "/usr/share/doc/ruby-webrick",
+    hint: "apt-get install ruby-webrick ruby-rack",
+};
+/// PHP on the command line, with its own web server.
+pub const PHP: Need = Need {
+    what: "/usr/bin/php",
+    hint: "apt-get install php-cli",
+};
+/// Perl.
+pub const PERL: Need = Need {
+    what: "/usr/bin/perl",
+    hint: "apt-get install perl",
+};
+/// A server for PSGI.
+pub const PLACKUP: Need = Need {
+    what: "/usr/bin/plackup",
+    hint: "apt-get install libplack-perl",
 };
 /// The hops on the way to an address.
 pub const TRACEROUTE: Need = Need {

@@ -9,7 +9,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::BundleError;
-use crate::app::Restart;
+use crate::app::{Health, Notify, Restart};
 
 /// The format number of `manifest.json`.
 pub const FORMAT: u32 = 1;
@@ -47,6 +47,9 @@ pub struct Manifest {
     pub digest: Option<String>,
     /// The entry points: daemons by name, then cron jobs in the order of the configuration.
     pub entries: Vec<EntryRef>,
+    /// Who is told when one of them fails.
+    #[serde(default, skip_serializing_if = "Notify::is_empty")]
+    pub notify: Notify,
     /// The files of configuration it was made from, lowest layer first.
     pub layers: Vec<LayerRef>,
     /// Every setting with its origin. Passwords are masked.
@@ -86,6 +89,9 @@ pub struct EntryRef {
     /// The TCP port that it serves.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub port: Option<u16>,
+    /// How one finds out that it is up, when it has a port.
+    #[serde(default)]
+    pub health: Health,
     /// The signal that asks it to stop.
     pub stop_signal: i32,
     /// How long it then has, in milliseconds in the file.

@@ -293,6 +293,7 @@ fn manifest(app: &App, config: &Config, place: &Placement, entries: &[Composed<'
             .iter()
             .map(|entry| entry_ref(entry, place))
             .collect(),
+        notify: app.notify.clone(),
         layers: items::layers(config),
         settings: items::settings(config),
     }
@@ -308,6 +309,7 @@ fn entry_ref(entry: &Composed<'_>, place: &Placement) -> EntryRef {
         tmp: place.tmp_dir(&entry.name),
         schedule: None,
         port: entry.port,
+        health: entry.launch.health,
         stop_signal: CRON_STOP.0,
         stop_timeout: CRON_STOP.1,
         restart: Restart::Never,

@@ -56,6 +56,8 @@ pub enum Kind {
     Tag,
     /// An existing account.
     Account,
+    /// Addresses of mail.
+    Mail,
     /// Capabilities: `CAP_NET_RAW`.
     Capabilities,
     /// A line of `[crontab]`.
@@ -96,6 +98,7 @@ impl Kind {
             Kind::Repository => "repository".to_owned(),
             Kind::Tag => "tag".to_owned(),
             Kind::Account => "account".to_owned(),
+            Kind::Mail => "mail addresses".to_owned(),
             Kind::Capabilities => "capabilities".to_owned(),
             Kind::Cron => "schedule and command".to_owned(),
             Kind::Mount => "path and `ro` or `rw`".to_owned(),
@@ -138,6 +141,7 @@ impl Kind {
             Kind::Repository => values::repository(text).map(drop),
             Kind::Tag => values::tag(text).map(drop),
             Kind::Account => values::account(text).map(drop),
+            Kind::Mail => values::mail_addresses(text).map(drop),
             Kind::Capabilities => values::capabilities(text).map(drop),
             Kind::Cron => values::cron(text).map(drop),
             Kind::Mount => values::mount(text).map(drop),

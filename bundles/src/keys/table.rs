@@ -1,4 +1,4 @@
-//! The table itself.
+//! The table itself, but for the keys of single platforms, which stand in their files.
 
 use super::{FutureSection, Grant, Key, Kind, SectionSpec};
 
@@ -70,7 +70,7 @@ pub const FUTURE: &[FutureSection] = &[
     },
     FutureSection {
         name: "health",
-        instead: "a daemon counts as started when its process runs",
+        instead: "until then `health = http` or `health = tcp` in [daemon.NAME] says how it is asked",
     },
     FutureSection {
         name: "access",
@@ -90,34 +90,43 @@ pub const FUTURE: &[FutureSection] = &[
     },
 ];
 
-/// A row that every layer may say and that has neither default nor other names.
+/// A row that every layer may say and that has neither default nor other names; the table's own
+/// name for [`super::row`].
 const fn key(section: &'static str, name: &'static str, kind: Kind, doc: &'static str) -> Key {
-    Key {
-        section,
-        name,
-        alias: None,
-        kind,
-        default: None,
-        platforms: &[],
-        grant: Grant::Any,
-        why: "",
-        doc,
-    }
+    super::row(section, name, kind, doc)
 }
 
-const JAVA: &[&str] = &["jvm", "jetty"];
-const JETTY: &[&str] = &["jetty"];
-const MODULAR_JETTY: &[&str] = &["jetty9", "jetty10", "jetty11", "jetty12"];
-const HOST_PATH: &str = "it shows the application a path of the server";
+/// Why site or local grant what shows a path of the server.
+pub(crate) const HOST_PATH: &str = "it shows the application a path of the server";
 
-/// Every key there is.
-pub const KEYS: &[Key] = &[
+/// Every key that is not one platform's own; [`super::KEYS`] has them all.
+pub(super) const KEYS: &[Key] = &[
     key(
         "app",
         "name",
         Kind::Name,
         "The name of the application, when the instance is called otherwise; only the local layer's decides which site file is read.",
     ),
+    Key {
+        grant: Grant::Trusted,
+        why: "it runs a program of the server",
+        ..key(
+            "app",
+            "notify.command",
+            Kind::Words,
+            "A program of the server, by its whole path, that is run when an entry point fails; as `nobody`, with the facts in its environment and as text on its standard input.",
+        )
+    },
+    Key {
+        grant: Grant::Trusted,
+        why: "it sends mail in the name of the server",
+        ..key(
+            "app",
+            "notify.mail",
+            Kind::Mail,
+            "Who gets a mail when an entry point fails, through the server's `sendmail`.",
+        )
+    },
     key("env", "*", Kind::Variable, "A variable of the environment."),
     // [build]
     Key {
@@ -177,23 +186,20 @@ pub const KEYS: &[Key] = &[
             "daemon.*",
             "platform",
             Kind::Platform,
-            "What starts it; `exec` when there is a `command`, `jvm` when there is a `jvm.jar` or `jvm.main`.",
-        )
-    },
-    Key {
-        platforms: &["exec"],
-        ..key(
-            "daemon.*",
-            "command",
-            Kind::Words,
-            "The program and its arguments, without a shell.",
+            "What starts it. Without it, keys that say what to run tell: `command` is `exec`, `jvm.jar` is `jvm`, `python.script` is `python`.",
         )
     },
     key(
         "daemon.*",
         "port",
         Kind::Port,
-        "The TCP port that it serves; 80 for the web platforms (`jetty*`). It is `PORT` in the daemon's environment.",
+        "The TCP port that it serves; 80 for what is served by a web server of the platform. It is `PORT` in the daemon's environment.",
+    ),
+    key(
+        "daemon.*",
+        "health",
+        Kind::Choice(&["http", "tcp"]),
+        "How `deploy` and `start` find out that it is up, when it has a port: it answers `GET /` with a status below 500, or it listens. As its platform says without it.",
     ),
     key(
         "daemon.*",
@@ -216,7 +222,7 @@ pub const KEYS: &[Key] = &[
             "daemon.*",
             "stop.signal",
             Kind::Signal,
-            "The signal that asks it to stop.",
+            "The signal that asks it to stop; `INT` for platform php.",
         )
     },
     Key {
@@ -252,109 +258,6 @@ pub const KEYS: &[Key] = &[
         Kind::Count,
         "Open files of each of its processes.",
     ),
-    Key {
-        platforms: &["jvm"],
-        ..key(
-            "daemon.*",
-            "jvm.jar",
-            Kind::Words,
-            "The .jar of the release to run, and its arguments.",
-        )
-    },
-    Key {
-        platforms: &["jvm"],
-        ..key(
-            "daemon.*",
-            "jvm.main",
-            Kind::Words,
-            "The main class to run, and its arguments; instead of `jvm.jar`.",
-        )
-    },
-    Key {
-        platforms: &["jvm"],
-        ..key(
-            "daemon.*",
-            "jvm.classpath",
-            Kind::Text,
-            "The class path for `jvm.main`; `.:lib/*` when there is none.",
-        )
-    },
-    Key {
-        platforms: JAVA,
-        ..key(
-            "daemon.*",
-            "jvm.heap.max",
-            Kind::HeapSize,
-            "The largest heap (`-Xmx`).",
-        )
-    },
-    Key {
-        platforms: JAVA,
-        ..key(
-            "daemon.*",
-            "jvm.properties",
-            Kind::Words,
-            "System properties, `name=value` words, each given as `-D`.",
-        )
-    },
-    Key {
-        platforms: JAVA,
-        ..key(
-            "daemon.*",
-            "jvm.options",
-            Kind::Words,
-            "Further options of `java`.",
-        )
-    },
-    Key {
-        platforms: JAVA,
-        grant: Grant::Trusted,
-        why: HOST_PATH,
-        ..key(
-            "daemon.*",
-            "jvm.home",
-            Kind::AbsolutePath,
-            "The Java installation of the server; the default one without it.",
-        )
-    },
-    Key {
-        platforms: JETTY,
-        ..key(
-            "daemon.*",
-            "jetty.war",
-            Kind::RelativePath,
-            "The web application, an archive or folder of the release; without it the only `*.war` there.",
-        )
-    },
-    Key {
-        platforms: JETTY,
-        ..key(
-            "daemon.*",
-            "jetty.context",
-            Kind::Text,
-            "The path below which it is served, `/` without it.",
-        )
-    },
-    Key {
-        platforms: MODULAR_JETTY,
-        ..key(
-            "daemon.*",
-            "jetty.modules",
-            Kind::Words,
-            "Modules of Jetty, instead of the usual ones.",
-        )
-    },
-    Key {
-        platforms: JETTY,
-        grant: Grant::Trusted,
-        why: HOST_PATH,
-        ..key(
-            "daemon.*",
-            "jetty.home",
-            Kind::AbsolutePath,
-            "The Jetty installation of the server; `/usr/share/jetty9` and so on without it.",
-        )
-    },
     key(
         "crontab",
         "*",

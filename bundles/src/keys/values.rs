@@ -362,6 +362,26 @@ pub fn account(text: &str) -> Parsed<&str> {
     }
 }
 
+/// Addresses of mail: names of this server, or `name@domain`. Nothing that `sendmail` would take for
+/// an option, a pipe or a file.
+pub fn mail_addresses(text: &str) -> Parsed<Vec<String>> {
+    let local = |c: char| c.is_ascii_alphanumeric() || "!#$%&'*+/=?^_`{}~.-".contains(c);
+    let domain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-');
+    let good = |word: &str| {
+        let (name, host) = word.split_once('@').unwrap_or((word, "localhost"));
+        let begins = name.starts_with(|c: char| c.is_ascii_alphanumeric() || c == '_');
+        begins && !host.is_empty() && name.chars().all(local) && host.chars().all(domain)
+    };
+    let words: Vec<String> = list(text).map(str::to_owned).collect();
+    match words.iter().find(|word| !good(word)) {
+        Some(word) => Err(format!(
+            "must be addresses such as admin@example.org; `{word}` is none"
+        )),
+        None if words.is_empty() => Err("must be addresses such as admin@example.org".to_owned()),
+        None => Ok(words),
+    }
+}
+
 /// The capabilities of Linux 6.x (capabilities(7)), without `CAP_`.
 const CAPABILITIES: [&str; 41] = [
     "AUDIT_CONTROL",

@@ -147,7 +147,13 @@ impl<'a> Finisher<'a> {
                 .collect(),
             _ => Vec::new(),
         };
-        let Resolved { text, shown, .. } = resolved;
+        let Resolved {
+            text, mut shown, ..
+        } = resolved;
+        // Those of [env] know it by themselves, and so do values that refer to them.
+        if redact::is_secret_key(&section.name, &slot.key) && !text.is_empty() {
+            redact::MASK.clone_into(&mut shown);
+        }
         let sensitive = shown != text;
         let value = Value {
             text,
@@ -354,9 +360,7 @@ fn platform_of(section: &Section) -> Option<String> {
     {
         Some(entry) if entry.unusable => None,
         Some(entry) => Some(entry.value.text.clone()),
-        None if has("command") => Some("exec".to_owned()),
-        None if has("jvm.jar") || has("jvm.main") => Some("jvm".to_owned()),
-        None => None,
+        None => platforms::implied(has).map(str::to_owned),
     }
 }
 
@@ -401,8 +405,12 @@ fn fill(spec: &str, section: &mut Section) {
     match (spec, platform.as_deref()) {
         ("daemon.*", Some(platform)) => {
             add_default(section, "platform", platform);
-            if let Some(port) = platforms::default_port(platform) {
+            let has = |key: &str| section.index.contains_key(key);
+            if let Some(port) = platforms::default_port(platform, has) {
                 add_default(section, "port", &port.to_string());
+            }
+            if let Some(signal) = platforms::default_stop_signal(platform) {
+                add_default(section, "stop.signal", signal);
             }
         }
         ("sandbox.net", _) => {

@@ -94,7 +94,7 @@ impl Config {
                 if !selected {
                     continue;
                 }
-                let secret = section == "env" && redact::is_secret_name(&entry.key);
+                let secret = redact::is_secret_key(section, &entry.key);
                 let hide = |text: &str| match secret && !text.is_empty() {
                     true => redact::MASK.to_owned(),
                     false => redact::redact(text).into_owned(),

@@ -76,10 +76,15 @@ impl<'a> Builder<'a> {
         let config = self.config;
         let get = |key: &str| config.get(section, key);
         let words = |key: &str| config.words(section, key);
+        let below = |prefix: &str| -> Vec<(&str, &Value)> {
+            let values = config.section(section).into_iter().flatten();
+            values.filter(|(key, _)| key.starts_with(prefix)).collect()
+        };
         let view = DaemonSection {
             name,
             get: &get,
             words: &words,
+            below: &below,
             port,
             limits: &limits,
             env,
@@ -221,7 +226,7 @@ impl<'a> Builder<'a> {
         }
     }
 
-    /// A limit of a daemon is inside of the instance's, and a heap inside of both.
+    /// A limit of a daemon is inside of the instance's.
     pub(super) fn check_limits(&mut self, daemons: &BTreeMap<String, Daemon>, instance: &Limits) {
         for (name, daemon) in daemons {
             let section = format!("daemon.{name}");
@@ -239,16 +244,6 @@ impl<'a> Builder<'a> {
                     );
                     self.too_much(&section, &key, limit, own, whole);
                 }
-            }
-            let heap = self.typed(&section, "jvm.heap.max", values::heap_size);
-            let memory = daemon.limits.memory.or(instance.memory);
-            if heap.zip(memory).is_some_and(|(heap, memory)| heap > memory) {
-                let whole = match daemon.limits.memory {
-                    Some(_) => self.value(&section, "limits.memory"),
-                    None => self.value("sandbox.limits", "memory"),
-                };
-                let own = self.value(&section, "jvm.heap.max");
-                self.too_much(&section, "jvm.heap.max", "memory", own, whole);
             }
         }
     }

@@ -3,15 +3,11 @@
 use super::place;
 use crate::app::App;
 use crate::diagnostics::{Diagnostic, MAX_DIAGNOSTICS};
-use crate::keys::values;
 use crate::layers::Config;
 use crate::network::{Mode, Verdict};
 
 /// Words that a shell would understand, and a program gets as they are.
 const SHELL_WORDS: [&str; 9] = ["|", "||", "&&", "&", ";", ">", ">>", "<", "2>&1"];
-
-/// What a JVM needs besides its heap, at the least.
-const BESIDES_HEAP: u64 = 64 << 20;
 
 /// Everything that should be looked at once more.
 pub fn warnings(config: &Config, app: &App) -> Vec<Diagnostic> {
@@ -23,7 +19,6 @@ pub fn warnings(config: &Config, app: &App) -> Vec<Diagnostic> {
             return found;
         }
     }
-    found.extend(heaps(config, app));
     found.extend(accept_lists(config, app));
     found
 }
@@ -41,53 +36,6 @@ fn shell_words(config: &Config, section: &str) -> Option<Diagnostic> {
         .at(place(config, &value.origin))
         .hint("for a shell write: command = sh -c '...'"),
     )
-}
-
-/// Heaps that leave nothing for the rest of the JVM.
-fn heaps(config: &Config, app: &App) -> Vec<Diagnostic> {
-    let mut found = Vec::new();
-    let mut sum = 0_u64;
-    let mut last = None;
-    for (name, daemon) in &app.daemons {
-        let Some(value) = config.get(&format!("daemon.{name}"), "jvm.heap.max") else {
-            continue;
-        };
-        let Ok(heap) = values::heap_size(&value.text) else {
-            continue;
-        };
-        if daemon
-            .limits
-            .memory
-            .is_some_and(|memory| heap + BESIDES_HEAP > memory && found.len() < MAX_DIAGNOSTICS)
-        {
-            found.push(heap_warning(
-                config,
-                value,
-                "its limit leaves less than 64m for the rest of the JVM",
-            ));
-        }
-        sum = sum.saturating_add(heap + BESIDES_HEAP);
-        last = Some(value);
-    }
-    if let (Some(memory), Some(value)) = (app.sandbox.limits.memory, last)
-        && sum > memory
-    {
-        let limit = config
-            .get("sandbox.limits", "memory")
-            .map_or("", |value| &value.text);
-        let text = format!(
-            "all heaps and 64m for each JVM are {}m, the instance has {limit}",
-            sum >> 20
-        );
-        found.push(heap_warning(config, value, &text));
-    }
-    found
-}
-
-fn heap_warning(config: &Config, value: &crate::layers::Value, text: &str) -> Diagnostic {
-    Diagnostic::warning(text)
-        .at(place(config, &value.origin))
-        .hint("raise `memory` in [sandbox.limits], or the kernel may end a JVM that fills its heap")
 }
 
 /// Accept lists that change nothing.

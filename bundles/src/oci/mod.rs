@@ -12,7 +12,7 @@
 //! | `org.metactl.seccomp` | the version of the seccomp table |
 //!
 //! The environment, what comes later winning: `PATH HOME LANG`, what the platform adds, `PORT`,
-//! `[env]`, and `METACTL_INSTANCE METACTL_ENTRY METACTL_RELEASE METACTL_SITE`.
+//! `[env]`, and the variables `METACTL_*`, which docs/configuration.md lists.
 
 pub mod json;
 mod mounts;
@@ -31,6 +31,7 @@ use oci_spec::runtime::{
 use crate::app::{App, Launch, Limits};
 use crate::bundle::{BundleError, Placement};
 use crate::network::Mode;
+use crate::platforms::APP_DIR;
 use crate::seccomp;
 use crate::view::{self, View};
 
@@ -181,12 +182,23 @@ pub fn environment(
     for (name, value) in &app.env {
         set(name, value.value.clone());
     }
+    // [env] cannot name these.
+    set("METACTL_APP", app.name.clone());
     set("METACTL_INSTANCE", place.instance.clone());
     set("METACTL_ENTRY", entry.name.to_owned());
     set("METACTL_RELEASE", place.release_id.clone());
     if let Some(site) = &place.site {
         set("METACTL_SITE", site.clone());
     }
+    if let Some(address) = place.addresses.first() {
+        set("METACTL_ADDRESS", address.to_string());
+    }
+    if let Some(port) = entry.port {
+        set("METACTL_PORT", port.to_string());
+    }
+    set("METACTL_APP_DIR", APP_DIR.to_owned());
+    set("METACTL_DATA_DIR", view::DATA_DIR.to_owned());
+    set("METACTL_TMP_DIR", "/tmp".to_owned());
     env
 }
 

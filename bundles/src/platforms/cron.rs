@@ -12,8 +12,8 @@ use crate::layers::Origin;
 /// A command that starts with `java` needs a Java of the host, like a daemon of platform `jvm`.
 pub fn cron(command: &str, origin: &Origin) -> Launch {
     let java = (command.split_whitespace().next() == Some("java")).then(|| JavaNeed {
-        home: None,
         origin: Some(origin.clone()),
+        ..JavaNeed::default()
     });
     Launch {
         platform: "cron".to_owned(),

@@ -9,11 +9,32 @@
 
 use std::path::PathBuf;
 
-use super::{APP_DIR, DaemonSection, PlatformError, in_app};
-use crate::app::{JavaNeed, Launch};
+use super::{APP_DIR, DaemonSection, Platform, PlatformError, in_app};
+use crate::app::{Health, JavaNeed, Launch};
+use crate::keys::{self, Key, Kind};
 
-/// The launch of an `exec` section.
-pub(super) fn launch(daemon: &DaemonSection<'_>) -> Result<Launch, PlatformError> {
+pub(super) const PLATFORM: Platform = Platform {
+    names: &["exec"],
+    aliases: &[],
+    keys: &[Key {
+        platforms: &["exec"],
+        ..keys::row(
+            "daemon.*",
+            "command",
+            Kind::Words,
+            "The program and its arguments, without a shell.",
+        )
+    }],
+    implied_by: &["command"],
+    port: None,
+    health: Health::Tcp,
+    web_keys: &[],
+    stop_signal: "TERM",
+    is_init: false,
+    launch: |_, daemon| launch(daemon),
+};
+
+fn launch(daemon: &DaemonSection<'_>) -> Result<Launch, PlatformError> {
     let mut args = (daemon.words)("command").unwrap_or_default();
     let Some(program) = args.first().filter(|word| !word.is_empty()).cloned() else {
         return Err(daemon.error(
@@ -37,11 +58,10 @@ pub(super) fn launch(daemon: &DaemonSection<'_>) -> Result<Launch, PlatformError
     }
     // `java` by its bare name is found through /etc/alternatives and needs its files in /etc.
     let java = (program == "java").then(|| JavaNeed {
-        home: None,
         origin: daemon.origin("command"),
+        ..JavaNeed::default()
     });
     Ok(Launch {
-        platform: "exec".to_owned(),
         args,
         cwd: PathBuf::from(APP_DIR),
         java,

@@ -6,24 +6,88 @@
 //! | `jetty.context` | the path below which it is served (`/` by default) |
 //! | `jetty.home` | where Jetty is (`/usr/share/jetty9` and so on by default) |
 //! | `jetty.modules` | jetty9 and later: the modules, as words |
+//! | `jetty.environment` | jetty12: the version of Jakarta EE, `ee8` to `ee11` (`ee10` by default) |
 //! | `port` | the port it listens on (80 by default) |
 //! | `jvm.*` | as for platform `jvm` |
 //!
 //! Jetty's own files stay as they are installed. What is particular to the daemon is generated
 //! into `/etc/metactl/<daemon>/jetty`, read-only: for 9 and later a `jetty.base`, before that a
-//! configuration file more on the command line. The layouts are those that the vendor documents
-//! for each version (start.jar of 6; OPTIONS and `etc/*.xml` of 7 and 8; modules from 9 on; one
-//! set of modules for each Jakarta EE version in 12). Only jetty9 is run in the tests, with
-//! Debian's package.
+//! configuration file more on the command line. The layouts are those of the vendor:
+//!
+//! | version | layout | documented in |
+//! | --- | --- | --- |
+//! | 6 | `start.jar` with configuration files; contexts by a `ContextDeployer` | "A look at the start.jar mechanism", "ContextDeployer" (docs.codehaus.org) |
+//! | 7, 8 | OPTIONS for the class path, `etc/*.xml`; `--ini` instead of `start.ini` | "Jetty/Feature/Start.jar", "Jetty/Feature/ContextDeployer" (wiki.eclipse.org/Jetty) |
+//! | 9 to 11 | `jetty.base` with `start.d/*.ini` of modules and properties, `webapps/*.xml` | "Starting Jetty" (9), Operations Guide, "Jetty Start Mechanism" and "Web Application Deployment" (10, 11) |
+//! | 12 | the same, a set of modules and a context class for each version of Jakarta EE, `environment` in `webapps/*.properties` | Operations Guide of 12.0 and 12.1, "Web Application Deployment" |
+//!
+//! Only jetty9 is run in the tests, with Debian's package. The others are compared with what is
+//! documented, word by word (`jetty/tests.rs`), and have never been run.
 
-use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use super::{DaemonSection, GENERATED_DIR, PlatformError, in_app, jvm};
-use crate::app::{GeneratedFile, HostNeed, Launch, WebappNeed};
+use super::webapp::{self, WAR, generate};
+use super::{DaemonSection, GENERATED_DIR, Platform, PlatformError, jvm};
+use crate::app::{Health, HostNeed, Launch, WebappNeed};
+use crate::keys::table::HOST_PATH;
+use crate::keys::{Grant, Key, Kind, row};
 
-/// Stands for the path of the web application in a template.
-pub(super) const WAR: &str = "@WAR@";
+const JETTY: &[&str] = &["jetty"];
+const MODULAR_JETTY: &[&str] = &["jetty9", "jetty10", "jetty11", "jetty12"];
+
+pub(super) const PLATFORM: Platform = Platform {
+    names: &[
+        "jetty6", "jetty7", "jetty8", "jetty9", "jetty10", "jetty11", "jetty12",
+    ],
+    aliases: &[("jetty", "jetty9")],
+    keys: &[
+    Key {
+        platforms: JETTY,
+        ..row(
+            "daemon.*",
+            "jetty.war",
+            Kind::RelativePath,
+            "The web application, an archive or folder of the release; without it the only `*.war` there.",
+        )
+    },
+    Key {
+        platforms: JETTY,
+        ..row(
+            "daemon.*",
+            "jetty.context",
+            Kind::Text,
+            "The path below which it is served, `/` without it.",
+        )
+    },
+    Key {
+        platforms: MODULAR_JETTY,
+        ..row(
+            "daemon.*",
+            "jetty.modules",
+            Kind::Words,
+            "Modules of Jetty, instead of the usual ones.",
+        )
+    },
+    Key {
+        platforms: JETTY,
+        grant: Grant::Trusted,
+        why: HOST_PATH,
+        ..row(
+            "daemon.*",
+            "jetty.home",
+            Kind::AbsolutePath,
+            "The Jetty installation of the server; `/usr/share/jetty9` and so on without it.",
+        )
+    },
+    ],
+    implied_by: &[],
+    port: Some(80),
+    health: Health::Http,
+    web_keys: &[],
+    stop_signal: "TERM",
+    is_init: true,
+    launch,
+};
 
 /// How a generation of Jetty is started.
 enum Style {
@@ -33,46 +97,54 @@ enum Style {
     Options,
     /// Jetty 9 and later: modules, and a `jetty.base` beside `jetty.home`.
     Modules {
-        default: &'static str,
-        class: &'static str,
+        /// The modules when the section names none.
+        default: String,
+        /// The class of a context.
+        class: String,
         dtd: &'static str,
+        /// The Jakarta EE of Jetty 12.
+        environment: Option<String>,
     },
 }
 
-const EE8: &str = "org.eclipse.jetty.webapp.WebAppContext";
-const EE10: &str = "org.eclipse.jetty.ee10.webapp.WebAppContext";
+const CONTEXT: &str = "org.eclipse.jetty.webapp.WebAppContext";
+const DTD_9: &str = "https://www.eclipse.org/jetty/configure_9_3.dtd";
+const DTD_10: &str = "https://www.eclipse.org/jetty/configure_10_0.dtd";
 
-fn style(platform: &str) -> Style {
+fn style(platform: &str, daemon: &DaemonSection<'_>) -> Style {
+    let modules = |dtd| Style::Modules {
+        default: "http,deploy,annotations,jsp,jstl".to_owned(),
+        class: CONTEXT.to_owned(),
+        dtd,
+        environment: None,
+    };
     match platform {
         "jetty6" => Style::Mortbay,
         "jetty7" | "jetty8" => Style::Options,
-        "jetty12" => Style::Modules {
-            default: "http,ee10-deploy,ee10-annotations,ee10-jsp,ee10-jstl",
-            class: EE10,
-            dtd: "https://www.eclipse.org/jetty/configure_10_0.dtd",
-        },
-        "jetty10" | "jetty11" => Style::Modules {
-            default: "http,deploy,annotations,jsp,jstl",
-            class: EE8,
-            dtd: "https://www.eclipse.org/jetty/configure_10_0.dtd",
-        },
-        _ => Style::Modules {
-            default: "http,deploy,annotations,jsp,jstl",
-            class: EE8,
-            dtd: "https://www.eclipse.org/jetty/configure_9_3.dtd",
-        },
+        "jetty12" => {
+            let ee = daemon.text("jetty.environment").unwrap_or("ee10");
+            Style::Modules {
+                default: format!("http,{ee}-deploy,{ee}-annotations,{ee}-jsp,{ee}-jstl"),
+                class: format!("org.eclipse.jetty.{ee}.webapp.WebAppContext"),
+                dtd: DTD_10,
+                environment: Some(ee.to_owned()),
+            }
+        }
+        "jetty10" | "jetty11" => modules(DTD_10),
+        _ => modules(DTD_9),
     }
 }
 
 /// The launch of a `jettyN` section.
 pub(super) fn launch(platform: &str, daemon: &DaemonSection<'_>) -> Result<Launch, PlatformError> {
-    let mut launch = jvm::java(daemon, platform, "platform")?;
-    let home = home(platform, daemon)?;
+    let launch = jvm::java(daemon, platform, "platform")?;
+    let mut launch = jvm::with_java(launch, oldest_java(platform));
+    let home = webapp::home(daemon, "jetty.home", platform)?;
     let base = PathBuf::from(GENERATED_DIR).join(daemon.name).join("jetty");
-    let context = context(daemon)?;
+    let context = webapp::context(daemon, "jetty.context")?;
     let port = daemon.port.unwrap_or(80);
 
-    let template = match style(platform) {
+    let (file, template) = match style(platform, daemon) {
         Style::Mortbay => {
             launch.args.push(format!("-Djetty.home={}", home.display()));
             launch.args.push(format!("-Djetty.port={port}"));
@@ -116,29 +188,35 @@ pub(super) fn launch(platform: &str, daemon: &DaemonSection<'_>) -> Result<Launc
             let dtd = "http://www.eclipse.org/jetty/configure.dtd";
             (
                 base.join("contexts/ROOT.xml"),
-                eclipse_context(dtd, EE8, &context),
+                eclipse_context(dtd, CONTEXT, &context),
             )
         }
         Style::Modules {
             default,
             class,
             dtd,
+            environment,
         } => {
             push_start_jar(&mut launch, &home);
             launch.args.push(format!("jetty.home={}", home.display()));
             launch.args.push(format!("jetty.base={}", base.display()));
-            let ini = start_ini(&modules(daemon, default)?, port);
+            let ini = start_ini(&modules(daemon, &default)?, port);
             generate(&mut launch.files, base.join("start.d/metactl.ini"), ini);
+            if let Some(environment) = environment {
+                let text = format!("environment={environment}\n");
+                generate(&mut launch.files, base.join("webapps/ROOT.properties"), text);
+            }
             (
                 base.join("webapps/ROOT.xml"),
-                eclipse_context(dtd, class, &context),
+                eclipse_context(dtd, &class, &context),
             )
         }
     };
     launch.webapp = Some(WebappNeed {
-        war: war(daemon)?,
-        template: template.1,
-        file: template.0,
+        war: webapp::war(daemon, "jetty.war")?,
+        key: "jetty.war",
+        template,
+        file,
         origin: daemon
             .origin("jetty.war")
             .or_else(|| daemon.origin("platform")),
@@ -153,6 +231,17 @@ pub(super) fn launch(platform: &str, daemon: &DaemonSection<'_>) -> Result<Launc
         hint: missing_hint(platform),
     });
     Ok(launch)
+}
+
+/// The oldest Java that it runs on ("Jetty Version Comparison Table").
+fn oldest_java(platform: &str) -> u32 {
+    match platform {
+        "jetty6" | "jetty7" => 5,
+        "jetty8" => 6,
+        "jetty9" => 8,
+        "jetty10" | "jetty11" => 11,
+        _ => 17,
+    }
 }
 
 fn version(platform: &str) -> &str {
@@ -174,56 +263,6 @@ fn push_start_jar(launch: &mut Launch, home: &Path) {
     launch
         .args
         .push(home.join("start.jar").display().to_string());
-}
-
-fn generate(files: &mut BTreeMap<PathBuf, GeneratedFile>, path: PathBuf, text: String) {
-    files.insert(path, GeneratedFile { text, mode: 0o644 });
-}
-
-fn home(platform: &str, daemon: &DaemonSection<'_>) -> Result<PathBuf, PlatformError> {
-    let Some(home) = daemon.text("jetty.home") else {
-        return Ok(PathBuf::from(format!("/usr/share/{platform}")));
-    };
-    match in_app(home) {
-        Some(path) if home.starts_with('/') => Ok(path),
-        _ => Err(daemon.error(
-            "jetty.home",
-            format!("jetty.home is `{home}`, not a whole path"),
-            "write it from the root, like /opt/jetty-home-12.0.8".to_owned(),
-        )),
-    }
-}
-
-/// `jetty.war`, relative to the release.
-fn war(daemon: &DaemonSection<'_>) -> Result<Option<PathBuf>, PlatformError> {
-    let Some(text) = daemon.text("jetty.war") else {
-        return Ok(None);
-    };
-    let inside = in_app(text).filter(|_| !text.starts_with('/') && !text.is_empty());
-    match inside {
-        Some(path) => Ok(path
-            .strip_prefix(super::APP_DIR)
-            .ok()
-            .map(Path::to_path_buf)),
-        None => Err(daemon.error(
-            "jetty.war",
-            format!("`{text}` is not a path inside the release"),
-            "name a .war of the release, like target/app.war".to_owned(),
-        )),
-    }
-}
-
-fn context(daemon: &DaemonSection<'_>) -> Result<String, PlatformError> {
-    let context = daemon.text("jetty.context").unwrap_or("/");
-    let allowed = |c: char| c.is_ascii_alphanumeric() || "/-_.~".contains(c);
-    if context.starts_with('/') && context.chars().all(allowed) {
-        return Ok(context.to_owned());
-    }
-    Err(daemon.error(
-        "jetty.context",
-        format!("`{context}` is not the path of a web application"),
-        "write it like /shop: a slash, letters, digits and -_.~".to_owned(),
-    ))
 }
 
 fn modules(daemon: &DaemonSection<'_>, default: &str) -> Result<String, PlatformError> {
@@ -314,3 +353,7 @@ fn options_deployer(base: &Path) -> String {
         base.join("contexts").display()
     )
 }
+
+#[cfg(test)]
+#[path = "jetty/tests.rs"]
+mod tests;

@@ -5,8 +5,9 @@
 
 use std::path::{Path, PathBuf};
 
-use super::{APP_DIR, jetty};
-use crate::app::{GeneratedFile, HostNeed, JavaNeed, Launch, Limits, WebappNeed};
+use super::webapp::WAR;
+use super::{APP_DIR, choose};
+use crate::app::{GcLog, GeneratedFile, HostNeed, JavaNeed, Launch, Limits, WebappNeed};
 use crate::bundle::Problems;
 use crate::view::{self, HostView};
 
@@ -30,6 +31,10 @@ pub fn settle(
     if let Some(need) = &launch.webapp {
         settle_webapp(&mut settled, need, host, problems);
     }
+    if let Some(choice) = &launch.choice {
+        choose::choose(&mut settled, choice, host, problems);
+    }
+    choose::check_release(launch, host, problems);
     settled
 }
 
@@ -60,6 +65,20 @@ fn settle_java(
         origin: need.origin.clone(),
         hint: JAVA_HINT.to_owned(),
     });
+    let version = host.java_versions.get(home).copied();
+    if let (Some(least), Some(version)) = (need.at_least, version)
+        && version < least
+    {
+        problems.at(
+            need.origin.as_ref(),
+            format!(
+                "{} needs Java {least} or newer, and {} is Java {version}",
+                launch.platform,
+                home.display()
+            ),
+            "name a newer one with jvm.home",
+        );
+    }
     let shown = home.display();
     launch.env.insert("JAVA_HOME".to_owned(), shown.to_string());
     launch
@@ -69,7 +88,10 @@ fn settle_java(
         launch.args[0] = format!("{shown}/bin/java");
         // A platform on a JVM; `command = java ...` chooses its options by itself.
         if launch.is_init {
-            launch.args.splice(1..1, limit_options(limits));
+            let options = limit_options(limits)
+                .into_iter()
+                .chain(version_options(need, version));
+            launch.args.splice(1..1, options);
         }
     }
 }
@@ -82,6 +104,45 @@ fn limit_options(limits: &Limits) -> Vec<String> {
         .cpu_millis
         .map(|millis| format!("-XX:ActiveProcessorCount={}", millis.div_ceil(1000).max(1)));
     memory.into_iter().chain(processors).collect()
+}
+
+/// The newest Java that writes the log of its collector by the old options.
+const LAST_OLD_LOG: u32 = 8;
+/// The first Java that can be told to end when it is out of memory (8u92, java(1)).
+const FIRST_EXIT: u32 = 8;
+
+/// Options that not every Java has. A Java whose version cannot be found out counts as a new one.
+fn version_options(need: &JavaNeed, version: Option<u32>) -> Vec<String> {
+    let mut options = Vec::new();
+    if need.exit_on_oom && version.is_none_or(|version| version >= FIRST_EXIT) {
+        options.push("-XX:+ExitOnOutOfMemoryError".to_owned());
+    }
+    let old = version.is_some_and(|version| version <= LAST_OLD_LOG);
+    match (&need.gc_log, old) {
+        // "Enable Logging with the JVM Unified Logging Framework" in java(1).
+        (Some(GcLog::File(path)), false) => options.push(format!(
+            "-Xlog:gc*:file={}:time,uptime,level,tags:filecount=5,filesize=10m",
+            path.display()
+        )),
+        (Some(GcLog::Stdout), false) => {
+            options.push("-Xlog:gc*:stdout:time,uptime,level,tags".to_owned());
+        }
+        // "Convert GC Logging Flags to Xlog" in java(1) has these on its left side.
+        (Some(GcLog::File(path)), true) => options.extend([
+            format!("-Xloggc:{}", path.display()),
+            "-XX:+PrintGCDetails".to_owned(),
+            "-XX:+PrintGCDateStamps".to_owned(),
+            "-XX:+UseGCLogFileRotation".to_owned(),
+            "-XX:NumberOfGCLogFiles=5".to_owned(),
+            "-XX:GCLogFileSize=10M".to_owned(),
+        ]),
+        (Some(GcLog::Stdout), true) => options.extend([
+            "-XX:+PrintGCDetails".to_owned(),
+            "-XX:+PrintGCDateStamps".to_owned(),
+        ]),
+        (None, _) => {}
+    }
+    options
 }
 
 fn settle_webapp(
@@ -101,8 +162,10 @@ fn settle_webapp(
                     "the release has no .war file for {} to serve",
                     launch.platform
                 ),
-                "build one into the release ([build] command, output), or name a folder with \
-                 jetty.war",
+                &format!(
+                    "build one into the release ([build] command, output), or name a folder with {}",
+                    need.key
+                ),
             );
             return;
         }
@@ -119,22 +182,26 @@ fn settle_webapp(
                     "the release has several .war files: {}{more}",
                     names.join(", ")
                 ),
-                &format!("name one of them: jetty.war = {}", names[0]),
+                &format!("name one of them: {} = {}", need.key, names[0]),
             );
             return;
         }
     };
     let path = Path::new(APP_DIR).join(war);
     let path = xml_escaped(path.to_string_lossy().trim_end_matches('/'));
-    let text = need.template.replace(jetty::WAR, &path);
+    let text = need.template.replace(WAR, &path);
     launch
         .files
         .insert(need.file.clone(), GeneratedFile { text, mode: 0o644 });
 }
 
-/// Text as the content of an XML element (XML 1.0, section 2.4).
+/// Text as the content of an XML element or attribute (XML 1.0, section 2.4).
 fn xml_escaped(text: &str) -> String {
     text.replace('&', "&amp;")
         .replace('<', "&lt;")
         .replace('>', "&gt;")
+        .replace('"', "&quot;")
 }
+
+#[cfg(test)]
+mod tests;

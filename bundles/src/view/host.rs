@@ -3,7 +3,7 @@
 //! [`HostView::gather`] looks, everything behind it only reads the result. So composing stays a
 //! pure function, and tests can describe a host that they do not have.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::{Component, Path, PathBuf};
@@ -76,6 +76,8 @@ pub struct HostView {
     pub etc: BTreeMap<PathBuf, Fact>,
     /// The default Java of that tree.
     pub java: Option<PathBuf>,
+    /// The major versions of Java installations, by path, where they say one.
+    pub java_versions: BTreeMap<PathBuf, u32>,
     /// What the needs of platforms found, by [`HostNeed::path`].
     pub needs: BTreeMap<PathBuf, NeedFacts>,
     /// The real paths of the sources of `[sandbox.mounts]`, by the path as written.
@@ -88,6 +90,8 @@ pub struct HostView {
     pub wars: Vec<PathBuf>,
     /// Whether the release is a web application itself (it has a `WEB-INF`).
     pub release_is_webapp: bool,
+    /// What of [`Launch::release`] is not in the release.
+    pub release_lacks: BTreeSet<PathBuf>,
 }
 
 impl HostView {
@@ -126,6 +130,10 @@ impl HostView {
         let java = view.java.clone();
         for launch in launches(app) {
             view.gather_needs(launch, java.as_deref());
+            view.gather_optional(launch);
+            let missing = |path: &&PathBuf| fs::symlink_metadata(place.release.join(path)).is_err();
+            let wanted = launch.release.iter().map(|need| &need.path);
+            view.release_lacks.extend(wanted.filter(missing).cloned());
         }
         for mount in &app.sandbox.mounts {
             view.gather_mount(&mount.source, &mount.target, place);
@@ -141,6 +149,33 @@ impl HostView {
             && let Some(home) = need.home.as_deref().or(java)
         {
             self.gather_need(home, Some(Path::new("bin/java")));
+            if let Some(version) = java_version(&self.root, home) {
+                self.java_versions.insert(home.to_path_buf(), version);
+            }
+        }
+    }
+
+    /// Programs to choose from, and configuration in `/etc` that is shown if it is there.
+    fn gather_optional(&mut self, launch: &Launch) {
+        let ways = launch.choice.iter().flat_map(|choice| &choice.ways);
+        for path in ways.flat_map(|way| &way.needs) {
+            self.gather_need(path, None);
+        }
+        // A tree of the user's own is shown with all of its /etc.
+        if self.root != Path::new("/") {
+            return;
+        }
+        for name in launch
+            .etc
+            .iter()
+            .flat_map(|pattern| matching(Path::new("/etc"), pattern))
+        {
+            let path = Path::new("/etc").join(&name);
+            if is_public(&path)
+                && let Some(fact) = fact(Path::new("/"), &path)
+            {
+                self.etc.insert(name, fact);
+            }
         }
     }
 
@@ -228,6 +263,26 @@ fn kind_nofollow(path: &Path) -> Option<Kind> {
     } else {
         Kind::File
     })
+}
+
+/// The paths below `dir`, relative to it, that match `pattern`, in which `*` is any one name.
+fn matching(dir: &Path, pattern: &Path) -> Vec<PathBuf> {
+    let mut found = vec![PathBuf::new()];
+    for part in pattern.components() {
+        let below = |path: PathBuf| -> Vec<PathBuf> {
+            if part.as_os_str() != "*" {
+                return vec![path.join(part)];
+            }
+            let entries = fs::read_dir(dir.join(&path))
+                .into_iter()
+                .flatten()
+                .flatten();
+            let names = entries.filter_map(|entry| entry.file_name().into_string().ok());
+            names.map(|name| path.join(name)).collect()
+        };
+        found = found.into_iter().flat_map(below).collect();
+    }
+    found
 }
 
 /// The entries of a folder of the tree `root` that `wanted` accepts. Names that are not UTF-8 are
@@ -328,6 +383,31 @@ fn default_java(root: &Path) -> Option<PathBuf> {
     homes
         .find(|home| has_java(home))
         .and_then(|home| resolve(root, &home))
+}
+
+/// The major version of the Java at `home`, from the file `release` that every JDK since 7 has:
+/// `JAVA_VERSION="17.0.15"`, `JAVA_VERSION="1.8.0_402"`. A JRE of Java 8 that was taken out of its
+/// JDK has it beside the folder `jre`.
+fn java_version(root: &Path, home: &Path) -> Option<u32> {
+    let files = [home.join("release"), home.parent()?.join("release")];
+    files.iter().find_map(|file| {
+        let real = on_host(root, &resolve(root, file)?);
+        let text = fs::read_to_string(real).ok()?;
+        let line = text
+            .lines()
+            .find_map(|line| line.strip_prefix("JAVA_VERSION="))?;
+        major(line.trim_matches('"'))
+    })
+}
+
+/// `17.0.15` is 17, `1.8.0_402` is 8.
+fn major(version: &str) -> Option<u32> {
+    let mut numbers = version.split(|c: char| !c.is_ascii_digit());
+    let first: u32 = numbers.next()?.parse().ok()?;
+    match first {
+        1 => numbers.next()?.parse().ok(),
+        _ => Some(first),
+    }
 }
 
 /// Collects where symbolic links of the tree below `path` leave it for `/etc`: the folder that a

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use metactl_bundles::app::{
-    App, Build, CronJob, Daemon, EnvValue, Launch, Limits, Net, Restart, Sandbox, Stop,
+    App, Build, CronJob, Daemon, EnvValue, Launch, Limits, Net, Notify, Restart, Sandbox, Stop,
 };
 use metactl_bundles::bundle::{self, Composition, Placement};
 use metactl_bundles::layers::{Config, LayerKind, Origin, Value};
@@ -47,10 +47,15 @@ pub fn launch(name: &str, platform: &str, port: Option<u16>, pairs: &[(&str, &st
     let get = |key: &str| values.get(key);
     let words =
         |key: &str| get(key).map(|value| value.text.split(' ').map(str::to_owned).collect());
+    let below = |prefix: &str| -> Vec<(&str, &Value)> {
+        let found = values.iter().filter(|(key, _)| key.starts_with(prefix));
+        found.map(|(key, value)| (*key, value)).collect()
+    };
     let section = DaemonSection {
         name,
         get: &get,
         words: &words,
+        below: &below,
         port,
         limits: &Limits::default(),
         env: &BTreeMap::new(),
@@ -60,7 +65,7 @@ pub fn launch(name: &str, platform: &str, port: Option<u16>, pairs: &[(&str, &st
 
 /// A daemon.
 pub fn daemon(name: &str, platform: &str, pairs: &[(&str, &str)]) -> Daemon {
-    let port = platforms::default_port(platform);
+    let port = platforms::default_port(platform, |key| pairs.iter().any(|(name, _)| *name == key));
     Daemon {
         name: name.to_owned(),
         launch: launch(name, platform, port, pairs),
@@ -92,6 +97,7 @@ pub fn cron(name: &str, slug: &str, schedule: &str, command: &str) -> CronJob {
 pub fn app(name: &str) -> App {
     App {
         name: name.to_owned(),
+        notify: Notify::default(),
         env: BTreeMap::new(),
         build: Build::default(),
         daemons: BTreeMap::new(),

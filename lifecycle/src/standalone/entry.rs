@@ -176,6 +176,7 @@ pub(crate) mod tests {
             tmp: "/tmp".into(),
             schedule: None,
             port: None,
+            health: Default::default(),
             stop_signal: 15,
             stop_timeout: Duration::from_secs(10),
             restart,

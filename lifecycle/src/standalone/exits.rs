@@ -3,6 +3,7 @@
 use std::os::fd::BorrowedFd;
 use std::path::PathBuf;
 
+use metactl_bundles::platforms::jvm::OUT_OF_MEMORY;
 use metactl_runtime::cgroup;
 use rustix::process::{WaitId, WaitIdOptions, waitid};
 
@@ -36,6 +37,22 @@ pub(crate) fn not_launched(error: &LifecycleError) -> Exit {
         signal: None,
         reason: format!("could not be launched: {error}"),
         failed: true,
+    }
+}
+
+/// The exit of a JVM, with what its exit code means. `dumped`: it wrote its heap down.
+pub(crate) fn of_jvm(exit: Exit, dumped: bool) -> Exit {
+    let out = exit.code == Some(OUT_OF_MEMORY);
+    let means = match (out, dumped) {
+        (true, true) => " (OutOfMemoryError; the heap is in the data)",
+        // A program may end so by itself.
+        (true, false) => " (as after an OutOfMemoryError)",
+        (false, true) => " (the heap is in the data)",
+        (false, false) => "",
+    };
+    Exit {
+        reason: exit.reason + means,
+        ..exit
     }
 }
 
@@ -100,6 +117,17 @@ mod tests {
             assert_eq!((exit.reason.as_str(), exit.failed), (words, failed));
         }
         assert!(describe(None, None, false, true).failed);
+    }
+
+    #[test]
+    fn a_jvm_says_three_when_it_is_out_of_memory() {
+        let of = |code, dumped| of_jvm(describe(Some(code), None, false, false), dumped).reason;
+        assert_eq!(
+            of(3, true),
+            "exit code 3 (OutOfMemoryError; the heap is in the data)"
+        );
+        assert_eq!(of(3, false), "exit code 3 (as after an OutOfMemoryError)");
+        assert_eq!(of(143, false), "exit code 143, SIGTERM");
     }
 
     #[test]

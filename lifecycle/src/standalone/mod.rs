@@ -12,11 +12,13 @@
 //! | `schedule` | when cron jobs run |
 //! | `network` | the network, and names followed |
 //! | `exits` | how a process ended, in words |
+//! | `notify` | telling somebody that an entry point failed |
 //! | `rotate` | logs that do not grow for ever |
 
 pub(crate) mod entry;
 mod exits;
 mod network;
+mod notify;
 pub(crate) mod records;
 mod rotate;
 mod schedule;

@@ -8,6 +8,7 @@
 
 mod act;
 mod adopt;
+mod ended;
 mod report;
 
 use std::collections::BTreeMap;
@@ -25,8 +26,8 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Signal, pidfd_send_signal};
 
 use super::entry::Daemon;
-use super::exits;
 use super::network::Network;
+use super::notify::Notifier;
 use super::records::{FORMAT, Report, RunDir, SupervisorRecord, Wanted};
 use super::rotate;
 use super::schedule::Job;
@@ -35,7 +36,6 @@ use crate::files;
 use crate::instance::Instance;
 use crate::launcher::Runtime;
 use crate::lock::Lock;
-use crate::status::Exit;
 
 /// How long a supervisor before this one may take to go away.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -82,6 +82,7 @@ pub(crate) struct Supervisor {
     trouble: Option<String>,
     told: Option<Report>,
     rotated: Instant,
+    notifier: Notifier,
 }
 
 /// Supervises until everything is stopped.
@@ -117,6 +118,7 @@ pub(crate) fn supervise(instance: &Instance) -> Result<()> {
         trouble: None,
         told: None,
         rotated: Instant::now(),
+        notifier: Notifier::default(),
     };
     supervisor.run()
 }
@@ -226,44 +228,6 @@ impl Supervisor {
         self.wanted.as_ref()?.daemons.get(name).map(String::as_str)
     }
 
-    // --- What ended -----------------------------------------------------------------------------
-
-    fn bury(&mut self) {
-        let ended: Vec<(String, Exit)> = self
-            .alive
-            .iter()
-            .filter_map(|(name, alive)| {
-                let exit = exits::of(alive.pidfd.as_fd(), &alive.cgroups, alive.adopted)?;
-                Some((name.clone(), exit))
-            })
-            .collect();
-        for (name, exit) in ended {
-            self.alive.remove(&name);
-            let id = self.id(&name);
-            let tidied = self
-                .runtime
-                .remove(&id)
-                .and_then(|_| self.run.remove_launched(&name))
-                .and_then(|()| self.empty_tmp(&name));
-            if let Err(error) = tidied {
-                self.say(&format!("{name}: {error}"));
-            }
-            let expected = self.target(&name).is_none();
-            if exit.failed && !expected {
-                self.say(&format!("{name} ended: {}", exit.reason));
-            }
-            if let Some(daemon) = self.daemons.get_mut(&name) {
-                daemon.ended(exit, Instant::now());
-            } else if let Some(job) = self.jobs.get_mut(&name) {
-                job.last_exit = Some(exit);
-            }
-        }
-    }
-
-    fn empty_tmp(&self, name: &str) -> Result<()> {
-        files::empty_dir(&self.state_dir.join("tmp").join(name))
-    }
-
     // --- Telling and waiting --------------------------------------------------------------------
 
     fn follow_names(&mut self) {
@@ -284,7 +248,8 @@ impl Supervisor {
             .daemons
             .values()
             .filter_map(Daemon::deadline)
-            .chain(self.alive.values().filter_map(|alive| alive.kill_at));
+            .chain(self.alive.values().filter_map(|alive| alive.kill_at))
+            .chain(self.notifier.deadlines());
         for at in deadlines {
             // A deadline that has passed waits for the death of what was killed.
             let left = at.saturating_duration_since(now);
@@ -295,6 +260,7 @@ impl Supervisor {
             pause = pause.min(Duration::from_millis(due.max(5)));
         }
         let pidfds = self.alive.values().map(|alive| alive.pidfd.as_fd());
+        let pidfds = pidfds.chain(self.notifier.pidfds().map(AsFd::as_fd));
         let fds: Vec<BorrowedFd<'_>> = std::iter::once(wake.as_fd()).chain(pidfds).collect();
         let mut polled: Vec<PollFd<'_>> = fds
             .iter()
@@ -320,6 +286,9 @@ impl Supervisor {
 
     /// Everything is stopped and nothing is wanted: takes the rest away.
     fn finish(mut self) -> Result<()> {
+        for line in self.notifier.finish() {
+            self.say(&line);
+        }
         self.network.down(&self.runtime)?;
         for line in crate::converge::empty_all_tmp(&self.state_dir) {
             self.say(&line);

@@ -186,8 +186,9 @@ impl Supervisor {
             (Ok(()), Some(daemon)) => daemon.launched(now),
             (Err(error), Some(daemon)) => {
                 let exit = exits::not_launched(&error);
-                daemon.ended(exit, now);
+                daemon.ended(exit.clone(), now);
                 self.say(&format!("{name}: {error}"));
+                self.notify(&definition, &exit, None);
             }
             (_, None) => {}
         }
@@ -211,8 +212,10 @@ impl Supervisor {
             }
             if let Err(error) = self.launch(&definition, &files::now(), 0) {
                 self.say(&format!("{name}: {error}"));
+                let exit = exits::not_launched(&error);
+                self.notify(&definition, &exit, None);
                 if let Some(job) = self.jobs.get_mut(&name) {
-                    job.last_exit = Some(exits::not_launched(&error));
+                    job.last_exit = Some(exit);
                 }
             }
         }
@@ -238,6 +241,8 @@ impl Supervisor {
             uplink.as_deref(),
         )?;
         let name = &definition.name;
+        // One that nobody saw end may have left it, and the next one could write none.
+        self.keep_heap_dump(definition);
         let at = files::now();
         let launched = Launched {
             format: FORMAT,
