@@ -172,6 +172,11 @@ pub fn find(section: &str, key: &str) -> Option<(&'static Key, String)> {
         .map(|row| (row, canonical))
 }
 
+/// Every key there is, in the order of the reference.
+pub fn rows() -> impl Iterator<Item = &'static Key> {
+    KEYS.iter()
+}
+
 /// Whether this key in a section of an unknown name says that the section is a daemon's:
 /// `[webapp] platform = jetty9` is `[daemon.webapp]`, but `[bulid] command =` is a mistake.
 pub fn marks_a_daemon(key: &str) -> bool {

@@ -34,6 +34,7 @@
 //! | `converge` | the truth after a crash |
 //! | `inspect`, [`status`], `logs`, `tail` | what runs, what it wrote |
 //! | `foreground` | `metactl run` |
+//! | `explain` | `why`, `check`, `compare` |
 //! | `launcher` | the command line of `metactl-runtime` |
 //! | `files`, `lock`, `hosts`, `local` | small things on disk |
 #![forbid(unsafe_code)]
@@ -46,6 +47,7 @@ mod conflicts;
 mod converge;
 mod deploy;
 mod error;
+mod explain;
 mod files;
 mod foreground;
 mod health;

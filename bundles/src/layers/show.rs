@@ -23,6 +23,8 @@ pub struct Row {
     pub key: String,
     /// The value, without what must not be printed.
     pub value: String,
+    /// The value as written, its names not replaced, without what must not be printed.
+    pub written: String,
     /// Where it was written.
     pub origin: Origin,
     /// What it replaced, lowest layer first, as written, without what must not be printed.
@@ -104,6 +106,7 @@ impl Config {
                     section: section.clone(),
                     key: entry.key.clone(),
                     value: entry.shown.clone(),
+                    written: hide(&entry.value.raw),
                     origin: entry.value.origin.clone(),
                     overrides: overrides
                         .map(|(origin, text)| (origin.clone(), hide(text)))

@@ -2,6 +2,8 @@
 
 mod bundle;
 mod change;
+mod check;
+mod compare;
 mod deploy;
 mod exec;
 mod firewall;
@@ -13,6 +15,7 @@ mod run;
 mod show;
 mod status;
 mod supervise;
+mod why;
 
 use std::path::PathBuf;
 
@@ -50,6 +53,10 @@ pub fn dispatch(cli: Cli) -> Outcome {
         Command::List => list::run(&mut context),
         Command::Status => status::run(&mut context),
         Command::Show(args) => show::run(&mut context, args),
+        Command::Dump(args) => show::dump(&mut context, args),
+        Command::Why(args) => why::run(&mut context, args),
+        Command::Check(args) => check::run(&mut context, args),
+        Command::Compare(args) => compare::run(&mut context, args),
         Command::Plan => plan::run(&mut context),
         Command::Bundle(args) => bundle::run(&mut context, args),
         Command::Deploy(args) => deploy::run(&mut context, args),
