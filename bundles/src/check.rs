@@ -100,10 +100,8 @@ pub fn site_layers(paths: &Paths, site: &str, app: &str) -> Result<Vec<Source>, 
     if let Err(problem) = values::name(site) {
         return Err(Diagnostic::error(format!("the name of a site {problem}: `{site}`")).into());
     }
-    let sites = paths.config.join("sites");
-    let folder = sites.join(site);
-    if !folder.is_dir() {
-        return Err(unknown_site(&sites, site).into());
+    if !paths.config.join("sites").join(site).is_dir() {
+        return Err(unknown_site(paths, site).into());
     }
     let mut sources = Vec::new();
     for path in paths.site_layers(site, app) {
@@ -118,13 +116,22 @@ pub fn site_layers(paths: &Paths, site: &str, app: &str) -> Result<Vec<Source>, 
     Ok(sources)
 }
 
-fn unknown_site(sites: &Path, site: &str) -> Diagnostic {
-    let entries = std::fs::read_dir(sites).into_iter().flatten().flatten();
+/// The names of the sites that have a folder, sorted.
+pub fn sites(paths: &Paths) -> Vec<String> {
+    let entries = std::fs::read_dir(paths.config.join("sites"));
     let mut names: Vec<String> = entries
+        .into_iter()
+        .flatten()
+        .flatten()
         .filter(|entry| entry.path().is_dir())
         .filter_map(|entry| entry.file_name().into_string().ok())
         .collect();
     names.sort();
+    names
+}
+
+fn unknown_site(paths: &Paths, site: &str) -> Diagnostic {
+    let names = sites(paths);
     let hint = match suggest::nearest(site, names.iter().map(String::as_str)) {
         Some(near) => format!("did you mean `{near}`?"),
         None if names.is_empty() => {
@@ -133,7 +140,7 @@ fn unknown_site(sites: &Path, site: &str) -> Diagnostic {
         None => format!("sites are {}", names.join(", ")),
     };
     Diagnostic::error(format!("there is no site `{site}`"))
-        .at(Place::file(&sites.join(site)))
+        .at(Place::file(&paths.config.join("sites").join(site)))
         .hint(hint)
 }
 

@@ -4,6 +4,7 @@
 //! Validation, suggestions, defaults, `metactl help keys` and the reference in `docs/` come from it.
 //! A key that nothing enforces is not in it.
 
+pub mod candidates;
 pub mod kinds;
 pub mod reference;
 pub mod suggest;

@@ -5,7 +5,7 @@ mod explain;
 use std::ffi::OsString;
 use std::path::PathBuf;
 
-pub use explain::{Check, Compare, Dump, Show, Why};
+pub use explain::{Check, Compare, Complete, Completion, Dump, Manual, Shell, Show, Why};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
@@ -158,12 +158,24 @@ A directory is meant when the word holds a slash or names a directory with a .me
     Run(Run),
     /// Explain a command or a topic
     #[command(
-        override_usage = "metactl help [COMMAND]\n       metactl help exit-codes\n       metactl help keys [WORD]"
+        override_usage = "metactl help [COMMAND]\n       metactl help exit-codes\n       metactl help keys [KEY|WORD]"
     )]
     Help(Help),
     /// Print the version
     #[command(override_usage = "metactl version")]
     Version,
+    /// Print the completion script of a shell: commands, instances, sections and keys
+    #[command(
+        override_usage = "metactl completion SHELL",
+        after_help = "make install puts them where the shells look. For one session: source <(metactl completion bash)"
+    )]
+    Completion(Completion),
+    /// Print what the last of WORDS could become (for the completion scripts)
+    #[command(hide = true, override_usage = "metactl complete -- WORDS")]
+    Complete(Complete),
+    /// Print a manual page as it is installed
+    #[command(hide = true, override_usage = "metactl manual PAGE")]
+    Manual(Manual),
     /// Keep an instance running (what `start` leaves behind where no service manager runs)
     #[command(hide = true, override_usage = "metactl -a APP supervise")]
     Supervise,
@@ -171,7 +183,16 @@ A directory is meant when the word holds a slash or names a directory with a .me
 
 impl Command {
     /// The commands that are about the server as a whole: they come first, and take no instance.
-    pub const SERVER_WIDE: [&'static str; 5] = ["list", "check", "run", "help", "version"];
+    pub const SERVER_WIDE: [&'static str; 8] = [
+        "list",
+        "check",
+        "run",
+        "help",
+        "version",
+        "completion",
+        "complete",
+        "manual",
+    ];
 }
 
 /// Arguments of `bundle`.
@@ -240,8 +261,8 @@ pub struct Help {
     /// A command, `exit-codes`, or `keys` (of the configuration)
     #[arg(value_name = "TOPIC")]
     pub topic: Option<String>,
-    /// With `keys`: only those that have this word in them
-    #[arg(value_name = "WORD")]
+    /// With `keys`: a key, explained in full, or a word that keys have in them
+    #[arg(value_name = "KEY|WORD")]
     pub word: Option<String>,
 }
 

@@ -1,5 +1,6 @@
 //! Arguments of the commands that explain.
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
@@ -97,4 +98,39 @@ pub struct Compare {
     /// Another site
     #[arg(value_name = "SITE")]
     pub right: String,
+}
+
+/// Arguments of `completion`.
+#[derive(Debug, Args)]
+pub struct Completion {
+    /// The shell
+    #[arg(value_name = "SHELL", value_enum)]
+    pub shell: Shell,
+}
+
+/// A shell that completes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Shell {
+    /// GNU bash, from 4.0
+    Bash,
+    /// zsh
+    Zsh,
+    /// fish
+    Fish,
+}
+
+/// Arguments of `complete`.
+#[derive(Debug, Args)]
+pub struct Complete {
+    /// The command line up to the cursor, without the program
+    #[arg(value_name = "WORDS", last = true)]
+    pub words: Vec<OsString>,
+}
+
+/// Arguments of `manual`.
+#[derive(Debug, Args)]
+pub struct Manual {
+    /// The page
+    #[arg(value_name = "PAGE", value_parser = ["metactl.1", "metactl.conf.5", "metactl-keys.5"])]
+    pub page: String,
 }

@@ -4,10 +4,11 @@ mod bundle;
 mod change;
 mod check;
 mod compare;
+mod completion;
 mod deploy;
 mod exec;
 mod firewall;
-mod help;
+pub(crate) mod help;
 mod list;
 mod logs;
 mod plan;
@@ -70,6 +71,9 @@ pub fn dispatch(cli: Cli) -> Outcome {
         Command::Run(args) => run::run(&mut context, args),
         Command::Help(args) => help::run(&mut context, args),
         Command::Version => help::version(&mut context),
+        Command::Completion(args) => completion::script(&mut context, args),
+        Command::Complete(args) => completion::complete(&mut context, args),
+        Command::Manual(args) => help::manual(&mut context, &args.page),
         Command::Supervise => supervise::run(&mut context),
     };
     // What was printed before a failure is worth reading too.
