@@ -67,7 +67,15 @@ impl Config {
         let key = match key {
             None => None,
             Some(key) => match keys::find(spec, key) {
-                Some((_, canonical)) => Some(canonical),
+                Some((row, canonical)) => {
+                    let open = row.name.strip_suffix('*');
+                    let name = open.map(|prefix| &canonical[prefix.len()..]);
+                    if let Some(Err(problem)) = name.map(|name| row.kind.check_name(name)) {
+                        let message = format!("`{key}` in [{section}] {problem}");
+                        return Err(Diagnostic::error(message).into());
+                    }
+                    Some(canonical)
+                }
                 None => {
                     let hint = match suggest::nearest(key, keys::names_in(spec)) {
                         Some(near) => format!("did you mean `{near}`?"),
