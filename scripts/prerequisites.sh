@@ -48,6 +48,10 @@ TEST=(
   traceroute:traceroute
   /usr/lib/podman/aardvark-dns:aardvark-dns
   /usr/lib/podman/netavark:netavark
+  groff:groff
+  man:man-db
+  zsh:zsh
+  fish:fish
   /usr/share/jetty9/start.jar:jetty9
   /usr/share/java/servlet-api.jar:libservlet-api-java
 )

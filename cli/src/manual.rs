@@ -205,7 +205,7 @@ fn keys() -> String {
 }
 
 fn one_key(page: &mut Page, entry: &Entry) {
-    page.item(&entry.key, &entry.meaning.to_string());
+    page.item(&entry.key, entry.meaning);
     for (word, text) in entry.facts() {
         page.0.push_str(".br\n");
         page.0

@@ -27,6 +27,16 @@ pub const BASH: Need = Need {
     what: "bash",
     hint: "apt-get install bash",
 };
+/// Another one.
+pub const ZSH: Need = Need {
+    what: "zsh",
+    hint: "apt-get install zsh",
+};
+/// And another.
+pub const FISH: Need = Need {
+    what: "fish",
+    hint: "apt-get install fish",
+};
 /// Reads manual pages.
 pub const GROFF: Need = Need {
     what: "groff",

@@ -4,9 +4,10 @@
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 use std::fs;
+use std::time::Duration;
 
 use metactl_tests::command::Outcome;
-use metactl_tests::needs::{BASH, GIT, GROFF, MAN};
+use metactl_tests::needs::{BASH, FISH, GIT, GROFF, MAN, ZSH};
 use metactl_tests::{Host, on_host};
 use serde_json::Value;
 
@@ -208,7 +209,7 @@ fn check_judges_a_repository_without_root_or_installation() {
         let mut nobody = host.metactl(&["check"]);
         std::os::unix::process::CommandExt::uid(&mut nobody, 65534);
         nobody.current_dir(&repository).env_remove("METACTL_ROOT");
-        metactl_tests::command::run(nobody, std::time::Duration::from_secs(20)).ok();
+        metactl_tests::command::run(nobody, Duration::from_secs(20)).ok();
 
         host.site_layer("prod", "myapp", PROD);
         host.site_layer("half", "myapp", "[env]\nDB_HOST = x.example.org\n");
@@ -370,6 +371,25 @@ fn the_manual_pages_are_sound() {
     });
 }
 
+/// Runs a script in a shell, with the environment of metactl and its program as `$METACTL`.
+fn in_shell(host: &Host, shell: &[&str], script: &str) -> Vec<String> {
+    let metactl = host.metactl(&[]);
+    let mut command = std::process::Command::new(shell[0]);
+    command.args(&shell[1..]).arg(script).env_clear();
+    let environment = metactl.get_envs();
+    command.envs(environment.filter_map(|(name, value)| Some((name, value?))));
+    command.env("METACTL", &host.binaries().metactl);
+    // Where the need of it was looked up.
+    command.env("PATH", std::env::var_os("PATH").unwrap_or_default());
+    let outcome = metactl_tests::command::run(command, Duration::from_secs(20)).ok();
+    assert_eq!(outcome.stderr, "");
+    outcome
+        .stdout
+        .split_whitespace()
+        .map(str::to_owned)
+        .collect()
+}
+
 /// What bash makes of a half-typed line: the script is loaded, and its function called as for a tab.
 fn tab(host: &Host, line: &str) -> Vec<String> {
     let script = format!(
@@ -380,22 +400,57 @@ fn tab(host: &Host, line: &str) -> Vec<String> {
          _metactl && printf '%s\\n' \"${{COMPREPLY[@]}}\"",
         line.len()
     );
-    let mut bash = host.metactl(&[]);
-    let metactl = host.binaries().metactl.clone();
-    let environment: Vec<_> = bash
-        .get_envs()
-        .filter_map(|(name, value)| Some((name.to_owned(), value?.to_owned())))
-        .collect();
-    bash = std::process::Command::new("bash");
-    bash.args(["--norc", "-c", &script]).env_clear();
-    bash.envs(environment).env("METACTL", metactl);
-    let outcome = metactl_tests::command::run(bash, std::time::Duration::from_secs(20)).ok();
-    assert_eq!(outcome.stderr, "");
-    outcome
-        .stdout
-        .split_whitespace()
-        .map(str::to_owned)
-        .collect()
+    in_shell(host, &["bash", "--norc", "-c"], &script)
+}
+
+/// The same of zsh, with its command that takes candidates in the place of a terminal.
+fn zsh_tab(host: &Host, line: &str) -> Vec<String> {
+    let script = format!(
+        "metactl() {{ \"$METACTL\" \"$@\"; }}\n\
+         compadd() {{ while [[ $1 != -- ]]; do shift; done; shift; print -l -- \"$@\"; }}\n\
+         words=(${{(s: :):-{line:?}}}) CURRENT=$#words\n\
+         source <(\"$METACTL\" completion zsh)"
+    );
+    in_shell(host, &["zsh", "-f", "-c"], &script)
+}
+
+/// The same of fish, which completes by itself.
+fn fish_tab(host: &Host, line: &str) -> Vec<String> {
+    let script = format!(
+        "function metactl; $METACTL $argv; end\n\
+         $METACTL completion fish | source\n\
+         complete -C {line:?}"
+    );
+    in_shell(host, &["fish", "--no-config", "-c"], &script)
+}
+
+#[test]
+fn zsh_completes_instances_sections_and_keys() {
+    on_host(&[ZSH], |host| {
+        completed(host, zsh_tab);
+    });
+}
+
+#[test]
+fn fish_completes_instances_sections_and_keys() {
+    on_host(&[FISH], |host| {
+        completed(host, fish_tab);
+    });
+}
+
+/// What every shell that does not break words at colons has to find.
+fn completed(host: &Host, tab: fn(&Host, &str) -> Vec<String>) {
+    host.local_layer("myapp", "[env]\nDB_HOST = x\nDB_PORT = 1\n");
+    assert_eq!(tab(host, "metactl mya"), ["myapp"]);
+    assert_eq!(tab(host, "metactl myapp sho"), ["show"]);
+    assert_eq!(
+        tab(host, "metactl myapp show sand"),
+        ["sandbox", "sandbox.limits", "sandbox.mounts", "sandbox.net"]
+    );
+    assert_eq!(
+        tab(host, "metactl myapp show env:"),
+        ["env:DB_HOST", "env:DB_PORT"]
+    );
 }
 
 #[test]
@@ -431,5 +486,50 @@ fn bash_completes_instances_sections_and_keys() {
         let script = host.work().join("completion.bash");
         fs::write(&script, host.run(&["completion", "bash"]).stdout).unwrap();
         host.command("bash", &["-n", script.to_str().unwrap()]).ok();
+    });
+}
+
+#[test]
+fn install_puts_programs_pages_and_completions_where_they_belong() {
+    on_host(&[BASH], |host| {
+        let (target, prefix) = (host.work().join("target"), host.work().join("prefix"));
+        fs::create_dir_all(target.join("metactl")).unwrap();
+        let binaries = host.binaries();
+        for (from, name) in [
+            (&binaries.metactl, "metactl"),
+            (&binaries.runtime, "metactl-runtime"),
+        ] {
+            fs::copy(from, target.join("metactl").join(name)).unwrap();
+        }
+        let script = metactl_tests::apps::top().join("scripts/install.sh");
+        let install = |action: &str| {
+            let mut bash = std::process::Command::new("bash");
+            bash.arg(&script).arg(action).arg(&prefix);
+            bash.env("CARGO_TARGET_DIR", &target);
+            metactl_tests::command::run(bash, Duration::from_secs(60)).ok()
+        };
+        install("install").says(&["Undo: make uninstall"]);
+        for path in [
+            "bin/metactl",
+            "bin/metactl-runtime",
+            "share/man/man1/metactl.1",
+            "share/man/man5/metactl.conf.5",
+            "share/man/man5/metactl-keys.5",
+            "share/bash-completion/completions/metactl",
+            "share/zsh/site-functions/_metactl",
+            "share/fish/vendor_completions.d/metactl.fish",
+        ] {
+            assert!(
+                fs::metadata(prefix.join(path)).unwrap().len() > 100,
+                "{path}"
+            );
+        }
+        install("uninstall");
+        let left = metactl_tests::tree::Tree::of(&prefix);
+        let files = left
+            .paths()
+            .into_iter()
+            .filter(|path| prefix.join(path).is_file());
+        assert_eq!(files.count(), 0);
     });
 }
