@@ -3,10 +3,14 @@
 //! The same judgement as the firewall's (`netns::policy`), made from the configuration. What is left
 //! open in the question (a port, a protocol) may be any; what is named has to be accepted whole.
 
+mod services;
+
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use ipnet::IpNet;
+
+use services::Services;
 
 use super::{Allow, Answer, Because, Verdict};
 use crate::app::App;
@@ -384,93 +388,6 @@ fn verdict(asked: &Entry, matches: &[Match<'_>]) -> Verdict {
         all.has_ports(&asked.ports)
     };
     if whole { Verdict::Yes } else { Verdict::Partly }
-}
-
-/// Ports of TCP and UDP, and whether ICMP and every other protocol, that something is about.
-#[derive(Debug, Default)]
-struct Services {
-    tcp: Vec<PortRange>,
-    udp: Vec<PortRange>,
-    icmp: bool,
-    other: bool,
-}
-
-const EVERY_PORT: PortRange = PortRange {
-    first: 0,
-    last: u16::MAX,
-};
-
-impl Services {
-    fn of(entry: &Entry) -> Services {
-        let ports = match entry.ports.as_slice() {
-            [] => vec![EVERY_PORT],
-            ports => ports.to_vec(),
-        };
-        let every = entry.protocol.is_none() && entry.ports.is_empty();
-        let is = |protocol| entry.protocol.is_none() || entry.protocol == Some(protocol);
-        Services {
-            tcp: if is(Protocol::Tcp) {
-                ports.clone()
-            } else {
-                Vec::new()
-            },
-            udp: if is(Protocol::Udp) { ports } else { Vec::new() },
-            icmp: every || entry.protocol == Some(Protocol::Icmp),
-            other: every,
-        }
-    }
-
-    fn within(&self, other: &Services) -> Services {
-        Services {
-            tcp: common(&self.tcp, &other.tcp),
-            udp: common(&self.udp, &other.udp),
-            icmp: self.icmp && other.icmp,
-            other: self.other && other.other,
-        }
-    }
-
-    fn add(&mut self, more: &Services) {
-        self.tcp.extend(&more.tcp);
-        self.udp.extend(&more.udp);
-        self.icmp |= more.icmp;
-        self.other |= more.other;
-    }
-
-    fn is_empty(&self) -> bool {
-        self.tcp.is_empty() && self.udp.is_empty() && !self.icmp && !self.other
-    }
-
-    /// Whether one of TCP and UDP has all of these.
-    fn has_ports(&self, wanted: &[PortRange]) -> bool {
-        [&self.tcp, &self.udp]
-            .iter()
-            .any(|ports| wanted.iter().all(|range| is_covered(ports, *range)))
-    }
-}
-
-fn common(some: &[PortRange], others: &[PortRange]) -> Vec<PortRange> {
-    let mut found = Vec::new();
-    for a in some {
-        for b in others {
-            let (first, last) = (a.first.max(b.first), a.last.min(b.last));
-            if first <= last {
-                found.push(PortRange { first, last });
-            }
-        }
-    }
-    found
-}
-
-fn is_covered(ports: &[PortRange], wanted: PortRange) -> bool {
-    let mut sorted = ports.to_vec();
-    sorted.sort_unstable();
-    let mut next = u32::from(wanted.first);
-    for range in sorted {
-        if u32::from(range.first) <= next {
-            next = next.max(u32::from(range.last) + 1);
-        }
-    }
-    next > u32::from(wanted.last)
 }
 
 /// What an entry accepts where the question is open: `only port 3306, TCP`.
