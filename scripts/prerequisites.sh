@@ -57,6 +57,10 @@ TEST=(
   /usr/lib/podman/aardvark-dns:aardvark-dns
   /usr/lib/podman/netavark:netavark
   /usr/share/doc/ruby-webrick:ruby-webrick
+  groff:groff
+  man:man-db
+  zsh:zsh
+  fish:fish
   /usr/share/jetty9/start.jar:jetty9
   /usr/share/java/servlet-api.jar:libservlet-api-java
   /usr/share/tomcat10/bin/bootstrap.jar:tomcat10-common

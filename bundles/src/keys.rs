@@ -5,6 +5,7 @@
 //! A key that nothing enforces is not in it. Its rows stand in [`table`], those of a single platform
 //! in the platform's file ([`crate::platforms`]).
 
+pub mod candidates;
 pub mod kinds;
 pub mod reference;
 pub mod suggest;
@@ -194,6 +195,11 @@ pub fn find(section: &str, key: &str) -> Option<(&'static Key, String)> {
     exact
         .or_else(|| rows().find(|row| row.matches(&canonical)))
         .map(|row| (row, canonical))
+}
+
+/// Every key there is, in the order of the reference.
+pub fn rows() -> impl Iterator<Item = &'static Key> {
+    KEYS.iter()
 }
 
 /// Whether this key in a section of an unknown name says that the section is a daemon's:

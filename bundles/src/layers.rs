@@ -12,6 +12,7 @@
 //! | `merge` | later layers win; `unset`; what the app layer may not say |
 //! | `finish` | `%(NAME)`, types, defaults |
 //! | `show` | the result as rows and text |
+//! | `own` | what one layer says, as written |
 //!
 //! # Taking back
 //!
@@ -30,6 +31,7 @@ mod files;
 mod finish;
 mod merge;
 mod names;
+mod own;
 mod read;
 mod show;
 
@@ -37,8 +39,9 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 
 pub use config::{Config, Denied, Needed, Value};
-pub(crate) use read::read_file;
-pub use read::{MAX_FILE, read};
+pub use own::{Line, Said, own};
+pub use read::{MAX_FILE, read, site_name};
+pub(crate) use read::{app_name, read_file};
 pub use show::{Row, Selector, render};
 
 /// The layers, lowest first.
@@ -67,6 +70,15 @@ impl LayerKind {
             LayerKind::Local => "local",
         }
     }
+
+    /// All of them, lowest first.
+    pub const ALL: [LayerKind; 5] = [
+        LayerKind::Defaults,
+        LayerKind::App,
+        LayerKind::Site,
+        LayerKind::Server,
+        LayerKind::Local,
+    ];
 
     /// Whether those who run the server write this layer, not those who write the application.
     pub fn is_trusted(self) -> bool {

@@ -26,12 +26,17 @@
 //! | [`network`] | model | `network.json` |
 //! | [`bundle`] | all of these | the directory on disk |
 //!
+//! Three rooms explain instead of making something: [`check`] judges a repository on its own, [`why`]
+//! answers whether an instance may reach, see or have something, [`compare`] tells two sites apart.
+//!
 //! [`diagnostics`] is what errors in configuration look like, [`redact`] what must not be printed,
 //! [`server`] the facts of this server, [`paths`] where things are.
 #![forbid(unsafe_code)]
 
 pub mod app;
 pub mod bundle;
+pub mod check;
+pub mod compare;
 pub mod diagnostics;
 pub mod ini;
 pub mod interpolate;
@@ -46,3 +51,4 @@ pub mod redact;
 pub mod seccomp;
 pub mod server;
 pub mod view;
+pub mod why;

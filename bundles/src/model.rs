@@ -30,10 +30,29 @@ pub use warnings::warnings;
 /// # Errors
 /// Everything that is wrong.
 pub fn load(sources: Vec<Source>, instance: &str) -> Result<(Config, App), Report> {
-    let (config, out) = Config::assemble(sources, false);
+    load_layers(sources, instance, false)
+}
+
+/// As [`load`], for layers that are not all there yet: what only a further one can say is not
+/// missed. A name that nobody defines is one of [`Config::needed`], and what takes such a name is
+/// left out of the model.
+///
+/// # Errors
+/// Everything else that is wrong.
+pub fn check(sources: Vec<Source>, instance: &str) -> Result<(Config, App), Report> {
+    load_layers(sources, instance, true)
+}
+
+fn load_layers(
+    sources: Vec<Source>,
+    instance: &str,
+    partial: bool,
+) -> Result<(Config, App), Report> {
+    let (config, out) = Config::assemble(sources, partial);
     let mut builder = Builder {
         config: &config,
         out,
+        partial,
     };
     let app = builder.app(instance);
     let mut out = builder.out;
@@ -51,6 +70,7 @@ pub fn build(config: &Config, instance: &str) -> Result<App, Report> {
     let mut builder = Builder {
         config,
         out: Collector::default(),
+        partial: false,
     };
     let app = builder.app(instance);
     builder.out.finish()?;
@@ -62,6 +82,8 @@ pub fn build(config: &Config, instance: &str) -> Result<App, Report> {
 struct Builder<'a> {
     config: &'a Config,
     out: Collector,
+    /// Further layers are still to come.
+    partial: bool,
 }
 
 impl<'a> Builder<'a> {

@@ -1,7 +1,11 @@
 //! The one definition of the command line. [`crate::words`] brings both word orders into its form.
 
+mod explain;
+
 use std::ffi::OsString;
 use std::path::PathBuf;
+
+pub use explain::{Check, Compare, Complete, Completion, Dump, Manual, Shell, Show, Why};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
@@ -71,10 +75,40 @@ pub enum Command {
     Status,
     /// Print the merged configuration of an instance
     #[command(
-        override_usage = "metactl APP show [SECTION[:KEY]] [--origin] [--secrets]",
-        after_help = "Examples: metactl myapp show env:DB_HOST\n          metactl myapp show daemon.webapp --origin"
+        override_usage = "metactl APP show [SECTION[:KEY]] [--origin] [--layer LAYER] [-i] [--secrets]",
+        after_help = "\
+Without SECTION what is built in is left out; dump has that too.
+Examples: metactl myapp show env:DB_HOST
+          metactl myapp show daemon.webapp --origin
+          metactl myapp show --layer site"
     )]
     Show(Show),
+    /// Print the merged configuration of an instance with everything that is built in
+    #[command(override_usage = "metactl APP dump [--origin] [-i] [--secrets]")]
+    Dump(Dump),
+    /// Say whether an instance may reach, see or have something, and which line says so
+    #[command(
+        override_usage = "metactl APP why DESTINATION|PATH|KEY [--from]",
+        after_help = "\
+Exit codes: 0 yes, 2 no or only a part of it.
+Examples: metactl myapp why mysql.example.org:3306
+          metactl myapp why 10.1.1.7 --from
+          metactl myapp why /srv/photos
+          metactl myapp why env:DB_HOST"
+    )]
+    Why(Why),
+    /// Judge an application's repository: what is wrong, what it needs, what it asks for
+    #[command(
+        override_usage = "metactl check [PATH] [--site SITE]",
+        after_help = "\
+Needs neither root nor an instance: for a pre-commit hook or a build server. The site's file is that of
+`[app] name`, else of the folder's name; -a APP names another.
+Exit codes: 0 it is valid, 2 it is, but with warnings (with --site also: names are still missing), 78 it is not."
+    )]
+    Check(Check),
+    /// Say what differs between two sites, key by key
+    #[command(override_usage = "metactl APP compare SITE SITE")]
+    Compare(Compare),
     /// Print the steps that would start an instance, without taking any
     #[command(override_usage = "metactl APP plan")]
     Plan,
@@ -124,12 +158,24 @@ A directory is meant when the word holds a slash or names a directory with a .me
     Run(Run),
     /// Explain a command or a topic
     #[command(
-        override_usage = "metactl help [COMMAND]\n       metactl help exit-codes\n       metactl help keys [WORD]"
+        override_usage = "metactl help [COMMAND]\n       metactl help exit-codes\n       metactl help keys [KEY|WORD]"
     )]
     Help(Help),
     /// Print the version
     #[command(override_usage = "metactl version")]
     Version,
+    /// Print the completion script of a shell: commands, instances, sections and keys
+    #[command(
+        override_usage = "metactl completion SHELL",
+        after_help = "make install puts them where the shells look. For one session: source <(metactl completion bash)"
+    )]
+    Completion(Completion),
+    /// Print what the last of WORDS could become (for the completion scripts)
+    #[command(hide = true, override_usage = "metactl complete -- WORDS")]
+    Complete(Complete),
+    /// Print a manual page as it is installed
+    #[command(hide = true, override_usage = "metactl manual PAGE")]
+    Manual(Manual),
     /// Keep an instance running (what `start` leaves behind where no service manager runs)
     #[command(hide = true, override_usage = "metactl -a APP supervise")]
     Supervise,
@@ -137,21 +183,16 @@ A directory is meant when the word holds a slash or names a directory with a .me
 
 impl Command {
     /// The commands that are about the server as a whole: they come first, and take no instance.
-    pub const SERVER_WIDE: [&'static str; 4] = ["list", "run", "help", "version"];
-}
-
-/// Arguments of `show`.
-#[derive(Debug, Args)]
-pub struct Show {
-    /// A section, or one key of it: `env`, `env:DB_HOST`, `daemon.webapp:jvm.heap.max`
-    #[arg(value_name = "SECTION[:KEY]")]
-    pub what: Option<String>,
-    /// Say for each value which layer, file and line it comes from, and what it overrides
-    #[arg(long)]
-    pub origin: bool,
-    /// Print values that hold a password in full
-    #[arg(long)]
-    pub secrets: bool,
+    pub const SERVER_WIDE: [&'static str; 8] = [
+        "list",
+        "check",
+        "run",
+        "help",
+        "version",
+        "completion",
+        "complete",
+        "manual",
+    ];
 }
 
 /// Arguments of `bundle`.
@@ -220,8 +261,8 @@ pub struct Help {
     /// A command, `exit-codes`, or `keys` (of the configuration)
     #[arg(value_name = "TOPIC")]
     pub topic: Option<String>,
-    /// With `keys`: only those that have this word in them
-    #[arg(value_name = "WORD")]
+    /// With `keys`: a key, explained in full, or a word that keys have in them
+    #[arg(value_name = "KEY|WORD")]
     pub word: Option<String>,
 }
 

@@ -1,6 +1,6 @@
 //! What a command says when it cannot do what was asked: what failed, what to do, and the exit code.
 
-use metactl_bundles::diagnostics::Report;
+use metactl_bundles::diagnostics::{DiagnosticFacts, Report};
 use metactl_lifecycle::LifecycleError;
 
 use crate::exit;
@@ -114,11 +114,19 @@ impl Said {
 
     fn json(&self) -> String {
         let message = output::clean(self.message.trim_end());
-        serde_json::json!({
-            "version": output::JSON_VERSION,
-            "error": { "message": message, "hints": self.hints, "exit": self.code },
-        })
-        .to_string()
+        let mut error = serde_json::json!({
+            "message": message, "hints": self.hints, "exit": self.code,
+        });
+        if let Some(report) = &self.report {
+            let found: Vec<_> = report
+                .diagnostics()
+                .iter()
+                .map(DiagnosticFacts::from)
+                .collect();
+            error["diagnostics"] = serde_json::json!(found);
+            error["total"] = report.total().into();
+        }
+        serde_json::json!({ "version": output::JSON_VERSION, "error": error }).to_string()
     }
 }
 

@@ -11,14 +11,18 @@
 //! | [`args`] | the one definition of the command line |
 //! | [`words`] | both word orders, "did you mean" |
 //! | [`commands`] | a file for each command |
+//! | [`complete`] | what a half-typed word could become |
+//! | [`manual`] | the manual pages |
 //! | [`output`] | colours, tables, JSON, progress |
 //! | [`failure`], [`exit`] | what is said when it does not go well, and the table of exit codes |
 #![forbid(unsafe_code)]
 
 mod args;
 mod commands;
+mod complete;
 mod exit;
 mod failure;
+mod manual;
 mod output;
 mod words;
 

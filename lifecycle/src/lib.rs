@@ -34,6 +34,7 @@
 //! | `converge` | the truth after a crash |
 //! | `inspect`, [`status`], `logs`, `tail` | what runs, what it wrote |
 //! | `foreground` | `metactl run` |
+//! | `explain` | `why`, `check`, `compare` |
 //! | `launcher` | the command line of `metactl-runtime` |
 //! | `files`, `lock`, `hosts`, `local`, `dumps` | small things on disk |
 #![forbid(unsafe_code)]
@@ -47,6 +48,7 @@ mod converge;
 mod deploy;
 mod dumps;
 mod error;
+mod explain;
 mod files;
 mod foreground;
 mod health;

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use metactl_bundles::check;
 use metactl_bundles::paths::Paths;
 
 use crate::error::{LifecycleError, OnPath, Result};
@@ -67,6 +68,11 @@ impl Manager {
         found.sort();
         found.dedup();
         Ok(found)
+    }
+
+    /// The names of the sites that have a folder here, sorted.
+    pub fn sites(&self) -> Vec<String> {
+        check::sites(&self.paths)
     }
 
     /// An instance that exists.

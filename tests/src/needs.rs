@@ -22,6 +22,31 @@ pub const NFT: Need = Need {
     what: "nft",
     hint: "apt-get install nftables",
 };
+/// A shell with programmable completion.
+pub const BASH: Need = Need {
+    what: "bash",
+    hint: "apt-get install bash",
+};
+/// Another one.
+pub const ZSH: Need = Need {
+    what: "zsh",
+    hint: "apt-get install zsh",
+};
+/// And another.
+pub const FISH: Need = Need {
+    what: "fish",
+    hint: "apt-get install fish",
+};
+/// Reads manual pages.
+pub const GROFF: Need = Need {
+    what: "groff",
+    hint: "apt-get install groff",
+};
+/// Shows manual pages.
+pub const MAN: Need = Need {
+    what: "man",
+    hint: "apt-get install man-db",
+};
 /// A Java compiler.
 pub const JDK: Need = Need {
     what: "javac",

@@ -39,7 +39,7 @@ use crate::layers::Config;
 use crate::network::{self, Mode, NetworkSpec};
 use crate::oci::{self, EntryPoint, effective_limits, json};
 use crate::platforms::settle::settle;
-use crate::view::{self, HostView, Node};
+use crate::view::{self, HostView, Node, View};
 
 /// How a cron job is asked to stop (SIGTERM), and how long it has.
 const CRON_STOP: (i32, std::time::Duration) = (15, std::time::Duration::from_secs(10));
@@ -176,6 +176,24 @@ pub fn compose(
         },
         secrets: items::secrets(app, config),
     })
+}
+
+/// What the entry points would see, without the rest of the bundle. Pure.
+///
+/// # Errors
+/// As [`compose`].
+pub fn view(
+    app: &App,
+    config: &Config,
+    place: &Placement,
+    host: &HostView,
+) -> Result<View, BundleError> {
+    let mut problems = Problems::new(config);
+    let entries = entries(app, host, &mut problems)?;
+    let launches: Vec<&Launch> = entries.iter().map(|entry| &entry.launch).collect();
+    let view = view::compose(app, place, host, &launches, &mut problems);
+    problems.finish()?;
+    Ok(view)
 }
 
 fn item(node: &Node) -> Item {

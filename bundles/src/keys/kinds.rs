@@ -107,6 +107,66 @@ impl Kind {
         }
     }
 
+    /// What a number of this type counts, and which units may stand behind it; nothing for what has
+    /// none.
+    pub fn unit(self) -> &'static str {
+        match self {
+            Kind::Size | Kind::SizeOrUnlimited => {
+                "bytes; `k`, `m`, `g` or `t` behind the number, powers of 1024"
+            }
+            Kind::HeapSize => "bytes; a whole number and `k`, `m`, `g` or `t`, powers of 1024",
+            Kind::Duration => "`ms`, `s`, `m`, `h` or `d` behind each number, also several",
+            Kind::Cpu => "processors; also parts of one",
+            Kind::Count | Kind::CountOrUnlimited => "a whole number from 1",
+            Kind::Port => "1 to 65535",
+            _ => "",
+        }
+    }
+
+    /// A value of this type.
+    pub fn example(self) -> &'static str {
+        match self {
+            Kind::Text | Kind::Variable => "some text",
+            Kind::Shell => "make dist",
+            Kind::Words => "bin/server --verbose",
+            Kind::Name => "myapp",
+            Kind::Choice(words) => words.first().copied().unwrap_or_default(),
+            Kind::Platform => "jetty9",
+            Kind::Daemons => "jobmanager",
+            Kind::Size | Kind::SizeOrUnlimited => "1.5g",
+            Kind::HeapSize => "256m",
+            Kind::Count | Kind::CountOrUnlimited => "512",
+            Kind::Cpu => "1.5",
+            Kind::Duration => "1h30m",
+            Kind::Port => "8080",
+            Kind::Signal => "TERM",
+            Kind::Addresses => "192.168.0.5",
+            Kind::Pool => "10.77.0.0/16",
+            Kind::Destinations => "mysql.example.org:3306",
+            Kind::AbsolutePath => "/opt/example",
+            Kind::RelativePath => "target/dist",
+            Kind::Repository => "https://git.example.org/myapp.git",
+            Kind::Tag => "1.2.3",
+            Kind::Account => "www-data",
+            Kind::Mail => "operators@example.org",
+            Kind::Capabilities => "CAP_NET_RAW",
+            Kind::Cron => "5 0 * * * curl http://localhost/housekeeping",
+            Kind::Mount => "/srv/photos rw",
+            Kind::UidRange => "66000-69999",
+            Kind::Interface => "eth0",
+        }
+    }
+
+    /// The values that there are, when they can be listed.
+    pub fn choices(self) -> Vec<&'static str> {
+        match self {
+            Kind::Choice(words) => words.to_vec(),
+            Kind::Platform => platforms::names().to_vec(),
+            Kind::SizeOrUnlimited | Kind::CountOrUnlimited => vec!["unlimited"],
+            _ => Vec::new(),
+        }
+    }
+
     /// Whether `text` is such a value.
     ///
     /// # Errors

@@ -1,88 +1,277 @@
-//! The reference of all keys, as text: for `docs/configuration.md` and for a terminal.
+//! The reference of all keys: for `docs/keys.md`, the manual page, and a terminal.
 
 use std::fmt::Write as _;
 
-use super::{KEYS, Key, SECTIONS};
+use serde::Serialize;
 
-/// The line in `docs/configuration.md` behind which the generated part begins.
-pub const BEGIN: &str =
-    "<!-- keys: begin (generated from the table in bundles/src/keys/table.rs) -->";
-/// The line where it ends.
-pub const END: &str = "<!-- keys: end -->";
+use super::{Key, find, section};
+use super::{Kind, SECTIONS, SectionMeaning, is_daemon_name, rows};
 
-/// Every section with a table of its keys, in Markdown.
-pub fn markdown() -> String {
-    let mut out = String::new();
-    for section in SECTIONS {
-        let _ = writeln!(out, "\n### `[{}]`\n\n{}\n", section.name, section.doc);
-        out.push_str(
-            "| key | value | default | who | meaning |\n| --- | --- | --- | --- | --- |\n",
-        );
-        for key in KEYS.iter().filter(|key| key.section == section.name) {
-            let default = key
-                .default
-                .map_or(String::new(), |text| format!("`{text}`"));
-            let _ = writeln!(
-                out,
-                "| {} | {} | {default} | {} | {} |",
-                name(key),
-                key.kind.describe(),
-                key.grant.describe(),
-                meaning(key)
-            );
+/// The beginning of `docs/keys.md`.
+const HEAD: &str = "\
+# All keys of the configuration
+
+<!-- Generated from the table in bundles/src/keys: METACTL_UPDATE_DOCS=1 cargo test -p metactl-bundles --test config_docs -->
+
+*who* is who may say it; \"site or local\" includes `metactl.conf`. What it means to be refused, and how layers are merged, is in
+[configuration.md](configuration.md). `metactl help keys KEY` explains one key in full, with an example.
+";
+
+/// A key in full.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Entry {
+    /// The section: `sandbox.net`, `daemon.NAME`.
+    pub section: String,
+    /// The key; `NAME` is any name.
+    pub key: String,
+    /// Other names that mean the same.
+    pub also: Vec<String>,
+    /// The type of its value, in a word or two.
+    #[serde(rename = "type")]
+    pub kind: String,
+    /// What the number counts; empty for what has none.
+    pub unit: &'static str,
+    /// The value when nobody says one.
+    pub default: Option<&'static str>,
+    /// The platforms that it serves; empty: all of them.
+    pub platforms: Vec<&'static str>,
+    /// Who may say it.
+    pub who: String,
+    /// Why site or local have to grant it, or nothing.
+    pub why: &'static str,
+    /// What it means, in one sentence.
+    pub meaning: &'static str,
+    /// It as lines of a configuration.
+    pub example: String,
+}
+
+impl From<&Key> for Entry {
+    fn from(key: &Key) -> Entry {
+        Entry {
+            section: key.section.replace(".*", ".NAME"),
+            key: key.name.replace('*', "NAME"),
+            also: also(key),
+            kind: key.kind.describe(),
+            unit: key.kind.unit(),
+            default: key.default,
+            platforms: key.platforms.to_vec(),
+            who: key.grant.describe(),
+            why: key.why,
+            meaning: key.doc,
+            example: format!("[{}]\n{}", key.section.replace(".*", ".webapp"), line(key)),
         }
     }
-    out
 }
 
-fn name(key: &Key) -> String {
-    let name = match key.name {
-        "*" => "*any*".to_owned(),
-        name => format!("`{name}`"),
+fn also(key: &Key) -> Vec<String> {
+    let java = key
+        .name
+        .strip_prefix("jvm.")
+        .map(|rest| format!("java.{rest}"));
+    key.alias
+        .into_iter()
+        .map(str::to_owned)
+        .chain(java)
+        .collect()
+}
+
+/// A line that sets the key. Where the type alone says little, one as people write it.
+fn line(key: &Key) -> String {
+    let (name, value) = match (key.section, key.name) {
+        ("env", "*") => ("DB_HOST", "mysql.example.org"),
+        ("build", "env.*") => ("env.MAVEN_OPTS", "-Xmx512m"),
+        ("crontab", "*") => ("daily housekeeping", Kind::Cron.example()),
+        ("firewall.out.accept", "*") => ("database", "%(DB_HOST):%(DB_PORT)"),
+        ("firewall.in.accept", "*") => ("office", "10.1.0.0/16:80"),
+        ("sandbox.mounts", "*") => ("/mnt/photos", Kind::Mount.example()),
+        ("daemon.*", "jvm.jar") => (key.name, "jobmanager.jar %(JOB_MANAGER_PORT)"),
+        ("daemon.*", "jvm.main") => (key.name, "org.example.Main --verbose"),
+        ("daemon.*", "jvm.properties") => (key.name, "user.timezone=UTC log.level=info"),
+        ("daemon.*", "jvm.options") => (key.name, "-XX:+UseSerialGC"),
+        ("daemon.*", "jvm.home") => (key.name, "/usr/lib/jvm/java-17-openjdk-amd64"),
+        ("daemon.*", "jvm.classpath") => (key.name, ".:lib/*"),
+        ("daemon.*", "jetty.war") => (key.name, "target/myapp.war"),
+        ("daemon.*", "jetty.home") => (key.name, "/usr/share/jetty9"),
+        ("daemon.*", "jetty.context") => (key.name, "/myapp"),
+        ("daemon.*", "jetty.modules") => (key.name, "http deploy"),
+        (_, name) => (name, key.default.unwrap_or(key.kind.example())),
     };
-    match key.alias {
-        Some(alias) => format!("{name}, `{alias}`"),
-        None => name,
-    }
+    format!("{name} = {value}")
 }
 
-fn meaning(key: &Key) -> String {
-    if key.platforms.is_empty() {
-        return key.doc.to_owned();
+/// The keys that a word names exactly: `jvm.heap.max`, `sandbox.limits:memory`, `webapp:port`.
+pub fn named(word: &str) -> Vec<Entry> {
+    if let Some((written, key)) = word.split_once(':') {
+        let spec = match section(written) {
+            SectionMeaning::Known(spec) => spec,
+            _ if is_daemon_name(written) => "daemon.*",
+            _ => return Vec::new(),
+        };
+        return find(spec, key)
+            .map(|(row, _)| row.into())
+            .into_iter()
+            .collect();
     }
-    let platforms: Vec<&str> = key
-        .platforms
-        .iter()
-        .map(|name| {
-            if *name == "jetty" {
-                "every jetty"
-            } else {
-                name
-            }
-        })
-        .collect();
-    format!("{} *Platforms: {}.*", key.doc, platforms.join(", "))
+    let is = |key: &&Key| key.name == word || also(key).iter().any(|name| name == word);
+    rows().filter(is).map(Entry::from).collect()
 }
 
-/// The keys as lines for a terminal; with `word`, only those whose section, name or sentence has it.
-pub fn lines(word: Option<&str>) -> Vec<String> {
+/// The keys whose section, name or sentence has a word in it; all of them without one.
+pub fn with(word: Option<&str>) -> Vec<Entry> {
     let has = |key: &&Key| match word {
         None => true,
         Some(word) => [key.section, key.name, key.doc]
             .iter()
             .any(|text| text.contains(word)),
     };
-    let line = |key: &Key| {
-        let default = key
+    rows().filter(has).map(Entry::from).collect()
+}
+
+impl Entry {
+    /// Two lines for a list.
+    pub fn short(&self) -> String {
+        let default = self
             .default
             .map_or(String::new(), |text| format!(" (default: {text})"));
-        let name = if key.name == "*" { "NAME" } else { key.name };
         format!(
-            "[{}] {name} = {}{default}\n    {}",
-            key.section,
-            key.kind.describe(),
-            key.doc
+            "[{}] {} = {}{default}\n    {}",
+            self.section, self.key, self.kind, self.meaning
         )
+    }
+
+    /// What there is to say about it, as pairs of a word and a text, without what does not apply.
+    pub fn facts(&self) -> Vec<(&'static str, String)> {
+        let platforms = self.platforms_text();
+        let who = match self.why {
+            "" => self.who.clone(),
+            why => format!("{}: {why}", self.who),
+        };
+        let facts = [
+            ("type", self.kind.clone()),
+            ("unit", self.unit.to_owned()),
+            ("default", self.default.unwrap_or("none").to_owned()),
+            ("platforms", platforms),
+            ("who", who),
+            ("also", self.also.join(", ")),
+        ];
+        facts
+            .into_iter()
+            .filter(|(_, text)| !text.is_empty())
+            .collect()
+    }
+
+    fn platforms_text(&self) -> String {
+        let word = |name: &&'static str| match *name {
+            "jetty" => "every jetty",
+            name => name,
+        };
+        let names: Vec<&str> = self.platforms.iter().map(word).collect();
+        names.join(", ")
+    }
+}
+
+/// `docs/keys.md`.
+pub fn markdown() -> String {
+    let mut out = HEAD.to_owned();
+    for section in SECTIONS {
+        let _ = writeln!(out, "\n## `[{}]`\n\n{}\n", section.name, section.doc);
+        out.push_str("| key | value | default | who | meaning | example |\n");
+        out.push_str("| --- | --- | --- | --- | --- | --- |\n");
+        for key in rows().filter(|key| key.section == section.name) {
+            out.push_str(&markdown_row(key));
+        }
+    }
+    out.push_str("\n## Values with a unit\n\n| value | unit |\n| --- | --- |\n");
+    let mut told: Vec<String> = Vec::new();
+    for key in rows().filter(|key| !key.kind.unit().is_empty()) {
+        let kind = key.kind.describe();
+        if !told.contains(&kind) {
+            let _ = writeln!(out, "| {kind} | {} |", key.kind.unit());
+            told.push(kind);
+        }
+    }
+    out
+}
+
+fn markdown_row(key: &Key) -> String {
+    let entry = Entry::from(key);
+    let name = match key.name {
+        "*" => "*any*".to_owned(),
+        name => format!("`{name}`"),
     };
-    KEYS.iter().filter(has).map(line).collect()
+    let name = match key.alias {
+        Some(alias) => format!("{name}, `{alias}`"),
+        None => name,
+    };
+    let default = key
+        .default
+        .map_or(String::new(), |text| format!("`{text}`"));
+    let meaning = match entry.platforms_text() {
+        platforms if platforms.is_empty() => key.doc.to_owned(),
+        platforms => format!("{} *Platforms: {platforms}.*", key.doc),
+    };
+    format!(
+        "| {name} | {} | {default} | {} | {meaning} | `{}` |\n",
+        entry.kind,
+        entry.who,
+        line(key)
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ini;
+
+    #[test]
+    fn every_example_is_a_valid_line_of_its_key() {
+        for key in rows() {
+            let entry = Entry::from(key);
+            let mut out = crate::diagnostics::Collector::default();
+            let document = ini::parse("example".as_ref(), &entry.example, &mut out);
+            assert_eq!(out.errors(), 0, "{}", entry.example);
+            let section = &document.sections[0];
+            let SectionMeaning::Known(spec) = super::section(&section.name) else {
+                panic!("{}", section.name)
+            };
+            let (row, _) = find(spec, &section.entries[0].key).expect(&entry.example);
+            assert_eq!((row.section, row.name), (key.section, key.name));
+            let ini::Content::Value(value) = &section.entries[0].content else {
+                panic!("{}", entry.example)
+            };
+            let value = value
+                .text
+                .replace("%(DB_HOST):%(DB_PORT)", "mysql.example.org:3306");
+            assert_eq!(key.kind.check(&value), Ok(()), "{}", entry.example);
+        }
+    }
+
+    #[test]
+    fn keys_are_found_by_every_name() {
+        for word in [
+            "jvm.heap.max",
+            "java.heap.max",
+            "daemon.x:jvm.heap.max",
+            "x:jvm.heap.max",
+        ] {
+            let found = named(word);
+            assert_eq!(
+                (found.len(), found[0].key.as_str()),
+                (1, "jvm.heap.max"),
+                "{word}"
+            );
+        }
+        assert_eq!(named("container")[0].key, "platform");
+        assert_eq!(named("policy").len(), 2);
+        assert_eq!(named("env:ANYTHING")[0].key, "NAME");
+        assert!(named("heap").is_empty() && !with(Some("heap")).is_empty());
+        let facts = named("sandbox.net:ip")[0].facts();
+        assert!(facts.contains(&("default", "none".to_owned())));
+        assert!(
+            facts
+                .iter()
+                .any(|(word, text)| *word == "who" && text.contains("somebody else"))
+        );
+    }
 }

@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use super::files::Files;
 use super::{LayerKind, Origin, Source, finish, merge};
 use crate::diagnostics::{Collector, Diagnostic, Place, Report};
+use crate::interpolate::{self, Part};
 
 /// An effective value.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -149,6 +150,41 @@ impl Config {
     fn entry(&self, section: &str, key: &str) -> Option<&Entry> {
         let (_, section) = self.sections.get(*self.index.get(section)?)?;
         section.entries.get(*section.index.get(key)?)
+    }
+
+    /// The names of `[env]` that a value refers to, directly or by other names, each once with where
+    /// it was written. What nobody defines is left out.
+    pub fn names_of(&self, value: &Value) -> Vec<(String, Origin)> {
+        let mut found: Vec<(String, Origin)> = Vec::new();
+        let mut texts = vec![value.raw.as_str()];
+        while let Some(text) = texts.pop() {
+            for part in interpolate::parts(text).unwrap_or_default() {
+                let Part::Name(name, _) = part else { continue };
+                let Some(definition) = self.get("env", name) else {
+                    continue;
+                };
+                if found.iter().all(|(known, _)| known != name) {
+                    found.push((name.to_owned(), definition.origin.clone()));
+                    texts.push(&definition.raw);
+                }
+            }
+        }
+        found
+    }
+
+    /// `raw` with the names in it replaced, as far as they are defined. For text that takes no
+    /// effect, like a request.
+    pub(crate) fn substituted(&self, raw: &str) -> String {
+        let parts = interpolate::parts(raw).unwrap_or_else(|_| vec![Part::Text(raw)]);
+        parts
+            .into_iter()
+            .map(|part| match part {
+                Part::Text(text) => text,
+                Part::Name(name, range) => self
+                    .get("env", name)
+                    .map_or(&raw[range], |value| &value.text),
+            })
+            .collect()
     }
 
     /// What is worth knowing but stops nothing.

@@ -49,12 +49,8 @@ pub fn read(paths: &Paths, request: &Request<'_>) -> Result<Vec<Source>, Report>
     add(LayerKind::Server, &paths.server_conf());
     add(LayerKind::Local, &local);
     if let Some(site) = &server.site {
-        let local = sources
-            .iter()
-            .find(|source| source.layer == LayerKind::Local);
-        let name = local.and_then(|source| app_name(&source.text));
-        let app = name.as_deref().unwrap_or(request.instance);
-        for path in paths.site_layers(site, app) {
+        let app = site_name(&sources, request.instance);
+        for path in paths.site_layers(site, &app) {
             match read_file(&path, LayerKind::Site) {
                 Ok(Some(text)) => sources.push(Source {
                     layer: LayerKind::Site,
@@ -71,8 +67,17 @@ pub fn read(paths: &Paths, request: &Request<'_>) -> Result<Vec<Source>, Report>
     Ok(sources)
 }
 
+/// The name by which a site knows an instance: `[app] name` of its local layer, else its own.
+pub fn site_name(sources: &[Source], instance: &str) -> String {
+    let local = sources
+        .iter()
+        .find(|source| source.layer == LayerKind::Local);
+    let name = local.and_then(|source| app_name(&source.text));
+    name.unwrap_or_else(|| instance.to_owned())
+}
+
 /// `[app] name` of a layer, when it is one.
-fn app_name(text: &str) -> Option<String> {
+pub(crate) fn app_name(text: &str) -> Option<String> {
     let document = ini::parse(Path::new(""), text, &mut Collector::default());
     let app = document
         .sections

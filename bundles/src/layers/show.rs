@@ -23,6 +23,8 @@ pub struct Row {
     pub key: String,
     /// The value, without what must not be printed.
     pub value: String,
+    /// The value as written, its names not replaced, without what must not be printed.
+    pub written: String,
     /// Where it was written.
     pub origin: Origin,
     /// What it replaced, lowest layer first, as written, without what must not be printed.
@@ -65,7 +67,15 @@ impl Config {
         let key = match key {
             None => None,
             Some(key) => match keys::find(spec, key) {
-                Some((_, canonical)) => Some(canonical),
+                Some((row, canonical)) => {
+                    let open = row.name.strip_suffix('*');
+                    let name = open.map(|prefix| &canonical[prefix.len()..]);
+                    if let Some(Err(problem)) = name.map(|name| row.kind.check_name(name)) {
+                        let message = format!("`{key}` in [{section}] {problem}");
+                        return Err(Diagnostic::error(message).into());
+                    }
+                    Some(canonical)
+                }
                 None => {
                     let hint = match suggest::nearest(key, keys::names_in(spec)) {
                         Some(near) => format!("did you mean `{near}`?"),
@@ -104,6 +114,7 @@ impl Config {
                     section: section.clone(),
                     key: entry.key.clone(),
                     value: entry.shown.clone(),
+                    written: hide(&entry.value.raw),
                     origin: entry.value.origin.clone(),
                     overrides: overrides
                         .map(|(origin, text)| (origin.clone(), hide(text)))

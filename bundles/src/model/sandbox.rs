@@ -65,7 +65,7 @@ impl Builder<'_> {
         };
         if let Some(mode) = mode {
             match (parsed, ip) {
-                (Mode::Routed, None) => {
+                (Mode::Routed, None) if !self.partial => {
                     let hint =
                         "add `ip =` to [sandbox.net] of the local layer, or use `mode = nat`";
                     self.error(

@@ -67,7 +67,7 @@ pub(super) fn is_system(path: &Path) -> bool {
 }
 
 /// `path` without `.` and `..`, by its text alone.
-pub(super) fn normalized(path: &Path) -> PathBuf {
+pub(crate) fn normalized(path: &Path) -> PathBuf {
     let mut out = PathBuf::from("/");
     for part in path.components() {
         match part {

@@ -17,6 +17,7 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
+pub(crate) use base::normalized;
 pub use host::{Access, Fact, HostView, Kind, NeedFacts, launches};
 
 use crate::app::{App, Launch};

@@ -1,21 +1,28 @@
 //! `metactl help` and `metactl version`.
 
 use clap::CommandFactory;
-use metactl_bundles::keys;
+use metactl_bundles::keys::reference::{self, Entry};
+use metactl_bundles::keys::suggest;
 use serde::Serialize;
 
 use super::Context;
 use crate::args::{Cli, Help};
 use crate::exit;
 use crate::failure::{Failure, Outcome};
-use crate::output::table::{Cell, Table};
+use crate::manual;
+use crate::output::table::{Cell, Table, Tone};
 
 /// Topics that are no commands.
-const TOPICS: [&str; 2] = ["exit-codes", "keys"];
+pub(crate) const TOPICS: [&str; 2] = ["exit-codes", "keys"];
 
 #[derive(Serialize)]
 struct Version {
     metactl: &'static str,
+}
+
+#[derive(Serialize)]
+struct ExitCodes {
+    codes: &'static [exit::Row],
 }
 
 /// Explains a command or a topic; all of them without one.
@@ -25,7 +32,7 @@ pub fn run(context: &mut Context, args: &Help) -> Outcome {
     };
     match topic {
         "exit-codes" => exit_codes(context),
-        "keys" => list_keys(context, args.word.as_deref()),
+        "keys" => keys_of(context, args.word.as_deref()),
         _ => {
             let mut definition = Cli::command();
             definition.build();
@@ -35,6 +42,14 @@ pub fn run(context: &mut Context, args: &Help) -> Outcome {
             }
         }
     }
+}
+
+/// Prints a manual page.
+pub fn manual(context: &mut Context, page: &str) -> Outcome {
+    let mut definition = Cli::command();
+    definition.build();
+    let text = manual::page(&definition, page);
+    Ok(context.output.line(text.trim_end())?)
 }
 
 /// Prints the version.
@@ -57,6 +72,9 @@ fn print_help(context: &mut Context, command: &mut clap::Command) -> Outcome {
 }
 
 fn exit_codes(context: &mut Context) -> Outcome {
+    if context.output.json {
+        return context.output.facts(&ExitCodes { codes: exit::TABLE });
+    }
     let mut table = Table::new();
     table.head(&["CODE", "NAME", "WHEN"]);
     for row in exit::TABLE {
@@ -67,22 +85,57 @@ fn exit_codes(context: &mut Context) -> Outcome {
         ]);
     }
     context.output.table(&table)?;
-    Ok(context
-        .output
-        .line("run, exec and shell end with the code of what they ran; 128 + N after signal N.")?)
+    Ok(context.output.line(exit::OTHERS)?)
 }
 
-fn list_keys(context: &mut Context, word: Option<&str>) -> Outcome {
-    let lines = keys::reference::lines(word);
-    if lines.is_empty() {
+#[derive(Serialize)]
+struct Keys<'a> {
+    keys: &'a [Entry],
+}
+
+/// A key in full, or those that have a word in them.
+fn keys_of(context: &mut Context, word: Option<&str>) -> Outcome {
+    let named = word.map(reference::named).unwrap_or_default();
+    let listed = reference::with(word);
+    let found = if named.is_empty() { &listed } else { &named };
+    if found.is_empty() {
         return Err(
             Failure::usage("no key of the configuration has this in it").hint("metactl help keys")
         );
     }
-    lines
-        .iter()
-        .try_for_each(|line| context.output.line(line))?;
+    if context.output.json {
+        return context.output.facts(&Keys { keys: found });
+    }
+    if named.is_empty() {
+        for entry in found {
+            context.output.line(entry.short())?;
+        }
+        return Ok(());
+    }
+    for (number, entry) in found.iter().enumerate() {
+        if number > 0 {
+            context.output.line("")?;
+        }
+        key_in_full(context, entry)?;
+    }
     Ok(())
+}
+
+fn key_in_full(context: &mut Context, entry: &Entry) -> Outcome {
+    let output = &mut context.output;
+    let style = output.style;
+    output.line(style.strong(&format!("[{}] {}", entry.section, entry.key)))?;
+    output.line(format!("  {}", entry.meaning))?;
+    let mut table = Table::new().indent(2);
+    for (word, text) in entry.facts() {
+        table.row(vec![Cell::new(word).tone(Tone::Faint), text.into()]);
+    }
+    let mut lead = "example";
+    for line in entry.example.lines() {
+        table.row(vec![Cell::new(lead).tone(Tone::Faint), line.into()]);
+        lead = "";
+    }
+    Ok(output.table(&table)?)
 }
 
 fn unknown(topic: &str) -> Failure {
@@ -92,7 +145,7 @@ fn unknown(topic: &str) -> Failure {
         .filter(|command| !command.is_hide_set());
     let names = names.map(clap::Command::get_name).chain(TOPICS);
     let failure = Failure::usage(format!("there is no help on {topic:?}"));
-    match keys::suggest::nearest(topic, names) {
+    match suggest::nearest(topic, names) {
         Some(close) => failure.hint(format!("did you mean: metactl help {close}")),
         None => failure.hint(format!(
             "metactl help; further topics: {}",

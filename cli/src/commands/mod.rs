@@ -2,10 +2,13 @@
 
 mod bundle;
 mod change;
+mod check;
+mod compare;
+mod completion;
 mod deploy;
 mod exec;
 mod firewall;
-mod help;
+pub(crate) mod help;
 mod list;
 mod logs;
 mod plan;
@@ -13,6 +16,7 @@ mod run;
 mod show;
 mod status;
 mod supervise;
+mod why;
 
 use std::path::PathBuf;
 
@@ -50,6 +54,10 @@ pub fn dispatch(cli: Cli) -> Outcome {
         Command::List => list::run(&mut context),
         Command::Status => status::run(&mut context),
         Command::Show(args) => show::run(&mut context, args),
+        Command::Dump(args) => show::dump(&mut context, args),
+        Command::Why(args) => why::run(&mut context, args),
+        Command::Check(args) => check::run(&mut context, args),
+        Command::Compare(args) => compare::run(&mut context, args),
         Command::Plan => plan::run(&mut context),
         Command::Bundle(args) => bundle::run(&mut context, args),
         Command::Deploy(args) => deploy::run(&mut context, args),
@@ -63,6 +71,9 @@ pub fn dispatch(cli: Cli) -> Outcome {
         Command::Run(args) => run::run(&mut context, args),
         Command::Help(args) => help::run(&mut context, args),
         Command::Version => help::version(&mut context),
+        Command::Completion(args) => completion::script(&mut context, args),
+        Command::Complete(args) => completion::complete(&mut context, args),
+        Command::Manual(args) => help::manual(&mut context, &args.page),
         Command::Supervise => supervise::run(&mut context),
     };
     // What was printed before a failure is worth reading too.

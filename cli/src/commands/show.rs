@@ -1,5 +1,7 @@
 //! `metactl APP show`: the merged configuration, in the language in which it was written.
 
+mod layer;
+
 use std::collections::BTreeMap;
 
 use metactl_bundles::layers::{Config, LayerKind, Origin, Row, Selector};
@@ -7,22 +9,36 @@ use metactl_lifecycle::LifecycleError;
 use serde::Serialize;
 
 use super::Context;
-use crate::args::Show;
+use crate::args::{Dump, Show};
 use crate::exit;
 use crate::failure::{Failure, Outcome};
 use crate::output::clean;
 use crate::output::table::{Cell, Table, Tone};
 
-/// Prints all of it, a section, or one value.
+/// Prints what the layers say: all of it, a section, or one value.
 pub fn run(context: &mut Context, args: &Show) -> Outcome {
     let config = context.instance()?.config()?;
     let selector = match &args.what {
         None => None,
         Some(what) => Some(config.select(what).map_err(LifecycleError::from)?),
     };
-    let mut rows = config.rows(selector.as_ref());
-    if args.secrets {
-        reveal(&config, &mut rows);
+    if let Some(layer) = args.layer {
+        return layer::run(
+            context,
+            &config,
+            layer.into(),
+            selector.as_ref(),
+            args.secrets,
+        );
+    }
+    let how = How {
+        origin: args.origin,
+        as_written: args.as_written,
+        secrets: args.secrets,
+    };
+    let mut rows = how.rows(&config, selector.as_ref());
+    if selector.is_none() {
+        rows.retain(|row| row.origin.layer != LayerKind::Defaults);
     }
     if context.output.json {
         return context.output.facts(&facts(&rows, args.secrets));
@@ -35,22 +51,53 @@ pub fn run(context: &mut Context, args: &Show) -> Outcome {
             let Some(row) = rows.first() else {
                 return Err(unset(&section, &key));
             };
-            print_value(context, args, row)
+            print_value(context, how, row)
         }
-        Some(_) => print_sections(context, args, &rows),
+        Some(_) => print_sections(context, how, &rows),
         None => {
-            print_sections(context, args, &rows)?;
+            print_sections(context, how, &rows)?;
             print_requests(context, &config)
         }
     }
 }
 
-/// Puts passwords back in, for who asked for them.
-fn reveal(config: &Config, rows: &mut [Row]) {
-    for row in rows {
-        if let Some(value) = config.get(&row.section, &row.key) {
-            row.value.clone_from(&value.text);
+/// Prints everything that is in force, also what is built in.
+pub fn dump(context: &mut Context, args: &Dump) -> Outcome {
+    let config = context.instance()?.config()?;
+    let how = How {
+        origin: args.origin,
+        as_written: args.as_written,
+        secrets: args.secrets,
+    };
+    let rows = how.rows(&config, None);
+    if context.output.json {
+        return context.output.facts(&facts(&rows, args.secrets));
+    }
+    print_sections(context, how, &rows)?;
+    print_requests(context, &config)
+}
+
+/// What of each value is printed.
+#[derive(Clone, Copy)]
+struct How {
+    origin: bool,
+    as_written: bool,
+    secrets: bool,
+}
+
+impl How {
+    fn rows(self, config: &Config, selector: Option<&Selector>) -> Vec<Row> {
+        let mut rows = config.rows(selector);
+        for row in &mut rows {
+            let value = config.get(&row.section, &row.key);
+            match (value, self.as_written, self.secrets) {
+                (Some(value), true, true) => row.value.clone_from(&value.raw),
+                (Some(value), false, true) => row.value.clone_from(&value.text),
+                (_, true, false) => row.value.clone_from(&row.written),
+                _ => {}
+            }
         }
+        rows
     }
 }
 
@@ -70,8 +117,9 @@ struct ValueFacts<'a> {
     overrides: Vec<OriginFacts>,
 }
 
+/// Where a value was written, in JSON.
 #[derive(Serialize)]
-struct OriginFacts {
+pub(super) struct OriginFacts {
     layer: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
     file: Option<String>,
@@ -111,16 +159,16 @@ fn facts(rows: &[Row], revealed: bool) -> Facts<'_> {
 }
 
 /// The value alone on its line, so that a script can read it.
-fn print_value(context: &mut Context, args: &Show, row: &Row) -> Outcome {
+fn print_value(context: &mut Context, how: How, row: &Row) -> Outcome {
     context.output.line(clean(&row.value))?;
-    if args.origin {
+    if how.origin {
         let origin = context.output.style.faint(&clean(&origin_text(row)));
         context.output.line(origin)?;
     }
     Ok(())
 }
 
-fn print_sections(context: &mut Context, args: &Show, rows: &[Row]) -> Outcome {
+fn print_sections(context: &mut Context, how: How, rows: &[Row]) -> Outcome {
     let output = &mut context.output;
     let style = output.style;
     for (number, section) in rows.chunk_by(|a, b| a.section == b.section).enumerate() {
@@ -132,7 +180,7 @@ fn print_sections(context: &mut Context, args: &Show, rows: &[Row]) -> Outcome {
             let mut lines = row.value.lines();
             let setting = format!("{} = {}", row.key, lines.next().unwrap_or_default());
             let mut cells = vec![Cell::new(setting.trim_end())];
-            if args.origin {
+            if how.origin {
                 cells.push(Cell::new(origin_text(row)).tone(Tone::Faint));
             }
             table.row(cells);

@@ -1,0 +1,179 @@
+//! Questions about configuration: nothing here changes anything.
+
+use std::net::IpAddr;
+use std::path::Path;
+
+use metactl_bundles::app::App;
+use metactl_bundles::bundle::{self, Placement};
+use metactl_bundles::check::{self, Checked};
+use metactl_bundles::compare::{self, Comparison};
+use metactl_bundles::layers::{self, Config, LayerKind, Source};
+use metactl_bundles::model;
+use metactl_bundles::network::{Entry, NetworkSpec};
+use metactl_bundles::view::HostView;
+use metactl_bundles::why::network::{Direction, Network, Resolved};
+use metactl_bundles::why::path::{self, Seen};
+use metactl_bundles::why::{self, Answer, Question, Verdict};
+use metactl_netns::names::resolve;
+
+use crate::error::{LifecycleError, Result};
+use crate::instance::{Current, Instance};
+use crate::manager::Manager;
+use crate::release::APP_LAYER;
+use crate::{allocation, files, materialize, names};
+
+impl Manager {
+    /// Judges an application's repository on its own, or with the layers of a site. Needs neither
+    /// root nor an instance.
+    ///
+    /// # Errors
+    /// Everything that is wrong in it.
+    pub fn check(&self, request: &check::Request<'_>) -> Result<Checked> {
+        Ok(check::check(&self.paths, request)?)
+    }
+
+    /// What differs between two sites for an application; with the app layer of the release in use
+    /// when it is an instance of this server, else from the layers of the sites alone.
+    ///
+    /// # Errors
+    /// A site that there is not, and everything that is wrong in the layers.
+    pub fn compare(&self, app: &str, left: &str, right: &str) -> Result<Comparison> {
+        names::check(app)?;
+        let (name, layer) = match self.instance(app) {
+            Ok(instance) => instance.identity()?,
+            Err(unknown @ LifecycleError::UnknownInstance { .. }) => {
+                let has_file = |site: &&str| self.paths.site_layers(site, app)[1].is_file();
+                if ![left, right].iter().any(has_file) {
+                    return Err(unknown);
+                }
+                (app.to_owned(), None)
+            }
+            Err(error) => return Err(error),
+        };
+        let side = |site: &str| -> Result<Vec<Source>> {
+            let mut sources: Vec<Source> = layer.iter().cloned().collect();
+            sources.extend(check::site_layers(&self.paths, site, &name)?);
+            Ok(sources)
+        };
+        Ok(compare::compare(side(left)?, side(right)?)?)
+    }
+}
+
+impl Instance {
+    /// Whether it may reach, see or have something, and which line says so. `direction` is for
+    /// destinations: `None` lets the question decide what it is about, `Some` makes it one.
+    ///
+    /// # Errors
+    /// A question that cannot be understood; layers that are wrong; a path before the first
+    /// deployment.
+    pub fn why(&self, text: &str, direction: Option<Direction>) -> Result<(Question, Answer)> {
+        let current = self.current()?;
+        let (config, app) = self.understood(current.as_ref())?;
+        let question = match direction {
+            Some(_) => Question::Destination(why::destination(text)?),
+            None => Question::understand(&config, text)?,
+        };
+        let answer = match &question {
+            Question::Key(selector) => why::key::answer(&config, selector),
+            Question::Path(path) => self.why_path(&config, &app, path)?,
+            Question::Destination(asked) => {
+                let addresses = addresses(&app, current.as_ref())?;
+                let direction = direction.unwrap_or(Direction::Out);
+                why_network(&config, &app, &addresses, asked, direction)
+            }
+        };
+        Ok((question, answer))
+    }
+
+    /// Configuration and model; before the first deployment as far as they can be known.
+    fn understood(&self, current: Option<&Current>) -> Result<(Config, App)> {
+        let layer = current.map(|current| current.manifest.release_path.join(APP_LAYER));
+        let paths = &self.manager.paths;
+        let sources = materialize::sources(paths, &self.name, layer.as_deref(), None)?;
+        Ok(match layer {
+            Some(_) => model::load(sources, &self.name)?,
+            None => model::check(sources, &self.name)?,
+        })
+    }
+
+    fn why_path(&self, config: &Config, app: &App, path: &Path) -> Result<Answer> {
+        let current = self.deployed()?;
+        let manifest = &current.manifest;
+        let place = Placement {
+            instance: self.name.clone(),
+            state_dir: self.state_dir(),
+            release: manifest.release_path.clone(),
+            release_id: manifest.release.clone(),
+            uid: manifest.uid,
+            gid: manifest.gid,
+            addresses: addresses(app, Some(&current))?,
+            pool: None,
+            hostname: manifest.hostname.clone(),
+            nameservers: allocation::nameservers(&self.server()?)?,
+            site: manifest.site.clone(),
+        };
+        let host = HostView::gather(app, &place);
+        let view = bundle::view(app, config, &place, &host)?;
+        let seen = Seen {
+            config,
+            app,
+            view: &view,
+        };
+        Ok(seen.answer(&path::Server, path))
+    }
+
+    /// The name of the application, which decides the site's file, and the app layer of the release
+    /// in use.
+    fn identity(&self) -> Result<(String, Option<Source>)> {
+        let current = self.current()?;
+        let file = current.map(|current| current.manifest.release_path.join(APP_LAYER));
+        let request = layers::Request {
+            instance: &self.name,
+            app_layer: file.as_deref(),
+        };
+        let sources = layers::read(&self.manager.paths, &request)?;
+        let name = layers::site_name(&sources, &self.name);
+        let app = sources
+            .into_iter()
+            .find(|source| source.layer == LayerKind::App);
+        Ok((name, app))
+    }
+}
+
+/// First without asking a name server: most answers do not depend on addresses.
+fn why_network(
+    config: &Config,
+    app: &App,
+    addresses: &[IpAddr],
+    asked: &Entry,
+    direction: Direction,
+) -> Answer {
+    let unknown = Resolved::new();
+    let mut network = Network {
+        config,
+        app,
+        addresses,
+        resolved: &unknown,
+    };
+    let answer = network.answer(asked, direction);
+    let names = network.names(asked, direction);
+    if answer.verdict == Verdict::Yes || names.is_empty() {
+        return answer;
+    }
+    let names: Vec<&str> = names.iter().map(String::as_str).collect();
+    let resolved: Resolved = resolve(&names).0.into_iter().collect();
+    network.resolved = &resolved;
+    network.answer(asked, direction)
+}
+
+/// The addresses of an instance: its own, or the one that it got from the pool.
+fn addresses(app: &App, current: Option<&Current>) -> Result<Vec<IpAddr>> {
+    if !app.sandbox.net.addresses.is_empty() {
+        return Ok(app.sandbox.net.addresses.clone());
+    }
+    let Some(current) = current else {
+        return Ok(Vec::new());
+    };
+    let spec = files::read_json::<NetworkSpec>(&current.dir.join("network.json"))?;
+    Ok(spec.map(|spec| spec.addresses).unwrap_or_default())
+}
