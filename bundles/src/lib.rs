@@ -26,13 +26,14 @@
 //! | [`network`] | model | `network.json` |
 //! | [`bundle`] | all of these | the directory on disk |
 //!
-//! [`diagnostics`] is what errors in configuration look like, [`redact`] what must not be printed,
+//! [`edit`] changes single keys of a layer. [`diagnostics`] is what errors in configuration look like, [`redact`] what must not be printed,
 //! [`server`] the facts of this server, [`paths`] where things are.
 #![forbid(unsafe_code)]
 
 pub mod app;
 pub mod bundle;
 pub mod diagnostics;
+pub mod edit;
 pub mod ini;
 pub mod interpolate;
 pub mod keys;
