@@ -158,6 +158,21 @@ pub fn said(file: &Path, text: &str, section: &str, key: &str) -> Result<Option<
     }))
 }
 
+/// The line, from 1, on which a key stands in `text`.
+///
+/// # Errors
+/// Faults of the text.
+pub fn line_of(
+    file: &Path,
+    text: &str,
+    section: &str,
+    key: &str,
+) -> Result<Option<usize>, EditError> {
+    let document = parse(file, text.strip_prefix('\u{feff}').unwrap_or(text))?;
+    let found = find(&document, section, key).entry;
+    Ok(found.map(|entry| entry.span.line))
+}
+
 fn parse(file: &Path, text: &str) -> Result<Document, EditError> {
     let mut out = Collector::default();
     let document = ini::parse(file, text, &mut out);
