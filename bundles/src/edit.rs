@@ -7,6 +7,7 @@
 //! What comes out is parsed again and compared with what was wanted: a text in which anything but
 //! the key itself reads differently is never returned.
 
+use std::collections::{HashMap, HashSet};
 use std::path::Path;
 
 use crate::diagnostics::{Collector, Diagnostic, Report};
@@ -143,6 +144,75 @@ pub fn edit(
         line,
         before,
     })
+}
+
+/// A key about which two texts do not say the same.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Difference {
+    /// The section, by its canonical name.
+    pub section: String,
+    /// The key, by its canonical name.
+    pub key: String,
+    /// What the first says.
+    pub before: Option<Said>,
+    /// What the second says.
+    pub after: Option<Said>,
+}
+
+/// The keys about which two texts do not say the same, in the order of the first, then of the second.
+///
+/// # Errors
+/// Faults of either text.
+pub fn differences(file: &Path, before: &str, after: &str) -> Result<Vec<Difference>, EditError> {
+    let read = |text: &str| parse(file, text.strip_prefix('\u{feff}').unwrap_or(text));
+    let (old, new) = (statements(&read(before)?), statements(&read(after)?));
+    let index = |all: &[Statement]| -> HashMap<(String, String), Said> {
+        let all = all.iter().cloned();
+        all.map(|(section, key, said)| ((section, key), said))
+            .collect()
+    };
+    let (then, now) = (index(&old), index(&new));
+    let mut seen = HashSet::new();
+    let mut all: Vec<Difference> = Vec::new();
+    for (section, key, _) in old.iter().chain(&new) {
+        let at = (section.clone(), key.clone());
+        let (then, now) = (then.get(&at).cloned(), now.get(&at).cloned());
+        if then != now && seen.insert(at) {
+            all.push(Difference {
+                section: section.clone(),
+                key: key.clone(),
+                before: then,
+                after: now,
+            });
+        }
+    }
+    Ok(all)
+}
+
+/// Section and key by their canonical names, and what is said.
+type Statement = (String, String, Said);
+
+fn statements(document: &Document) -> Vec<Statement> {
+    let mut all = Vec::new();
+    for section in &document.sections {
+        let name = canonical(&section.name);
+        if section.unset_all.is_some() {
+            all.push((name.clone(), "*".to_owned(), Said::Unset));
+        }
+        for entry in &section.entries {
+            let spec = match keys::section(&name) {
+                SectionMeaning::Known(spec) => spec,
+                _ => "",
+            };
+            let key = keys::find(spec, &entry.key).map(|(_, key)| key);
+            let said = match &entry.content {
+                Content::Value(value) => Said::Value(value.text.clone()),
+                Content::Unset => Said::Unset,
+            };
+            all.push((name.clone(), key.unwrap_or_else(|| entry.key.clone()), said));
+        }
+    }
+    all
 }
 
 /// What `text` says about a key.

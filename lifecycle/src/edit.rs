@@ -8,8 +8,12 @@
 //! | --- | --- |
 //! | `layer` | the file: read, checked with the other layers, replaced; what it was before |
 //! | `history` | the commit, where `/etc/metactl` is a git repository |
+//! | `editor` | the whole file in somebody's editor |
+//! | `drift` | what runs compared with what is configured, and the way back |
 //! | `undo` | the command that takes a change back |
 
+pub mod drift;
+pub mod editor;
 pub(crate) mod history;
 pub(crate) mod layer;
 mod undo;
@@ -280,8 +284,8 @@ fn masked(key: &str, line: &str) -> String {
     format!("{spelt} = {}", redact::MASK)
 }
 
-/// Whether a value must not be printed.
-pub(crate) fn is_secret(section: &str, key: &str, value: &str) -> bool {
+/// Whether a value of a key must not be printed.
+pub fn is_secret(section: &str, key: &str, value: &str) -> bool {
     let name = match section {
         "env" => key,
         "build" => key.strip_prefix("env.").unwrap_or_default(),

@@ -49,7 +49,7 @@ mod converge;
 mod create;
 mod delete;
 mod deploy;
-mod edit;
+pub mod edit;
 mod error;
 mod files;
 mod foreground;
@@ -74,6 +74,8 @@ mod tail;
 
 pub use create::{Created, EntryPoint};
 pub use delete::{Deleted, Deletion};
+pub use edit::drift::{Drift, DriftedSetting};
+pub use edit::editor::{Answer, Replaced};
 pub use edit::{ChangedKey, Edit, EditedLayer, Effective};
 pub use error::{Class, LifecycleError, Result};
 pub use instance::{Change, Deployed, Instance, LineSink, LogFile, Materialized};
