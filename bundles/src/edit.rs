@@ -305,7 +305,7 @@ fn find<'a>(document: &'a Document, section: &str, key: &str) -> Spot<'a> {
         entries.find(|entry| means(section, &entry.key, key))
     });
     Spot {
-        section: sections().last(),
+        section: sections().next_back(),
         entry,
     }
 }

@@ -372,6 +372,14 @@ mod tests {
     }
 
     #[test]
+    fn no_instance_can_be_called_like_a_command() {
+        for command in Cli::command().get_subcommands() {
+            let name = command.get_name();
+            assert!(metactl_lifecycle::names::check(name).is_err(), "{name}");
+        }
+    }
+
+    #[test]
     fn server_wide_verbs_are_commands() {
         let command = Cli::command();
         for verb in Command::SERVER_WIDE {

@@ -32,6 +32,7 @@ const COMMANDS: &[&str] = &[
     "exec",
     "firewall",
     "gcutil",
+    "get",
     "health",
     "heapdump",
     "help",

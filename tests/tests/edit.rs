@@ -496,6 +496,26 @@ fn the_file_itself_is_replaced_whole_and_nothing_else() {
     });
 }
 
+#[test]
+fn an_instance_that_was_never_deployed_is_checked_with_its_repository() {
+    on_host(&[GIT], |host| {
+        let repo = repository(host, APP);
+        host.local_layer("myapp", &format!("[build]\nrepo = {repo}\ntag = 1.2.3\n"));
+        let set = |word: &str| host.run(&["myapp", "set", word]);
+        set("daemon.webapp:stop.timeout=5s")
+            .ok()
+            .says(&["still needed: DB_HOST"]);
+        set("daemon.webap:stop.timeout=5s")
+            .fails(78)
+            .says(&["did you mean [daemon.webapp]?"]);
+        // Without its repository nobody knows that daemon.
+        host.local_layer("other", "[env]\nA = 1\n");
+        let other = host.run(&["other", "set", "daemon.webapp:stop.timeout=5s"]);
+        other.fails(78).says(&["has no platform"]);
+        host.run(&["other", "set", "env:A=2"]).ok();
+    });
+}
+
 /// A script that stands for an editor.
 fn editor(host: &Host, script: &str) -> String {
     let path = host.work().join("editor");

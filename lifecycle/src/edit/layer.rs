@@ -79,7 +79,15 @@ impl<'a> Layer<'a> {
             config
         } else {
             // Before the first deployment names may be missing; they are told, and asked for then.
-            check_early(sources, &self.instance.name)?
+            let checked = check_early(sources.clone(), &self.instance.name);
+            match (checked, has_app) {
+                // `[daemon.web] port =` means nothing without what the application says of it.
+                (Err(error), false) => match self.fetch_app_layer() {
+                    Some(app) => check_early([sources, vec![app]].concat(), &self.instance.name)?,
+                    None => return Err(error),
+                },
+                (checked, _) => checked?,
+            }
         };
         let warnings = config.warnings().iter().map(|found| found.render(false));
         Ok(Checked {
@@ -106,11 +114,23 @@ impl<'a> Layer<'a> {
 
     /// `.metactl` from the cache of the repository; none when it is not there yet.
     fn fetched_app_layer(&self) -> Option<Source> {
+        let (git, tag) = self.source()?;
+        app_layer(&git, &tag).ok()?
+    }
+
+    /// The same, fetched now. Why it cannot be is told by `deploy`.
+    fn fetch_app_layer(&self) -> Option<Source> {
+        let (git, tag) = self.source()?;
+        git.fetch(&tag).ok()?;
+        app_layer(&git, &tag).ok()?
+    }
+
+    /// The repository and the tag that the layers name.
+    fn source(&self) -> Option<(Git, String)> {
         let config = deploy::first_config(self.instance).ok()?;
         let value = |key: &str| config.get("build", key).map(|value| value.text.clone());
         let cache = &self.instance.manager.paths.cache;
-        let git = scm::open(&value("repo")?, cache).ok()?;
-        app_layer(&git, &value("tag")?).ok()?
+        Some((scm::open(&value("repo")?, cache).ok()?, value("tag")?))
     }
 
     /// Replaces the file; what it was is kept beside the instance's data. Returns what is worth knowing.
