@@ -9,7 +9,7 @@ use metactl_bundles::paths::Paths;
 use serde::Serialize;
 
 use crate::edit::{history, layer};
-use crate::error::Result;
+use crate::error::{OnPath, Result};
 use crate::instance::Instance;
 use crate::manager::require_root;
 use crate::progress::Progress;
@@ -85,7 +85,7 @@ impl Instance {
         let keeps_layer = !data && file.is_file() && state_dir.is_dir();
         if keeps_layer {
             // Also through a link: it is only read.
-            let text = std::fs::read(&file).unwrap_or_default();
+            let text = std::fs::read(&file).on("read", &file)?;
             files::replace(&copy, &text, 0o600)?;
         }
         converge::clear_workshop(self)?;

@@ -183,7 +183,7 @@ fn an_instance_comes_is_configured_and_goes() {
 #[test]
 fn new_finds_an_address_and_ports_and_tells_what_is_not_granted() {
     on_host(&[GIT], |host| {
-        let lan = host.lan();
+        let _lan = host.lan();
         let app = APP.replace("stop.timeout = 6s", "port = 9000");
         let app = format!("{app}\n[sandbox.mounts]\n/photos = /srv/photos\n");
         let repo = repository(host, &app);
@@ -194,7 +194,6 @@ fn new_finds_an_address_and_ports_and_tells_what_is_not_granted() {
             "granted by:",
         ]);
         assert!(text(host, "one").contains("[sandbox.net]\nip = 10.99.0.2\n"));
-        drop(lan);
         // Without a pool of its own, nobody guesses.
         host.server_conf("[sandbox.net]\nmode = routed\n");
         host.run(&["new", "two", &repo])
@@ -594,6 +593,19 @@ fn an_editor_changes_a_copy_that_counts_when_it_is_right() {
         terminal.wait_for("unchanged", LIMIT);
         assert_eq!(terminal.wait(LIMIT), 0);
         assert_eq!(text(host, "myapp"), before);
+
+        // Ctrl-C is the editor's.
+        let patient = editor(
+            host,
+            "trap 'echo \"output = x\" >> \"$1\"; exit 0' INT; echo edits; while :; do sleep 0.1; done",
+        );
+        let mut terminal = Terminal::spawn(&config(host, &patient, false));
+        terminal.wait_for("edits", LIMIT);
+        terminal.press("\x03");
+        terminal.wait_for("Undo: metactl myapp revert --last", LIMIT);
+        assert_eq!(terminal.wait(LIMIT), 0);
+        assert_eq!(text(host, "myapp"), format!("{before}output = x\n"));
+        host.run(&["myapp", "revert", "--last", "--yes"]).ok();
 
         // An editor that fails or is not there.
         let fails = editor(host, "echo 'C = 1' >> \"$1\"; exit 3");

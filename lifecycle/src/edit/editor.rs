@@ -7,7 +7,7 @@
 
 use std::fs::{self, DirBuilder, File};
 use std::io::{self, Read, Write};
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, fchown};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, fchown};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -104,8 +104,26 @@ impl Signals {
     }
 }
 
+impl Signals {
+    /// Whether a signal to this process waits for its turn (proc(5)).
+    fn is_pending(signal: Signal) -> bool {
+        let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
+        let pending = status.lines().find_map(|line| line.strip_prefix("ShdPnd:"));
+        let bits = pending.and_then(|bits| u64::from_str_radix(bits.trim(), 16).ok());
+        bits.is_some_and(|bits| bits & (1 << (signal as u32 - 1)) != 0)
+    }
+}
+
 impl Drop for Signals {
     fn drop(&mut self) {
+        // Ctrl-C was the editor's. A wish to end this process is heard now.
+        for signal in [Signal::SIGINT, Signal::SIGQUIT] {
+            if Signals::is_pending(signal) {
+                let mut one = SigSet::empty();
+                one.add(signal);
+                let _taken = one.wait();
+            }
+        }
         // It was the mask of this very thread.
         let _restored = self.0.thread_set_mask();
     }
@@ -124,22 +142,21 @@ struct Session<'a> {
 impl<'a> Session<'a> {
     fn begin(instance: &'a Instance, text: &str) -> Result<Session<'a>> {
         let person = Person::behind();
-        let dir = make_private_dir()?;
-        let handle = File::open(&dir).on("open", &dir)?;
+        let dir = make_private_dir(&person)?;
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let handle = rustix::fs::open(&dir, flags, Mode::empty()).on("open", &dir)?;
         let session = Session {
             instance,
             person,
-            handle,
+            handle: File::from(handle),
             name: format!("{}.conf", instance.name),
             dir,
         };
         let copy = session.dir.join(&session.name);
-        let mut file = File::options()
-            .write(true)
-            .create_new(true)
-            .mode(0o600)
-            .open(&copy)
-            .on("write", &copy)?;
+        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
+        let mode = Mode::RUSR | Mode::WUSR;
+        let file = openat(&session.handle, &session.name, flags, mode).on("write", &copy)?;
+        let mut file = File::from(file);
         file.write_all(text.as_bytes()).on("write", &copy)?;
         let owner = |file: &File| -> io::Result<()> {
             let (uid, gid) = (session.person.uid.as_raw(), session.person.gid.as_raw());
@@ -307,15 +324,20 @@ fn editor() -> Vec<String> {
     })
 }
 
-/// A folder of this user's own in the directory for temporary files.
-fn make_private_dir() -> Result<PathBuf> {
-    let base = std::env::temp_dir();
+/// A folder of this user's own for temporary files.
+fn make_private_dir(person: &Person) -> Result<PathBuf> {
+    // What the environment names may belong to the person, who could put another folder into its place
+    // before it is theirs; in /tmp nobody can (it is sticky).
+    let base = match person.is_other {
+        true => PathBuf::from("/tmp"),
+        false => std::env::temp_dir(),
+    };
     let mut attempt = 0;
     loop {
         let now = jiff::Timestamp::now().as_nanosecond();
         let dir = base.join(format!("metactl-edit-{}-{now:x}", std::process::id()));
         match DirBuilder::new().mode(0o700).create(&dir) {
-            Ok(()) => return fs::canonicalize(&dir).on("find", &dir),
+            Ok(()) => return Ok(dir),
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists && attempt < 100 => {
                 attempt += 1;
             }
