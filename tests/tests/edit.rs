@@ -129,6 +129,19 @@ fn an_instance_comes_is_configured_and_goes() {
 
         // There is nobody to ask.
         host.run(&["myapp", "delete"]).fails(64).says(&["--yes"]);
+        // There is, and it is no; what goes and what stays stands above the question.
+        let mut terminal = Terminal::spawn(&host.metactl(&["myapp", "delete"]));
+        terminal.wait_for("Delete myapp? [y/N]", LIMIT);
+        for text in [
+            "myapp runs, and will be stopped",
+            "goes",
+            "stays",
+            "myapp/data",
+        ] {
+            assert!(terminal.screen().contains(text), "{}", terminal.screen());
+        }
+        terminal.press("n\n");
+        assert_eq!(terminal.wait(LIMIT), 1);
         host.run(&["myapp", "status"]).ok();
         let deleted = host.run(&["myapp", "delete", "--yes"]).ok().says(&[
             "myapp is deleted",
