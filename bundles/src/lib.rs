@@ -29,7 +29,7 @@
 //! Three rooms explain instead of making something: [`check`] judges a repository on its own, [`why`]
 //! answers whether an instance may reach, see or have something, [`compare`] tells two sites apart.
 //!
-//! [`diagnostics`] is what errors in configuration look like, [`redact`] what must not be printed,
+//! [`edit`] changes single keys of a layer. [`diagnostics`] is what errors in configuration look like, [`redact`] what must not be printed,
 //! [`server`] the facts of this server, [`paths`] where things are.
 #![forbid(unsafe_code)]
 
@@ -38,6 +38,7 @@ pub mod bundle;
 pub mod check;
 pub mod compare;
 pub mod diagnostics;
+pub mod edit;
 pub mod ini;
 pub mod interpolate;
 pub mod keys;

@@ -109,6 +109,58 @@ Exit codes: 0 it is valid, 2 it is, but with warnings (with --site also: names a
     /// Say what differs between two sites, key by key
     #[command(override_usage = "metactl APP compare SITE SITE")]
     Compare(Compare),
+    /// Print one effective value, for scripts
+    #[command(
+        override_usage = "metactl APP get KEY [--secrets]",
+        after_help = "Examples: metactl myapp get env:DB_HOST\n          metactl myapp get jvm.heap.max"
+    )]
+    Get(Get),
+    /// Change keys of the local layer, all of them or none
+    #[command(
+        override_usage = "metactl APP set KEY=VALUE... [--gone KEY]... [--inherit KEY]...",
+        after_help = "\
+KEY is SECTION:KEY (env:DB_HOST, daemon.webapp:port), or KEY alone where only one section can be meant.
+Nothing is written when the configuration would be wrong. Comments and order of the file stay.
+Example:  metactl myapp set env:DB_HOST=mysql.example.org env:DB_PORT=3306"
+    )]
+    Set(Set),
+    /// Take keys of the local layer back
+    #[command(
+        override_usage = "metactl APP unset [--gone|--inherit] KEY...",
+        after_help = "\
+A value of the local layer is removed, so that what lower layers say counts again. When only lower layers say
+something, `unset KEY` is written, which takes that away. --gone and --inherit want the one or the other."
+    )]
+    Unset(Unset),
+    /// Allow connections to a destination: [firewall.out.accept] of the local layer
+    #[command(
+        override_usage = "metactl APP allow NAME=DESTINATION...",
+        after_help = "Example: metactl myapp allow smtp=smtp.example.org:25"
+    )]
+    Allow(Allow),
+    /// Edit the local layer in $VISUAL or $EDITOR; only what is valid replaces it
+    #[command(override_usage = "metactl APP config")]
+    Config,
+    /// Say what differs between what runs and what is configured
+    #[command(
+        override_usage = "metactl APP changed",
+        after_help = "Exit codes: 0 nothing, 2 something; a restart makes it run."
+    )]
+    Changed,
+    /// Go back to the local layer that the bundle in use was made from
+    #[command(override_usage = "metactl APP revert [--last] [--yes]")]
+    Revert(Revert),
+    /// Make an instance: write its local layer, with what its repository says
+    #[command(
+        override_usage = "metactl new APP [REPO] [--tag TAG]",
+        after_help = "\
+Without --tag: the tag of the site, else the newest one, else the branch of HEAD. Nothing of the repository is run.
+Example:  metactl new myapp https://git.example.org/myapp.git"
+    )]
+    New(New),
+    /// Stop an instance and remove it; its data and logs stay
+    #[command(override_usage = "metactl APP delete [--data] [--yes]")]
+    Delete(Delete),
     /// Print the steps that would start an instance, without taking any
     #[command(override_usage = "metactl APP plan")]
     Plan,
@@ -183,8 +235,9 @@ A directory is meant when the word holds a slash or names a directory with a .me
 
 impl Command {
     /// The commands that are about the server as a whole: they come first, and take no instance.
-    pub const SERVER_WIDE: [&'static str; 8] = [
+    pub const SERVER_WIDE: [&'static str; 9] = [
         "list",
+        "new",
         "check",
         "run",
         "help",
@@ -193,6 +246,89 @@ impl Command {
         "complete",
         "manual",
     ];
+}
+
+/// Arguments of `get`.
+#[derive(Debug, Args)]
+pub struct Get {
+    /// `env:DB_HOST`, `daemon.webapp:port`, or a key alone
+    #[arg(value_name = "KEY")]
+    pub key: String,
+    /// Also print a value that holds a password
+    #[arg(long)]
+    pub secrets: bool,
+}
+
+/// Arguments of `set`.
+#[derive(Debug, Args)]
+pub struct Set {
+    /// What to write
+    #[arg(value_name = "KEY=VALUE", required_unless_present_any = ["gone", "inherit"])]
+    pub values: Vec<String>,
+    /// Write `unset KEY`: what lower layers say does not count
+    #[arg(long, value_name = "KEY")]
+    pub gone: Vec<String>,
+    /// Remove what the local layer says: what lower layers say counts
+    #[arg(long, value_name = "KEY")]
+    pub inherit: Vec<String>,
+}
+
+/// Arguments of `unset`.
+#[derive(Debug, Args)]
+pub struct Unset {
+    /// `env:DB_HOST`, `daemon.webapp:port`, or a key alone
+    #[arg(value_name = "KEY", required = true)]
+    pub keys: Vec<String>,
+    /// Write `unset KEY` in any case: what lower layers say does not count
+    #[arg(long, conflicts_with = "inherit")]
+    pub gone: bool,
+    /// Only remove what the local layer says: what lower layers say counts
+    #[arg(long)]
+    pub inherit: bool,
+}
+
+/// Arguments of `allow`.
+#[derive(Debug, Args)]
+pub struct Allow {
+    /// A name of your own and a host name, address or prefix, with `:PORT` if wanted
+    #[arg(value_name = "NAME=DESTINATION", required = true)]
+    pub entries: Vec<String>,
+}
+
+/// Arguments of `revert`.
+#[derive(Debug, Args)]
+pub struct Revert {
+    /// To what it was before the last change
+    #[arg(long)]
+    pub last: bool,
+    /// Do not ask
+    #[arg(short, long)]
+    pub yes: bool,
+}
+
+/// Arguments of `new`.
+#[derive(Debug, Args)]
+pub struct New {
+    /// The name of the instance
+    #[arg(value_name = "APP")]
+    pub name: Option<String>,
+    /// Where its source is: a URL or a folder
+    #[arg(value_name = "REPO")]
+    pub repo: Option<String>,
+    /// A tag, branch or commit
+    #[arg(long, value_name = "TAG")]
+    pub tag: Option<String>,
+}
+
+/// Arguments of `delete`.
+#[derive(Debug, Args)]
+pub struct Delete {
+    /// Remove its data, logs and user id too
+    #[arg(long)]
+    pub data: bool,
+    /// Do not ask
+    #[arg(short, long)]
+    pub yes: bool,
 }
 
 /// Arguments of `bundle`.
@@ -275,6 +411,14 @@ mod tests {
     #[test]
     fn the_definition_is_sound() {
         Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn no_instance_can_be_called_like_a_command() {
+        for command in Cli::command().get_subcommands() {
+            let name = command.get_name();
+            assert!(metactl_lifecycle::names::check(name).is_err(), "{name}");
+        }
     }
 
     #[test]

@@ -187,6 +187,11 @@ impl Others {
     }
 }
 
+/// The addresses that other instances have, and so nobody else can get.
+pub(crate) fn taken_addresses(paths: &Paths, own: &Path) -> Result<BTreeSet<Ipv4Addr>> {
+    Ok(Others::gather(paths, own)?.addresses)
+}
+
 /// The state directories of all instances and foreground runs.
 pub(crate) fn state_dirs(paths: &Paths) -> Result<Vec<PathBuf>> {
     let mut dirs = files::entries(&paths.state)?;

@@ -6,6 +6,7 @@ use std::time::Duration;
 use metactl_bundles::app::App;
 use metactl_bundles::network::Mode;
 use metactl_bundles::paths::Paths;
+use metactl_bundles::server::Server;
 
 use crate::allocation;
 use crate::error::{LifecycleError, Result};
@@ -51,7 +52,7 @@ pub(crate) fn check(
                     return Err(taken("it is an address of this server itself".to_owned()));
                 }
                 if look == Look::Network
-                    && let Some(holder) = ask_network(understood, *address)?
+                    && let Some(holder) = ask_network(&understood.server, *address)?
                 {
                     return Err(taken(holder));
                 }
@@ -89,14 +90,22 @@ fn other_instance(paths: &Paths, instance: &str, address: IpAddr) -> Result<Opti
     Ok(None)
 }
 
+/// Who has an address that no instance has: this server itself, or somebody on its networks.
+pub(crate) fn holder(server: &Server, address: IpAddr) -> Result<Option<String>> {
+    if is_own(address) {
+        return Ok(Some("it is an address of this server itself".to_owned()));
+    }
+    ask_network(server, address)
+}
+
 /// An address can be bound on the server that has it, and only there (ip(7)).
 fn is_own(address: IpAddr) -> bool {
     std::net::UdpSocket::bind(SocketAddr::new(address, 0)).is_ok()
 }
 
 /// Asks on every device towards the physical network.
-fn ask_network(understood: &Understood, address: IpAddr) -> Result<Option<String>> {
-    let facts = metactl_netns::facts::gather(understood.server.uplink.as_deref())?;
+fn ask_network(server: &Server, address: IpAddr) -> Result<Option<String>> {
+    let facts = metactl_netns::facts::gather(server.uplink.as_deref())?;
     for uplink in &facts.uplinks {
         let answer = metactl_netns::probe::probe_conflict(address, &uplink.name, PROBE)?;
         if let Some(mac) = answer {

@@ -13,10 +13,12 @@ use std::path::Path;
 use std::time::Duration;
 
 use metactl_bundles::bundle::{self, read_manifest};
+use metactl_bundles::edit::{self, Wish};
 use metactl_bundles::layers::{Config, Source};
 
 use crate::build::Workshop;
 use crate::conflicts::{self, Look};
+use crate::edit::{history, layer};
 use crate::error::{LifecycleError, OnPath, Result};
 use crate::health;
 use crate::instance::{Current, Deployed, Instance};
@@ -299,6 +301,12 @@ impl<'a> Deployment<'a> {
         }
         if let Some(prepared) = prepared {
             prepared.commit()?;
+            let paths = &instance.manager.paths;
+            let file = paths.local_layer(&instance.name);
+            let subject = format!("{}: deploy {}", instance.name, self.revision.tag);
+            if let Some(failed) = history::commit(&paths.config, &file, &subject) {
+                progress.note(&failed);
+            }
         }
         forget(instance)?;
         progress.end(true, "");
@@ -370,7 +378,7 @@ impl<'a> Deployment<'a> {
 
 /// The configuration before anything is fetched, as far as it names the source. The other sections
 /// are left out: what they say may only make sense with the application's own layer.
-fn first_config(instance: &Instance) -> Result<Config> {
+pub(crate) fn first_config(instance: &Instance) -> Result<Config> {
     let sources = materialize::sources(&instance.manager.paths, &instance.name, None, None)?;
     let reduced = |sections: &[&str]| {
         let reduce = |source: &Source| Source {
@@ -408,10 +416,6 @@ fn output_dir(src: &Path, output: &Path) -> Result<std::path::PathBuf> {
 /// The local layer with the tag.
 fn with_tag(instance: &Instance, tag: &str) -> Result<String> {
     let path = instance.manager.paths.local_layer(&instance.name);
-    let text = files::read(&path)?.unwrap_or_default();
-    let text = String::from_utf8(text).map_err(|error| LifecycleError::Record {
-        path,
-        why: error.to_string(),
-    })?;
-    Ok(local::set(&text, "build", "tag", tag))
+    let text = layer::read(&path)?;
+    Ok(edit::edit(&path, &text, "build", "tag", Wish::Say(tag))?.text)
 }

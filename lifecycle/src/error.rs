@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use metactl_bundles::bundle::BundleError;
 use metactl_bundles::diagnostics::Report;
+use metactl_bundles::edit::EditError;
 
 /// The result of everything here.
 pub type Result<T, E = LifecycleError> = std::result::Result<T, E>;
@@ -128,6 +129,32 @@ pub enum LifecycleError {
         /// Which, and why it is needed.
         what: String,
         /// The line that would do.
+        hint: String,
+    },
+    /// A change of the local layer that cannot be made.
+    #[error("{what}")]
+    Edit {
+        /// What is in the way.
+        what: String,
+        /// What to do.
+        hint: String,
+    },
+    /// A key that nothing gives a value.
+    #[error("[{section}] {key} is not set, and has no default")]
+    NoValue {
+        /// The section.
+        section: String,
+        /// The key.
+        key: String,
+    },
+    /// What is to be made is there already.
+    #[error("there is an instance {name:?} already: {what}")]
+    Exists {
+        /// The name.
+        name: String,
+        /// What there is of it.
+        what: String,
+        /// What to do.
         hint: String,
     },
     /// Somebody else is changing the instance.
@@ -298,9 +325,11 @@ impl LifecycleError {
         match self {
             LifecycleError::Configuration(_)
             | LifecycleError::Setting { .. }
+            | LifecycleError::Edit { .. }
             | LifecycleError::UsedUp { .. }
             | LifecycleError::Taken { .. } => Class::Configuration,
             LifecycleError::BadName { .. }
+            | LifecycleError::Exists { .. }
             | LifecycleError::BadTag { .. }
             | LifecycleError::SeveralDaemons { .. }
             | LifecycleError::UnknownEntry { .. } => Class::Usage,
@@ -325,7 +354,7 @@ impl LifecycleError {
             } => Some(match similar {
                 Some(similar) => format!("did you mean {similar}?"),
                 None => format!(
-                    "write {} with `[build]` and `repo = ...`, then: metactl {name} deploy",
+                    "metactl new {name} REPO makes one (it writes {}), then: metactl {name} deploy",
                     local_layer.display()
                 ),
             }),
@@ -343,10 +372,15 @@ impl LifecycleError {
             LifecycleError::NotRunning { hint, .. }
             | LifecycleError::Unavailable { hint, .. }
             | LifecycleError::Setting { hint, .. }
+            | LifecycleError::Edit { hint, .. }
+            | LifecycleError::Exists { hint, .. }
             | LifecycleError::Taken { hint, .. }
             | LifecycleError::UsedUp { hint, .. }
             | LifecycleError::Source { hint, .. }
             | LifecycleError::Release { hint, .. } => (!hint.is_empty()).then(|| hint.clone()),
+            LifecycleError::NoValue { section, .. } => Some(format!(
+                "metactl APP show {section} prints what is set there"
+            )),
             LifecycleError::Record { .. } => Some(
                 "it is metactl's own record; move it away if no older or newer metactl needs it"
                     .to_owned(),
@@ -398,6 +432,18 @@ impl LifecycleError {
             LifecycleError::RolledBack { cause, .. }
             | LifecycleError::NotRolledBack { cause, .. } => cause.report(),
             _ => None,
+        }
+    }
+}
+
+impl From<EditError> for LifecycleError {
+    fn from(error: EditError) -> LifecycleError {
+        match error {
+            EditError::Faulty(report) => LifecycleError::Configuration(report),
+            other => LifecycleError::Edit {
+                what: other.to_string(),
+                hint: other.hint().unwrap_or_default().to_owned(),
+            },
         }
     }
 }

@@ -33,6 +33,16 @@ pub(crate) struct Prepared {
 
 /// Writes the bytes beside `path`. What can fail for lack of space has succeeded then.
 pub(crate) fn prepare(path: &Path, bytes: &[u8], mode: u32) -> Result<Prepared> {
+    prepare_owned(path, bytes, mode, None)
+}
+
+/// The same, for a file that keeps its owner: uid and gid.
+pub(crate) fn prepare_owned(
+    path: &Path,
+    bytes: &[u8],
+    mode: u32,
+    owner: Option<(u32, u32)>,
+) -> Result<Prepared> {
     let temporary = temporary(path);
     let prepared = Prepared {
         temporary,
@@ -47,6 +57,9 @@ pub(crate) fn prepare(path: &Path, bytes: &[u8], mode: u32) -> Result<Prepared> 
             .mode(mode)
             .custom_flags(flags)
             .open(&prepared.temporary)?;
+        if let Some((uid, gid)) = owner {
+            std::os::unix::fs::fchown(&file, Some(uid), Some(gid))?;
+        }
         file.set_permissions(fs::Permissions::from_mode(mode))?;
         file.write_all(bytes)?;
         file.sync_all()

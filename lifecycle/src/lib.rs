@@ -28,6 +28,8 @@
 //! | `scm/`, `build`, `release` | source, build sandbox, immutable results |
 //! | `allocation`, `accounts`, `conflicts` | user ids, addresses, ports, and who has them already |
 //! | `materialize` | layers to bundle |
+//! | `create`, `delete` | an instance comes and goes |
+//! | `edit/` | the local layer changed, key by key or by hand; its history |
 //! | `change` | start, stop, restart, and the switch between two bundles |
 //! | `standalone/` | metactl's own service manager: one supervisor process per instance |
 //! | `health` | whether what was started is up |
@@ -36,7 +38,7 @@
 //! | `foreground` | `metactl run` |
 //! | `explain` | `why`, `check`, `compare` |
 //! | `launcher` | the command line of `metactl-runtime` |
-//! | `files`, `lock`, `hosts`, `local`, `dumps` | small things on disk |
+//! | `files`, `lock`, `person`, `hosts`, `local`, `dumps` | small things on disk |
 #![forbid(unsafe_code)]
 
 mod accounts;
@@ -45,8 +47,11 @@ mod build;
 mod change;
 mod conflicts;
 mod converge;
+mod create;
+mod delete;
 mod deploy;
 mod dumps;
+pub mod edit;
 mod error;
 mod explain;
 mod files;
@@ -62,6 +67,7 @@ mod logs;
 mod manager;
 mod materialize;
 pub mod names;
+mod person;
 mod progress;
 mod release;
 mod scm;
@@ -69,6 +75,11 @@ mod standalone;
 pub mod status;
 mod tail;
 
+pub use create::{Created, EntryPoint};
+pub use delete::{Deleted, Deletion};
+pub use edit::drift::{Drift, DriftedSetting};
+pub use edit::editor::{Answer, Replaced};
+pub use edit::{ChangedKey, Edit, EditedLayer, Effective};
 pub use error::{Class, LifecycleError, Result};
 pub use instance::{Change, Deployed, Instance, LineSink, LogFile, Materialized};
 pub use manager::{Manager, RunTarget};

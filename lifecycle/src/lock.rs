@@ -13,6 +13,7 @@ use rustix::fs::{FlockOperation, flock};
 
 use crate::error::{LifecycleError, OnPath, Result};
 use crate::files;
+use crate::person::Person;
 
 /// How often a lock that somebody holds is tried again.
 const RETRY: Duration = Duration::from_millis(25);
@@ -128,22 +129,9 @@ fn holder(mut file: &File) -> String {
     }
 }
 
-/// The person behind this process: behind sudo too.
+/// The login name of the person behind this process: behind sudo too.
 pub(crate) fn person() -> String {
-    let clean = |name: String| {
-        name.chars()
-            .filter(|c| c.is_ascii_alphanumeric() || "-_.@".contains(*c))
-            .take(32)
-            .collect()
-    };
-    let uid = nix::unistd::getuid();
-    match std::env::var("SUDO_USER") {
-        Ok(name) if uid.is_root() && !name.is_empty() => clean(name),
-        _ => match nix::unistd::User::from_uid(uid) {
-            Ok(Some(user)) => clean(user.name),
-            _ => format!("uid {uid}"),
-        },
-    }
+    Person::behind().login
 }
 
 #[cfg(test)]

@@ -1,6 +1,6 @@
 //! The instances of this server.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use metactl_bundles::check;
 use metactl_bundles::paths::Paths;
@@ -9,7 +9,7 @@ use crate::error::{LifecycleError, OnPath, Result};
 use crate::instance::Instance;
 use crate::launcher::{Runtime, find_runtime};
 use crate::status::Summary;
-use crate::{allocation, files, foreground, names};
+use crate::{files, foreground, names};
 
 /// One metactl: its directories and its programs.
 #[derive(Debug, Clone)]
@@ -60,7 +60,7 @@ impl Manager {
             );
         }
         for path in files::entries(&self.paths.state)? {
-            if path.join(allocation::FILE).is_file() || path.join("bundle").is_symlink() {
+            if has_state(&path) {
                 found.push(files::name_of(&path).to_owned());
             }
         }
@@ -85,7 +85,7 @@ impl Manager {
             manager: self.clone(),
             name: name.to_owned(),
         };
-        if self.paths.local_layer(name).is_file() || instance.state_dir().is_dir() {
+        if self.paths.local_layer(name).is_file() || has_state(&instance.state_dir()) {
             return Ok(instance);
         }
         let all = self.instances()?;
@@ -123,6 +123,14 @@ impl Manager {
     pub(crate) fn runtime(&self) -> Runtime {
         Runtime::new(&self.runtime, &self.paths)
     }
+}
+
+/// Whether a state directory is that of an instance. `data/` and the user id stay of one that was deleted.
+pub(crate) fn has_state(dir: &Path) -> bool {
+    let link = dir.join("bundle").is_symlink();
+    link || ["bundles", "releases", "deploy.json"]
+        .iter()
+        .any(|name| dir.join(name).exists())
 }
 
 /// Fails unless this is root.

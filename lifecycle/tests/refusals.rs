@@ -108,12 +108,14 @@ fn instances_are_found_by_layer_and_by_state() {
     server.local("bad name", "");
     server.local("status", "");
     let state = server.manager.paths.instance_state("old");
-    fs::create_dir_all(&state).unwrap();
-    fs::write(
-        state.join("allocation.json"),
-        r#"{"format":1,"uid":66000,"gid":66000}"#,
-    )
-    .unwrap();
+    fs::create_dir_all(state.join("releases")).unwrap();
+    // What stays of one that was deleted is no instance.
+    let deleted = server.manager.paths.instance_state("deleted");
+    fs::create_dir_all(deleted.join("data")).unwrap();
+    for dir in [&state, &deleted] {
+        let own = r#"{"format":1,"uid":66000,"gid":66000}"#;
+        fs::write(dir.join("allocation.json"), own).unwrap();
+    }
     assert_eq!(server.manager.instances().unwrap(), ["old", "web"]);
     let list = server.manager.list().unwrap();
     assert!(

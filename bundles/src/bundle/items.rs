@@ -112,7 +112,10 @@ impl Composition {
         let mut copy = self.clone();
         for (path, item) in &mut copy.items {
             if let Item::File { text, .. } = item {
-                *text = if path
+                *text = if path == Path::new(super::LOCAL_COPY) {
+                    // A comment of it can hold what nothing else knows to be a password.
+                    "# left out of this copy; its settings are in manifest.json\n".to_owned()
+                } else if path
                     .extension()
                     .is_some_and(|extension| extension == "json")
                 {

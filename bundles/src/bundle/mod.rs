@@ -3,6 +3,7 @@
 //! ```text
 //! <state>/<instance>/bundles/<digest>/
 //!   manifest.json          what is in it, and where every setting came from
+//!   local.conf             the local layer that it was made from, to go back to
 //!   network.json           addresses, firewall, names
 //!   rootfs/                the skeleton of the root
 //!   <daemon>/config.json   an OCI bundle: root.path = ../rootfs
@@ -35,11 +36,14 @@ pub use store::{activate, current, prune};
 pub use write::{Written, write, write_redacted};
 
 use crate::app::{App, CronJob, Daemon, Launch, Limits, Restart};
-use crate::layers::Config;
+use crate::layers::{Config, LayerKind};
 use crate::network::{self, Mode, NetworkSpec};
 use crate::oci::{self, EntryPoint, effective_limits, json};
 use crate::platforms::settle::settle;
 use crate::view::{self, HostView, Node, View};
+
+/// The copy of the local layer in a bundle.
+pub const LOCAL_COPY: &str = "local.conf";
 
 /// How a cron job is asked to stop (SIGTERM), and how long it has.
 const CRON_STOP: (i32, std::time::Duration) = (15, std::time::Duration::from_secs(10));
@@ -158,6 +162,10 @@ pub fn compose(
     ] {
         items.insert(PathBuf::from(name), Item::File { mode: 0o600, text });
     }
+    if let Some(local) = local_layer(config) {
+        let (mode, text) = (0o600, local.to_owned());
+        items.insert(PathBuf::from(LOCAL_COPY), Item::File { mode, text });
+    }
     let tmp = entries
         .iter()
         .map(|entry| place.tmp_dir(&entry.name))
@@ -194,6 +202,13 @@ pub fn view(
     let view = view::compose(app, place, host, &launches, &mut problems);
     problems.finish()?;
     Ok(view)
+}
+
+/// The text of the local layer; none where there is no such file.
+fn local_layer(config: &Config) -> Option<&str> {
+    let mut sources = config.sources().iter();
+    let local = sources.find(|source| source.layer == LayerKind::Local)?;
+    Some(&local.text)
 }
 
 fn item(node: &Node) -> Item {

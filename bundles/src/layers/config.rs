@@ -99,6 +99,12 @@ impl Config {
         config.with_warnings(out)
     }
 
+    /// The configuration as far as it can be understood, whatever is wrong with it: to find out which
+    /// keys there are, never to run something.
+    pub fn as_far_as_understood(sources: Vec<Source>) -> Config {
+        Config::assemble(sources, true).0
+    }
+
     /// The configuration as far as it can be understood, and what is wrong with it.
     pub(crate) fn assemble(sources: Vec<Source>, lenient: bool) -> (Config, Collector) {
         let merged = merge::merge(Files::new(sources), Collector::default());

@@ -68,7 +68,6 @@ pub fn run(context: &mut Context) -> Outcome {
             inbound,
         });
     }
-    let local = context.manager.paths.local_layer(instance.name());
     for direction in [Direction::Out, Direction::In] {
         for line in view.lines(direction, context.output.style) {
             context.output.line(line)?;
@@ -76,12 +75,16 @@ pub fn run(context: &mut Context) -> Outcome {
     }
     for direction in [Direction::Out, Direction::In] {
         if status.refused.iter().any(|r| r.direction == direction) {
-            context.output.remark(format!(
-                "To allow one: add its line below [{}] in {}, then: metactl {} restart",
-                section(direction),
-                local.display(),
-                instance.name(),
-            ))?;
+            let name = instance.name();
+            let how = match direction {
+                Direction::Out => format!("metactl {name} allow NAME=DESTINATION"),
+                Direction::In => {
+                    format!("metactl {name} set {}:NAME=SOURCE", section(direction))
+                }
+            };
+            context
+                .output
+                .remark(format!("To allow one: {how}, then: metactl {name} restart"))?;
         }
     }
     Ok(())

@@ -25,7 +25,7 @@ pub fn run(context: &mut Context) -> Outcome {
             .remark("There is no instance on this server yet.")?;
         context
             .output
-            .remark("Next: metactl run DIRECTORY, or see metactl help")?;
+            .remark("Next: metactl new APP REPO, or metactl run DIRECTORY; see metactl help")?;
         return Ok(());
     }
     let mut table = Table::new();

@@ -6,9 +6,13 @@ mod check;
 mod compare;
 mod completion;
 mod deploy;
+mod drift;
+mod edit;
+mod editor;
 mod exec;
 mod firewall;
 pub(crate) mod help;
+mod instances;
 mod list;
 mod logs;
 mod plan;
@@ -25,9 +29,10 @@ use metactl_bundles::paths::Paths;
 use metactl_lifecycle::{Instance, LifecycleError, Manager};
 
 use crate::args::{Cli, Command, Global};
+use crate::exit;
 use crate::failure::{Failure, Outcome};
-use crate::output::Output;
 use crate::output::progress::Steps;
+use crate::output::{self, Output};
 use crate::words;
 
 /// What every command gets.
@@ -58,6 +63,15 @@ pub fn dispatch(cli: Cli) -> Outcome {
         Command::Why(args) => why::run(&mut context, args),
         Command::Check(args) => check::run(&mut context, args),
         Command::Compare(args) => compare::run(&mut context, args),
+        Command::Get(args) => edit::get(&mut context, args),
+        Command::Set(args) => edit::set(&mut context, args),
+        Command::Unset(args) => edit::unset(&mut context, args),
+        Command::Allow(args) => edit::allow(&mut context, args),
+        Command::Config => editor::config(&mut context),
+        Command::Revert(args) => editor::revert(&mut context, args),
+        Command::Changed => drift::run(&mut context),
+        Command::New(args) => instances::new(&mut context, args),
+        Command::Delete(args) => instances::delete(&mut context, args),
         Command::Plan => plan::run(&mut context),
         Command::Bundle(args) => bundle::run(&mut context, args),
         Command::Deploy(args) => deploy::run(&mut context, args),
@@ -117,6 +131,19 @@ impl Context {
                 _ => failure,
             }
         })
+    }
+
+    /// Asks before something that cannot be done by accident. Without anybody to ask it is refused.
+    fn confirm(&mut self, question: &str, command: &str) -> Outcome {
+        self.output.flush()?;
+        match output::ask(&format!("{question} [y/N] ")) {
+            Some(answer) if matches!(answer.as_str(), "y" | "yes" | "Y") => Ok(()),
+            Some(_) => Err(Failure::new(exit::FAILED, "nothing was changed")),
+            None => Err(
+                Failure::usage(format!("there is nobody to ask: {question}"))
+                    .hint(format!("to do it without a question: {command} --yes")),
+            ),
+        }
     }
 
     /// Somebody who watches the steps of a change.

@@ -165,6 +165,21 @@ pub fn eprint_line(text: &str) {
     let _nobody_left_to_tell = writeln!(io::stderr().lock(), "{text}");
 }
 
+/// Asks a question on the terminal; `None` when there is none, or no answer.
+pub fn ask(question: &str) -> Option<String> {
+    if !io::stdin().is_terminal() {
+        return None;
+    }
+    let mut err = io::stderr().lock();
+    // Who cannot see the question does not answer it.
+    write!(err, "{question}").and_then(|()| err.flush()).ok()?;
+    let mut line = String::new();
+    match io::stdin().read_line(&mut line) {
+        Ok(1..) => Some(line.trim().to_owned()),
+        _ => None,
+    }
+}
+
 /// A text without the characters that would move the cursor or change the terminal: configuration
 /// and logs are written by others. Line feeds and tabs stay.
 pub fn clean(text: &str) -> Cow<'_, str> {

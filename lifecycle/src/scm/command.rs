@@ -16,14 +16,14 @@ const TICK: Duration = Duration::from_millis(5);
 
 /// What a tool did.
 #[derive(Debug)]
-pub(super) struct Output {
-    pub(super) status: ExitStatus,
-    pub(super) stdout: Vec<u8>,
-    pub(super) stderr: Vec<u8>,
+pub(crate) struct Output {
+    pub(crate) status: ExitStatus,
+    pub(crate) stdout: Vec<u8>,
+    pub(crate) stderr: Vec<u8>,
 }
 
 /// Runs a tool to its end, or to that of `timeout` (an error of kind `TimedOut`).
-pub(super) fn run(mut command: Command, timeout: Duration) -> io::Result<Output> {
+pub(crate) fn run(mut command: Command, timeout: Duration) -> io::Result<Output> {
     command
         .stdin(Stdio::null())
         .stdout(Stdio::piped())

@@ -91,6 +91,35 @@ impl Git {
         }
     }
 
+    /// The commit that `tag` names, as of the last fetch; `None` when it is not in the cache.
+    pub(crate) fn known(&self, tag: &str) -> Result<Option<Revision>> {
+        check_name(tag)?;
+        if !self.cache.join("objects").is_dir() {
+            return Ok(None);
+        }
+        let commit = self.find(tag)?;
+        Ok(commit.map(|commit| Revision {
+            tag: tag.to_owned(),
+            commit,
+        }))
+    }
+
+    /// The branch that the remote's `HEAD` leads to, as the remote has it now.
+    pub(crate) fn default_branch(&self) -> Result<Option<String>> {
+        let _lock = self.lock()?;
+        self.prepare()?;
+        let mut git = self.command();
+        git.args(["ls-remote", "--symref", "--"])
+            .arg(&self.repo)
+            .arg("HEAD");
+        let text = self.output(git, FETCH, "look at")?;
+        let branch = text.lines().find_map(|line| {
+            line.strip_prefix("ref: refs/heads/")?
+                .strip_suffix("\tHEAD")
+        });
+        Ok(branch.map(str::to_owned))
+    }
+
     /// The newest tags, newest first. Needs no network: as of the last fetch.
     pub(crate) fn newest_tags(&self, count: usize) -> Result<Vec<String>> {
         let mut git = self.command();

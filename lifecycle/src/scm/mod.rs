@@ -3,7 +3,7 @@
 //! Only git so far. Everything that a repository says (names, messages, paths, contents) is
 //! somebody else's, and treated so.
 
-mod command;
+pub(crate) mod command;
 mod git;
 #[cfg(test)]
 mod tests;

@@ -1,0 +1,809 @@
+//! The commands that change the local layer: set, unset, get, allow, config, changed, revert, new, delete.
+
+// A failed expectation is a failed test.
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+use std::fs;
+use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
+use std::path::PathBuf;
+use std::process::Command;
+use std::time::Duration;
+
+use metactl_tests::apps::Repository;
+use metactl_tests::command::{self, Outcome};
+use metactl_tests::needs::GIT;
+use metactl_tests::terminal::Terminal;
+use metactl_tests::{Host, on_host};
+
+const LIMIT: Duration = Duration::from_secs(60);
+
+const APP: &str = "\
+[env]
+JOB_MANAGER_PORT = 9000
+GREETING = from the app
+
+[daemon.webapp]
+command = sleep 1001
+
+[daemon.jobmanager]
+command = sleep %(JOB_MANAGER_PORT)
+stop.timeout = 6s
+
+[crontab]
+daily housekeeping = 5 0 * * * true
+
+[firewall.out.accept]
+database = %(DB_HOST):%(DB_PORT)
+";
+
+fn layer(host: &Host, instance: &str) -> PathBuf {
+    host.root()
+        .join(format!("etc/metactl/nodes/{instance}.conf"))
+}
+
+fn text(host: &Host, instance: &str) -> String {
+    fs::read_to_string(layer(host, instance)).unwrap()
+}
+
+/// A repository that only has to be read.
+fn repository(host: &Host, app: &str) -> String {
+    let repository = Repository::empty(&host.work().join("repository"));
+    repository.write(".metactl", app).commit("1.2.2");
+    repository.write("more", "x").commit("1.2.3");
+    repository.dir.to_str().unwrap().to_owned()
+}
+
+fn git(host: &Host, args: &[&str]) -> Outcome {
+    let mut git = Command::new("git");
+    git.arg("-C")
+        .arg(host.root().join("etc/metactl"))
+        .args(args);
+    git.env("GIT_CONFIG_GLOBAL", "/dev/null");
+    command::run(git, LIMIT)
+}
+
+/// Runs the command that `Undo:` names, as a person would paste it.
+fn undo(host: &Host, outcome: &Outcome) -> Outcome {
+    let line = outcome
+        .stdout
+        .lines()
+        .find_map(|line| line.strip_prefix("Undo: metactl "))
+        .unwrap_or_else(|| panic!("no Undo in {outcome}"));
+    let metactl = host.binaries().metactl.display();
+    let mut shell = Command::new("sh");
+    shell.args(["-c", &format!("{metactl} {line}")]);
+    shell.env("METACTL_ROOT", host.root());
+    shell.env("METACTL_RUNTIME", &host.binaries().runtime);
+    command::run(shell, LIMIT)
+}
+
+#[test]
+fn an_instance_comes_is_configured_and_goes() {
+    on_host(&[GIT], |host| {
+        let repo = repository(host, APP);
+        let new = host.run(&["new", "myapp", &repo]).ok().says(&[
+            ".metactl at 1.2.3: webapp (exec), jobmanager (exec), 1 cron job",
+            "wrote",
+            "nodes/myapp.conf",
+            "needed from site: DB_HOST   (.metactl:16)",
+            "needed from site: DB_PORT",
+            "Next: metactl myapp set env:DB_HOST=... env:DB_PORT=...",
+            "Undo: metactl myapp delete",
+        ]);
+        assert!(!new.stdout.contains("not granted"), "{new}");
+        let written = text(host, "myapp");
+        assert!(
+            written.contains(&format!("[build]\nrepo = {repo}\ntag = 1.2.3\n")),
+            "{written}"
+        );
+        assert_eq!(
+            layer(host, "myapp").metadata().unwrap().mode() & 0o777,
+            0o600
+        );
+        // Nobody's instance is overwritten.
+        host.run(&["new", "myapp", &repo])
+            .fails(64)
+            .says(&["there is an instance"]);
+        assert_eq!(text(host, "myapp"), written);
+
+        // Before the first deployment, one name at a time.
+        host.run(&["myapp", "set", "env:DB_HOST=mysql.example.org"])
+            .ok()
+            .says(&[
+                "nodes/myapp.conf:8  DB_HOST = mysql.example.org",
+                "valid",
+                "still needed: DB_PORT",
+                "Undo: metactl myapp unset env:DB_HOST",
+            ]);
+        host.run(&["myapp", "set", "env:DB_PORT=x3306"])
+            .fails(78)
+            .says(&[".metactl:16"]);
+        host.run(&["myapp", "set", "env:DB_PORT=3306"])
+            .ok()
+            .never_says(&["needed"]);
+        host.run(&["myapp", "deploy"]).ok();
+        host.run(&["myapp", "changed"]).ok();
+        let data = host.state("myapp").join("data");
+        fs::write(data.join("kept"), "x").unwrap();
+        let uid = data.metadata().unwrap().uid();
+
+        // There is nobody to ask.
+        host.run(&["myapp", "delete"]).fails(64).says(&["--yes"]);
+        // There is, and it is no; what goes and what stays stands above the question.
+        let mut terminal = Terminal::spawn(&host.metactl(&["myapp", "delete"]));
+        terminal.wait_for("Delete myapp? [y/N]", LIMIT);
+        for text in [
+            "myapp runs, and will be stopped",
+            "goes",
+            "stays",
+            "myapp/data",
+        ] {
+            assert!(terminal.screen().contains(text), "{}", terminal.screen());
+        }
+        terminal.press("n\n");
+        assert_eq!(terminal.wait(LIMIT), 1);
+        host.run(&["myapp", "status"]).ok();
+        let deleted = host.run(&["myapp", "delete", "--yes"]).ok().says(&[
+            "myapp is deleted",
+            "gone",
+            "nodes/myapp.conf",
+            "stays",
+            "myapp/data",
+        ]);
+        assert!(!layer(host, "myapp").exists());
+        host.assert_nothing_left();
+        host.run(&["myapp", "status"]).fails(69);
+        host.run(&["list"]).ok().never_says(&["myapp"]);
+        let mut left: Vec<String> = fs::read_dir(host.state("myapp"))
+            .unwrap()
+            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+            .collect();
+        left.sort();
+        assert_eq!(
+            left,
+            ["allocation.json", "data", "local.before"],
+            "{deleted}"
+        );
+
+        // The way back, as it was printed; the data belong to the same user still.
+        let line = deleted
+            .stdout
+            .lines()
+            .find_map(|line| line.strip_prefix("Undo: "))
+            .unwrap();
+        let line = line.replace(
+            "metactl myapp",
+            &format!("{} myapp", host.binaries().metactl.display()),
+        );
+        let mut shell = Command::new("sh");
+        shell.args(["-c", &line]).env("METACTL_ROOT", host.root());
+        shell.env("METACTL_RUNTIME", &host.binaries().runtime);
+        command::run(shell, LIMIT).ok();
+        host.run(&["myapp", "status"]).ok();
+        assert_eq!(data.join("kept").metadata().unwrap().uid(), 0);
+        assert_eq!(data.metadata().unwrap().uid(), uid);
+        host.run(&["myapp", "delete", "--data", "--yes"])
+            .ok()
+            .says(&["cannot be undone"]);
+        assert!(
+            !host.state("myapp").exists() && !host.log("myapp", "x").parent().unwrap().exists()
+        );
+        host.run(&["new", "myapp", &repo]).ok();
+        host.run(&["myapp", "delete", "--yes"]).ok();
+    });
+}
+
+#[test]
+fn new_finds_an_address_and_ports_and_tells_what_is_not_granted() {
+    on_host(&[GIT], |host| {
+        let _lan = host.lan();
+        let app = APP.replace("stop.timeout = 6s", "port = 9000");
+        let app = format!("{app}\n[sandbox.mounts]\n/photos = /srv/photos\n");
+        let repo = repository(host, &app);
+        host.server_conf("[server]\npool = 10.99.0.0/28\n[sandbox.net]\nmode = routed\n");
+        host.run(&["new", "one", &repo]).ok().says(&[
+            "ip 10.99.0.2   from the pool, nobody answers there",
+            "asked for, not granted: [sandbox.mounts] /photos = /srv/photos   (.metactl:19)",
+            "granted by:",
+        ]);
+        assert!(text(host, "one").contains("[sandbox.net]\nip = 10.99.0.2\n"));
+        // Without a pool of its own, nobody guesses.
+        host.server_conf("[sandbox.net]\nmode = routed\n");
+        host.run(&["new", "two", &repo])
+            .ok()
+            .says(&["metactl two set sandbox.net:ip=..."]);
+        // In the server's own network ports must not clash.
+        host.server_conf("[sandbox.net]\nmode = host\n");
+        let taken = std::net::TcpListener::bind("0.0.0.0:9000").unwrap();
+        host.run(&["new", "three", &repo, "--tag", "1.2.2"])
+            .ok()
+            .says(&[
+                ".metactl at 1.2.2",
+                "daemon.jobmanager:port 9001   because 9000 is taken",
+            ]);
+        assert!(text(host, "three").contains("[daemon.jobmanager]\nport = 9001\n"));
+        drop(taken);
+        host.is_settled();
+    });
+}
+
+#[test]
+fn new_refuses_what_cannot_be() {
+    on_host(&[GIT], |host| {
+        let repo = repository(host, "[bulid]\ncommand = x\n");
+        for name in [
+            "../x", "a/b", "..", "status", "new", "nodes", ".x", "a b", "x.conf",
+        ] {
+            host.run(&["new", name, &repo]).fails(64);
+            host.run(&["-a", name, "set", "env:A=1"]).fails(64);
+        }
+        host.run(&["new"]).fails(64);
+        host.run(&["new", "x", &repo, "more"]).fails(64);
+        host.run(&["new", "x", &repo])
+            .fails(78)
+            .says(&[".metactl:1:2", "did you mean [build]?"]);
+        host.run(&["new", "x", "/no/such/folder"]).fails(1);
+        host.run(&["new", "x", "ext::sh -c touch% /tmp/x"])
+            .fails(78);
+        host.run(&["new", "x", &repo, "--tag", "9.9"])
+            .fails(1)
+            .says(&["1.2.3"]);
+        host.run(&["x", "set", "env:A=1"])
+            .fails(69)
+            .says(&["metactl new x REPO"]);
+        let nodes = host.root().join("etc/metactl/nodes");
+        assert!(
+            fs::read_dir(nodes).unwrap().next().is_none(),
+            "nothing is written"
+        );
+        assert!(!host.root().join("etc/x.conf").exists());
+    });
+}
+
+/// An instance with a few lines of its own, deployed.
+fn deployed(host: &Host) {
+    let local = "\n# mine\n[env]\nDB_HOST = 10.9.9.9\nDB_PORT = 3306\n\n; end\n[daemon.webapp]\nstop.timeout = 5s";
+    host.application("myapp", &[(".metactl", APP)], local);
+    host.run(&["myapp", "deploy", "1.0"]).ok();
+}
+
+#[test]
+fn single_keys_change_and_nothing_else() {
+    on_host(&[GIT], |host| {
+        deployed(host);
+        let run = |args: &[&str]| host.run(&[&["myapp"], args].concat());
+        let before = text(host, "myapp");
+        assert_eq!(run(&["get", "JOB_MANAGER_PORT"]).ok().stdout, "9000\n");
+        assert_eq!(run(&["get", "webapp:stop.timeout"]).ok().stdout, "5s\n");
+        run(&["get", "NOT_THERE"]).fails(78);
+        run(&["get", "env:NOT_THERE"]).fails(1);
+        run(&["get", "stop.timeout"]).fails(78).says(&[
+            "daemon.webapp:stop.timeout",
+            "daemon.jobmanager:stop.timeout",
+        ]);
+
+        // Several at once, each way of naming a key; a value of a lower layer.
+        let set = run(&[
+            "set",
+            "JOB_MANAGER_PORT=9001",
+            "env:NEW=a = b",
+            "webapp:stop.timeout=4s",
+        ])
+        .ok()
+        .says(&[
+            "JOB_MANAGER_PORT = 9001",
+            "NEW = a = b",
+            "stop.timeout = 4s",
+            "metactl myapp restart",
+        ]);
+        let now = text(host, "myapp");
+        assert_eq!(
+            now,
+            before
+                .replace("3306\n", "3306\nJOB_MANAGER_PORT = 9001\nNEW = a = b\n")
+                .replace("5s", "4s")
+        );
+        assert_eq!(run(&["get", "JOB_MANAGER_PORT"]).ok().stdout, "9001\n");
+        run(&["show", "daemon.jobmanager"])
+            .ok()
+            .says(&["sleep 9001"]);
+        run(&["changed"]).fails(2).says(&[
+            "env:JOB_MANAGER_PORT",
+            "9000 → 9001",
+            "jobmanager is started otherwise",
+        ]);
+        undo(host, &set).ok();
+        assert_eq!(text(host, "myapp"), before);
+        run(&["changed"]).ok();
+
+        // One wrong value, and nothing is written.
+        run(&["set", "env:A=1", "webapp:stop.timeout=lots"])
+            .fails(78)
+            .says(&["stop.timeout"]);
+        run(&["set", "env:A=1", "env:A=2"])
+            .fails(78)
+            .says(&["twice"]);
+        run(&["set", "bulid:command=x"])
+            .fails(78)
+            .says(&["did you mean `build`?"]);
+        run(&["set", "daemon.webapp:prot=1"])
+            .fails(78)
+            .says(&["port"]);
+        run(&["set", "NEW=1"]).fails(78).says(&["env:NEW"]);
+        run(&["set", "env:A= x"]).fails(78).says(&["space"]);
+        run(&["set", "env:A=a\n\nb"])
+            .fails(78)
+            .says(&["empty line"]);
+        run(&["set", "env:A=%(NOWHERE)"])
+            .fails(78)
+            .says(&["NOWHERE"]);
+        run(&["set", "server:pool=10.0.0.0/8"])
+            .fails(78)
+            .says(&["[server]"]);
+        run(&["set", "secret-without-key"])
+            .fails(64)
+            .never_says(&["secret-without-key"]);
+        run(&["unset", "env:NOT_THERE"]).fails(1);
+        // What only site or local may say cannot take a name of the application's.
+        run(&["set", "sandbox.mounts:/x=%(GREETING)"])
+            .fails(78)
+            .says(&["GREETING"]);
+        assert_eq!(text(host, "myapp"), before);
+        run(&["set", "env:DB_PORT=3306"])
+            .ok()
+            .says(&["unchanged", "as before"]);
+        assert_eq!(text(host, "myapp"), before);
+
+        // First the own word, then that of the application; and all the way back.
+        let own = run(&["unset", "env:DB_PORT", "env:DB_HOST", "--gone"]).fails(78);
+        assert!(own.stderr.contains("DB_HOST"), "{own}");
+        let gone = run(&["unset", "GREETING"])
+            .ok()
+            .says(&["unset GREETING", "unset --inherit"]);
+        run(&["get", "env:GREETING"]).fails(1);
+        let set = run(&["set", "env:GREETING=mine"])
+            .ok()
+            .says(&["unset --gone env:GREETING"]);
+        undo(host, &set).ok();
+        run(&["get", "env:GREETING"]).fails(1);
+        undo(host, &gone).ok();
+        assert_eq!(text(host, "myapp"), before);
+        run(&["set", "env:GREETING=mine"]).ok();
+        run(&["unset", "env:GREETING"])
+            .ok()
+            .says(&["env:GREETING is from the app (.metactl:3)"]);
+        assert_eq!(text(host, "myapp"), before);
+
+        // Passwords are not repeated, and the undo does not need them.
+        run(&["set", "env:DB_PASSWORD=first-secret"])
+            .ok()
+            .never_says(&["first-secret"]);
+        let second = run(&["set", "env:DB_PASSWORD=second-secret"])
+            .ok()
+            .says(&["DB_PASSWORD = ***"])
+            .never_says(&["first-secret", "second-secret"]);
+        run(&["get", "env:DB_PASSWORD"])
+            .fails(64)
+            .never_says(&["second-secret"]);
+        assert_eq!(
+            run(&["get", "env:DB_PASSWORD", "--secrets"]).ok().stdout,
+            "second-secret\n"
+        );
+        let line = second.stdout.lines().last().unwrap();
+        assert_eq!(line, "Undo: metactl myapp revert --last");
+        run(&["revert", "--last"])
+            .fails(64)
+            .says(&["--yes"])
+            .never_says(&["secret-"]);
+        run(&["revert", "--last", "--yes"])
+            .ok()
+            .never_says(&["first-secret", "second-secret"]);
+        assert_eq!(
+            run(&["get", "env:DB_PASSWORD", "--secrets"]).ok().stdout,
+            "first-secret\n"
+        );
+        run(&["changed"]).fails(2).never_says(&["first-secret"]);
+
+        // What runs is the way back from everything.
+        run(&["revert", "--yes"]).ok();
+        assert_eq!(text(host, "myapp"), before);
+        run(&["changed"]).ok();
+        run(&["revert", "--yes"]).ok().says(&["unchanged"]);
+
+        run(&["allow", "smtp=10.9.2.9:25"]).ok().says(&[
+            "nodes/myapp.conf:15  smtp = 10.9.2.9:25",
+            "not running yet: metactl myapp restart",
+            "Undo: metactl myapp unset firewall.out.accept:smtp",
+        ]);
+        run(&["allow", "smtp=10.9.2.9:25:x"]).fails(78);
+        run(&["changed"])
+            .fails(2)
+            .says(&["firewall.out.accept:smtp", "addresses or firewall"]);
+        run(&["restart"]).ok();
+        run(&["changed"]).ok();
+        run(&["firewall"]).ok().says(&["10.9.2.9:25"]);
+        let json = run(&["set", "env:A=1", "--json"]).ok();
+        let json: serde_json::Value = serde_json::from_str(&json.stdout).unwrap();
+        assert_eq!(json["undo"], "metactl myapp unset env:A");
+        assert_eq!(json["keys"][0]["line"], 9);
+        run(&["stop"]).ok();
+    });
+}
+
+#[test]
+fn the_file_itself_is_replaced_whole_and_nothing_else() {
+    on_host(&[GIT], |host| {
+        host.local_layer("myapp", "[env]\r\nA = 1\r\n# end\r\n");
+        let path = layer(host, "myapp");
+        // Owner and mode stay; so do the ends of lines.
+        std::os::unix::fs::chown(&path, Some(1234), Some(4321)).unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o640)).unwrap();
+        host.run(&["myapp", "set", "env:B=2"]).ok();
+        assert_eq!(text(host, "myapp"), "[env]\r\nA = 1\r\nB = 2\r\n# end\r\n");
+        let meta = path.metadata().unwrap();
+        assert_eq!(
+            (meta.uid(), meta.gid(), meta.mode() & 0o7777),
+            (1234, 4321, 0o640)
+        );
+
+        // Many at once: each one lands.
+        let mut all: Vec<_> = (0..8)
+            .map(|number| host.spawn(&["myapp", "set", &format!("env:N{number}={number}")]))
+            .collect();
+        for one in all.drain(..) {
+            one.wait(LIMIT).ok();
+        }
+        let now = text(host, "myapp");
+        assert!(
+            (0..8).all(|number| now.contains(&format!("N{number} = {number}\r\n"))),
+            "{now}"
+        );
+
+        // A full disk: the file is as it was, and nothing is beside it.
+        let nodes = path.parent().unwrap().to_owned();
+        fs::write(host.work().join("text"), &now).unwrap();
+        let small = [
+            "-t",
+            "tmpfs",
+            "-o",
+            "size=8k,mode=0755",
+            "small",
+            nodes.to_str().unwrap(),
+        ];
+        host.command("mount", &small).ok();
+        fs::write(&path, "[env]\nA = 1\n").unwrap();
+        let mut filler = 0;
+        while fs::write(nodes.join(format!("filler{filler}")), [0; 4096]).is_ok() {
+            filler += 1;
+        }
+        host.run(&["myapp", "set", "env:B=2"])
+            .fails(1)
+            .says(&["nodes/myapp.conf", "No space left"]);
+        assert_eq!(text(host, "myapp"), "[env]\nA = 1\n");
+        assert!(!nodes.join(".myapp.conf.new").exists());
+        host.command("umount", &[nodes.to_str().unwrap()]).ok();
+        assert_eq!(text(host, "myapp"), now);
+
+        // A link is not written through, and not replaced.
+        let elsewhere = host.work().join("elsewhere");
+        fs::rename(&path, &elsewhere).unwrap();
+        symlink(&elsewhere, &path).unwrap();
+        for args in [
+            &["myapp", "set", "env:B=3"][..],
+            &["myapp", "unset", "env:B"],
+            &["myapp", "allow", "x=10.0.0.1"],
+            &["myapp", "config"],
+        ] {
+            host.run(args).fails(78).says(&["symbolic link"]);
+        }
+        assert_eq!(fs::read_to_string(&elsewhere).unwrap(), now);
+        assert!(path.is_symlink());
+        // What is wrong already is told, and not made worse.
+        fs::remove_file(&path).unwrap();
+        host.local_layer("myapp", "[env]\nA = 1\nA = 2\n");
+        host.run(&["myapp", "set", "env:B=3"])
+            .fails(78)
+            .says(&["nodes/myapp.conf:3:1", "twice"]);
+        assert_eq!(text(host, "myapp"), "[env]\nA = 1\nA = 2\n");
+    });
+}
+
+#[test]
+fn an_instance_that_was_never_deployed_is_checked_with_its_repository() {
+    on_host(&[GIT], |host| {
+        let repo = repository(host, APP);
+        host.local_layer("myapp", &format!("[build]\nrepo = {repo}\ntag = 1.2.3\n"));
+        let set = |word: &str| host.run(&["myapp", "set", word]);
+        set("daemon.webapp:stop.timeout=5s")
+            .ok()
+            .says(&["still needed: DB_HOST"]);
+        set("daemon.webap:stop.timeout=5s")
+            .fails(78)
+            .says(&["did you mean [daemon.webapp]?"]);
+        // Without its repository nobody knows that daemon.
+        host.local_layer("other", "[env]\nA = 1\n");
+        let other = host.run(&["other", "set", "daemon.webapp:stop.timeout=5s"]);
+        other.fails(78).says(&["has no platform"]);
+        host.run(&["other", "set", "env:A=2"]).ok();
+    });
+}
+
+/// A script that stands for an editor.
+fn editor(host: &Host, script: &str) -> String {
+    let path = host.work().join("editor");
+    fs::write(&path, format!("#!/bin/sh\nset -e\n{script}\n")).unwrap();
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+    path.to_str().unwrap().to_owned()
+}
+
+fn config(host: &Host, editor: &str, sudo: bool) -> Command {
+    let mut metactl = host.metactl(&["myapp", "config"]);
+    metactl.env("EDITOR", editor);
+    if sudo {
+        metactl
+            .env("SUDO_UID", "65534")
+            .env("SUDO_GID", "65534")
+            .env("SUDO_USER", "nobody");
+    }
+    metactl
+}
+
+fn temporary_files() -> Vec<PathBuf> {
+    let all = fs::read_dir("/tmp")
+        .unwrap()
+        .map(|entry| entry.unwrap().path());
+    all.filter(|path| path.to_string_lossy().contains("metactl-edit-"))
+        .collect()
+}
+
+#[test]
+fn an_editor_changes_a_copy_that_counts_when_it_is_right() {
+    on_host(&[GIT], |host| {
+        host.command("mount", &["-t", "tmpfs", "-o", "mode=1777", "tmp", "/tmp"])
+            .ok();
+        host.is_settled();
+        fs::create_dir_all(host.work()).unwrap();
+        let start = "# mine\n[env]\nA = 1\n";
+        host.local_layer("myapp", start);
+        let quit = editor(host, "true");
+        command::run(config(host, &quit, false), LIMIT)
+            .ok()
+            .says(&["unchanged"]);
+        let more = editor(host, "echo 'B = 2' >> \"$2\"; test \"$1\" = --wait");
+        command::run(config(host, &format!("{more} --wait"), false), LIMIT)
+            .ok()
+            .says(&[
+                "env:B = 2",
+                "(new)",
+                "valid",
+                "Undo: metactl myapp revert --last",
+            ]);
+        assert_eq!(text(host, "myapp"), format!("{start}B = 2\n"));
+        host.run(&["myapp", "revert", "--last", "--yes"]).ok();
+        assert_eq!(text(host, "myapp"), start);
+
+        // Wrong, and nobody to ask: as it was.
+        let wrong = editor(host, "echo '[bulid]' >> \"$1\"");
+        command::run(config(host, &wrong, false), LIMIT)
+            .fails(78)
+            .says(&["unknown section [bulid]", "did you mean [build]?"]);
+        assert_eq!(text(host, "myapp"), start);
+        // Wrong first, then mended; then wrong and left.
+        let learns = editor(
+            host,
+            "if grep -q bulid \"$1\"; then sed -i s/bulid/build/ \"$1\"; else echo '[bulid]\ntag = 2' >> \"$1\"; fi",
+        );
+        let mut terminal = Terminal::spawn(&config(host, &learns, false));
+        terminal.wait_for("(e)dit again", LIMIT);
+        terminal.press("e\n");
+        assert_eq!(terminal.wait(LIMIT), 0);
+        assert_eq!(text(host, "myapp"), format!("{start}[build]\ntag = 2\n"));
+        let before = text(host, "myapp");
+        let mut terminal = Terminal::spawn(&config(host, &wrong, false));
+        terminal.wait_for("(e)dit again", LIMIT);
+        terminal.press("Q\n");
+        terminal.press("x\n");
+        terminal.wait_for("unchanged", LIMIT);
+        assert_eq!(terminal.wait(LIMIT), 0);
+        assert_eq!(text(host, "myapp"), before);
+
+        // Ctrl-C is the editor's.
+        let patient = editor(
+            host,
+            "trap 'echo \"output = x\" >> \"$1\"; exit 0' INT; echo edits; while :; do sleep 0.1; done",
+        );
+        let mut terminal = Terminal::spawn(&config(host, &patient, false));
+        terminal.wait_for("edits", LIMIT);
+        terminal.press("\x03");
+        terminal.wait_for("Undo: metactl myapp revert --last", LIMIT);
+        assert_eq!(terminal.wait(LIMIT), 0);
+        assert_eq!(text(host, "myapp"), format!("{before}output = x\n"));
+        host.run(&["myapp", "revert", "--last", "--yes"]).ok();
+
+        // An editor that fails or is not there.
+        let fails = editor(host, "echo 'C = 1' >> \"$1\"; exit 3");
+        command::run(config(host, &fails, false), LIMIT)
+            .fails(69)
+            .says(&["nothing was changed"]);
+        command::run(config(host, "/no/such/editor", false), LIMIT).fails(69);
+        assert_eq!(text(host, "myapp"), before);
+
+        // Somebody else is faster.
+        let slow = editor(
+            host,
+            &format!(
+                "echo 'C = 1' >> \"$1\"; echo '# faster' >> {}",
+                layer(host, "myapp").display()
+            ),
+        );
+        command::run(config(host, &slow, false), LIMIT)
+            .fails(78)
+            .says(&["somebody else changed"]);
+        assert_eq!(text(host, "myapp"), format!("{before}# faster\n"));
+        assert_eq!(temporary_files(), Vec::<PathBuf>::new(), "no copy stays");
+        host.command("umount", &["/tmp"]).ok();
+    });
+}
+
+#[test]
+fn the_editor_has_no_privilege_and_is_not_trusted() {
+    on_host(&[GIT], |host| {
+        host.command("mount", &["-t", "tmpfs", "-o", "mode=1777", "tmp", "/tmp"])
+            .ok();
+        host.is_settled();
+        let start = "[env]\nA = 1\n";
+        host.local_layer("myapp", start);
+        let who = host.work().join("who");
+        fs::write(&who, "").unwrap();
+        fs::set_permissions(&who, fs::Permissions::from_mode(0o666)).unwrap();
+        for dir in [host.root(), host.work()] {
+            fs::set_permissions(dir, fs::Permissions::from_mode(0o755)).unwrap();
+        }
+        let who = who.display();
+        let looks = editor(
+            host,
+            &format!(
+                "echo \"$(id -u) $(id -g) $(id -G)\" > {who}; stat -c '%u %a' \"$1\" >> {who}; grep CapEff /proc/self/status >> {who}; echo 'B = 2' >> \"$1\""
+            ),
+        );
+        command::run(config(host, &looks, true), LIMIT).ok();
+        assert_eq!(text(host, "myapp"), format!("{start}B = 2\n"));
+        assert_eq!(
+            fs::read_to_string(who.to_string()).unwrap(),
+            "65534 65534 65534\n65534 600\nCapEff:\t0000000000000000\n"
+        );
+        let before = text(host, "myapp");
+        fs::write(
+            "/etc/hosts",
+            "127.0.0.1 localhost\n[env]\nTAKEN = from a file of root\n",
+        )
+        .unwrap();
+        for (script, says) in [
+            ("rm \"$1\"; ln -s /etc/hosts \"$1\"", "a symbolic link"),
+            ("rm \"$1\"; mkfifo \"$1\"", "no regular file"),
+            ("rm \"$1\"", "gone"),
+            ("printf '\\377' > \"$1\"", "not UTF-8"),
+            ("head -c 1100000 /dev/zero > \"$1\"", "larger than 1 MiB"),
+            // The folder itself is another one now.
+            (
+                "d=$(dirname \"$1\"); mv $d $d.old; ln -s /etc $d; rm $d.old/*; ln -s /etc/hosts $d.old/myapp.conf",
+                "a symbolic link",
+            ),
+        ] {
+            let bad = editor(host, script);
+            command::run(config(host, &bad, true), LIMIT)
+                .fails(78)
+                .says(&[says])
+                .never_says(&["TAKEN"]);
+            assert_eq!(text(host, "myapp"), before, "{script}");
+        }
+        assert!(fs::metadata("/etc/passwd").is_ok() && fs::metadata("/etc/hosts").is_ok());
+        host.command("umount", &["/tmp"]).ok();
+    });
+}
+
+#[test]
+fn git_keeps_every_change_with_its_author() {
+    on_host(&[GIT], |host| {
+        let etc = host.root().join("etc/metactl");
+        git(host, &["init", "--quiet"]).ok();
+        fs::write(etc.join("unrelated"), "x").unwrap();
+        let repo = repository(host, APP);
+        let sudo = |args: &[&str]| {
+            let mut metactl = host.metactl(args);
+            metactl
+                .env("SUDO_UID", "65534")
+                .env("SUDO_GID", "65534")
+                .env("SUDO_USER", "nobody");
+            command::run(metactl, LIMIT)
+        };
+        sudo(&["new", "myapp", &repo]).ok();
+        sudo(&[
+            "myapp",
+            "set",
+            "env:DB_HOST=10.9.9.9",
+            "env:DB_PASSWORD=hidden-word",
+        ])
+        .ok();
+        sudo(&["myapp", "unset", "env:DB_PASSWORD"]).ok();
+        sudo(&["myapp", "allow", "x=10.0.0.1:80"]).ok();
+        let more = editor(host, "echo 'y = 10.0.0.2:80' >> \"$1\"");
+        host.metactl(&[]);
+        let mut metactl = host.metactl(&["myapp", "config"]);
+        command::run(
+            {
+                metactl.env("VISUAL", &more);
+                metactl
+            },
+            LIMIT,
+        )
+        .ok();
+        sudo(&["myapp", "delete", "--yes"]).ok();
+        let log = git(
+            host,
+            &["log", "--reverse", "--format=%an <%ae> %s", "--name-only"],
+        )
+        .ok();
+        let lines: Vec<&str> = log.stdout.lines().filter(|line| !line.is_empty()).collect();
+        assert_eq!(
+            lines,
+            [
+                "nobody <nobody@server1> myapp: new",
+                "nodes/myapp.conf",
+                "nobody <nobody@server1> myapp: set env:DB_HOST env:DB_PASSWORD",
+                "nodes/myapp.conf",
+                "nobody <nobody@server1> myapp: unset env:DB_PASSWORD",
+                "nodes/myapp.conf",
+                "nobody <nobody@server1> myapp: allow firewall.out.accept:x",
+                "nodes/myapp.conf",
+                "root <root@server1> myapp: config",
+                "nodes/myapp.conf",
+                "nobody <nobody@server1> myapp: delete",
+                "nodes/myapp.conf",
+            ]
+        );
+        let status = git(host, &["status", "--porcelain"]).ok();
+        assert_eq!(status.stdout, "?? unrelated\n");
+
+        // A commit that fails is told with the command that makes it, and the change stays.
+        fs::write(
+            etc.join(".git/hooks/pre-commit"),
+            "#!/bin/sh\necho not today >&2\nexit 1\n",
+        )
+        .unwrap();
+        let hook = etc.join(".git/hooks/pre-commit");
+        fs::set_permissions(&hook, fs::Permissions::from_mode(0o755)).unwrap();
+        let new =
+            sudo(&["new", "other", &repo])
+                .ok()
+                .says(&["not committed", "not today", "git -C"]);
+        assert!(layer(host, "other").is_file());
+        fs::remove_file(&hook).unwrap();
+        let by_hand = new
+            .stdout
+            .split("to do it: ")
+            .nth(1)
+            .unwrap()
+            .lines()
+            .next()
+            .unwrap();
+        let mut shell = Command::new("sh");
+        shell
+            .args(["-c", by_hand])
+            .env("GIT_CONFIG_GLOBAL", "/dev/null");
+        for role in ["AUTHOR", "COMMITTER"] {
+            shell
+                .env(format!("GIT_{role}_NAME"), "T")
+                .env(format!("GIT_{role}_EMAIL"), "t@e");
+        }
+        command::run(shell, LIMIT).ok();
+        git(host, &["log", "-1", "--format=%s"])
+            .ok()
+            .says(&["other: new"]);
+        // What others may write to could run anything as root.
+        fs::set_permissions(etc.join(".git"), fs::Permissions::from_mode(0o777)).unwrap();
+        sudo(&["other", "set", "env:A=1"])
+            .ok()
+            .says(&["others may write"]);
+    });
+}
