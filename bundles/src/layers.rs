@@ -7,6 +7,7 @@
 //! | room | what happens there |
 //! | --- | --- |
 //! | `read` | which files there are, and what makes one unreadable |
+//! | `trust` | whether somebody else could have written one |
 //! | `files`, `faults` | places in their texts, and what a bad reference looks like |
 //! | `names` | sections and keys get their canonical names; unknown ones are errors |
 //! | `merge` | later layers win; `unset`; what the app layer may not say |
@@ -32,12 +33,13 @@ mod merge;
 mod names;
 mod read;
 mod show;
+mod trust;
 
 use std::fmt;
 use std::path::{Path, PathBuf};
 
 pub use config::{Config, Denied, Needed, Value};
-pub(crate) use read::read_file;
+pub(crate) use read::read_trusted;
 pub use read::{MAX_FILE, read};
 pub use show::{Row, Selector, render};
 

@@ -7,7 +7,7 @@ use std::path::Path;
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 
-use super::{LayerKind, Request, Source};
+use super::{LayerKind, Request, Source, trust};
 use crate::diagnostics::{Collector, Diagnostic, Place, Report};
 use crate::ini::{self, Content};
 use crate::keys::values;
@@ -24,7 +24,8 @@ pub const MAX_FILE: u64 = 1024 * 1024;
 ///
 /// # Errors
 /// A bad name, a broken `[server]` section, and files that cannot be read, are no regular files, too
-/// large, or not UTF-8. That a file does not exist is no error.
+/// large, or not UTF-8; of site, server and local layer also files that somebody else can write, and
+/// links out of the configuration directory. That a file does not exist is no error.
 pub fn read(paths: &Paths, request: &Request<'_>) -> Result<Vec<Source>, Report> {
     if let Err(problem) = values::name(request.instance) {
         let message = format!("the name of an instance {problem}: `{}`", request.instance);
@@ -33,14 +34,20 @@ pub fn read(paths: &Paths, request: &Request<'_>) -> Result<Vec<Source>, Report>
     let server = Server::read(paths)?;
     let mut out = Collector::default();
     let mut sources = Vec::new();
-    let mut add = |layer, path: &Path| match read_file(path, layer) {
-        Ok(Some(text)) => sources.push(Source {
-            layer,
-            path: path.to_owned(),
-            text,
-        }),
-        Ok(None) => {}
-        Err(diagnostic) => out.error(|| *diagnostic),
+    let mut add = |layer, path: &Path| {
+        let text = match layer {
+            LayerKind::App => read_untrusted(path),
+            _ => read_trusted(&paths.config, path),
+        };
+        match text {
+            Ok(Some(text)) => sources.push(Source {
+                layer,
+                path: path.to_owned(),
+                text,
+            }),
+            Ok(None) => {}
+            Err(diagnostic) => out.error(|| *diagnostic),
+        }
     };
     if let Some(path) = request.app_layer {
         add(LayerKind::App, path);
@@ -55,7 +62,7 @@ pub fn read(paths: &Paths, request: &Request<'_>) -> Result<Vec<Source>, Report>
         let name = local.and_then(|source| app_name(&source.text));
         let app = name.as_deref().unwrap_or(request.instance);
         for path in paths.site_layers(site, app) {
-            match read_file(&path, LayerKind::Site) {
+            match read_trusted(&paths.config, &path) {
                 Ok(Some(text)) => sources.push(Source {
                     layer: LayerKind::Site,
                     path,
@@ -85,19 +92,42 @@ fn app_name(text: &str) -> Option<String> {
     }
 }
 
-/// The text of a file, `None` when there is none.
+/// The text of the app layer, `None` when there is none.
 ///
-/// The app layer comes from a repository: its file is not followed when it is a link, for a link to
-/// `/etc/shadow` would be printed in messages.
-pub(crate) fn read_file(path: &Path, layer: LayerKind) -> Result<Option<String>, Box<Diagnostic>> {
+/// It comes from a repository: a link is not followed, for a link to `/etc/shadow` would be printed
+/// in messages.
+fn read_untrusted(path: &Path) -> Result<Option<String>, Box<Diagnostic>> {
+    read_file(path, path, Writers::Anybody)
+}
+
+/// The text of a file below the configuration directory `config`, which only root and the caller
+/// may be able to write; `None` when there is none.
+pub(crate) fn read_trusted(config: &Path, path: &Path) -> Result<Option<String>, Box<Diagnostic>> {
+    match trust::real_path(config, path)? {
+        Some(real) => read_file(path, &real, Writers::Trusted),
+        None => Ok(None),
+    }
+}
+
+/// Who may have written a file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Writers {
+    Anybody,
+    Trusted,
+}
+
+/// The text of the file `path`, which is really at `real`.
+fn read_file(
+    path: &Path,
+    real: &Path,
+    writers: Writers,
+) -> Result<Option<String>, Box<Diagnostic>> {
     let fail = |message: String, hint: &str| {
         Box::new(Diagnostic::error(message).at(Place::file(path)).hint(hint))
     };
-    let mut flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOCTTY;
-    if layer == LayerKind::App {
-        flags |= OFlags::NOFOLLOW;
-    }
-    let mut file = match rustix::fs::open(path, flags, Mode::empty()) {
+    let flags =
+        OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::NOFOLLOW;
+    let mut file = match rustix::fs::open(real, flags, Mode::empty()) {
         Ok(descriptor) => File::from(descriptor),
         Err(Errno::NOENT | Errno::NOTDIR) => return Ok(None),
         Err(Errno::LOOP) => {
@@ -127,16 +157,26 @@ pub(crate) fn read_file(path: &Path, layer: LayerKind) -> Result<Option<String>,
             "configuration is read from files only",
         ));
     }
-    let mut bytes = Vec::new();
+    if writers == Writers::Trusted {
+        trust::check(path, path, &facts)?;
+    }
+    let too_large = || {
+        fail(
+            "larger than 1 MiB".to_owned(),
+            "a configuration is a page or two of text",
+        )
+    };
+    if facts.len() > MAX_FILE {
+        return Err(too_large());
+    }
+    // What the file says is its size is a hint only: it may grow meanwhile.
+    let mut bytes = Vec::with_capacity(usize::try_from(facts.len() + 1).unwrap_or_default());
     file.by_ref()
         .take(MAX_FILE + 1)
         .read_to_end(&mut bytes)
         .map_err(cannot_read)?;
     if bytes.len() as u64 > MAX_FILE {
-        return Err(fail(
-            "larger than 1 MiB".to_owned(),
-            "a configuration is a page or two of text",
-        ));
+        return Err(too_large());
     }
     match String::from_utf8(bytes) {
         Ok(text) => Ok(Some(text)),
