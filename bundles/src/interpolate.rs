@@ -10,7 +10,7 @@ use std::collections::{BTreeSet, HashMap};
 use std::ops::Range;
 use std::rc::Rc;
 
-use crate::redact;
+use crate::{redact, secrets};
 
 /// How many names a chain of references may have.
 pub const MAX_DEPTH: usize = 32;
@@ -110,6 +110,15 @@ impl Resolved {
         Resolved {
             text: raw.to_owned(),
             shown,
+            ..Resolved::default()
+        }
+    }
+
+    /// A value of `[secrets]`.
+    pub fn secret(raw: &str) -> Resolved {
+        Resolved {
+            text: raw.to_owned(),
+            shown: secrets::shown(raw).to_owned(),
             ..Resolved::default()
         }
     }

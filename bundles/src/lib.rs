@@ -26,7 +26,8 @@
 //! | [`network`] | model | `network.json` |
 //! | [`bundle`] | all of these | the directory on disk |
 //!
-//! [`diagnostics`] is what errors in configuration look like, [`redact`] what must not be printed,
+//! [`diagnostics`] is what errors in configuration look like, [`redact`] what must not be printed, [`secrets`] what
+//! the application gets as files of its own,
 //! [`server`] the facts of this server, [`paths`] where things are.
 #![forbid(unsafe_code)]
 
@@ -44,5 +45,6 @@ pub mod paths;
 pub mod platforms;
 pub mod redact;
 pub mod seccomp;
+pub mod secrets;
 pub mod server;
 pub mod view;

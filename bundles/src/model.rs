@@ -5,11 +5,13 @@
 //! | `daemons` | `[daemon.*]`: platform, port, order, limits |
 //! | `sandbox` | `[sandbox.*]` and `[firewall.*]` |
 //! | `cron` | `[crontab]` |
+//! | `secrets` | `[secrets]` |
 //! | `warnings` | what works but is probably not meant |
 
 mod cron;
 mod daemons;
 mod sandbox;
+mod secrets;
 mod warnings;
 
 use std::collections::BTreeMap;
@@ -73,6 +75,7 @@ impl<'a> Builder<'a> {
         App {
             name: name.to_owned(),
             env: self.env(),
+            secrets: self.secrets(),
             build: self.build(),
             daemons,
             cron: self.cron(),

@@ -28,6 +28,7 @@
 //! | `scm/`, `build`, `release` | source, build sandbox, immutable results |
 //! | `allocation`, `accounts`, `conflicts` | user ids, addresses, ports, and who has them already |
 //! | `materialize` | layers to bundle |
+//! | `secrets` | the values of `[secrets]` on disk |
 //! | `change` | start, stop, restart, and the switch between two bundles |
 //! | `standalone/` | metactl's own service manager: one supervisor process per instance |
 //! | `health` | whether what was started is up |
@@ -62,6 +63,7 @@ pub mod names;
 mod progress;
 mod release;
 mod scm;
+mod secrets;
 mod standalone;
 pub mod status;
 mod tail;

@@ -47,6 +47,9 @@ pub struct Manifest {
     pub digest: Option<String>,
     /// The entry points: daemons by name, then cron jobs in the order of the configuration.
     pub entries: Vec<EntryRef>,
+    /// The folder with the values of its secrets, if it has some.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub secrets: Option<PathBuf>,
     /// The files of configuration it was made from, lowest layer first.
     pub layers: Vec<LayerRef>,
     /// Every setting with its origin. Passwords are masked.

@@ -13,6 +13,14 @@ pub const SECTIONS: &[SectionSpec] = &[
         doc: "The environment of every daemon and cron job, and the names that `%(NAME)` knows.",
     },
     SectionSpec {
+        name: "secrets",
+        doc: "What the application may know and nobody else: each is a file `/run/secrets/NAME` in the sandbox, never printed.",
+    },
+    SectionSpec {
+        name: "secrets.env",
+        doc: "Secrets that are also variables of the environment.",
+    },
+    SectionSpec {
         name: "build",
         doc: "From version control to a release.",
     },
@@ -65,10 +73,6 @@ pub const SECTIONS: &[SectionSpec] = &[
 /// Sections that are planned.
 pub const FUTURE: &[FutureSection] = &[
     FutureSection {
-        name: "secrets",
-        instead: "until then a site or local layer can put the value into [env]",
-    },
-    FutureSection {
         name: "health",
         instead: "a daemon counts as started when its process runs",
     },
@@ -119,6 +123,22 @@ pub const KEYS: &[Key] = &[
         "The name of the application, when the instance is called otherwise; only the local layer's decides which site file is read.",
     ),
     key("env", "*", Kind::Variable, "A variable of the environment."),
+    Key {
+        grant: Grant::Trusted,
+        why: "it is for those who run the server to say what is secret, and a file is one of the server",
+        ..key(
+            "secrets",
+            "*",
+            Kind::Secret,
+            "The secret itself, as written; or `file:/PATH`: the content of that file of the server.",
+        )
+    },
+    key(
+        "secrets.env",
+        "*",
+        Kind::SecretName,
+        "The name of a secret, whose value this variable of the environment gets.",
+    ),
     // [build]
     Key {
         grant: Grant::Trusted,

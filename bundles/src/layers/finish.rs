@@ -118,6 +118,8 @@ impl<'a> Finisher<'a> {
             "env" => interpolator
                 .name(&slot.key)
                 .map(|resolved| (*resolved).clone()),
+            // Taken as written: a password may have any characters.
+            redact::SECRETS => Ok(Resolved::secret(&raw)),
             _ => interpolator.value(&raw),
         };
         let (resolved, failed) = match resolved {

@@ -9,7 +9,7 @@ use super::{Denied, LayerKind, Origin};
 use crate::diagnostics::{Collector, Diagnostic};
 use crate::ini::{Content, Text};
 use crate::keys::{Grant, Key};
-use crate::redact;
+use crate::{redact, secrets};
 
 /// The section whose keys are for every daemon.
 pub(super) const ALL_DAEMONS: &str = "daemon.*";
@@ -329,7 +329,10 @@ impl Merged {
 
 fn denied(section: &str, key: String, row: &Key, text: &str, origin: Origin) -> Denied {
     debug_assert_eq!(origin.layer, LayerKind::App);
-    let value = redact::redact(text).into_owned();
+    let value = match section {
+        redact::SECRETS => secrets::shown(text).to_owned(),
+        _ => redact::redact(text).into_owned(),
+    };
     let reason = match row.grant {
         Grant::UnlessSite(_) => format!("{} leaves out entries of the app layer", row.why),
         _ => row.why.to_owned(),

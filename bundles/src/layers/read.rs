@@ -203,8 +203,9 @@ fn not_utf8(path: &Path, bytes: &[u8], at: usize) -> Diagnostic {
     let text = String::from_utf8_lossy(&bytes[start..end]);
     let mark = at - start;
     Diagnostic::error(format!("not UTF-8: byte {:#04x}", bytes[at]))
-        .at(Place::new(
+        .at(Place::in_layer(
             path,
+            &String::from_utf8_lossy(&bytes[..end]),
             line,
             &text,
             mark..mark + '\u{fffd}'.len_utf8(),
