@@ -322,7 +322,9 @@ fn append(
             out.text.push_str(&found.text);
             out.shown.push_str(&found.shown);
             out.depth = out.depth.max(found.depth + 1);
-            out.missing.extend(found.missing.iter().cloned());
+            // One is enough to know that some are missing: the others are told where they are
+            // referred to, and many values may refer to a value that has many.
+            out.missing.extend(found.missing.first().cloned());
             out.from_app = out.from_app.take().or_else(|| found.from_app.clone());
         }
         None => {

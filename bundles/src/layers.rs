@@ -40,8 +40,9 @@ use std::path::{Path, PathBuf};
 
 pub use config::{Config, Denied, Needed, Value};
 pub(crate) use read::read_trusted;
-pub use read::{MAX_FILE, read};
+pub use read::{MAX_FILE, Reader, read};
 pub use show::{Row, Selector, render};
+pub(crate) use trust::Trust;
 
 /// The layers, lowest first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -97,7 +97,19 @@ pub fn secret_line(line: &str) -> String {
     let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '+' | '.');
     let is_name = |name: &str| name.len() <= 100 && name.chars().all(plain);
     let trimmed = line.trim();
-    let says_nothing = trimmed.is_empty() || trimmed.starts_with(['[', '#', ';']);
+    if let Some(header) = trimmed.strip_prefix('[') {
+        let end = header.find(']').map_or(header.len(), |at| at + 1);
+        let (header, rest) = header.split_at(end);
+        return match (
+            is_name(header.trim_end_matches(']').trim()),
+            rest.is_empty(),
+        ) {
+            (true, true) => line.to_owned(),
+            (true, false) => format!("[{header} {MASK}"),
+            (false, _) => MASK.to_owned(),
+        };
+    }
+    let says_nothing = trimmed.is_empty() || trimmed.starts_with(['#', ';']);
     let taken_back = trimmed.strip_prefix("unset ");
     if says_nothing || taken_back.is_some_and(|name| is_name(name.trim()) || name.trim() == "*") {
         return line.to_owned();

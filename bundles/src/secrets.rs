@@ -89,6 +89,7 @@ pub fn file(value: &str) -> Option<&Path> {
 pub fn shown(value: &str) -> &str {
     match file(value) {
         Some(_) => value,
+        None if value.is_empty() => value,
         None => MASK,
     }
 }

@@ -2,12 +2,13 @@
 
 use std::fs::File;
 use std::io::Read as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 
-use super::{LayerKind, Request, Source, trust};
+use super::trust::{self, Trust};
+use super::{LayerKind, Request, Source};
 use crate::diagnostics::{Collector, Diagnostic, Place, Report};
 use crate::ini::{self, Content};
 use crate::keys::values;
@@ -19,63 +20,87 @@ pub const MAX_FILE: u64 = 1024 * 1024;
 
 /// Reads the files that exist of an instance's layers, lowest first.
 ///
-/// The site's are chosen by the site that `metactl.conf` names and the application's name, which is
-/// `[app] name` of the local layer, else the instance's: what is in the repository cannot choose.
-///
 /// # Errors
-/// A bad name, a broken `[server]` section, and files that cannot be read, are no regular files, too
-/// large, or not UTF-8; of site, server and local layer also files that somebody else can write, and
-/// links out of the configuration directory. That a file does not exist is no error.
+/// As [`Reader::new`] and [`Reader::read`].
 pub fn read(paths: &Paths, request: &Request<'_>) -> Result<Vec<Source>, Report> {
-    if let Err(problem) = values::name(request.instance) {
-        let message = format!("the name of an instance {problem}: `{}`", request.instance);
-        return Err(Diagnostic::error(message).into());
-    }
-    let server = Server::read(paths)?;
-    let mut out = Collector::default();
-    let mut sources = Vec::new();
-    let mut add = |layer, path: &Path| {
-        let text = match layer {
-            LayerKind::App => read_untrusted(path),
-            _ => read_trusted(&paths.config, path),
+    Reader::new(paths)?.read(request)
+}
+
+/// Reads the layers of instances. What they have in common is read once: `metactl.conf`.
+#[derive(Debug)]
+pub struct Reader<'a> {
+    paths: &'a Paths,
+    trust: Trust,
+    server: Server,
+    /// The text of `metactl.conf`.
+    server_conf: Option<String>,
+}
+
+impl<'a> Reader<'a> {
+    /// For the instances of this server.
+    ///
+    /// # Errors
+    /// What is wrong with `metactl.conf` as a file, and in its `[server]` section.
+    pub fn new(paths: &'a Paths) -> Result<Reader<'a>, Report> {
+        let trust = Trust::new(&paths.config);
+        let path = paths.server_conf();
+        let server_conf = read_trusted(&trust, &path).map_err(|diagnostic| *diagnostic)?;
+        let server = match &server_conf {
+            Some(text) => Server::parse(&path, text)?,
+            None => Server::default(),
         };
-        match text {
-            Ok(Some(text)) => sources.push(Source {
-                layer,
-                path: path.to_owned(),
-                text,
-            }),
-            Ok(None) => {}
-            Err(diagnostic) => out.error(|| *diagnostic),
-        }
-    };
-    if let Some(path) = request.app_layer {
-        add(LayerKind::App, path);
+        Ok(Reader {
+            paths,
+            trust,
+            server,
+            server_conf,
+        })
     }
-    let local = paths.local_layer(request.instance);
-    add(LayerKind::Server, &paths.server_conf());
-    add(LayerKind::Local, &local);
-    if let Some(site) = &server.site {
-        let local = sources
-            .iter()
-            .find(|source| source.layer == LayerKind::Local);
-        let name = local.and_then(|source| app_name(&source.text));
-        let app = name.as_deref().unwrap_or(request.instance);
-        for path in paths.site_layers(site, app) {
-            match read_trusted(&paths.config, &path) {
-                Ok(Some(text)) => sources.push(Source {
-                    layer: LayerKind::Site,
-                    path,
-                    text,
-                }),
+
+    /// Reads the files that exist of an instance's layers, lowest first.
+    ///
+    /// The site's are chosen by the site that `metactl.conf` names and the application's name, which
+    /// is `[app] name` of the local layer, else the instance's: what is in the repository cannot
+    /// choose.
+    ///
+    /// # Errors
+    /// A bad name, and files that cannot be read, are no regular files, too large, or not UTF-8; of
+    /// site and local layer also files that somebody else can write, and links out of the
+    /// configuration directory. That a file does not exist is no error.
+    pub fn read(&self, request: &Request<'_>) -> Result<Vec<Source>, Report> {
+        if let Err(problem) = values::name(request.instance) {
+            let message = format!("the name of an instance {problem}: `{}`", request.instance);
+            return Err(Diagnostic::error(message).into());
+        }
+        let mut out = Collector::default();
+        let mut sources = Vec::new();
+        let mut add =
+            |layer, path: PathBuf, text: Result<Option<String>, Box<Diagnostic>>| match text {
+                Ok(Some(text)) => sources.push(Source { layer, path, text }),
                 Ok(None) => {}
                 Err(diagnostic) => out.error(|| *diagnostic),
+            };
+        if let Some(path) = request.app_layer {
+            add(LayerKind::App, path.to_owned(), read_untrusted(path));
+        }
+        let path = self.paths.server_conf();
+        add(LayerKind::Server, path, Ok(self.server_conf.clone()));
+        let path = self.paths.local_layer(request.instance);
+        let local = read_trusted(&self.trust, &path);
+        if let Some(site) = &self.server.site {
+            let text = local.as_ref().ok().and_then(Option::as_ref);
+            let name = text.and_then(|text| app_name(text));
+            let app = name.as_deref().unwrap_or(request.instance);
+            for path in self.paths.site_layers(site, app) {
+                let text = read_trusted(&self.trust, &path);
+                add(LayerKind::Site, path, text);
             }
         }
+        add(LayerKind::Local, path, local);
+        out.finish()?;
+        sources.sort_by_key(|source| source.layer);
+        Ok(sources)
     }
-    out.finish()?;
-    sources.sort_by_key(|source| source.layer);
-    Ok(sources)
 }
 
 /// `[app] name` of a layer, when it is one.
@@ -100,10 +125,10 @@ fn read_untrusted(path: &Path) -> Result<Option<String>, Box<Diagnostic>> {
     read_file(path, path, Writers::Anybody)
 }
 
-/// The text of a file below the configuration directory `config`, which only root and the caller
-/// may be able to write; `None` when there is none.
-pub(crate) fn read_trusted(config: &Path, path: &Path) -> Result<Option<String>, Box<Diagnostic>> {
-    match trust::real_path(config, path)? {
+/// The text of a file below the configuration directory, which only root and the caller may be able
+/// to write; `None` when there is none.
+pub(crate) fn read_trusted(trust: &Trust, path: &Path) -> Result<Option<String>, Box<Diagnostic>> {
+    match trust.real_path(path)? {
         Some(real) => read_file(path, &real, Writers::Trusted),
         None => Ok(None),
     }
