@@ -26,7 +26,7 @@
 //! | [`network`] | model | `network.json` |
 //! | [`bundle`] | all of these | the directory on disk |
 //!
-//! [`diagnostics`] is what errors in configuration look like, [`redact`] what must not be printed, [`secrets`] what
+//! [`import`] reads configurations of others. [`diagnostics`] is what errors in configuration look like, [`redact`] what must not be printed, [`secrets`] what
 //! the application gets as files of its own,
 //! [`server`] the facts of this server, [`paths`] where things are.
 #![forbid(unsafe_code)]
@@ -34,6 +34,7 @@
 pub mod app;
 pub mod bundle;
 pub mod diagnostics;
+pub mod import;
 pub mod ini;
 pub mod interpolate;
 pub mod keys;

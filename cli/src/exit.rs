@@ -17,6 +17,8 @@ pub struct Row {
 pub const OK: u8 = 0;
 /// It was tried and failed.
 pub const FAILED: u8 = 1;
+/// Something was found that somebody has to correct.
+pub const FINDINGS: u8 = 2;
 /// The command line was not understood.
 pub const USAGE: u8 = 64;
 /// `status`: the instance is stopped (LSB: "program is not running").
@@ -37,9 +39,9 @@ pub const TABLE: &[Row] = &[
         meaning: "it was tried and failed",
     },
     Row {
-        code: 2,
+        code: FINDINGS,
         name: "findings",
-        meaning: "kept for checks that find something to correct",
+        meaning: "something was found that somebody has to correct",
     },
     Row {
         code: STOPPED,

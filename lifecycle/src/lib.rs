@@ -35,6 +35,7 @@
 //! | `converge` | the truth after a crash |
 //! | `inspect`, [`status`], `logs`, `tail` | what runs, what it wrote |
 //! | `foreground` | `metactl run` |
+//! | `import` | configurations of others become instances |
 //! | `launcher` | the command line of `metactl-runtime` |
 //! | `files`, `lock`, `hosts`, `local` | small things on disk |
 #![forbid(unsafe_code)]
@@ -51,6 +52,7 @@ mod files;
 mod foreground;
 mod health;
 mod hosts;
+mod import;
 mod inspect;
 mod instance;
 mod launcher;
@@ -69,6 +71,7 @@ pub mod status;
 mod tail;
 
 pub use error::{Class, LifecycleError, Result};
+pub use import::{Foreign, Import};
 pub use instance::{Change, Deployed, Instance, LineSink, LogFile, Materialized};
 pub use manager::{Manager, RunTarget};
 pub use metactl_netns::policy::{Direction, FirewallStatus, Refused};

@@ -195,7 +195,7 @@ fn an_address_of_another_instance_is_refused() {
             "10.20.0.5",
             "nodes/two.conf:4",
             "one",
-            "nodes/one.conf:4",
+            "nodes/one.conf:",
         ]);
         assert!([1, 69, 78].contains(&outcome.code), "{outcome}");
         refused(

@@ -6,6 +6,7 @@ mod deploy;
 mod exec;
 mod firewall;
 mod help;
+mod import;
 mod list;
 mod logs;
 mod plan;
@@ -61,6 +62,7 @@ pub fn dispatch(cli: Cli) -> Outcome {
         Command::Shell(args) => exec::shell(&mut context, args),
         Command::Exec(args) => exec::run(&mut context, args),
         Command::Run(args) => run::run(&mut context, args),
+        Command::Import(args) => import::run(&mut context, args),
         Command::Help(args) => help::run(&mut context, args),
         Command::Version => help::version(&mut context),
         Command::Supervise => supervise::run(&mut context),
