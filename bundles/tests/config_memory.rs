@@ -171,16 +171,16 @@ fn a_hundred_thousand_sections_cost_what_they_hold() {
     assert!(assert_below("the same", &"[env]\n".repeat(100_000), 6));
     assert!(!assert_below(
         "daemons",
-        &repeated(60_000, |n| format!("[daemon.d{n}]\n")),
+        &repeated(20_000, |n| format!("[daemon.d{n}]\n")),
         200
     ));
     assert!(assert_below(
         "keys",
-        &format!("[env]\n{}", repeated(90_000, |n| format!("A{n}=1\n"))),
+        &format!("[env]\n{}", repeated(20_000, |n| format!("A{n}=1\n"))),
         200
     ));
     assert!(assert_below("comments", &"#\n".repeat(500_000), 20));
-    let entries = repeated(40_000, |n| format!("e{n} = h{n}:1\n"));
+    let entries = repeated(10_000, |n| format!("e{n} = h{n}:1\n"));
     assert!(assert_below(
         "entries",
         &format!("[firewall.out.accept]\n{entries}"),
@@ -190,7 +190,7 @@ fn a_hundred_thousand_sections_cost_what_they_hold() {
 
 #[test]
 fn what_is_for_all_daemons_is_not_multiplied_without_bound() {
-    let daemons = repeated(15_000, |n| format!("[daemon.d{n}]\n"));
+    let daemons = repeated(5_000, |n| format!("[daemon.d{n}]\n"));
     let long = "x".repeat(400_000);
     let text = format!("{daemons}[daemon.*]\ncommand = {long}\n");
     assert!(!assert_below("a long value for all", &text, 200));
@@ -217,28 +217,28 @@ fn names_in_names_stay_below_what_all_values_may_be() {
     let long = format!(
         "[env]\nB = {}\n{}",
         "x".repeat(100_000),
-        repeated(50_000, |n| format!("A{n} = %(B)\n"))
+        repeated(5_000, |n| format!("A{n} = %(B)\n"))
     );
     let wide = format!(
         "[env]\nB = {}\nC = {}\n",
         "x".repeat(1000),
-        "%(B)".repeat(200_000)
+        "%(B)".repeat(50_000)
     );
-    let deep: String = repeated(40_000, |n| format!("A{n} = %(A{})\n", n + 1));
+    let deep: String = repeated(5_000, |n| format!("A{n} = %(A{})\n", n + 1));
     let missing = format!(
         "[env]\nB = {}\n{}",
-        repeated(20_000, |n| format!("%(X{n})")),
-        repeated(30_000, |n| format!("A{n} = %(B)\n"))
+        repeated(4_000, |n| format!("%(X{n})")),
+        repeated(3_000, |n| format!("A{n} = %(B)\n"))
     );
     let accept = format!(
         "[env]\nB = {}\n[firewall.out.accept]\n{}",
         "h:1 ".repeat(20_000),
-        repeated(30_000, |n| format!("A{n} = %(B)\n"))
+        repeated(3_000, |n| format!("A{n} = %(B)\n"))
     );
     let words = format!(
         "[env]\nB = {}\n{}",
         "y".repeat(60_000),
-        repeated(15_000, |n| format!(
+        repeated(2_000, |n| format!(
             "[daemon.d{n}]\ncommand = x %(B) %(B)\n"
         ))
     );
