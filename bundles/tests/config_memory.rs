@@ -238,9 +238,7 @@ fn names_in_names_stay_below_what_all_values_may_be() {
     let words = format!(
         "[env]\nB = {}\n{}",
         "y".repeat(60_000),
-        repeated(2_000, |n| format!(
-            "[daemon.d{n}]\ncommand = x %(B) %(B)\n"
-        ))
+        repeated(2_000, |n| format!("[daemon.d{n}]\ncommand = x %(B) %(B)\n"))
     );
     for (what, text) in [
         ("a bomb", bomb),
