@@ -1,16 +1,22 @@
 #!/bin/bash
-# fuzz.sh [SECONDS]: fuzzes config.json, guided by coverage, for a minute or as long as told.
+# fuzz.sh [SECONDS] [TARGET...]: fuzzes what comes from strangers, guided by coverage, each target for a minute or
+# as long as told.
 #
-# Begins with runtime/fuzz/seeds and what earlier runs found (target/fuzz-corpus). A crash, a hang of 10 seconds
-# or more than 1 GB of memory fails, and leaves the input in target/fuzz-artifacts. To see one again:
+#   config   config.json of a bundle, up to the plan (runtime/fuzz)
+#   layers   layers of configuration, up to the model of an application (bundles/fuzz)
+#
+# Begins with the seeds beside the target and what earlier runs found (target/fuzz-corpus). A crash, a hang of
+# 10 seconds or more than 1 GB of memory fails, and leaves the input in target/fuzz-artifacts. To see one again:
 #
 #   runtime/fuzz/target/x86_64-unknown-linux-gnu/release/config FILE
+#   bundles/fuzz/target/x86_64-unknown-linux-gnu/release/layers FILE
 #
 # fuzz.sh --seeds: takes the configurations that the tests of the runtime use as seeds.
 set -euo pipefail
 source "$(dirname "$0")/lib.sh"
 cd "$REPO"
-corpus=$REPO/target/fuzz-corpus artifacts=$REPO/target/fuzz-artifacts
+artifacts=$REPO/target/fuzz-artifacts
+mkdir -p "$artifacts"
 
 # libFuzzer is C++.
 command -v c++ >/dev/null || die "a C++ compiler is missing" "apt-get install g++"
@@ -22,14 +28,27 @@ for flag in level=4 inline-8bit-counters pc-table trace-compares; do
   flags+=("-Cllvm-args=-sanitizer-coverage-$flag")
 done
 triple=$(rustc -vV | sed -n 's/^host: //p')
-# An environment variable and not a configuration file: the flags are for this build only.
-RUSTFLAGS="${flags[*]} -Ccodegen-units=16" \
-  cargo build --manifest-path runtime/fuzz/Cargo.toml --locked --release --quiet --target "$triple" \
-  --target-dir runtime/fuzz/target
-fuzzer=runtime/fuzz/target/$triple/release/config
-mkdir -p "$corpus" "$artifacts"
+
+# target NAME: its directory in `dir`, its program, built, in `fuzzer`, what was found before in `corpus`.
+target() {
+  case $1 in
+    config) dir=runtime/fuzz ;;
+    layers) dir=bundles/fuzz ;;
+    *) die "no such target: $1" "config or layers" ;;
+  esac
+  # An environment variable and not a configuration file: the flags are for this build only.
+  RUSTFLAGS="${flags[*]} -Ccodegen-units=16" \
+    cargo build --manifest-path "$dir/Cargo.toml" --locked --release --quiet --target "$triple" \
+    --target-dir "$dir/target"
+  fuzzer=$dir/target/$triple/release/$1
+  # The corpus of config.json was the first, and keeps its place.
+  corpus=$REPO/target/fuzz-corpus
+  [[ $1 == config ]] || corpus+=-$1
+  mkdir -p "$corpus"
+}
 
 if [[ ${1:-} == --seeds ]]; then
+  target config
   made=$(mktemp -d "${TMPDIR:-/tmp}/metactl-seeds.XXXXXX")
   trap 'rm -rf "$made"' EXIT
   METACTL_FUZZ_SEEDS=$made cargo test --package metactl-runtime --no-fail-fast -- --skip slow || true
@@ -39,6 +58,12 @@ if [[ ${1:-} == --seeds ]]; then
   exit 0
 fi
 
-"$fuzzer" -max_total_time="${1:-60}" -timeout=10 -rss_limit_mb=1024 -malloc_limit_mb=256 -max_len=65536 \
-  -dict=runtime/fuzz/config.dict -artifact_prefix="$artifacts/" -print_final_stats=1 -verbosity=0 \
-  "$corpus" runtime/fuzz/seeds
+seconds=${1:-60}
+shift || true
+(($# > 0)) || set -- config layers
+for name in "$@"; do
+  target "$name"
+  "$fuzzer" -max_total_time="$seconds" -timeout=10 -rss_limit_mb=1024 -malloc_limit_mb=256 -max_len=65536 \
+    -dict="$dir/$name.dict" -artifact_prefix="$artifacts/" -print_final_stats=1 -verbosity=0 \
+    "$corpus" "$dir/seeds"
+done

@@ -70,6 +70,7 @@ pub fn placement(instance: &str, state: &Path, release: &Path) -> Placement {
         hostname: instance.to_owned(),
         nameservers: Vec::new(),
         site: None,
+        secrets: state.join("secrets/1"),
     }
 }
 

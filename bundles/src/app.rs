@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::layers::Origin;
 use crate::network::{Mode, Policy};
+use crate::secrets::Hidden;
 
 /// One instance's application.
 #[derive(Debug, Clone, PartialEq)]
@@ -21,6 +22,8 @@ pub struct App {
     pub notify: Notify,
     /// `[env]`: what every entry point gets, interpolated.
     pub env: BTreeMap<String, EnvValue>,
+    /// `[secrets]`, by name.
+    pub secrets: BTreeMap<String, Secret>,
     /// How a release is made.
     pub build: Build,
     /// What runs all the time, by name.
@@ -58,6 +61,26 @@ pub struct EnvValue {
     pub origin: Origin,
     /// Whether it must not be printed whole (a URL with a password).
     pub sensitive: bool,
+}
+
+/// `[secrets]`: what the application gets as `/run/secrets/NAME`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Secret {
+    /// Where its value is.
+    pub source: SecretSource,
+    /// The variables of the environment that get it too, by name, and where that was written.
+    pub variables: BTreeMap<String, Origin>,
+    /// Where it was written.
+    pub origin: Origin,
+}
+
+/// Where the value of a secret is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum SecretSource {
+    /// In the configuration.
+    Inline(Hidden),
+    /// In this file of the server.
+    File(PathBuf),
 }
 
 /// `[build]`: from version control to a release.

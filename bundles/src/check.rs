@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use crate::diagnostics::{Diagnostic, Place, Report};
 use crate::keys::{suggest, values};
-use crate::layers::{self, Config, LayerKind, Source};
+use crate::layers::{self, Config, LayerKind, Source, Trust};
 use crate::model;
 use crate::paths::Paths;
 
@@ -61,7 +61,7 @@ impl Checked {
 /// there is not.
 pub fn check(paths: &Paths, request: &Request<'_>) -> Result<Checked, Report> {
     let file = app_layer(request.path)?;
-    let Some(text) = layers::read_file(&file, LayerKind::App).map_err(|found| *found)? else {
+    let Some(text) = layers::read_untrusted(&file).map_err(|found| *found)? else {
         return Err(Diagnostic::error("there is no such file")
             .at(Place::file(&file))
             .hint("an application's settings are in `.metactl` at the top of its repository")
@@ -103,9 +103,10 @@ pub fn site_layers(paths: &Paths, site: &str, app: &str) -> Result<Vec<Source>, 
     if !paths.config.join("sites").join(site).is_dir() {
         return Err(unknown_site(paths, site).into());
     }
+    let trust = Trust::new(&paths.config);
     let mut sources = Vec::new();
     for path in paths.site_layers(site, app) {
-        if let Some(text) = layers::read_file(&path, LayerKind::Site).map_err(|found| *found)? {
+        if let Some(text) = layers::read_trusted(&trust, &path).map_err(|found| *found)? {
             sources.push(Source {
                 layer: LayerKind::Site,
                 path,

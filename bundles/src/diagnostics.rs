@@ -70,6 +70,37 @@ impl Place {
         }
     }
 
+    /// As [`Place::new`], for the line `text` of the configuration `whole`: of a line of
+    /// `[secrets]` only the key is shown.
+    pub fn in_layer(
+        file: &Path,
+        whole: &str,
+        line: usize,
+        text: &str,
+        span: Range<usize>,
+    ) -> Place {
+        if redact::is_in_secrets(whole, line) {
+            Place::secret(file, line, text, span)
+        } else {
+            Place::new(file, line, text, span)
+        }
+    }
+
+    /// As [`Place::new`], for a line of `[secrets]`: only the key is shown.
+    pub fn secret(file: &Path, line: usize, text: &str, span: Range<usize>) -> Place {
+        let true_place = Place::new(file, line, text, span.clone());
+        let shown = redact::secret_line(text);
+        // What is marked, when that is shown, else all that stands for it.
+        let same = text.get(..span.end) == shown.get(..span.end) && span.end <= shown.len();
+        let mark = if same { span } else { 0..shown.len() };
+        Place {
+            line,
+            column: true_place.column,
+            length: true_place.length,
+            ..Place::new(file, line, &shown, mark)
+        }
+    }
+
     /// A file as a whole, when there is no line to show.
     pub fn file(file: &Path) -> Place {
         Place {

@@ -20,6 +20,7 @@ use std::collections::HashMap;
 use std::path::Path;
 
 use crate::diagnostics::{Collector, Diagnostic, Place};
+use crate::redact;
 
 /// The longest name of a section or key, in bytes.
 pub const MAX_NAME: usize = 200;
@@ -135,6 +136,7 @@ pub fn parse(file: &Path, text: &str, out: &mut Collector) -> Document {
         out,
         document: Document::default(),
         open: None,
+        hidden: false,
     };
     let mut state = State::default();
     for (index, line) in text.split('\n').enumerate() {
@@ -162,6 +164,8 @@ struct Parser<'a, 'c> {
     document: Document,
     /// The section and entry that an indented line continues.
     open: Option<(usize, usize)>,
+    /// The lines are those of `[secrets]`: of what is wrong with one only its key is shown.
+    hidden: bool,
 }
 
 impl Parser<'_, '_> {
@@ -225,7 +229,7 @@ impl Parser<'_, '_> {
             start: span.start,
         });
         value.text.push_str(trimmed);
-        if looks_like_header(trimmed) {
+        if looks_like_header(trimmed) && !self.hidden {
             let (file, source) = (self.file, line);
             self.out.warning(|| {
                 Diagnostic::warning(format!("{trimmed} is read as part of `{key}`"))
@@ -237,6 +241,7 @@ impl Parser<'_, '_> {
 
     fn header(&mut self, state: &mut State, number: usize, line: &str, trimmed: &str) {
         self.open = None;
+        self.hidden = redact::opens_secrets(trimmed);
         state.section = None;
         state.skipping = true;
         let span = span_of(number, line, trimmed);
@@ -338,10 +343,11 @@ impl Parser<'_, '_> {
             return;
         }
         if let Some(first) = state.keys.get(&(section, key.to_owned())).copied() {
-            let (file, name) = (self.file, &self.document.sections[section].name);
+            let name = &self.document.sections[section].name;
+            let (file, hidden) = (self.file, self.hidden);
             self.out.error(|| {
                 Diagnostic::error(format!("`{key}` stands twice in [{name}]"))
-                    .at(Place::new(file, number, line, range(key_span)))
+                    .at(place(file, hidden, line, key_span))
                     .label("the second time")
                     .hint(format!(
                         "the first is on line {}; keep one of them",
@@ -393,13 +399,21 @@ impl Parser<'_, '_> {
     }
 
     fn fault(&mut self, line: &str, span: Span, message: String, label: &str, hint: &str) {
-        let file = self.file;
+        let (file, hidden) = (self.file, self.hidden);
         self.out.error(|| {
             Diagnostic::error(message)
-                .at(Place::new(file, span.line, line, range(span)))
+                .at(place(file, hidden, line, span))
                 .label(label)
                 .hint(hint)
         });
+    }
+}
+
+fn place(file: &Path, hidden: bool, line: &str, span: Span) -> Place {
+    if hidden {
+        Place::secret(file, span.line, line, range(span))
+    } else {
+        Place::new(file, span.line, line, range(span))
     }
 }
 

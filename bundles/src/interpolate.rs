@@ -10,7 +10,7 @@ use std::collections::{BTreeSet, HashMap};
 use std::ops::Range;
 use std::rc::Rc;
 
-use crate::redact;
+use crate::{redact, secrets};
 
 /// How many names a chain of references may have.
 pub const MAX_DEPTH: usize = 32;
@@ -110,6 +110,15 @@ impl Resolved {
         Resolved {
             text: raw.to_owned(),
             shown,
+            ..Resolved::default()
+        }
+    }
+
+    /// A value of `[secrets]`.
+    pub fn secret(raw: &str) -> Resolved {
+        Resolved {
+            text: raw.to_owned(),
+            shown: secrets::shown(raw).to_owned(),
             ..Resolved::default()
         }
     }
@@ -313,7 +322,9 @@ fn append(
             out.text.push_str(&found.text);
             out.shown.push_str(&found.shown);
             out.depth = out.depth.max(found.depth + 1);
-            out.missing.extend(found.missing.iter().cloned());
+            // One is enough to know that some are missing: the others are told where they are
+            // referred to, and many values may refer to a value that has many.
+            out.missing.extend(found.missing.first().cloned());
             out.from_app = out.from_app.take().or_else(|| found.from_app.clone());
         }
         None => {

@@ -7,6 +7,7 @@
 //! | room | what happens there |
 //! | --- | --- |
 //! | `read` | which files there are, and what makes one unreadable |
+//! | `trust` | whether somebody else could have written one |
 //! | `files`, `faults` | places in their texts, and what a bad reference looks like |
 //! | `names` | sections and keys get their canonical names; unknown ones are errors |
 //! | `merge` | later layers win; `unset`; what the app layer may not say |
@@ -34,15 +35,17 @@ mod names;
 mod own;
 mod read;
 mod show;
+mod trust;
 
 use std::fmt;
 use std::path::{Path, PathBuf};
 
 pub use config::{Config, Denied, Needed, Value};
 pub use own::{Line, Said, own};
-pub use read::{MAX_FILE, read, site_name};
-pub(crate) use read::{app_name, read_file};
+pub use read::{MAX_FILE, Reader, read, site_name};
+pub(crate) use read::{app_name, read_trusted, read_untrusted};
 pub use show::{Row, Selector, render};
+pub(crate) use trust::Trust;
 
 /// The layers, lowest first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -29,7 +29,8 @@
 //! Three rooms explain instead of making something: [`check`] judges a repository on its own, [`why`]
 //! answers whether an instance may reach, see or have something, [`compare`] tells two sites apart.
 //!
-//! [`edit`] changes single keys of a layer. [`diagnostics`] is what errors in configuration look like, [`redact`] what must not be printed,
+//! [`edit`] changes single keys of a layer, [`import`] reads configurations of others. [`diagnostics`] is what errors in configuration look like,
+//! [`redact`] what must not be printed, [`secrets`] what the application gets as files of its own,
 //! [`server`] the facts of this server, [`paths`] where things are.
 #![forbid(unsafe_code)]
 
@@ -39,6 +40,7 @@ pub mod check;
 pub mod compare;
 pub mod diagnostics;
 pub mod edit;
+pub mod import;
 pub mod ini;
 pub mod interpolate;
 pub mod keys;
@@ -50,6 +52,7 @@ pub mod paths;
 pub mod platforms;
 pub mod redact;
 pub mod seccomp;
+pub mod secrets;
 pub mod server;
 pub mod view;
 pub mod why;

@@ -6,12 +6,14 @@
 //! | `memory` | what JVMs may take of the memory limits, and the heaps that nobody set |
 //! | `sandbox` | `[sandbox.*]` and `[firewall.*]` |
 //! | `cron` | `[crontab]` |
+//! | `secrets` | `[secrets]` |
 //! | `warnings` | what works but is probably not meant |
 
 mod cron;
 mod daemons;
 mod memory;
 mod sandbox;
+mod secrets;
 mod warnings;
 
 use std::collections::BTreeMap;
@@ -99,6 +101,7 @@ impl<'a> Builder<'a> {
             name: name.to_owned(),
             notify: self.notify(),
             env: self.env(),
+            secrets: self.secrets(),
             build: self.build(),
             daemons,
             cron: self.cron(),

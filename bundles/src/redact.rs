@@ -82,6 +82,57 @@ pub fn hidden_ranges(line: &str) -> Vec<Range<usize>> {
     ranges
 }
 
+/// The section whose values are secret, whatever their names.
+pub const SECRETS: &str = "secrets";
+
+/// Whether the line `number` (from 1) of the configuration `text` is one of `[secrets]`, or below a
+/// header that may have been meant to be it: then nothing of it is shown but its key.
+pub fn is_in_secrets(text: &str, number: usize) -> bool {
+    let headers = text
+        .lines()
+        .take(number)
+        .filter(|line| line.starts_with('['));
+    headers.last().is_some_and(opens_secrets)
+}
+
+/// Whether this header is that of `[secrets]`, or one that is not closed.
+pub fn opens_secrets(header: &str) -> bool {
+    let name = header.trim().trim_start_matches('[');
+    name.split_once(']')
+        .is_none_or(|(name, _)| name.trim() == SECRETS)
+}
+
+/// A line of `[secrets]` as it may be shown: `key = ***`, and only `***` when it has no key.
+pub fn secret_line(line: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '+' | '.');
+    let is_name = |name: &str| name.len() <= 100 && name.chars().all(plain);
+    let trimmed = line.trim();
+    if let Some(header) = trimmed.strip_prefix('[') {
+        let end = header.find(']').map_or(header.len(), |at| at + 1);
+        let (header, rest) = header.split_at(end);
+        return match (
+            is_name(header.trim_end_matches(']').trim()),
+            rest.is_empty(),
+        ) {
+            (true, true) => line.to_owned(),
+            (true, false) => format!("[{header} {MASK}"),
+            (false, _) => MASK.to_owned(),
+        };
+    }
+    let says_nothing = trimmed.is_empty() || trimmed.starts_with(['#', ';']);
+    let taken_back = trimmed.strip_prefix("unset ");
+    if says_nothing || taken_back.is_some_and(|name| is_name(name.trim()) || name.trim() == "*") {
+        return line.to_owned();
+    }
+    match line.split_once('=') {
+        Some((key, value)) if is_name(key.trim_end()) => match value.trim() {
+            "" => line.to_owned(),
+            _ => format!("{key}= {MASK}"),
+        },
+        _ => MASK.to_owned(),
+    }
+}
+
 /// Where the first `%(NAME)` begins and ends.
 fn reference(text: &str) -> Option<(usize, usize)> {
     let open = text.find("%(")?;

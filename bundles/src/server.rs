@@ -9,7 +9,7 @@ use ipnet::Ipv4Net;
 use crate::diagnostics::{Collector, Diagnostic, Place, Report};
 use crate::ini::{self, Content, Entry, Text};
 use crate::keys::{self, values};
-use crate::layers::{LayerKind, read_file};
+use crate::layers::{Trust, read_trusted};
 use crate::paths::Paths;
 
 /// What `metactl.conf` says about the server itself. Its other sections are a layer of every app's
@@ -47,7 +47,7 @@ impl Server {
     /// Everything that is wrong in `[server]`, and what the parser cannot read in the file.
     pub fn read(paths: &Paths) -> Result<Server, Report> {
         let path = paths.server_conf();
-        match read_file(&path, LayerKind::Server) {
+        match read_trusted(&Trust::new(&paths.config), &path) {
             Ok(Some(text)) => Server::parse(&path, &text),
             Ok(None) => Ok(Server::default()),
             Err(diagnostic) => Err((*diagnostic).into()),

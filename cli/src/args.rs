@@ -208,6 +208,14 @@ Signals are passed on and the exit code is the application's own. When it ends, 
 A directory is meant when the word holds a slash or names a directory with a .metactl file."
     )]
     Run(Run),
+    /// Turn configurations of jvmctl or systemd into instances, without running them
+    #[command(
+        override_usage = "metactl import jvmctl|systemd FILE|DIRECTORY [--dry-run]",
+        after_help = "\
+One table says what each file becomes, then every line that could not be carried over is listed.
+The files stay as they are, and nothing that exists is overwritten. Exit code 2: some are refused."
+    )]
+    Import(Import),
     /// Explain a command or a topic
     #[command(
         override_usage = "metactl help [COMMAND]\n       metactl help exit-codes\n       metactl help keys [KEY|WORD]"
@@ -235,17 +243,50 @@ A directory is meant when the word holds a slash or names a directory with a .me
 
 impl Command {
     /// The commands that are about the server as a whole: they come first, and take no instance.
-    pub const SERVER_WIDE: [&'static str; 9] = [
+    pub const SERVER_WIDE: [&'static str; 10] = [
         "list",
         "new",
         "check",
         "run",
+        "import",
         "help",
         "version",
         "completion",
         "complete",
         "manual",
     ];
+}
+
+/// Arguments of `import`.
+#[derive(Debug, Args)]
+pub struct Import {
+    /// Whose configuration it is
+    #[arg(value_name = "FROM", value_enum)]
+    pub from: Origin,
+    /// A file, or a directory of them
+    #[arg(value_name = "PATH")]
+    pub path: PathBuf,
+    /// Only say what each would become
+    #[arg(long)]
+    pub dry_run: bool,
+}
+
+/// Whose configuration can be imported.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Origin {
+    /// NAME.conf of jvmctl.
+    Jvmctl,
+    /// NAME.service of systemd.
+    Systemd,
+}
+
+impl From<Origin> for metactl_lifecycle::Foreign {
+    fn from(origin: Origin) -> metactl_lifecycle::Foreign {
+        match origin {
+            Origin::Jvmctl => metactl_lifecycle::Foreign::Jvmctl,
+            Origin::Systemd => metactl_lifecycle::Foreign::Systemd,
+        }
+    }
 }
 
 /// Arguments of `get`.

@@ -31,6 +31,7 @@ use crate::files;
 use crate::launcher::{Net, Runtime, append};
 use crate::materialize::Understood;
 use crate::scm::Revision;
+use crate::secrets;
 use crate::tail;
 
 /// Where the checkout is, inside.
@@ -228,6 +229,8 @@ impl Workshop {
             name: app.name.clone(),
             notify: Notify::default(),
             env,
+            // A build gets none: what it makes is shown to everybody.
+            secrets: BTreeMap::new(),
             build: app.build.clone(),
             daemons: BTreeMap::from([(ENTRY.to_owned(), daemon)]),
             cron: Vec::new(),
@@ -258,6 +261,7 @@ impl Workshop {
             hostname: ENTRY.to_owned(),
             nameservers,
             site: understood.server.site.clone(),
+            secrets: secrets::dir(&self.dir),
         })
     }
 

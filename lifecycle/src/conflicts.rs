@@ -1,17 +1,21 @@
 //! Addresses and ports that somebody else has.
 
 use std::net::{IpAddr, SocketAddr, TcpListener};
+use std::path::Path;
 use std::time::Duration;
 
 use metactl_bundles::app::App;
-use metactl_bundles::network::Mode;
+use metactl_bundles::bundle::read_manifest;
+use metactl_bundles::keys::values;
+use metactl_bundles::layers::Config;
+use metactl_bundles::network::{Mode, NetworkSpec};
 use metactl_bundles::paths::Paths;
 use metactl_bundles::server::Server;
 
 use crate::allocation;
 use crate::error::{LifecycleError, Result};
 use crate::files;
-use crate::materialize::Understood;
+use crate::materialize::{self, Understood};
 
 /// How long the network has to say that somebody has an address.
 const PROBE: Duration = Duration::from_millis(300);
@@ -36,14 +40,14 @@ pub(crate) fn check(
 ) -> Result<()> {
     let app = &understood.app;
     match app.sandbox.net.mode {
-        Mode::Host if !runs => check_ports(app),
+        Mode::Host if !runs => check_ports(paths, instance, understood),
         Mode::Host | Mode::None => Ok(()),
         Mode::Routed | Mode::Nat => {
             let addresses = &app.sandbox.net.addresses;
             for address in addresses {
                 let taken = |holder: String| taken_address(app, *address, holder);
                 if let Some(other) = other_instance(paths, instance, *address)? {
-                    return Err(taken(format!("instance {other} has it")));
+                    return Err(taken(format!("it is that of instance {other}")));
                 }
                 if runs {
                     continue;
@@ -73,8 +77,21 @@ fn taken_address(app: &App, address: IpAddr, holder: String) -> LifecycleError {
     }
 }
 
-/// The other instance that has the address in its bundle.
+/// Another instance of this server that has the address: it says so in its layers, deployed or
+/// not, or runs with it. Told with the file and line that say so.
 fn other_instance(paths: &Paths, instance: &str, address: IpAddr) -> Result<Option<String>> {
+    for name in files::entries(&paths.config.join("nodes"))? {
+        let name = files::name_of(&name);
+        let Some(other) = name
+            .strip_suffix(".conf")
+            .filter(|other| *other != instance)
+        else {
+            continue;
+        };
+        if let Some(origin) = says_address(paths, other, address) {
+            return Ok(Some(format!("{other} ({origin})")));
+        }
+    }
     for dir in allocation::state_dirs(paths)? {
         let name = files::name_of(&dir);
         if name == instance {
@@ -84,7 +101,8 @@ fn other_instance(paths: &Paths, instance: &str, address: IpAddr) -> Result<Opti
             .and_then(|had| had.address)
             .map(IpAddr::V4);
         if own == Some(address) || allocation::bundle_addresses(&dir).contains(&address) {
-            return Ok(Some(name.to_owned()));
+            let at = written(&dir, "sandbox.net", "ip").unwrap_or_else(|| "from the pool".into());
+            return Ok(Some(format!("{name} ({at})")));
         }
     }
     Ok(None)
@@ -96,6 +114,25 @@ pub(crate) fn holder(server: &Server, address: IpAddr) -> Result<Option<String>>
         return Ok(Some("it is an address of this server itself".to_owned()));
     }
     ask_network(server, address)
+}
+
+/// Where the layers of another instance say that it has the address. What is wrong in them is told
+/// when something is done with that instance.
+fn says_address(paths: &Paths, other: &str, address: IpAddr) -> Option<String> {
+    crate::names::check(other).ok()?;
+    let sources = materialize::sources(paths, other, None, None).ok()?;
+    let config = Config::check(sources).ok()?;
+    let value = config.get("sandbox.net", "ip")?;
+    let has = values::addresses(&value.text).is_ok_and(|all| all.contains(&address));
+    has.then(|| value.origin.to_string())
+}
+
+/// Where the bundle in use says that a setting of it was written.
+fn written(state_dir: &Path, section: &str, key: &str) -> Option<String> {
+    let manifest = read_manifest(&state_dir.join("bundle")).ok()?;
+    let mut settings = manifest.settings.into_iter();
+    let found = settings.find(|setting| setting.section == section && setting.key == key)?;
+    Some(found.origin)
 }
 
 /// An address can be bound on the server that has it, and only there (ip(7)).
@@ -116,25 +153,59 @@ fn ask_network(server: &Server, address: IpAddr) -> Result<Option<String>> {
 }
 
 /// In `host` mode the ports of the daemons are the server's.
-fn check_ports(app: &App) -> Result<()> {
-    for daemon in app.daemons.values() {
+fn check_ports(paths: &Paths, instance: &str, understood: &Understood) -> Result<()> {
+    for daemon in understood.app.daemons.values() {
         let Some(port) = daemon.port else { continue };
-        let any = SocketAddr::from(([0, 0, 0, 0], port));
-        match TcpListener::bind(any) {
-            Err(error) if error.kind() == std::io::ErrorKind::AddrInUse => {
-                return Err(LifecycleError::Taken {
-                    what: format!("port {port} of [daemon.{}]", daemon.name),
-                    holder: "another program on this server listens on it".to_owned(),
-                    hint: format!(
-                        "[daemon.{}] port = another one, or leave out [sandbox.net] mode = host for \
-                         ports of its own",
-                        daemon.name
-                    ),
-                });
-            }
-            // Whatever else is wrong with it, the daemon will say.
-            _ => {}
-        }
+        let holder = match other_with_port(paths, instance, port)? {
+            Some(holder) => holder,
+            None if is_in_use(port) => "another program on this server listens on it".to_owned(),
+            None => continue,
+        };
+        let section = format!("daemon.{}", daemon.name);
+        let value = understood.config.get(&section, "port");
+        let at = value.map_or_else(String::new, |value| format!(" ({})", value.origin));
+        return Err(LifecycleError::Taken {
+            what: format!("port {port} of [{section}]{at}"),
+            holder,
+            hint: format!(
+                "[{section}] port = another one, or leave out [sandbox.net] mode = host for ports \
+                 of its own"
+            ),
+        });
     }
     Ok(())
+}
+
+/// Another instance in `host` mode with this port, whether it runs or not, with the file and line
+/// that say so.
+fn other_with_port(paths: &Paths, instance: &str, port: u16) -> Result<Option<String>> {
+    for dir in allocation::state_dirs(paths)? {
+        let name = files::name_of(&dir);
+        let spec: Option<NetworkSpec> = files::read_json(&dir.join("bundle/network.json"))?;
+        if name == instance || spec.is_none_or(|spec| spec.mode != Mode::Host) {
+            continue;
+        }
+        let Ok(manifest) = read_manifest(&dir.join("bundle")) else {
+            continue;
+        };
+        if let Some(entry) = manifest
+            .entries
+            .iter()
+            .find(|entry| entry.port == Some(port))
+        {
+            let at = written(&dir, &format!("daemon.{}", entry.name), "port");
+            let at = at.map_or_else(String::new, |at| format!(", {at}"));
+            let title = &entry.name;
+            return Ok(Some(format!(
+                "instance {name} has it ([daemon.{title}]{at})"
+            )));
+        }
+    }
+    Ok(None)
+}
+
+/// Whatever else is wrong with it, the daemon will say.
+fn is_in_use(port: u16) -> bool {
+    let any = SocketAddr::from(([0, 0, 0, 0], port));
+    TcpListener::bind(any).is_err_and(|error| error.kind() == std::io::ErrorKind::AddrInUse)
 }

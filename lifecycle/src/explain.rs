@@ -111,6 +111,7 @@ impl Instance {
             hostname: manifest.hostname.clone(),
             nameservers: allocation::nameservers(&self.server()?)?,
             site: manifest.site.clone(),
+            secrets: crate::secrets::dir(&self.state_dir()),
         };
         let host = HostView::gather(app, &place);
         let view = bundle::view(app, config, &place, &host)?;

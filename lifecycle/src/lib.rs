@@ -30,6 +30,7 @@
 //! | `materialize` | layers to bundle |
 //! | `create`, `delete` | an instance comes and goes |
 //! | `edit/` | the local layer changed, key by key or by hand; its history |
+//! | `secrets` | the values of `[secrets]` on disk |
 //! | `change` | start, stop, restart, and the switch between two bundles |
 //! | `standalone/` | metactl's own service manager: one supervisor process per instance |
 //! | `health` | whether what was started is up |
@@ -37,6 +38,7 @@
 //! | `inspect`, [`status`], `logs`, `tail` | what runs, what it wrote |
 //! | `foreground` | `metactl run` |
 //! | `explain` | `why`, `check`, `compare` |
+//! | `import` | configurations of others become instances |
 //! | `launcher` | the command line of `metactl-runtime` |
 //! | `files`, `lock`, `person`, `hosts`, `local`, `dumps` | small things on disk |
 #![forbid(unsafe_code)]
@@ -58,6 +60,7 @@ mod files;
 mod foreground;
 mod health;
 mod hosts;
+mod import;
 mod inspect;
 mod instance;
 mod launcher;
@@ -71,6 +74,7 @@ mod person;
 mod progress;
 mod release;
 mod scm;
+mod secrets;
 mod standalone;
 pub mod status;
 mod tail;
@@ -81,6 +85,7 @@ pub use edit::drift::{Drift, DriftedSetting};
 pub use edit::editor::{Answer, Replaced};
 pub use edit::{ChangedKey, Edit, EditedLayer, Effective};
 pub use error::{Class, LifecycleError, Result};
+pub use import::{Foreign, Import};
 pub use instance::{Change, Deployed, Instance, LineSink, LogFile, Materialized};
 pub use manager::{Manager, RunTarget};
 pub use metactl_netns::policy::{Direction, FirewallStatus, Refused};

@@ -85,7 +85,9 @@ impl Manager {
             manager: self.clone(),
             name: name.to_owned(),
         };
-        if self.paths.local_layer(name).is_file() || has_state(&instance.state_dir()) {
+        // Whatever is there: that it is no file is told where it is read.
+        let said = self.paths.local_layer(name).symlink_metadata().is_ok();
+        if said || has_state(&instance.state_dir()) {
             return Ok(instance);
         }
         let all = self.instances()?;

@@ -14,6 +14,7 @@ use metactl_bundles::view::HostView;
 
 use crate::allocation::{self, Allocation, Needs};
 use crate::error::{LifecycleError, Result};
+use crate::secrets::{self, Set};
 
 /// What an instance is made of.
 #[derive(Debug, Clone)]
@@ -47,6 +48,7 @@ pub(crate) struct Ready {
     pub(crate) understood: Understood,
     pub(crate) composition: Composition,
     state_dir: PathBuf,
+    secrets: Set,
 }
 
 /// The texts of all layers.
@@ -113,7 +115,8 @@ impl Ingredients<'_> {
     }
 
     /// The same, with another name for the sandbox: its cgroup, its devices.
-    pub(crate) fn compose_as(&self, understood: Understood, sandbox: &str) -> Result<Ready> {
+    pub(crate) fn compose_as(&self, mut understood: Understood, sandbox: &str) -> Result<Ready> {
+        let values = metactl_bundles::secrets::read(&mut understood.app, &understood.config)?;
         let Understood {
             config,
             app,
@@ -127,12 +130,15 @@ impl Ingredients<'_> {
             address: from_pool,
         };
         let allocation = allocation::allocate(self.paths, server, needs)?;
-        let place = self.placement(app, server, &allocation, sandbox)?;
+        let secrets = Set::of(&self.state_dir, (allocation.uid, allocation.gid), values)?;
+        let mut place = self.placement(app, server, &allocation, sandbox)?;
+        place.secrets = secrets.dir().to_owned();
         let host = HostView::gather(app, &place);
         let composition = bundle::compose(app, config, &place, &host)?;
         Ok(Ready {
             composition,
             state_dir: self.state_dir.clone(),
+            secrets,
             understood,
         })
     }
@@ -161,6 +167,7 @@ impl Ingredients<'_> {
             hostname: self.instance.to_owned(),
             nameservers: allocation::nameservers(server)?,
             site: server.site.clone(),
+            secrets: secrets::dir(&self.state_dir),
         })
     }
 }
@@ -168,7 +175,13 @@ impl Ingredients<'_> {
 impl Ready {
     /// Writes the bundle; nothing changes when that fails. It does not count yet.
     pub(crate) fn write(&self) -> Result<Written> {
-        Ok(bundle::write(&self.composition, &self.state_dir)?)
+        let is_new = self.secrets.write()?;
+        bundle::write(&self.composition, &self.state_dir).map_err(|error| {
+            if is_new {
+                self.secrets.undo();
+            }
+            error.into()
+        })
     }
 
     /// What is worth knowing, but stops nothing.

@@ -191,9 +191,12 @@ fn an_address_of_another_instance_is_refused() {
         let local = "[sandbox.net]\nip = 10.20.0.5\n";
         host.hello("one", local);
         host.application("two", &[(".metactl", GOOD)], local);
-        let outcome = host
-            .run(&["two", "deploy", "1.0"])
-            .says(&["10.20.0.5", "one"]);
+        let outcome = host.run(&["two", "deploy", "1.0"]).says(&[
+            "10.20.0.5",
+            "nodes/two.conf:4",
+            "one",
+            "nodes/one.conf:",
+        ]);
         assert!([1, 69, 78].contains(&outcome.code), "{outcome}");
         refused(
             host,
@@ -281,6 +284,123 @@ fn a_port_of_the_server_that_is_taken_is_refused() {
         host.run(&["app", "deploy", "1.0"]).ok();
         Node::server().get_when_up("http://127.0.0.1:8080/", SOON);
         host.run(&["app", "stop"]).ok();
+    });
+}
+
+#[test]
+fn an_address_that_two_instances_are_given_is_refused_before_either_runs() {
+    on_host(&[GIT], |host| {
+        let local = "[sandbox.net]\nip = 10.20.0.5\n";
+        for name in ["one", "two"] {
+            host.application(name, &[(".metactl", GOOD)], local);
+            if name == "one" {
+                continue;
+            }
+            let words = ["10.20.0.5", "nodes/two.conf:4", "one", "nodes/one.conf:4"];
+            refused(host, &["two", "deploy", "1.0"], 78, &words);
+            refused(
+                host,
+                &["one", "deploy", "1.0"],
+                78,
+                &["nodes/one.conf:4", "nodes/two.conf:4"],
+            );
+        }
+        host.assert_nothing_left();
+    });
+}
+
+#[test]
+fn a_port_of_the_server_that_two_instances_are_given_is_refused() {
+    on_host(&[GIT], |host| {
+        let config = "[daemon.web]\nplatform = exec\ncommand = perl server.pl\nport = 8080\n";
+        let server =
+            fs::read_to_string(metactl_tests::apps::example("hello").join("server.pl")).unwrap();
+        let local = "[sandbox.net]\nmode = host\n[firewall.out]\npolicy = accept\n";
+        let files = [(".metactl", config), ("server.pl", server.as_str())];
+        host.application("one", &files, local);
+        host.run(&["one", "deploy", "1.0"]).ok();
+        host.run(&["one", "stop"]).ok();
+        host.application("two", &files, local);
+        // Although the first does not run.
+        let words = ["port 8080", ".metactl:4", "instance one", "[daemon.web]"];
+        refused(host, &["two", "deploy", "1.0"], 78, &words);
+    });
+}
+
+#[test]
+fn a_layer_that_somebody_else_could_have_written_is_refused() {
+    use std::os::unix::fs::{PermissionsExt, chown, symlink};
+    on_host(&[GIT], |host| {
+        host.application("app", &[(".metactl", GOOD)], "");
+        let local = host.root().join("etc/metactl/nodes/app.conf");
+        let mode = |mode| fs::set_permissions(&local, fs::Permissions::from_mode(mode)).unwrap();
+        mode(0o666);
+        refused(
+            host,
+            &["app", "deploy", "1.0"],
+            78,
+            &["nodes/app.conf", "everybody", "chmod go-w"],
+        );
+        refused(host, &["app", "show"], 78, &["nodes/app.conf", "everybody"]);
+        mode(0o644);
+        chown(&local, Some(4711), None).unwrap();
+        refused(
+            host,
+            &["app", "deploy", "1.0"],
+            78,
+            &["uid 4711", "chown root"],
+        );
+        // A link out of the configuration, and a folder in its place.
+        let outside = host.work().join("outside.conf");
+        fs::rename(&local, &outside).unwrap();
+        symlink(&outside, &local).unwrap();
+        refused(
+            host,
+            &["app", "deploy", "1.0"],
+            78,
+            &["leads out of", "nodes/app.conf"],
+        );
+        fs::remove_file(&local).unwrap();
+        fs::create_dir(&local).unwrap();
+        refused(
+            host,
+            &["app", "deploy", "1.0"],
+            78,
+            &["nodes/app.conf", "not a regular file"],
+        );
+        fs::remove_dir(&local).unwrap();
+        fs::write(&local, b"[env]\nA = \xff\n").unwrap();
+        refused(
+            host,
+            &["app", "deploy", "1.0"],
+            78,
+            &["nodes/app.conf:2:5", "not UTF-8"],
+        );
+        host.assert_nothing_left();
+    });
+}
+
+#[test]
+fn a_name_that_is_a_path_or_a_command_is_no_instance() {
+    on_host(&[GIT], |host| {
+        for name in ["../app", "a/b", "..", ".x", "a.b"] {
+            refused(host, &[name, "deploy"], 64, &["name"]);
+            refused(host, &["-a", name, "deploy"], 64, &["name"]);
+        }
+        // `-a` is the form in which no word is a command: the name itself is refused.
+        refused(
+            host,
+            &["-a", "deploy", "deploy"],
+            64,
+            &["it is a command of metactl"],
+        );
+        refused(
+            host,
+            &["-a", "list", "status"],
+            64,
+            &["it is a command of metactl"],
+        );
+        host.assert_nothing_left();
     });
 }
 

@@ -50,6 +50,9 @@ pub struct Manifest {
     /// Who is told when one of them fails.
     #[serde(default, skip_serializing_if = "Notify::is_empty")]
     pub notify: Notify,
+    /// The folder with the values of its secrets, if it has some.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub secrets: Option<PathBuf>,
     /// The files of configuration it was made from, lowest layer first.
     pub layers: Vec<LayerRef>,
     /// Every setting with its origin. Passwords are masked.

@@ -74,6 +74,8 @@ pub struct Placement {
     pub nameservers: Vec<IpAddr>,
     /// The site.
     pub site: Option<String>,
+    /// The folder of the host with the values of `[secrets]`, a file each.
+    pub secrets: PathBuf,
 }
 
 impl Placement {
@@ -327,6 +329,7 @@ fn manifest(app: &App, config: &Config, place: &Placement, entries: &[Composed<'
             .map(|entry| entry_ref(entry, place))
             .collect(),
         notify: app.notify.clone(),
+        secrets: (!app.secrets.is_empty()).then(|| place.secrets.clone()),
         layers: items::layers(config),
         settings: items::settings(config),
     }

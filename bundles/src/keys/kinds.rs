@@ -1,7 +1,7 @@
 //! The types of values: how each is described and checked.
 
 use super::{suggest, values};
-use crate::{network, platforms};
+use crate::{network, platforms, secrets};
 
 /// What a value has to look like.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -10,6 +10,10 @@ pub enum Kind {
     Text,
     /// A value of the environment: anything up to 128 KiB.
     Variable,
+    /// A secret, or where it is: `file:/etc/metactl/secrets/db`.
+    Secret,
+    /// The name of a secret.
+    SecretName,
     /// A command for `/bin/sh`.
     Shell,
     /// Argument words, split like a shell does, without its other features.
@@ -75,6 +79,8 @@ impl Kind {
     pub fn describe(self) -> String {
         match self {
             Kind::Text | Kind::Variable => "text".to_owned(),
+            Kind::Secret => "secret or `file:/PATH`".to_owned(),
+            Kind::SecretName => "name of a secret".to_owned(),
             Kind::Shell => "shell command".to_owned(),
             Kind::Words => "words".to_owned(),
             Kind::Name => "name".to_owned(),
@@ -149,6 +155,8 @@ impl Kind {
             Kind::Tag => "1.2.3",
             Kind::Account => "www-data",
             Kind::Mail => "operators@example.org",
+            Kind::Secret => "file:/etc/metactl/secrets/db",
+            Kind::SecretName => "db.password",
             Kind::Capabilities => "CAP_NET_RAW",
             Kind::Cron => "5 0 * * * curl http://localhost/housekeeping",
             Kind::Mount => "/srv/photos rw",
@@ -175,6 +183,8 @@ impl Kind {
         match self {
             Kind::Text | Kind::Daemons => values::text(text).map(drop),
             Kind::Variable => values::variable(text),
+            Kind::Secret => secrets::check(text),
+            Kind::SecretName => values::name(text).map(drop),
             Kind::Shell => values::text(text).map(drop),
             Kind::Words => values::split_words(text)
                 .map(drop)
@@ -216,7 +226,8 @@ impl Kind {
     /// What is wrong with it: "must be ...".
     pub fn check_name(self, name: &str) -> Result<(), String> {
         match self {
-            Kind::Variable => values::variable_name(name),
+            Kind::Variable | Kind::SecretName => values::variable_name(name),
+            Kind::Secret => values::name(name).map(drop),
             Kind::Mount => values::absolute_path(name).map(drop),
             _ => Ok(()),
         }

@@ -13,6 +13,14 @@ pub const SECTIONS: &[SectionSpec] = &[
         doc: "The environment of every daemon and cron job, and the names that `%(NAME)` knows.",
     },
     SectionSpec {
+        name: "secrets",
+        doc: "What the application may know and nobody else: each is a file `/run/secrets/NAME` in the sandbox, never printed.",
+    },
+    SectionSpec {
+        name: "secrets.env",
+        doc: "Secrets that are also variables of the environment.",
+    },
+    SectionSpec {
         name: "build",
         doc: "From version control to a release.",
     },
@@ -64,10 +72,6 @@ pub const SECTIONS: &[SectionSpec] = &[
 
 /// Sections that are planned.
 pub const FUTURE: &[FutureSection] = &[
-    FutureSection {
-        name: "secrets",
-        instead: "until then a site or local layer can put the value into [env]",
-    },
     FutureSection {
         name: "health",
         instead: "until then `health = http` or `health = tcp` in [daemon.NAME] says how it is asked",
@@ -128,6 +132,22 @@ pub(super) const KEYS: &[Key] = &[
         )
     },
     key("env", "*", Kind::Variable, "A variable of the environment."),
+    Key {
+        grant: Grant::Trusted,
+        why: "it is for those who run the server to say what is secret, and a file is one of the server",
+        ..key(
+            "secrets",
+            "*",
+            Kind::Secret,
+            "The secret itself, as written; or `file:/PATH`: the content of that file of the server.",
+        )
+    },
+    key(
+        "secrets.env",
+        "*",
+        Kind::SecretName,
+        "The name of a secret, whose value this variable of the environment gets.",
+    ),
     // [build]
     Key {
         grant: Grant::Trusted,

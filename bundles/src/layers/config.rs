@@ -229,8 +229,9 @@ impl Config {
             Some((index, _)) => index,
             None => line.len(),
         };
-        Some(Place::new(
+        Some(Place::in_layer(
             file,
+            &source.text,
             origin.line,
             line,
             start..start.saturating_add(length),

@@ -62,8 +62,13 @@ impl Files {
 
     pub(super) fn place(&self, at: At) -> Place {
         let line = self.line(at.source, at.span.line);
-        Place::new(
+        let whole = self
+            .sources
+            .get(at.source)
+            .map_or("", |source| &source.text);
+        Place::in_layer(
             self.path(at.source),
+            whole,
             at.span.line,
             line,
             ini::range(at.span),

@@ -22,7 +22,11 @@ pub(super) fn finish(mut merged: Merged, lenient: bool) -> (Config, Collector) {
         .retain(|section| section.spec != super::merge::ALL_DAEMONS || section.declared.is_some());
     let rank = |section: &Merging| SECTIONS.iter().position(|spec| spec.name == section.spec);
     sections.sort_by_key(rank);
+    // Before the first deployment there is no app layer, which has the platforms of daemons.
+    let whole =
+        !lenient || (merged.files.sources.iter()).any(|source| source.layer == LayerKind::App);
     let mut finisher = Finisher {
+        whole,
         files: &merged.files,
         out: merged.out,
         closed: &merged.closed,
@@ -75,6 +79,8 @@ struct Finisher<'a> {
     files: &'a Files,
     out: Collector,
     closed: &'a [&'static str],
+    /// Whether nothing more can come that says what a daemon is.
+    whole: bool,
     env: Env<'a>,
     /// The names of all daemons.
     daemons: Vec<&'a str>,
@@ -118,6 +124,8 @@ impl<'a> Finisher<'a> {
             "env" => interpolator
                 .name(&slot.key)
                 .map(|resolved| (*resolved).clone()),
+            // Taken as written: a password may have any characters.
+            redact::SECRETS => Ok(Resolved::secret(&raw)),
             _ => interpolator.value(&raw),
         };
         let (resolved, failed) = match resolved {
@@ -280,7 +288,7 @@ impl<'a> Finisher<'a> {
     fn platform(&mut self, section: &Merging, finished: &mut Section) {
         let Some(platform) = platform_of(finished) else {
             let has_platform = finished.index.contains_key("platform");
-            if let (false, Some(at)) = (has_platform, section.declared) {
+            if let (true, false, Some(at)) = (self.whole, has_platform, section.declared) {
                 self.no_platform(section, at);
             }
             return;

@@ -9,10 +9,15 @@ use super::{Denied, LayerKind, Origin};
 use crate::diagnostics::{Collector, Diagnostic};
 use crate::ini::{Content, Text};
 use crate::keys::{Grant, Key};
-use crate::redact;
+use crate::{redact, secrets};
 
 /// The section whose keys are for every daemon.
 pub(super) const ALL_DAEMONS: &str = "daemon.*";
+
+/// How many bytes what `[daemon.*]` says may have, for all daemons together, and what a line of it
+/// costs beside its value: a file with many daemons and long lines for all is not multiplied.
+const MAX_SPREAD: usize = 8 * 1024 * 1024;
+const SLOT: usize = 256;
 
 /// A value as it was written.
 #[derive(Debug, Clone)]
@@ -55,6 +60,8 @@ pub(super) struct Merged {
     pub(super) closed: Vec<&'static str>,
     /// Keys about which site, server or local layer said something.
     decided: HashSet<(String, String)>,
+    /// What `[daemon.*]` has cost so far, in bytes; no more than [`MAX_SPREAD`].
+    spread: usize,
 }
 
 /// Parses and merges.
@@ -70,6 +77,7 @@ pub(super) fn merge(files: Files, mut out: Collector) -> Merged {
         requests: Vec::new(),
         closed,
         decided: HashSet::new(),
+        spread: 0,
     };
     let daemons = daemon_sections(&statements);
     for file in statements {
@@ -79,6 +87,9 @@ pub(super) fn merge(files: Files, mut out: Collector) -> Merged {
             .partition(|statement| statement.section() == ALL_DAEMONS);
         for statement in for_all {
             for daemon in &daemons {
+                if !merged.may_spread(&statement) {
+                    break;
+                }
                 merged.apply(statement.clone(), daemon, true);
             }
         }
@@ -138,6 +149,32 @@ fn closed_sections(statements: &[Vec<Statement>], files: &Files) -> Vec<&'static
 }
 
 impl Merged {
+    /// Whether a line of `[daemon.*]` can be applied to one more daemon. The first that cannot is an
+    /// error.
+    fn may_spread(&mut self, statement: &Statement) -> bool {
+        let length = match statement {
+            Statement::Key {
+                content: Content::Value(text),
+                ..
+            } => text.text.len(),
+            _ => 0,
+        };
+        if self.spread > MAX_SPREAD {
+            return false;
+        }
+        self.spread += length + SLOT;
+        if self.spread <= MAX_SPREAD {
+            return true;
+        }
+        let (files, at) = (&self.files, statement.at());
+        self.out.error(|| {
+            Diagnostic::error("too many daemons for what [daemon.*] says to all of them")
+                .at(files.place(at))
+                .hint("all values of [daemon.*] for all daemons together have 8 MiB at most")
+        });
+        false
+    }
+
     fn section_mut(&mut self, name: &str, spec: &'static str) -> &mut Merging {
         let index = *self.index.entry(name.to_owned()).or_insert_with(|| {
             self.sections.push(Merging {
@@ -329,7 +366,10 @@ impl Merged {
 
 fn denied(section: &str, key: String, row: &Key, text: &str, origin: Origin) -> Denied {
     debug_assert_eq!(origin.layer, LayerKind::App);
-    let value = redact::redact(text).into_owned();
+    let value = match section {
+        redact::SECRETS => secrets::shown(text).to_owned(),
+        _ => redact::redact(text).into_owned(),
+    };
     let reason = match row.grant {
         Grant::UnlessSite(_) => format!("{} leaves out entries of the app layer", row.why),
         _ => row.why.to_owned(),

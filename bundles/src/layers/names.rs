@@ -8,6 +8,7 @@ use super::files::{At, Files};
 use crate::diagnostics::{Collector, Diagnostic};
 use crate::ini::{self, Content, Document, Entry, Section, Span};
 use crate::keys::{self, Key, SECTIONS, SectionMeaning, suggest};
+use crate::redact;
 
 /// What a line says, in words of the table.
 #[derive(Debug, Clone)]
@@ -225,8 +226,14 @@ impl Reader<'_> {
         if let Some(problem) =
             open.and_then(|prefix| row.kind.check_name(&key[prefix.len()..]).err())
         {
+            // A line of a secret of several lines that is not indented looks like a key.
+            let shown = if spec == redact::SECRETS {
+                "a name"
+            } else {
+                &format!("`{key}`")
+            };
             self.out.error(|| {
-                Diagnostic::error(format!("`{key}` in [{written}] {problem}"))
+                Diagnostic::error(format!("{shown} in [{written}] {problem}"))
                     .at(files.place(at))
                     .label("bad name")
             });

@@ -3,7 +3,7 @@
 use super::{Config, Origin};
 use crate::diagnostics::{Diagnostic, Report, printable};
 use crate::keys::{self, SECTIONS, SectionMeaning, suggest};
-use crate::redact;
+use crate::{redact, secrets};
 
 /// Which part is shown: `section`, `section:key`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -107,6 +107,7 @@ impl Config {
                 let secret = redact::is_secret_key(section, &entry.key);
                 let hide = |text: &str| match secret && !text.is_empty() {
                     true => redact::MASK.to_owned(),
+                    false if section == redact::SECRETS => secrets::shown(text).to_owned(),
                     false => redact::redact(text).into_owned(),
                 };
                 let overrides = entry.value.overrides.iter();

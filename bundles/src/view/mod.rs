@@ -24,6 +24,7 @@ use crate::app::{App, Launch};
 use crate::bundle::{Placement, Problems};
 use crate::network::{Mode, Peer, Policy, Verdict};
 use crate::platforms::APP_DIR;
+use crate::secrets;
 
 /// Where the data of the instance that survive deployments are shown.
 pub const DATA_DIR: &str = "/data";
@@ -179,6 +180,10 @@ fn own_entries(builder: &mut mounts::Builder, app: &App, place: &Placement) {
     builder.entry(DATA_DIR, bind(place.data_dir(), true), Kind::Directory);
     builder.entry("/tmp", What::Tmp, Kind::Directory);
     builder.entry("/etc/hosts", bind(place.hosts_file(), false), Kind::File);
+    for name in app.secrets.keys() {
+        let target = Path::new(secrets::DIR).join(name);
+        builder.entry(target, bind(place.secrets.join(name), false), Kind::File);
+    }
     builder.directory("/run");
     builder.directory("/var");
     builder.link("/var/tmp", "../tmp");

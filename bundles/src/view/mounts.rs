@@ -281,7 +281,7 @@ impl Builder {
 
 /// Whether a path is in a folder of the state directory that metactl keeps for itself.
 fn is_metactls(state_dir: &Path, path: &Path) -> bool {
-    let own = ["bundles", "data", "etc", "releases", "tmp"];
+    let own = ["bundles", "data", "etc", "releases", "secrets", "tmp"];
     own.iter()
         .any(|name| path.starts_with(state_dir.join(name)))
 }

@@ -99,6 +99,7 @@ pub fn app(name: &str) -> App {
         name: name.to_owned(),
         notify: Notify::default(),
         env: BTreeMap::new(),
+        secrets: BTreeMap::new(),
         build: Build::default(),
         daemons: BTreeMap::new(),
         cron: Vec::new(),
@@ -189,6 +190,7 @@ pub fn placement(state: &Path, release: &Path) -> Placement {
         hostname: "myapp".to_owned(),
         nameservers: vec!["10.1.1.1".parse::<IpAddr>().unwrap()],
         site: Some("prod".to_owned()),
+        secrets: state.join("secrets/1"),
     }
 }
 

@@ -12,6 +12,7 @@ mod editor;
 mod exec;
 mod firewall;
 pub(crate) mod help;
+mod import;
 mod instances;
 mod list;
 mod logs;
@@ -83,6 +84,7 @@ pub fn dispatch(cli: Cli) -> Outcome {
         Command::Shell(args) => exec::shell(&mut context, args),
         Command::Exec(args) => exec::run(&mut context, args),
         Command::Run(args) => run::run(&mut context, args),
+        Command::Import(args) => import::run(&mut context, args),
         Command::Help(args) => help::run(&mut context, args),
         Command::Version => help::version(&mut context),
         Command::Completion(args) => completion::script(&mut context, args),

@@ -14,7 +14,7 @@ use crate::lock::Lock;
 use crate::materialize::{Ingredients, Ready};
 use crate::release::Releases;
 use crate::standalone::records::RunDir;
-use crate::{converge, files};
+use crate::{converge, files, secrets};
 
 /// How long a command waits for another one that changes the instance.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -198,7 +198,7 @@ impl Instance {
         if self.state_dir().join("bundles").is_dir() {
             bundle::prune(&self.state_dir(), &keep)?;
         }
-        Ok(())
+        secrets::prune(&self.state_dir())
     }
 
     /// The facts of the server.

@@ -1,0 +1,18 @@
+"""configparser-layers.py LIST: reads and merges the files of each line, tabs between them, with
+configparser, and nothing more. Prints the microseconds of CPU that one line took."""
+
+import configparser
+import sys
+import time
+
+with open(sys.argv[1], encoding="utf-8") as listed:
+    instances = [line.rstrip("\n").split("\t") for line in listed]
+
+begin = time.process_time()
+for files in instances:
+    # Nothing interpolated, names as they are, only `=`: the least that it can be made to do.
+    merged = configparser.RawConfigParser(delimiters=("=",), comment_prefixes=("#", ";"))
+    merged.optionxform = str
+    merged.read(files, encoding="utf-8")
+spent = time.process_time() - begin
+print(f"{spent / len(instances) * 1e6:.2f}")

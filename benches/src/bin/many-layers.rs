@@ -1,0 +1,224 @@
+//! The configuration of many instances, and one bundle, to be compared with what others need:
+//!
+//! * `many-layers make DIRECTORY COUNT`: writes four layers for each of COUNT instances, and prints
+//!   the files of each, a line an instance;
+//! * `many-layers read DIRECTORY COUNT`: reads, merges, interpolates and checks all of them, and
+//!   prints the microseconds of CPU that one took, and the peak of memory in KiB;
+//! * `many-layers bundle DIRECTORY ROUNDS`: materializes a bundle, copies it with `cp`, and prints the
+//!   medians in milliseconds and their ratio.
+//!
+//! See `benches/side-by-side/configuration.sh`.
+
+#![forbid(unsafe_code)]
+
+use metactl_benches::{sample, statistics};
+use metactl_bundles::bundle;
+use metactl_bundles::layers::{Reader, Request};
+use metactl_bundles::model;
+use metactl_bundles::paths::Paths;
+use metactl_bundles::view::HostView;
+use nix::sys::resource::{UsageWho, getrusage};
+use std::fs;
+use std::hint::black_box;
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode};
+use std::time::Instant;
+
+/// An application as the design notes have it.
+const APP: &str = "\
+# What every instance has.
+[env]
+JOB_MANAGER_PORT = 9000
+GREETING = Hello from %(SITE_NAME)
+
+[daemon.webapp]
+platform = jetty9
+jvm.heap.max = 256m
+port = 8080
+stop.timeout = 20s
+
+[daemon.jobmanager]
+platform = jvm
+jvm.jar = jobmanager.jar %(JOB_MANAGER_PORT) --database %(DB_URL)
+jvm.heap.max = 128m
+after = webapp
+
+[crontab]
+daily housekeeping = 5 0 * * * curl http://localhost/housekeeping
+harvest data on mondays = 10 0 * * 1 java -jar harvest.jar
+
+[firewall.out]
+policy = reject
+
+[firewall.out.accept]
+database = %(DB_HOST):%(DB_PORT)
+testlan = 10.1.1.0/24
+";
+
+const SITE: &str = "\
+[env]
+SITE_NAME = production
+DB_HOST = mysql-prod.example.org
+DB_PORT = 3306
+DB_URL = mysql://myapp:secret@%(DB_HOST):%(DB_PORT)/myapp
+
+[build]
+repo = https://git.example.org/myapp.git
+tag = 1.2.3
+
+[sandbox.limits]
+memory = 1g
+";
+
+const SERVER: &str = "\
+[server]
+site = prod
+pool = 10.77.0.0/16
+
+[daemon.*]
+jvm.home = /usr/lib/jvm/java-17-openjdk-amd64
+limits.files = 4096
+
+[env]
+TZ = Australia/Canberra
+";
+
+fn local(index: usize) -> String {
+    format!(
+        "[env]\n# change port because 9000 is already taken on this server\nJOB_MANAGER_PORT = {}\n\n\
+         [sandbox.net]\nip = 10.{}.{}.{}\n\n[firewall.out.accept]\nproxy = 10.2.0.1:3128,8080/tcp\n",
+        10_000 + index % 50_000,
+        20 + index / 65_000,
+        index / 250 % 250,
+        index % 250 + 1,
+    )
+}
+
+fn main() -> ExitCode {
+    let words: Vec<String> = std::env::args().skip(1).collect();
+    let [verb, directory, count] = words.as_slice() else {
+        eprintln!("usage: many-layers make|read|bundle DIRECTORY COUNT");
+        return ExitCode::from(64);
+    };
+    let directory = Path::new(directory);
+    let result = match (verb.as_str(), count.parse()) {
+        ("make", Ok(count)) => make(directory, count),
+        ("read", Ok(count)) => read(directory, count),
+        ("bundle", Ok(count)) => materialize(directory, count),
+        _ => Err("make, read or bundle, and a number".to_owned()),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(message) => {
+            eprintln!("many-layers: {message}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn name(index: usize) -> String {
+    format!("app{index}")
+}
+
+fn app_layer(directory: &Path, index: usize) -> PathBuf {
+    directory.join("apps").join(name(index)).join(".metactl")
+}
+
+fn make(directory: &Path, count: usize) -> Result<(), String> {
+    let paths = Paths::under(directory);
+    let write = |path: &Path, text: &str| {
+        let parent = path.parent().unwrap_or(directory);
+        fs::create_dir_all(parent)
+            .and_then(|()| fs::write(path, text))
+            .map_err(|error| format!("{}: {error}", path.display()))
+    };
+    write(&paths.server_conf(), SERVER)?;
+    for index in 0..count {
+        let name = name(index);
+        let [_, site] = paths.site_layers("prod", &name);
+        let app = app_layer(directory, index);
+        write(&app, APP)?;
+        write(&site, SITE)?;
+        write(&paths.local_layer(&name), &local(index))?;
+        println!(
+            "{}\t{}\t{}\t{}",
+            app.display(),
+            site.display(),
+            paths.server_conf().display(),
+            paths.local_layer(&name).display()
+        );
+    }
+    Ok(())
+}
+
+fn read(directory: &Path, count: usize) -> Result<(), String> {
+    let paths = Paths::under(directory);
+    let before = cpu()?;
+    let reader = Reader::new(&paths).map_err(|report| report.to_string())?;
+    for index in 0..count {
+        let name = name(index);
+        let app_layer = app_layer(directory, index);
+        let request = Request {
+            instance: &name,
+            app_layer: Some(&app_layer),
+        };
+        let sources = reader.read(&request).map_err(|report| report.to_string())?;
+        let loaded = model::load(sources, &name).map_err(|report| report.to_string())?;
+        black_box(loaded);
+    }
+    let spent = cpu()? - before;
+    let usage = getrusage(UsageWho::RUSAGE_SELF).map_err(|error| error.to_string())?;
+    println!("{:.2} {}", spent / count.max(1) as f64, usage.max_rss());
+    Ok(())
+}
+
+/// The CPU that this process used so far, in microseconds.
+fn cpu() -> Result<f64, String> {
+    let usage = getrusage(UsageWho::RUSAGE_SELF).map_err(|error| error.to_string())?;
+    let micros = |time: nix::sys::time::TimeVal| time.tv_sec() as f64 * 1e6 + time.tv_usec() as f64;
+    Ok(micros(usage.user_time()) + micros(usage.system_time()))
+}
+
+fn materialize(directory: &Path, rounds: usize) -> Result<(), String> {
+    let text = |error: std::io::Error| error.to_string();
+    let release = directory.join("release");
+    fs::create_dir_all(&release).map_err(text)?;
+    let config = sample::config().map_err(|report| report.to_string())?;
+    let app = sample::app(&config, "noop").map_err(|report| report.to_string())?;
+    let (mut ours, mut theirs) = (Vec::new(), Vec::new());
+    for round in 0..rounds {
+        let state = directory.join(format!("state{round}"));
+        let mut place = sample::placement("noop", &state, &release);
+        // Who runs this is the owner of the data.
+        place.uid = nix::unistd::geteuid().as_raw();
+        place.gid = nix::unistd::getegid().as_raw();
+        let begin = Instant::now();
+        let host = HostView::gather(&app, &place);
+        let composition =
+            bundle::compose(&app, &config, &place, &host).map_err(|error| error.to_string())?;
+        let written = bundle::write(&composition, &state).map_err(|error| error.to_string())?;
+        ours.push(begin.elapsed().as_secs_f64() * 1e3);
+        let copy = directory.join(format!("copy{round}"));
+        let begin = Instant::now();
+        let status = Command::new("cp")
+            .arg("-a")
+            .args([&written.dir, &copy])
+            .status()
+            .map_err(text)?;
+        theirs.push(begin.elapsed().as_secs_f64() * 1e3);
+        if !status.success() {
+            return Err(format!("cp ended with {status}"));
+        }
+        fs::remove_dir_all(&state).map_err(text)?;
+        fs::remove_dir_all(&copy).map_err(text)?;
+    }
+    let ratios = statistics::paired_ratios(&ours, &theirs);
+    let middle = |values: &[f64]| statistics::median(values).unwrap_or_default();
+    println!(
+        "{:.2} {:.2} {:.2}",
+        middle(&ours),
+        middle(&theirs),
+        middle(&ratios)
+    );
+    Ok(())
+}
