@@ -12,9 +12,12 @@ const SHELL_WORDS: [&str; 9] = ["|", "||", "&&", "&", ";", ">", ">>", "<", "2>&1
 /// Everything that should be looked at once more.
 pub fn warnings(config: &Config, app: &App) -> Vec<Diagnostic> {
     let mut found = Vec::new();
-    for name in app.daemons.keys() {
+    for (name, daemon) in &app.daemons {
         let section = format!("daemon.{name}");
         found.extend(shell_words(config, &section));
+        if daemon.port.is_none() {
+            found.extend(nobody_to_ask(config, &section));
+        }
         if found.len() >= MAX_DIAGNOSTICS {
             return found;
         }
@@ -35,6 +38,19 @@ fn shell_words(config: &Config, section: &str) -> Option<Diagnostic> {
         ))
         .at(place(config, &value.origin))
         .hint("for a shell write: command = sh -c '...'"),
+    )
+}
+
+/// A health check of a daemon without a port.
+fn nobody_to_ask(config: &Config, section: &str) -> Option<Diagnostic> {
+    let value = config.get(section, "health")?;
+    let text = &value.text;
+    Some(
+        Diagnostic::warning(format!(
+            "`health = {text}` asks nobody: [{section}] has no port"
+        ))
+        .at(place(config, &value.origin))
+        .hint("add `port =`; without one the daemon only has to stay up for a moment"),
     )
 }
 
