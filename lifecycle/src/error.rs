@@ -52,6 +52,9 @@ pub enum LifecycleError {
     /// The configuration does not fit this server or this release.
     #[error("{0}")]
     Unfit(Report),
+    /// What was asked about the configuration cannot be: a key that there is not, for example.
+    #[error("{0}")]
+    Question(Report),
     /// A bundle could not be composed, written or read.
     #[error(transparent)]
     Bundle(BundleError),
@@ -328,7 +331,8 @@ impl LifecycleError {
             | LifecycleError::Edit { .. }
             | LifecycleError::UsedUp { .. }
             | LifecycleError::Taken { .. } => Class::Configuration,
-            LifecycleError::BadName { .. }
+            LifecycleError::Question(_)
+            | LifecycleError::BadName { .. }
             | LifecycleError::Exists { .. }
             | LifecycleError::BadTag { .. }
             | LifecycleError::SeveralDaemons { .. }
@@ -428,7 +432,9 @@ impl LifecycleError {
     /// The report on the configuration, to be rendered with colours, when that is what it is.
     pub fn report(&self) -> Option<&Report> {
         match self {
-            LifecycleError::Configuration(report) | LifecycleError::Unfit(report) => Some(report),
+            LifecycleError::Configuration(report)
+            | LifecycleError::Unfit(report)
+            | LifecycleError::Question(report) => Some(report),
             LifecycleError::RolledBack { cause, .. }
             | LifecycleError::NotRolledBack { cause, .. } => cause.report(),
             _ => None,

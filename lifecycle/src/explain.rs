@@ -70,9 +70,10 @@ impl Instance {
         let current = self.current()?;
         let (config, app) = self.understood(current.as_ref())?;
         let question = match direction {
-            Some(_) => Question::Destination(why::destination(text)?),
-            None => Question::understand(&config, text)?,
+            Some(_) => why::destination(text).map(Question::Destination),
+            None => Question::understand(&config, text),
         };
+        let question = question.map_err(LifecycleError::Question)?;
         let answer = match &question {
             Question::Key(selector) => why::key::answer(&config, selector),
             Question::Path(path) => self.why_path(&config, &app, path)?,

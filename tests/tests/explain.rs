@@ -139,7 +139,11 @@ fn why_names_the_line_and_is_what_the_sandbox_does() {
         why("env:MISSING")
             .fails(2)
             .says(&["no:", "metactl myapp set env:MISSING=..."]);
-        why("env:LEVEL:").fails(78);
+        why("env:LEVEL:").fails(64);
+        why("a b").fails(64).says(&["ask for one after the other"]);
+        host.run(&["myapp", "show", "sandbox.net:ipp"])
+            .fails(64)
+            .says(&["did you mean `ip`?"]);
 
         // The sandbox agrees about paths.
         for (path, wanted, test) in [

@@ -20,7 +20,7 @@ pub fn run(context: &mut Context, args: &Show) -> Outcome {
     let config = context.instance()?.config()?;
     let selector = match &args.what {
         None => None,
-        Some(what) => Some(config.select(what).map_err(LifecycleError::from)?),
+        Some(what) => Some(config.select(what).map_err(LifecycleError::Question)?),
     };
     if let Some(layer) = args.layer {
         return layer::run(
