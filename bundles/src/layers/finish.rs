@@ -144,8 +144,9 @@ impl<'a> Finisher<'a> {
         }
         let pending = !resolved.missing.is_empty();
         let wrong = !failed && !pending && !self.check(section, slot, written, &resolved);
-        let words = match split_words(&raw) {
-            Ok(words) if slot.row.has_words() && !failed && !wrong => words
+        let has_words = slot.row.has_words() && !failed && !wrong;
+        let words = match has_words.then(|| split_words(&raw)) {
+            Some(Ok(words)) => words
                 .iter()
                 .map(|word| {
                     interpolator
