@@ -382,10 +382,11 @@ mod tests {
         gives("myapp show env:DB_HOST e", &[]);
         gives("myapp why env:DB_P", &["env:DB_PORT"]);
         gives(
-            "myapp show daemon.web:jvm.heap",
+            "myapp show daemon.web:jvm.heap.ma",
             &["daemon.web:jvm.heap.max"],
         );
-        gives("help keys jvm.he", &["jvm.heap.max"]);
+        gives("myapp set env:DB_P", &["env:DB_PORT="]);
+        gives("help keys jvm.heap.ma", &["jvm.heap.max"]);
     }
 
     #[test]

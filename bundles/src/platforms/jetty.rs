@@ -41,44 +41,44 @@ pub(super) const PLATFORM: Platform = Platform {
     ],
     aliases: &[("jetty", "jetty9")],
     keys: &[
-    Key {
-        platforms: JETTY,
-        ..row(
-            "daemon.*",
-            "jetty.war",
-            Kind::RelativePath,
-            "The web application, an archive or folder of the release; without it the only `*.war` there.",
-        )
-    },
-    Key {
-        platforms: JETTY,
-        ..row(
-            "daemon.*",
-            "jetty.context",
-            Kind::Text,
-            "The path below which it is served, `/` without it.",
-        )
-    },
-    Key {
-        platforms: MODULAR_JETTY,
-        ..row(
-            "daemon.*",
-            "jetty.modules",
-            Kind::Words,
-            "Modules of Jetty, instead of the usual ones.",
-        )
-    },
-    Key {
-        platforms: JETTY,
-        grant: Grant::Trusted,
-        why: HOST_PATH,
-        ..row(
-            "daemon.*",
-            "jetty.home",
-            Kind::AbsolutePath,
-            "The Jetty installation of the server; `/usr/share/jetty9` and so on without it.",
-        )
-    },
+        Key {
+            platforms: JETTY,
+            ..row(
+                "daemon.*",
+                "jetty.war",
+                Kind::RelativePath,
+                "The web application, an archive or folder of the release; without it the only `*.war` there.",
+            )
+        },
+        Key {
+            platforms: JETTY,
+            ..row(
+                "daemon.*",
+                "jetty.context",
+                Kind::Text,
+                "The path below which it is served, `/` without it.",
+            )
+        },
+        Key {
+            platforms: MODULAR_JETTY,
+            ..row(
+                "daemon.*",
+                "jetty.modules",
+                Kind::Words,
+                "Modules of Jetty, instead of the usual ones.",
+            )
+        },
+        Key {
+            platforms: JETTY,
+            grant: Grant::Trusted,
+            why: HOST_PATH,
+            ..row(
+                "daemon.*",
+                "jetty.home",
+                Kind::AbsolutePath,
+                "The Jetty installation of the server; `/usr/share/jetty9` and so on without it.",
+            )
+        },
     ],
     implied_by: &[],
     port: Some(80),
@@ -204,7 +204,11 @@ pub(super) fn launch(platform: &str, daemon: &DaemonSection<'_>) -> Result<Launc
             generate(&mut launch.files, base.join("start.d/metactl.ini"), ini);
             if let Some(environment) = environment {
                 let text = format!("environment={environment}\n");
-                generate(&mut launch.files, base.join("webapps/ROOT.properties"), text);
+                generate(
+                    &mut launch.files,
+                    base.join("webapps/ROOT.properties"),
+                    text,
+                );
             }
             (
                 base.join("webapps/ROOT.xml"),

@@ -215,7 +215,13 @@ fn jetty12() {
 
 #[test]
 fn a_java_that_is_too_old_is_known() {
-    let least = |platform| try_launch(platform, None, &[]).unwrap().java.unwrap().at_least;
+    let least = |platform| {
+        try_launch(platform, None, &[])
+            .unwrap()
+            .java
+            .unwrap()
+            .at_least
+    };
     assert_eq!(least("jetty9"), Some(8));
     assert_eq!(least("jetty11"), Some(11));
     assert_eq!(least("jetty12"), Some(17));
