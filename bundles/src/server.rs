@@ -13,7 +13,7 @@ use crate::layers::{Trust, read_trusted};
 use crate::paths::Paths;
 
 /// What `metactl.conf` says about the server itself. Its other sections are a layer of every app's
-/// configuration ([`LayerKind::Server`]).
+/// configuration ([`LayerKind::Server`](crate::layers::LayerKind::Server)).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Server {
     /// `site`: the deployment environment, and so the folder of `sites/`.

@@ -1,7 +1,7 @@
 //! May an instance reach this, see this, or have this? And which line of which file says so?
 //!
-//! Answered from the configuration, not from what runs: [`network`](self::network) judges as the
-//! firewall does, [`path`](self::path) walks the view that a start would make, [`key`](self::key)
+//! Answered from the configuration, not from what runs: [`network`] judges as the
+//! firewall does, [`path`] walks the view that a start would make, [`key`]
 //! tells a setting with everything that it comes from.
 //!
 //! What is asked may be a word of any of these kinds; [`Question::understand`] decides.
