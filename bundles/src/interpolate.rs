@@ -6,10 +6,11 @@
 //!
 //! Two texts are made at once: the true one, and one that may be printed.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::BTreeSet;
 use std::ops::Range;
 use std::rc::Rc;
 
+use crate::maps::HashMap;
 use crate::{redact, secrets};
 
 /// How many names a chain of references may have.

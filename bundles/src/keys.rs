@@ -17,6 +17,7 @@ pub use table::SECTIONS;
 
 use std::sync::LazyLock;
 
+use crate::maps::HashMap;
 use crate::platforms;
 
 /// Every key there is.
@@ -180,21 +181,35 @@ pub fn is_daemon_name(name: &str) -> bool {
         && name.chars().all(good)
 }
 
+/// The rows of each section.
+static BY_SECTION: LazyLock<HashMap<&'static str, Vec<&'static Key>>> = LazyLock::new(|| {
+    let mut sections = HashMap::<_, Vec<_>>::default();
+    for row in KEYS.iter() {
+        sections.entry(row.section).or_default().push(row);
+    }
+    sections
+});
+
+/// The rows of a section, a name of [`SECTIONS`], in the order of the reference.
+pub fn in_section(section: &str) -> &'static [&'static Key] {
+    BY_SECTION.get(section).map_or(&[], Vec::as_slice)
+}
+
 /// The row of `key` in the section `section`, a name of [`SECTIONS`]; and the key's canonical name.
 pub fn find(section: &str, key: &str) -> Option<(&'static Key, String)> {
-    let rows = || KEYS.iter().filter(|row| row.section == section);
+    let rows = || in_section(section).iter();
     // `java.heap.max` is `jvm.heap.max`.
     let canonical = match key.strip_prefix("java.") {
         Some(rest) if section == "daemon.*" => format!("jvm.{rest}"),
         _ => key.to_owned(),
     };
     if let Some(row) = rows().find(|row| row.alias == Some(key)) {
-        return Some((row, row.name.to_owned()));
+        return Some((*row, row.name.to_owned()));
     }
     let exact = rows().find(|row| row.name == canonical);
     exact
         .or_else(|| rows().find(|row| row.matches(&canonical)))
-        .map(|row| (row, canonical))
+        .map(|row| (*row, canonical))
 }
 
 /// Every key there is, in the order of the reference.

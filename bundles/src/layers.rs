@@ -39,6 +39,7 @@ mod trust;
 
 use std::fmt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 pub use config::{Config, Denied, Needed, Value};
 pub use own::{Line, Said, own};
@@ -95,7 +96,7 @@ pub struct Origin {
     /// The layer.
     pub layer: LayerKind,
     /// The file; `None` for built-in defaults.
-    pub file: Option<PathBuf>,
+    pub file: Option<Arc<Path>>,
     /// The line, from 1; 0 for built-in defaults.
     pub line: usize,
     /// The column of the value, from 1; 0 for built-in defaults.

@@ -45,6 +45,7 @@ pub mod ini;
 pub mod interpolate;
 pub mod keys;
 pub mod layers;
+mod maps;
 pub mod model;
 pub mod network;
 pub mod oci;

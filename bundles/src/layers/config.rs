@@ -1,6 +1,6 @@
 //! The merged configuration.
 
-use std::collections::HashMap;
+use crate::maps::HashMap;
 
 use super::files::Files;
 use super::{LayerKind, Origin, Source, finish, merge};
@@ -222,7 +222,7 @@ impl Config {
     /// The place at `origin`, `length` bytes long.
     pub fn place_of(&self, origin: &Origin, length: usize) -> Option<Place> {
         let file = origin.file.as_ref()?;
-        let same = |source: &&Source| source.layer == origin.layer && &source.path == file;
+        let same = |source: &&Source| source.layer == origin.layer && source.path == **file;
         let source = self.sources.iter().find(same)?;
         let line = source.text.lines().nth(origin.line.checked_sub(1)?)?;
         let start = match line.char_indices().nth(origin.column.saturating_sub(1)) {

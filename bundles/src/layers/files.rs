@@ -2,6 +2,7 @@
 
 use std::ops::Range;
 use std::path::Path;
+use std::sync::Arc;
 
 use super::{Origin, Source};
 use crate::diagnostics::Place;
@@ -10,6 +11,8 @@ use crate::ini::{self, Span, Text};
 /// The sources with an index of their lines.
 pub(super) struct Files {
     pub(super) sources: Vec<Source>,
+    /// Their paths, for the origins of values.
+    paths: Vec<Arc<Path>>,
     /// Where the lines of each source begin.
     starts: Vec<Vec<usize>>,
 }
@@ -39,7 +42,15 @@ impl Files {
             .iter()
             .map(|source| newlines(&source.text))
             .collect();
-        Files { sources, starts }
+        let paths = sources
+            .iter()
+            .map(|source| source.path.as_path().into())
+            .collect();
+        Files {
+            sources,
+            paths,
+            starts,
+        }
     }
 
     pub(super) fn path(&self, source: usize) -> &Path {
@@ -88,7 +99,7 @@ impl Files {
         let before = line.get(..at.span.start).unwrap_or(line);
         Origin {
             layer: self.sources[at.source].layer,
-            file: Some(self.path(at.source).to_owned()),
+            file: self.paths.get(at.source).cloned(),
             line: at.span.line,
             column: before.chars().count() + 1,
         }

@@ -1,6 +1,8 @@
 //! From merged layers to a [`Config`]: names replaced, types checked, defaults filled in.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
+
+use crate::maps::HashMap;
 
 use super::config::{Config, Entry, Needed, Section, Value};
 use super::faults::Told;
@@ -10,7 +12,7 @@ use super::{LayerKind, Origin};
 use crate::diagnostics::{Collector, Diagnostic, Place};
 use crate::interpolate::{Definition, Fault, Interpolator, Resolved};
 use crate::keys::values::split_words;
-use crate::keys::{self, Grant, KEYS, Key, SECTIONS, suggest};
+use crate::keys::{self, Grant, Key, SECTIONS, suggest};
 use crate::{platforms, redact};
 
 /// Interpolates, checks and completes what was merged.
@@ -432,12 +434,12 @@ fn fill(spec: &str, section: &mut Section) {
         }
         _ => {}
     }
-    let serves = |row: &&Key| {
+    let serves = |row: &&&Key| {
         platform
             .as_deref()
             .is_none_or(|platform| row.serves(platform))
     };
-    for row in KEYS.iter().filter(|row| row.section == spec).filter(serves) {
+    for row in keys::in_section(spec).iter().filter(serves) {
         if let Some(default) = row.default {
             add_default(section, row.name, default);
         }

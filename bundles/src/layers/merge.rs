@@ -1,7 +1,7 @@
 //! From parsed files to one value for every key: later layers win, `unset` takes back, and what the
 //! app layer may not say becomes a request.
 
-use std::collections::{HashMap, HashSet};
+use crate::maps::{HashMap, HashSet};
 
 use super::files::{At, Files};
 use super::names::{self, Statement};
@@ -73,10 +73,10 @@ pub(super) fn merge(files: Files, mut out: Collector) -> Merged {
         files,
         out,
         sections: Vec::new(),
-        index: HashMap::new(),
+        index: HashMap::default(),
         requests: Vec::new(),
         closed,
-        decided: HashSet::new(),
+        decided: HashSet::default(),
         spread: 0,
     };
     let daemons = daemon_sections(&statements);
@@ -106,7 +106,7 @@ pub(super) fn merge(files: Files, mut out: Collector) -> Merged {
 }
 
 fn daemon_sections(statements: &[Vec<Statement>]) -> Vec<String> {
-    let mut seen = HashSet::new();
+    let mut seen = HashSet::default();
     let names = statements.iter().flatten().map(Statement::section);
     let daemons = names.filter(|name| name.starts_with("daemon.") && *name != ALL_DAEMONS);
     daemons
@@ -176,16 +176,21 @@ impl Merged {
     }
 
     fn section_mut(&mut self, name: &str, spec: &'static str) -> &mut Merging {
-        let index = *self.index.entry(name.to_owned()).or_insert_with(|| {
-            self.sections.push(Merging {
-                name: name.to_owned(),
-                spec,
-                slots: Vec::new(),
-                index: HashMap::new(),
-                declared: None,
-            });
-            self.sections.len() - 1
-        });
+        let index = match self.index.get(name) {
+            Some(index) => *index,
+            None => {
+                self.sections.push(Merging {
+                    name: name.to_owned(),
+                    spec,
+                    slots: Vec::new(),
+                    index: HashMap::default(),
+                    declared: None,
+                });
+                let index = self.sections.len() - 1;
+                self.index.insert(name.to_owned(), index);
+                index
+            }
+        };
         &mut self.sections[index]
     }
 
@@ -231,14 +236,13 @@ impl Merged {
         row: &'static Key,
         written: Written,
     ) {
-        let at = At {
-            source: written.source,
-            span: written.text.first_line(),
-        };
-        let origin = self.files.origin(at);
-        if origin.layer.is_trusted() {
-            self.decided.insert((section.to_owned(), key.clone()));
+        if written.layer.is_trusted() {
+            self.decide(section, &key, row);
         } else if self.is_denied(row, &written.text.text) {
+            let origin = self.files.origin(At {
+                source: written.source,
+                span: written.text.first_line(),
+            });
             self.requests
                 .push(denied(section, key, row, &written.text.text, origin));
             return;
@@ -264,6 +268,13 @@ impl Merged {
             self.section_mut(section, spec).slots[index]
                 .overrides
                 .push(entry);
+        }
+    }
+
+    /// Remembers who has the last word about what the app layer could only ask for.
+    fn decide(&mut self, section: &str, key: &str, row: &Key) {
+        if row.grant != Grant::Any {
+            self.decided.insert((section.to_owned(), key.to_owned()));
         }
     }
 
@@ -295,7 +306,7 @@ impl Merged {
         for_all: bool,
     ) {
         if self.is_trusted(at) {
-            self.decided.insert((section.to_owned(), key.to_owned()));
+            self.decide(section, key, row);
         } else if self.is_denied(row, "") {
             return;
         }

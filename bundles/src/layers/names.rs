@@ -1,7 +1,7 @@
 //! From parsed files to statements about keys of the table: aliases become canonical names, unknown
 //! names become errors with a suggestion.
 
-use std::collections::{HashMap, HashSet};
+use crate::maps::{HashMap, HashSet};
 
 use super::LayerKind;
 use super::files::{At, Files};
@@ -86,7 +86,7 @@ pub(super) fn understand(
             source,
             daemons: &daemons,
             out,
-            seen: HashMap::new(),
+            seen: HashMap::default(),
         };
         let mut statements = Vec::new();
         for section in document.sections {
@@ -100,7 +100,7 @@ pub(super) fn understand(
 
 /// The daemons that any layer names: as `[daemon.NAME]`, or as `[NAME]` with a key that marks one.
 fn daemon_names(documents: &[Document]) -> HashSet<String> {
-    let mut names = HashSet::new();
+    let mut names = HashSet::default();
     for section in documents.iter().flat_map(|document| &document.sections) {
         match section.name.strip_prefix("daemon.") {
             Some(name) if keys::is_daemon_name(name) => names.insert(name.to_owned()),
@@ -125,8 +125,9 @@ struct Reader<'a> {
     source: usize,
     daemons: &'a HashSet<String>,
     out: &'a mut Collector,
-    /// Where each key of this file stands, by canonical names.
-    seen: HashMap<(String, String), (Span, String)>,
+    /// Where each key of this file stands, by canonical names; and how it is written when that is
+    /// otherwise, as `SECTION:KEY`.
+    seen: HashMap<String, HashMap<String, (Span, Option<String>)>>,
 }
 
 impl Reader<'_> {
@@ -239,11 +240,12 @@ impl Reader<'_> {
             });
             return None;
         }
-        let place = (section.to_owned(), key.clone());
-        if let Some((first, name)) = self.seen.get(&place) {
-            let (first, name, source) = (*first, name.clone(), self.source);
+        let as_written = |key: &str| format!("{written}:{key}");
+        if let Some((first, name)) = self.seen.get(section).and_then(|keys| keys.get(&key)) {
+            let name = name.clone().unwrap_or_else(|| format!("{section}:{key}"));
+            let (first, source) = (*first, self.source);
             // The same word twice was told by the parser already.
-            if name != format!("{written}:{}", entry.key) {
+            if name != as_written(&entry.key) {
                 self.out.error(|| {
                     let other = name.split_once(':').map_or(name.as_str(), |(_, key)| key);
                     let message = format!(
@@ -267,8 +269,13 @@ impl Reader<'_> {
             }
             return None;
         }
-        self.seen
-            .insert(place, (entry.span, format!("{written}:{}", entry.key)));
+        let otherwise = (written != section || entry.key != key).then(|| as_written(&entry.key));
+        if !self.seen.contains_key(section) {
+            self.seen.insert(section.to_owned(), HashMap::default());
+        }
+        if let Some(keys) = self.seen.get_mut(section) {
+            keys.insert(key.clone(), (entry.span, otherwise));
+        }
         Some(Statement::Key {
             section: section.to_owned(),
             spec,

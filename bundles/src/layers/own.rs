@@ -70,7 +70,7 @@ fn of_file(source: &Source, out: &mut Collector) -> Vec<Line> {
             said,
             origin: Origin {
                 layer: source.layer,
-                file: Some(source.path.clone()),
+                file: Some(source.path.as_path().into()),
                 line: span.line,
                 column: span.start + 1,
             },

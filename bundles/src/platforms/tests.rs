@@ -1,5 +1,4 @@
 use std::collections::BTreeMap;
-use std::path::PathBuf;
 
 use super::*;
 use crate::layers::LayerKind;
@@ -12,7 +11,7 @@ pub(super) fn try_launch(
 ) -> Result<Launch, PlatformError> {
     let origin = Origin {
         layer: LayerKind::App,
-        file: Some(PathBuf::from(".metactl")),
+        file: Some(Path::new(".metactl").into()),
         line: 7,
         column: 1,
     };

@@ -23,7 +23,7 @@ use serde_json::Value as Json;
 pub fn origin(line: usize) -> Origin {
     Origin {
         layer: LayerKind::App,
-        file: Some(PathBuf::from(".metactl")),
+        file: Some(Path::new(".metactl").into()),
         line,
         column: 1,
     }

