@@ -1,5 +1,7 @@
 //! The merged configuration.
 
+use std::sync::Arc;
+
 use crate::maps::HashMap;
 
 use super::files::Files;
@@ -51,7 +53,7 @@ pub struct Needed {
 /// A value and what belongs to it.
 #[derive(Debug, Clone)]
 pub(super) struct Entry {
-    pub(super) key: String,
+    pub(super) key: Arc<str>,
     pub(super) value: Value,
     /// The text without what must not be printed.
     pub(super) shown: String,
@@ -65,7 +67,7 @@ pub(super) struct Entry {
 #[derive(Debug, Clone, Default)]
 pub(super) struct Section {
     pub(super) entries: Vec<Entry>,
-    pub(super) index: HashMap<String, usize>,
+    pub(super) index: HashMap<Arc<str>, usize>,
 }
 
 /// Everything that the layers say together, interpolated.
@@ -128,7 +130,7 @@ impl Config {
             section
                 .entries
                 .iter()
-                .map(|entry| (entry.key.as_str(), &entry.value)),
+                .map(|entry| (&*entry.key, &entry.value)),
         )
     }
 

@@ -1,6 +1,7 @@
 //! From merged layers to a [`Config`]: names replaced, types checked, defaults filled in.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use crate::maps::HashMap;
 
@@ -63,7 +64,7 @@ fn definitions(sections: &[Merging]) -> Env<'_> {
     let env = sections.iter().filter(|section| section.spec == "env");
     let slots = env.flat_map(|section| &section.slots);
     slots
-        .filter_map(|slot| Some((slot.key.as_str(), slot.current.as_ref()?)))
+        .filter_map(|slot| Some((&*slot.key, slot.current.as_ref()?)))
         .collect()
 }
 
@@ -278,7 +279,7 @@ impl<'a> Finisher<'a> {
             files: self.files,
             env: &self.env,
             owner: match section.spec {
-                "env" => slot.key.clone(),
+                "env" => slot.key.to_string(),
                 _ => format!("{}:{}", section.name, slot.key),
             },
             written,
@@ -460,9 +461,12 @@ fn add_default(section: &mut Section, key: &str, text: &str) {
         sensitive: false,
     };
     let words = Vec::new();
-    section.index.insert(key.to_owned(), section.entries.len());
+    let key: Arc<str> = key.into();
+    section
+        .index
+        .insert(Arc::clone(&key), section.entries.len());
     section.entries.push(Entry {
-        key: key.to_owned(),
+        key,
         shown: text.to_owned(),
         value,
         words,

@@ -1,6 +1,8 @@
 //! From parsed files to one value for every key: later layers win, `unset` takes back, and what the
 //! app layer may not say becomes a request.
 
+use std::sync::Arc;
+
 use crate::maps::{HashMap, HashSet};
 
 use super::files::{At, Files};
@@ -31,7 +33,7 @@ pub(super) struct Written {
 
 /// A key that was set, now or once.
 pub(super) struct Slot {
-    pub(super) key: String,
+    pub(super) key: Arc<str>,
     pub(super) row: &'static Key,
     /// `None` after `unset`.
     pub(super) current: Option<Written>,
@@ -44,7 +46,7 @@ pub(super) struct Merging {
     /// Its name in the table.
     pub(super) spec: &'static str,
     pub(super) slots: Vec<Slot>,
-    index: HashMap<String, usize>,
+    index: HashMap<Arc<str>, usize>,
     /// Where a layer has its header last, unless a later one takes the section away.
     pub(super) declared: Option<At>,
 }
@@ -94,7 +96,7 @@ pub(super) fn merge(files: Files, mut out: Collector) -> Merged {
             }
         }
         for statement in own {
-            let section = statement.section().to_owned();
+            let section = Arc::clone(statement.shared_section());
             merged.apply(statement, &section, false);
         }
     }
@@ -128,13 +130,13 @@ fn closed_sections(statements: &[Vec<Statement>], files: &Files) -> Vec<&'static
                     key,
                     content,
                     ..
-                } if trusted && name == section && key == "grant" => {
+                } if trusted && **name == *section && &**key == "grant" => {
                     granted = match content {
                         Content::Value(text) => text.text == "any",
                         Content::Unset => true,
                     }
                 }
-                Statement::UnsetAll { section: name, .. } if trusted && name == section => {
+                Statement::UnsetAll { section: name, .. } if trusted && **name == *section => {
                     granted = true
                 }
                 _ => {}
@@ -232,7 +234,7 @@ impl Merged {
         &mut self,
         section: &str,
         spec: &'static str,
-        key: String,
+        key: Arc<str>,
         row: &'static Key,
         written: Written,
     ) {
@@ -244,7 +246,7 @@ impl Merged {
                 span: written.text.first_line(),
             });
             self.requests
-                .push(denied(section, key, row, &written.text.text, origin));
+                .push(denied(section, &key, row, &written.text.text, origin));
             return;
         }
         let previous = {
@@ -342,7 +344,7 @@ impl Merged {
 
     fn unset_all(&mut self, section: &str, spec: &'static str, at: At, for_all: bool) {
         let trusted = self.is_trusted(at);
-        let keys: Vec<(String, &'static Key)> = {
+        let keys: Vec<(Arc<str>, &'static Key)> = {
             let merging = self.section_mut(section, spec);
             merging.declared = None;
             let set = merging.slots.iter().filter(|slot| slot.current.is_some());
@@ -375,7 +377,7 @@ impl Merged {
     }
 }
 
-fn denied(section: &str, key: String, row: &Key, text: &str, origin: Origin) -> Denied {
+fn denied(section: &str, key: &str, row: &Key, text: &str, origin: Origin) -> Denied {
     debug_assert_eq!(origin.layer, LayerKind::App);
     let value = match section {
         redact::SECRETS => secrets::shown(text).to_owned(),
@@ -389,7 +391,7 @@ fn denied(section: &str, key: String, row: &Key, text: &str, origin: Origin) -> 
     Denied {
         grant: format!("[{section}]\n{key} = {line}"),
         section: section.to_owned(),
-        key,
+        key: key.to_owned(),
         value,
         origin,
         reason,

@@ -3,6 +3,8 @@
 
 use crate::maps::{HashMap, HashSet};
 
+use std::sync::Arc;
+
 use super::LayerKind;
 use super::files::{At, Files};
 use crate::diagnostics::{Collector, Diagnostic};
@@ -15,22 +17,22 @@ use crate::redact;
 pub(super) enum Statement {
     /// `[section]` is there.
     Header {
-        section: String,
+        section: Arc<str>,
         spec: &'static str,
         at: At,
     },
     /// `key = value` or `unset key`.
     Key {
-        section: String,
+        section: Arc<str>,
         spec: &'static str,
-        key: String,
+        key: Arc<str>,
         row: &'static Key,
         content: Content,
         at: At,
     },
     /// `unset *`.
     UnsetAll {
-        section: String,
+        section: Arc<str>,
         spec: &'static str,
         at: At,
     },
@@ -38,6 +40,11 @@ pub(super) enum Statement {
 
 impl Statement {
     pub(super) fn section(&self) -> &str {
+        self.shared_section()
+    }
+
+    /// The name as all statements of the section share it.
+    pub(super) fn shared_section(&self) -> &Arc<str> {
         match self {
             Statement::Header { section, .. }
             | Statement::Key { section, .. }
@@ -127,8 +134,11 @@ struct Reader<'a> {
     out: &'a mut Collector,
     /// Where each key of this file stands, by canonical names; and how it is written when that is
     /// otherwise, as `SECTION:KEY`.
-    seen: HashMap<String, HashMap<String, (Span, Option<String>)>>,
+    seen: HashMap<Arc<str>, HashMap<Arc<str>, Seen>>,
 }
+
+/// Where a key stands, and how it is written when that is not its canonical name.
+type Seen = (Span, Option<String>);
 
 impl Reader<'_> {
     fn at(&self, span: Span) -> At {
@@ -166,7 +176,7 @@ impl Reader<'_> {
     }
 
     /// The canonical name of a section and its name in the table.
-    fn meaning(&mut self, section: &Section) -> Option<(String, &'static str)> {
+    fn meaning(&mut self, section: &Section) -> Option<(Arc<str>, &'static str)> {
         let (files, at) = (self.files, self.at(section.span));
         let layer = files.sources[self.source].layer;
         let name = section.name.as_str();
@@ -179,7 +189,7 @@ impl Reader<'_> {
                 });
                 None
             }
-            SectionMeaning::Known(spec) => Some((name.to_owned(), spec)),
+            SectionMeaning::Known(spec) => Some((name.into(), spec)),
             SectionMeaning::Future(future) => {
                 self.out.error(|| {
                     Diagnostic::error(format!(
@@ -191,7 +201,7 @@ impl Reader<'_> {
                 None
             }
             SectionMeaning::Unknown if self.daemons.contains(name) => {
-                Some((format!("daemon.{name}"), super::merge::ALL_DAEMONS))
+                Some((format!("daemon.{name}").into(), super::merge::ALL_DAEMONS))
             }
             SectionMeaning::Unknown => {
                 let hint = || section_hint(section, self.daemons);
@@ -209,7 +219,7 @@ impl Reader<'_> {
     fn entry(
         &mut self,
         written: &str,
-        section: &str,
+        section: &Arc<str>,
         spec: &'static str,
         entry: Entry,
     ) -> Option<Statement> {
@@ -223,6 +233,7 @@ impl Reader<'_> {
             });
             return None;
         };
+        let key: Arc<str> = key.into();
         let open = row.name.strip_suffix('*');
         if let Some(problem) =
             open.and_then(|prefix| row.kind.check_name(&key[prefix.len()..]).err())
@@ -269,15 +280,16 @@ impl Reader<'_> {
             }
             return None;
         }
-        let otherwise = (written != section || entry.key != key).then(|| as_written(&entry.key));
+        let otherwise =
+            (written != &**section || entry.key != *key).then(|| as_written(&entry.key));
         if !self.seen.contains_key(section) {
-            self.seen.insert(section.to_owned(), HashMap::default());
+            self.seen.insert(Arc::clone(section), HashMap::default());
         }
         if let Some(keys) = self.seen.get_mut(section) {
             keys.insert(key.clone(), (entry.span, otherwise));
         }
         Some(Statement::Key {
-            section: section.to_owned(),
+            section: Arc::clone(section),
             spec,
             key,
             row,

@@ -99,7 +99,7 @@ impl Config {
             for entry in &values.entries {
                 let selected = selector.is_none_or(|selector| {
                     selector.section == *section
-                        && selector.key.as_ref().is_none_or(|key| *key == entry.key)
+                        && selector.key.as_ref().is_none_or(|key| **key == *entry.key)
                 });
                 if !selected {
                     continue;
@@ -113,7 +113,7 @@ impl Config {
                 let overrides = entry.value.overrides.iter();
                 rows.push(Row {
                     section: section.clone(),
-                    key: entry.key.clone(),
+                    key: entry.key.to_string(),
                     value: entry.shown.clone(),
                     written: hide(&entry.value.raw),
                     origin: entry.value.origin.clone(),
