@@ -36,10 +36,11 @@ pub use store::{activate, current, prune};
 pub use write::{Written, write, write_redacted};
 
 use crate::app::{App, CronJob, Daemon, Launch, Limits, Restart};
-use crate::layers::{Config, LayerKind};
+use crate::layers::{Config, LayerKind, Value};
 use crate::network::{self, Mode, NetworkSpec};
 use crate::oci::{self, EntryPoint, effective_limits, json};
 use crate::platforms::settle::settle;
+use crate::redact;
 use crate::view::{self, HostView, Node, View};
 
 /// The copy of the local layer in a bundle.
@@ -206,8 +207,15 @@ pub fn view(
     Ok(view)
 }
 
-/// The text of the local layer; none where there is no such file.
+/// The text of the local layer; none where there is no such file, and none of one with secrets in it:
+/// bundles hold no secrets.
 fn local_layer(config: &Config) -> Option<&str> {
+    let mut secrets = config.section(redact::SECRETS).into_iter().flatten();
+    let is_inside =
+        |value: &Value| value.origin.layer == LayerKind::Local && !value.raw.starts_with("file:");
+    if secrets.any(|(_, value)| is_inside(value)) {
+        return None;
+    }
     let mut sources = config.sources().iter();
     let local = sources.find(|source| source.layer == LayerKind::Local)?;
     Some(&local.text)

@@ -172,7 +172,8 @@ impl Instance {
                 "the bundle in use ({digest}) does not hold the local layer it was made from"
             ),
             hint: format!(
-                "an earlier metactl wrote it, or there was none; after metactl {} restart it does",
+                "an earlier metactl wrote it, or there was none, or it has secrets in it; \
+                 metactl {} revert --last goes back by one change",
                 self.name
             ),
         })

@@ -82,11 +82,17 @@ impl<'a> Layer<'a> {
             let checked = check_early(sources.clone(), &self.instance.name);
             match (checked, has_app) {
                 // `[daemon.web] port =` means nothing without what the application says of it.
-                (Err(error), false) => match self.fetch_app_layer() {
-                    Some(app) => check_early([sources, vec![app]].concat(), &self.instance.name)?,
-                    None => return Err(error),
+                (Ok(config), false) if !has_bare_daemon(&config) => config,
+                (checked, false) => match (self.fetch_app_layer(), checked) {
+                    (Some(app), _) => {
+                        check_early([sources, vec![app]].concat(), &self.instance.name)?
+                    }
+                    // An imported one waits for its application as it is.
+                    (None, Ok(config)) if self.is_bare()? => config,
+                    (None, Ok(_)) => check_alone(sources)?,
+                    (None, Err(error)) => return Err(error),
                 },
-                (checked, _) => checked?,
+                (checked, true) => checked?,
             }
         };
         let warnings = config.warnings().iter().map(|found| found.render(false));
@@ -94,6 +100,12 @@ impl<'a> Layer<'a> {
             warnings: warnings.collect(),
             config,
         })
+    }
+
+    /// Whether the layer, as it is, names a daemon that only the application can describe.
+    fn is_bare(&self) -> Result<bool> {
+        let config = Config::as_far_as_understood(self.sources(&self.text)?);
+        Ok(has_bare_daemon(&config))
     }
 
     /// All layers, with `text` as the local one. The app layer is that of the release in use; before
@@ -212,6 +224,22 @@ pub(crate) fn check_early(sources: Vec<Source>, instance: &str) -> Result<Config
         model::build(&config, instance)?;
     }
     Ok(config)
+}
+
+/// As if the application said nothing.
+fn check_alone(mut sources: Vec<Source>) -> Result<Config> {
+    sources.push(Source {
+        layer: LayerKind::App,
+        path: APP_LAYER.into(),
+        text: String::new(),
+    });
+    Ok(Config::check(sources)?)
+}
+
+/// Whether there is a daemon about which nobody says what it is.
+fn has_bare_daemon(config: &Config) -> bool {
+    let mut daemons = config.sections().filter(|name| name.starts_with("daemon."));
+    daemons.any(|name| name != "daemon.*" && config.get(name, "platform").is_none())
 }
 
 /// The application's layer at a tag, as of the last fetch.
