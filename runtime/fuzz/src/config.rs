@@ -95,6 +95,7 @@ fuzz_target!(|data: &[u8]| {
             keyring: None,
             modules: SecurityModules::default(),
             shield: true,
+            asks_in_shield: false,
             relayed: false,
         };
         match plan_exec(&exec) {
