@@ -558,7 +558,8 @@ fn private_tmp(host: &Host) {
         fs::create_dir_all(programs).unwrap();
         let number = std::os::fd::AsRawFd::as_raw_fd(&folder);
         let there = format!("/proc/{}/fd/{number}", std::process::id());
-        let words = ["--bind", &there, programs.to_str().unwrap()];
+        // Not canonicalized: what it is called is what was just covered.
+        let words = ["-c", "--bind", &there, programs.to_str().unwrap()];
         host.command("mount", &words).ok();
     }
 }
