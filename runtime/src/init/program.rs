@@ -1,7 +1,7 @@
 //! The last of the new process: what the program may have of it, and the program itself.
 
 use std::ffi::CStr;
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use rustix::fs::FileType;
 use rustix::io::Errno;
@@ -43,16 +43,25 @@ impl Sandbox<'_> {
         self.close_descriptors(listener)?;
         sys::default_signal_actions();
         sys::unblock_signals()?;
-        let Prepared {
-            arguments,
-            environment,
-            shield,
-            ..
-        } = self.prepared;
-        let shield = shield.as_ref().ok_or(Errno::NOSYS)?;
+        let shield = self.prepared.shield.as_ref().ok_or(Errno::NOSYS)?;
+        self.become_shield(shield, listener)
+    }
+
+    /// Executes the shield with the report and `listener` open, which it closes itself. Returns only
+    /// when it cannot be executed.
+    fn become_shield(
+        &self,
+        shield: &OwnedFd,
+        listener: Option<BorrowedFd<'_>>,
+    ) -> Result<(), Fault> {
         for kept in [Some(self.report.as_fd()), listener].into_iter().flatten() {
             rustix::io::fcntl_setfd(kept, rustix::io::FdFlags::empty())?;
         }
+        let Prepared {
+            arguments,
+            environment,
+            ..
+        } = self.prepared;
         Err(sys::execve_fd(shield, arguments, environment).into())
     }
 
@@ -70,9 +79,7 @@ impl Sandbox<'_> {
             ..
         } = self.prepared;
         if let Some(shield) = shield {
-            // It makes the report close-on-exec itself.
-            rustix::io::fcntl_setfd(&self.report, rustix::io::FdFlags::empty())?;
-            return Err(sys::execve_fd(shield, arguments, environment).into());
+            return self.become_shield(shield, None);
         }
         let mut worst = Fault::from(Errno::NOENT);
         for path in candidates {
