@@ -1,7 +1,8 @@
 //! A container that was launched: [`Container`] finds it again and works on it, from any process.
 
+use std::io;
 use std::os::fd::OwnedFd;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use oci_spec::runtime::Spec;
 use rustix::net::{AddressFamily, SocketFlags, SocketType, connect, socket_with};
@@ -215,6 +216,8 @@ pub(crate) fn kill(state: &Option<State>, id: &str, signal: i32, all: bool) -> R
         need: "container not running: only a created or running one can get a signal",
     };
     let state = state.as_ref().ok_or_else(wrong)?;
+    let others = signal == libc::SIGKILL && state.shared_pids && anybody_in(&state.cgroups)?;
+    let all = all || others;
     let process = state.process.as_ref().ok_or_else(wrong)?;
     let pidfd = process
         .open()
@@ -251,6 +254,14 @@ pub(crate) fn kill(state: &Option<State>, id: &str, signal: i32, all: bool) -> R
         }
     }
     Ok(())
+}
+
+/// Whether a process is in one of them.
+fn anybody_in(cgroups: &[PathBuf]) -> Result<bool, Error> {
+    let looked = cgroups.iter().map(|directory| cgroup::in_use(directory));
+    let found = looked.collect::<io::Result<Vec<bool>>>();
+    let found = found.map_err(|e| LaunchError::system("list the processes", e))?;
+    Ok(found.contains(&true))
 }
 
 /// Kills what is in a container without waiting for whoever holds its lock: that one may be waiting

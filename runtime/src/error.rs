@@ -55,6 +55,8 @@ impl Error {
             Error::Id(_) => 64,
             Error::Plan(PlanError::NotRoot { .. }) => 77,
             Error::Spec(SpecError::Read { .. }) => 1,
+            // The bundle is in order, the host is not.
+            Error::Plan(PlanError::Cgroup(CgroupError::NotDelegated { .. })) => 1,
             Error::Spec(_) | Error::Plan(_) | Error::Compile(_) => 78,
             Error::Network(NetworkError::Parse { .. } | NetworkError::Format { .. }) => 78,
             _ => 1,

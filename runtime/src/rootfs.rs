@@ -235,14 +235,27 @@ pub fn change(mount: impl AsFd, attr: &MountAttr, recursive: bool) -> Result<(),
 /// Sets attributes of a cloned or new mount before it is attached.
 pub fn set_attributes(mount: impl AsFd, attributes: &Attributes) -> Result<(), Errno> {
     let mount = mount.as_fd();
-    changes(attributes).try_for_each(|(attr, deep)| change(mount, attr, deep))
+    apply(attributes, |attr, deep| change(mount, attr, deep))
 }
 
-/// The calls of mount_setattr(2) that make `attributes`, each with whether it is for the whole tree.
-pub fn changes(attributes: &Attributes) -> impl Iterator<Item = (&MountAttr, bool)> {
-    let all = [(&attributes.deep, true), (&attributes.own, false)];
-    all.into_iter()
-        .filter(|(attr, _)| **attr != MountAttr::default())
+/// Makes `attributes` by `set`, which is mount_setattr(2) or does as much; it is told whether a change is for the
+/// whole tree.
+pub fn apply(
+    attributes: &Attributes,
+    mut set: impl FnMut(&MountAttr, bool) -> Result<(), Errno>,
+) -> Result<(), Errno> {
+    if attributes.deep != MountAttr::default() {
+        set(&attributes.deep, true)?;
+    }
+    let mut result = Ok(());
+    for own in attributes.tries() {
+        result = set(&own, false);
+        // A flag is locked (mount_namespaces(7)), or this kernel does not know it.
+        if !matches!(result, Err(Errno::PERM | Errno::INVAL)) {
+            break;
+        }
+    }
+    result
 }
 
 /// Lets a mount show the ids of the user namespace `users` (mount_setattr(2), `MOUNT_ATTR_IDMAP`).

@@ -57,6 +57,9 @@ pub struct State {
     /// Whether it has hooks that come later; they are in the copy of its configuration.
     #[serde(default, skip_serializing_if = "is_false")]
     pub hooks: bool,
+    /// Whether it has no pid namespace of its own: its other processes do not end with the first.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub shared_pids: bool,
     /// Whether a process joined that may trace others (CAP_SYS_PTRACE).
     #[serde(default, skip_serializing_if = "is_false")]
     pub tracers: bool,
@@ -374,6 +377,7 @@ pub fn read(root: &Path, id: &str) -> Result<State, StateError> {
             init: false,
             annotations: BTreeMap::new(),
             hooks: false,
+            shared_pids: false,
             tracers: false,
             keyring: None,
             steps: Vec::new(),
@@ -538,6 +542,7 @@ mod tests {
             init: false,
             annotations: BTreeMap::new(),
             hooks: false,
+            shared_pids: false,
             tracers: false,
             keyring: None,
             steps: Vec::new(),

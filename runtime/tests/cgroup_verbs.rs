@@ -13,6 +13,8 @@ use std::thread::sleep;
 use std::time::Duration;
 
 use common::{Host, both, enter, eventually, stderr};
+use nix::sys::signal::Signal;
+use nix::unistd::Pid;
 use serde_json::{Value, json};
 
 /// The script of a container that gets on: every step makes its file longer.
@@ -144,6 +146,44 @@ fn a_paused_container_can_be_deleted_by_force() {
     host.must(&["kill", "--all", "two", "KILL"]);
     host.must(&["delete", "--force", "two"]);
     reap();
+    host.assert_clean();
+}
+
+/// Without a pid namespace of its own nobody dies with the first process.
+#[test]
+fn everybody_is_killed_where_the_pid_namespace_is_not_its_own() {
+    let Some(host) = enter() else { return };
+    for gone in [false, true] {
+        let id = if gone { "gone" } else { "there" };
+        let mut config = host.config(id, "exec sleep 600");
+        let namespaces = config["linux"]["namespaces"].as_array_mut().unwrap();
+        namespaces.retain(|namespace| namespace["type"] != "pid");
+        detach(&host, id, &config);
+        for _ in 0..3 {
+            let mut exec = host.runtime(&["exec", "--detach", id, "sleep", "600"]);
+            let status = exec.stdout(Stdio::null()).stderr(Stdio::null()).status();
+            assert!(status.unwrap().success());
+        }
+        let pids = host.must(&["ps", "--format", "json", id]);
+        let pids: Vec<i32> = serde_json::from_str(&pids).unwrap();
+        assert_eq!(pids.len(), 4);
+        if gone {
+            // `ps` lists the first process first: pids grow.
+            let first = pids[0];
+            nix::sys::signal::kill(Pid::from_raw(first), Signal::SIGKILL).unwrap();
+            eventually("it is gone", || status(&host, id) == "stopped");
+            // Other signals are for the first process.
+            assert!(!host.call(&["kill", id, "TERM"]).status.success());
+        }
+        host.must(&["kill", id, "KILL"]);
+        eventually("all are dead", || {
+            reap();
+            pids.iter()
+                .all(|pid| !std::path::Path::new(&format!("/proc/{pid}")).exists())
+        });
+        assert!(!host.call(&["kill", id, "KILL"]).status.success());
+        host.must(&["delete", id]);
+    }
     host.assert_clean();
 }
 

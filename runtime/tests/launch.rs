@@ -312,17 +312,17 @@ fn failures_name_the_step_and_the_path_and_leave_nothing() {
     case(
         &|c| c["process"]["args"] = json!(["/bin/nothing"]),
         1,
-        &["execute /bin/nothing", "No such file"],
+        &["exec /bin/nothing: no such file or directory"],
     );
     case(
         &|c| c["process"]["args"] = json!(["nothing"]),
         1,
-        &["execute nothing", "PATH"],
+        &["exec nothing: ", "PATH"],
     );
     case(
         &|c| c["process"]["args"] = json!(["/etc"]),
         1,
-        &["execute /etc", "denied"],
+        &["exec /etc: ", "denied"],
     );
     case(
         &|c| c["process"]["cwd"] = json!("/bin/busybox/x"),

@@ -384,7 +384,7 @@ fn exec_joins_with_everything_the_container_has() {
     );
     let failed = host.call(&["exec", "main", "/bin/nothing"]);
     assert!(
-        stderr(&failed).contains("execute /bin/nothing"),
+        stderr(&failed).contains("exec /bin/nothing: no such file or directory"),
         "{}",
         both(&failed)
     );

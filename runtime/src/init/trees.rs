@@ -99,5 +99,5 @@ impl Sandbox<'_> {
 
 fn sets(attributes: &Attributes) -> bool {
     let sets = |attr: &MountAttr| attr.set | attr.clear != 0;
-    sets(&attributes.own) || sets(&attributes.deep)
+    sets(&attributes.own) || sets(&attributes.deep) || attributes.unsaid != 0
 }

@@ -24,6 +24,16 @@ pub enum LaunchError {
         /// What to do; begins with a separator, or is empty.
         hint: &'static str,
     },
+    /// The program could not be executed. The words are those that engines look for.
+    #[error("exec {program}: {}{hint}", system_word(source))]
+    Execute {
+        /// The program.
+        program: String,
+        /// The error number.
+        source: io::Error,
+        /// As in [`LaunchError::Step`].
+        hint: &'static str,
+    },
     /// The new process ended without a word.
     #[error("the new process was killed before it could execute its program{0}")]
     Died(&'static str),
@@ -125,6 +135,18 @@ impl LaunchError {
                 }
             })
             .collect();
+        if let (Some(Step::Execute(program)), Part::Whole) = (step, fault.part) {
+            // Where it was found, when it was looked for.
+            let program = match detail.as_str() {
+                "" => program.name().into_owned(),
+                found => found.to_owned(),
+            };
+            return LaunchError::Execute {
+                program,
+                source: fault.errno.into(),
+                hint: hint(step, fault),
+            };
+        }
         let problem = match (fault.part, detail.as_str()) {
             (Part::Whole, "") => "failed".to_owned(),
             (Part::Whole, detail) => detail.to_owned(),
@@ -138,6 +160,15 @@ impl LaunchError {
             hint: hint(step, fault),
         }
     }
+}
+
+/// `no such file or directory`, as other runtimes have it.
+fn system_word(error: &io::Error) -> String {
+    let text = error.to_string();
+    text.split(" (os error")
+        .next()
+        .unwrap_or(&text)
+        .to_lowercase()
 }
 
 /// Whether it is not looked for in `$PATH`.

@@ -155,8 +155,11 @@ fn bind(mount: &MountStep, host: u64) -> Result<OwnedFd, Unopened> {
     }
     let tree = clone(source, *recursive, host)?;
     let problem = |what: &str, e: Errno| LaunchError::system(format!("{what}: {mount}"), e);
-    for (attr, deep) in rootfs::changes(&mount.attributes) {
-        set(&tree, attr, deep, |e| problem("set the attributes", e))?;
+    match rootfs::apply(&mount.attributes, |attr, deep| {
+        sys::mount_setattr(&tree, attr, deep)
+    }) {
+        Err(Errno::NOSYS) => return Err(Unopened::Old(Way::Aside)),
+        set => set.map_err(|e| problem("set the attributes", e))?,
     }
     if let Some(maps) = &mount.ids {
         let users = ids::namespace(maps)?;

@@ -185,6 +185,8 @@ impl Launch<'_> {
     pub(super) fn state(&self, process: &ProcessId) -> State {
         let annotations = self.bundle.spec.annotations().iter().flatten();
         let create = self.request.mode == Mode::Create;
+        let spaces = self.bundle.spec.linux().as_ref();
+        let spaces = spaces.map(Namespaces::new).unwrap_or_default();
         State {
             format: state::FORMAT,
             id: self.request.id.to_string(),
@@ -201,6 +203,7 @@ impl Launch<'_> {
             init: self.plan.init,
             annotations: annotations.map(|(k, v)| (k.clone(), v.clone())).collect(),
             hooks: plan::hooks::any(&self.bundle),
+            shared_pids: spaces.pid != Place::New,
             tracers: false,
             keyring: self.plan.steps.iter().find_map(|step| match step {
                 Step::Keyring(name) => Some(name.clone()),

@@ -8,7 +8,7 @@ use crate::cgroup::{CgroupPlan, CgroupStep};
 use crate::facts::HostFacts;
 use crate::network::NetworkInput;
 use crate::plan::devices::DeviceKind;
-use crate::plan::mounts::{self, MountKind, MountStep};
+use crate::plan::mounts::{self, MountKind, MountStep, NEVER_LOCKED};
 use crate::plan::namespaces::{Namespaces, Place};
 use crate::plan::process::{self, Around, Birth};
 use crate::plan::step::{Pivot, Step};
@@ -363,6 +363,10 @@ impl Context<'_> {
         step.from_inside = step.inside.is_some() && (ids.is_some() != others);
         step.prepared = bind && (ids.is_some() || (self.prepared() && !step.from_inside));
         step.ids = ids;
+        if others {
+            // Nobody asked for the right to take these away; the runtime might have it.
+            step.attributes.unsaid &= NEVER_LOCKED;
+        }
         let label = self
             .linux
             .mount_label()

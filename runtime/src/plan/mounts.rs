@@ -67,6 +67,9 @@ pub struct Attributes {
     pub deep_propagation: u64,
     /// The ids that the mount shows are also those of everything below.
     pub deep_ids: bool,
+    /// What the mount itself loses because other words were said of a bind mount and this was not (mount(2),
+    /// `MS_REMOUNT | MS_BIND`: all flags are set anew). What may not be taken away stays.
+    pub unsaid: u64,
 }
 
 const RDONLY: u64 = libc::MOUNT_ATTR_RDONLY;
@@ -78,6 +81,12 @@ const NOATIME: u64 = libc::MOUNT_ATTR_NOATIME;
 const STRICTATIME: u64 = libc::MOUNT_ATTR_STRICTATIME;
 const NODIRATIME: u64 = libc::MOUNT_ATTR_NODIRATIME;
 const NOSYMFOLLOW: u64 = libc::MOUNT_ATTR_NOSYMFOLLOW;
+
+/// What the words said of a bind mount set anew. Times of access are not among them: mount(2) leaves them when
+/// nothing is said of them.
+const ANEW: u64 = RDONLY | NOSUID | NODEV | NOEXEC | NOSYMFOLLOW;
+/// Of these what a user namespace can take away from a mount of its parent (mount_namespaces(7)).
+pub const NEVER_LOCKED: u64 = NOSYMFOLLOW;
 
 /// `(word, bits to set, bits to clear)`. With an `r` in front each works on the whole tree.
 const ATTRIBUTE_WORDS: &[(&str, u64, u64)] = &[
@@ -134,9 +143,40 @@ impl Attributes {
         was
     }
 
+    /// What to ask for of the mount itself, best first: all that was not said is taken away; without what old
+    /// kernels do not know; without what may be locked; only what was said. No more than differ, and none for nothing.
+    pub fn tries(&self) -> impl Iterator<Item = MountAttr> {
+        let of = [
+            self.unsaid,
+            self.unsaid & !NEVER_LOCKED,
+            self.unsaid & NEVER_LOCKED,
+            0,
+        ];
+        let own = self.own;
+        let nothing = self.unsaid == 0 && own == MountAttr::default();
+        let first = if nothing { of.len() } else { 0 };
+        let mut last = None;
+        of.into_iter().skip(first).filter_map(move |unsaid| {
+            let new = last.replace(unsaid) != Some(unsaid);
+            new.then_some(MountAttr {
+                clear: own.clear | unsaid,
+                ..own
+            })
+        })
+    }
+
+    /// What mount(2) makes of the words said of a bind mount.
+    fn of_bind(&mut self, times: &MountAttr) {
+        const TIMES: u64 = ATIME | NODIRATIME;
+        self.own.set = (self.own.set & !TIMES) | times.set;
+        self.own.clear = (self.own.clear & !TIMES) | times.clear;
+        self.unsaid &= !(self.own.set | self.own.clear);
+    }
+
     fn word(&mut self, word: &str) -> bool {
         if let Some(&(_, set, clear)) = ATTRIBUTE_WORDS.iter().find(|(w, ..)| *w == word) {
             change(&mut self.own, set, clear);
+            self.unsaid = ANEW;
             return true;
         }
         if let Some(&(_, flag)) = PROPAGATION_WORDS.iter().find(|(w, _)| *w == word) {
@@ -155,6 +195,42 @@ impl Attributes {
             return true;
         }
         false
+    }
+}
+
+/// What the words about times of access, in their order, make of a bind mount: one that sets something sets all of
+/// it anew, one that only takes back what was not said before changes nothing (mount(2), `MS_REMOUNT`).
+fn times<'w>(words: impl Iterator<Item = &'w str>) -> MountAttr {
+    let (mut none, mut relative, mut strict, mut directories) = (false, false, false, false);
+    for word in words {
+        match word {
+            "noatime" => none = true,
+            "atime" => none = false,
+            "relatime" => relative = true,
+            "norelatime" => relative = false,
+            "strictatime" => strict = true,
+            "nostrictatime" => strict = false,
+            "nodiratime" => directories = true,
+            "diratime" => directories = false,
+            _ => {}
+        }
+    }
+    if !(none || relative || strict || directories) {
+        return MountAttr::default();
+    }
+    let which = match (strict, none) {
+        (true, _) => STRICTATIME,
+        (false, true) => NOATIME,
+        (false, false) => 0,
+    };
+    let (set, clear) = match directories {
+        true => (NODIRATIME, 0),
+        false => (0, NODIRATIME),
+    };
+    MountAttr {
+        set: which | set,
+        clear: ATIME | clear,
+        ..MountAttr::default()
     }
 }
 
@@ -202,6 +278,8 @@ pub fn step(bundle: &Bundle, index: usize, mount: &Mount) -> Result<MountStep, S
                 let why = format!("{key} is no option of a bind mount");
                 return Err(bundle.invalid(field("options"), why));
             }
+            let words = mount.options().iter().flatten().map(String::as_str);
+            attributes.of_bind(&times(words));
             let source = mount.source().as_deref();
             let source = source.ok_or_else(|| bundle.invalid(field("source"), "is missing"))?;
             MountKind::Bind {
@@ -214,6 +292,7 @@ pub fn step(bundle: &Bundle, index: usize, mount: &Mount) -> Result<MountStep, S
             let fstype = fstype.ok_or_else(|| {
                 bundle.invalid(field("type"), "is missing, and the options do not say bind")
             })?;
+            attributes.unsaid = 0;
             if attributes.own.set & RDONLY != 0 && owns_superblock(&fstype) {
                 parameters.push(("ro".to_owned(), None));
             }
@@ -287,6 +366,7 @@ pub fn plain(target: &Path, fstype: &str, words: &[&str]) -> MountStep {
             }
         }
     }
+    attributes.unsaid = 0;
     let kind = New::of(fstype.to_owned(), Some(Path::new(fstype)), parameters);
     MountStep {
         target: target.to_owned(),

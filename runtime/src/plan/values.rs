@@ -1,5 +1,6 @@
 //! What steps are made of: plain values, each with the words in which a plan prints it.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -221,15 +222,21 @@ impl fmt::Display for Identity {
     }
 }
 
+impl Program {
+    /// The file that is executed, or what is looked for in `$PATH`.
+    pub fn name(&self) -> Cow<'_, str> {
+        match &self.file {
+            Some(file) => file.to_string_lossy(),
+            None => self.arguments.first().map_or("", String::as_str).into(),
+        }
+    }
+}
+
 impl fmt::Display for Program {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         // Arguments may hold secrets nobody should have put there; the environment surely does.
-        let name = match &self.file {
-            Some(file) => file.to_string_lossy(),
-            None => self.arguments.first().map_or("", String::as_str).into(),
-        };
         let more = self.arguments.len().saturating_sub(1);
-        write!(f, "execute {name}")?;
+        write!(f, "execute {}", self.name())?;
         if more > 0 {
             write!(f, " with {}", count_word(more, "argument", "arguments"))
         } else {
