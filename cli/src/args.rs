@@ -1,11 +1,13 @@
 //! The one definition of the command line. [`crate::words`] brings both word orders into its form.
 
 mod explain;
+mod inside;
 
 use std::ffi::OsString;
 use std::path::PathBuf;
 
 pub use explain::{Check, Compare, Complete, Completion, Dump, Manual, Shell, Show, Why};
+pub use inside::{GcUtil, Watch};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
@@ -200,6 +202,39 @@ Example:  metactl new myapp https://git.example.org/myapp.git"
         after_help = "The exit code is the command's own; 128 and the signal's number when one ended it."
     )]
     Exec(Exec),
+    /// List the processes of an instance
+    #[command(
+        override_usage = "metactl APP ps [ENTRY]",
+        after_help = "PID is the server's number, INSIDE that of the sandbox. Exit code 3: nothing runs."
+    )]
+    Ps(Entry),
+    /// Print the process id of what runs
+    #[command(
+        override_usage = "metactl APP pid [ENTRY]",
+        after_help = "The number alone when one entry point runs. Exit code 3: nothing runs."
+    )]
+    Pid(Entry),
+    /// Print the threads of a JVM, by jcmd of its own JDK in its sandbox
+    #[command(override_usage = "metactl APP stack [ENTRY]")]
+    Stack(Entry),
+    /// Print how full the parts of a JVM's heap are, by jstat of its own JDK in its sandbox
+    #[command(override_usage = "metactl APP gcutil [-i MS] [-n LINES] [ENTRY]")]
+    Gcutil(GcUtil),
+    /// Write the heap of a JVM into the data of its instance
+    #[command(override_usage = "metactl APP heapdump [ENTRY]")]
+    Heapdump(Entry),
+    /// List what an instance has open, by lsof of the server
+    #[command(
+        override_usage = "metactl APP lsof [ENTRY] [-- OPTIONS]",
+        after_help = "It runs as the user of the application.\nExample: metactl myapp lsof -- -i TCP"
+    )]
+    Lsof(Watch),
+    /// Follow the system calls of an instance, by strace of the server
+    #[command(
+        override_usage = "metactl APP strace [ENTRY] [-- OPTIONS]",
+        after_help = "It runs as the user of the application, outside the sandbox.\nExample: metactl myapp strace web -- -e trace=network"
+    )]
+    Strace(Watch),
     /// Run an application in the foreground, from a directory or an instance, with nothing installed
     #[command(
         override_usage = "metactl run PATH|APP [ENTRY]",

@@ -301,15 +301,17 @@ impl Instance {
                 let fits = wanted.as_ref().is_none_or(|id| *id == state.id);
                 fits && state.status() == ContainerStatus::Running
             });
-        running.map(|state| state.id).ok_or_else(|| {
-            let one = name
-                .as_ref()
-                .map_or_else(String::new, |name| format!(" {name}"));
-            LifecycleError::NotRunning {
-                what: format!("{}{one}", self.name),
-                hint: format!("metactl {} start{one}", self.name),
-            }
-        })
+        running
+            .map(|state| state.id)
+            .ok_or_else(|| self.not_running(name.as_deref()))
+    }
+
+    pub(crate) fn not_running(&self, entry: Option<&str>) -> LifecycleError {
+        let one = entry.map_or_else(String::new, |name| format!(" {name}"));
+        LifecycleError::NotRunning {
+            what: format!("{}{one}", self.name),
+            hint: format!("metactl {} start{one}", self.name),
+        }
     }
 
     /// What the firewall of the sandbox has seen.

@@ -36,6 +36,7 @@
 //! | `health` | whether what was started is up |
 //! | `converge` | the truth after a crash |
 //! | `inspect`, [`status`], `logs`, `tail` | what runs, what it wrote |
+//! | `inside/` | the processes of what runs; thread and heap dumps, `lsof`, `strace` |
 //! | `foreground` | `metactl run` |
 //! | `explain` | `why`, `check`, `compare` |
 //! | `import` | configurations of others become instances |
@@ -61,6 +62,7 @@ mod foreground;
 mod health;
 mod hosts;
 mod import;
+mod inside;
 mod inspect;
 mod instance;
 mod launcher;
@@ -86,6 +88,7 @@ pub use edit::editor::{Answer, Replaced};
 pub use edit::{ChangedKey, Edit, EditedLayer, Effective};
 pub use error::{Class, LifecycleError, Result};
 pub use import::{Foreign, Import};
+pub use inside::{HeapDump, Process, Threads, Watcher};
 pub use instance::{Change, Deployed, Instance, LineSink, LogFile, Materialized};
 pub use manager::{Manager, RunTarget};
 pub use metactl_netns::policy::{Direction, FirewallStatus, Refused};

@@ -47,6 +47,16 @@ pub const MAN: Need = Need {
     what: "man",
     hint: "apt-get install man-db",
 };
+/// Lists open files.
+pub const LSOF: Need = Need {
+    what: "lsof",
+    hint: "apt-get install lsof",
+};
+/// Follows system calls.
+pub const STRACE: Need = Need {
+    what: "strace",
+    hint: "apt-get install strace",
+};
 /// A Java compiler.
 pub const JDK: Need = Need {
     what: "javac",

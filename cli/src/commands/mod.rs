@@ -13,6 +13,7 @@ mod exec;
 mod firewall;
 pub(crate) mod help;
 mod import;
+mod inside;
 mod instances;
 mod list;
 mod logs;
@@ -83,6 +84,13 @@ pub fn dispatch(cli: Cli) -> Outcome {
         Command::Firewall => firewall::run(&mut context),
         Command::Shell(args) => exec::shell(&mut context, args),
         Command::Exec(args) => exec::run(&mut context, args),
+        Command::Ps(args) => inside::ps(&mut context, args),
+        Command::Pid(args) => inside::pid(&mut context, args),
+        Command::Stack(args) => inside::stack(&mut context, args),
+        Command::Gcutil(args) => inside::gcutil(&mut context, args),
+        Command::Heapdump(args) => inside::heapdump(&mut context, args),
+        Command::Lsof(args) => inside::lsof(&mut context, args),
+        Command::Strace(args) => inside::strace(&mut context, args),
         Command::Run(args) => run::run(&mut context, args),
         Command::Import(args) => import::run(&mut context, args),
         Command::Help(args) => help::run(&mut context, args),

@@ -1,0 +1,30 @@
+//! Arguments of the commands that look at what runs.
+
+use std::ffi::OsString;
+
+use clap::Args;
+
+/// Arguments of `gcutil`.
+#[derive(Debug, Args)]
+pub struct GcUtil {
+    /// An entry point that is a JVM (the first that runs if left out)
+    #[arg(value_name = "ENTRY")]
+    pub entry: Option<String>,
+    /// Milliseconds from line to line
+    #[arg(short, long, value_name = "MS", default_value_t = 1000, value_parser = clap::value_parser!(u32).range(1..))]
+    pub interval: u32,
+    /// How many lines (until it is interrupted if left out)
+    #[arg(short = 'n', long, value_name = "LINES", value_parser = clap::value_parser!(u32).range(1..))]
+    pub count: Option<u32>,
+}
+
+/// Arguments of `lsof` and `strace`.
+#[derive(Debug, Args)]
+pub struct Watch {
+    /// An entry point (all that run if left out)
+    #[arg(value_name = "ENTRY")]
+    pub entry: Option<String>,
+    /// More options for the program
+    #[arg(value_name = "OPTIONS", last = true)]
+    pub options: Vec<OsString>,
+}
