@@ -74,7 +74,7 @@ fn processes_are_listed_and_looked_at_from_outside() {
             number
                 .stdout
                 .lines()
-                .any(|line| line == shell["pid"].to_string()),
+                .any(|line| line.parse() == Ok(shell["pid"].as_i64().unwrap())),
             "{number}"
         );
 
