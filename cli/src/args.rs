@@ -175,6 +175,19 @@ Example:  metactl new myapp https://git.example.org/myapp.git"
         after_help = "Without TAG: the tag of the configuration ([build] tag)."
     )]
     Deploy(Deploy),
+    /// Switch back to a release that is still there, without fetching or building
+    #[command(
+        override_usage = "metactl APP rollback [RELEASE]",
+        after_help = "\
+Without RELEASE: the one before that in use. The configuration is that of now; when the release does not come up,
+what ran before runs again.
+Examples: metactl myapp rollback
+          metactl myapp rollback 1.2.3"
+    )]
+    Rollback(Rollback),
+    /// List the releases that are there
+    #[command(override_usage = "metactl APP releases")]
+    Releases,
     /// Start an instance, or one of its entry points
     #[command(override_usage = "metactl APP start [ENTRY]")]
     Start(Entry),
@@ -421,6 +434,14 @@ pub struct Deploy {
     /// A tag, branch or commit
     #[arg(value_name = "TAG")]
     pub tag: Option<String>,
+}
+
+/// Arguments of `rollback`.
+#[derive(Debug, Args)]
+pub struct Rollback {
+    /// The name of a release, its tag or the beginning of its commit
+    #[arg(value_name = "RELEASE")]
+    pub release: Option<String>,
 }
 
 /// An entry point, or all of them.

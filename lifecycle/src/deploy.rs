@@ -5,30 +5,29 @@
 //! link `bundle` is the commit point: before it is switched, a failure or a crash is undone; after
 //! it, [`recover`] only finishes what is left.
 
+mod rollback;
+mod turn;
 mod underway;
 
+pub(crate) use rollback::rollback;
 pub(crate) use underway::recover;
 
 use std::path::Path;
 use std::time::Duration;
 
-use metactl_bundles::bundle::{self, read_manifest};
-use metactl_bundles::edit::{self, Wish};
 use metactl_bundles::layers::{Config, Source};
 
 use crate::build::Workshop;
-use crate::conflicts::{self, Look};
-use crate::edit::{history, layer};
 use crate::error::{LifecycleError, OnPath, Result};
-use crate::health;
-use crate::instance::{Current, Deployed, Instance};
-use crate::materialize::{self, Ingredients, Ready, Understood};
+use crate::instance::{Deployed, Instance};
+use crate::materialize::{self, Understood};
 use crate::progress::Progress;
 use crate::release::APP_LAYER;
 use crate::scm::{self, Git, Revision};
 use crate::status::ReleaseInfo;
-use crate::{allocation, change, converge, files, inspect, local};
-use underway::{Before, FORMAT, Underway, forget, prepare_local, undo, write};
+use crate::{allocation, converge, inspect, local};
+use turn::Turn;
+use underway::{Underway, write};
 
 /// How long a deployment waits for another command.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -59,13 +58,9 @@ pub(crate) fn deploy(
 
 /// A deployment under way.
 struct Deployment<'a> {
-    instance: &'a Instance,
+    turn: Turn<'a>,
     git: Git,
     revision: Revision,
-    /// The text of the local layer that records the tag; `None`: it stays as it is.
-    local: Option<String>,
-    current: Option<Current>,
-    before: Before,
 }
 
 impl<'a> Deployment<'a> {
@@ -106,28 +101,21 @@ impl<'a> Deployment<'a> {
         progress.begin("fetch", &what);
         let revision = git.fetch(&wanted)?;
         progress.end(true, &format!("{what} ({})", revision.short()));
-        let state_dir = instance.state_dir();
-        let before = Before {
-            bundle: current.is_some(),
-            data: state_dir.join("data").exists(),
-            allocation: allocation::read(&state_dir)?.is_some(),
-        };
-        let local = match tag {
-            Some(tag) if configured.as_deref() != Some(tag) => Some(with_tag(instance, tag)?),
-            _ => None,
-        };
+        let record = tag.filter(|tag| configured.as_deref() != Some(tag));
         Ok(Deployment {
-            instance,
+            turn: Turn::new(
+                instance,
+                current,
+                record,
+                format!("deploy {}", revision.tag),
+            )?,
             git,
             revision,
-            local,
-            current,
-            before,
         })
     }
 
     fn carry_out(&self, progress: &mut dyn Progress) -> Result<Deployed> {
-        let instance = self.instance;
+        let instance = self.turn.instance;
         let workshop = Workshop::new(
             &instance.manager.paths.cache,
             &instance.log_dir(),
@@ -137,38 +125,10 @@ impl<'a> Deployment<'a> {
         let src = workshop.fresh_checkout()?;
         self.git.checkout(&self.revision, &src)?;
         let app_layer = self.app_layer(&src)?;
-        // Everything that can be wrong with the configuration is told before anything is built,
-        // with the lines as they are on disk now.
-        let as_it_is = Ingredients {
-            local: None,
-            ..self.ingredients(&src, "build")
-        };
-        let understood = as_it_is.understand()?;
-        let runs = instance.run_dir().wanted()?.is_some();
-        self.check_conflicts(&understood, runs)?;
-        let mut underway = Underway {
-            format: FORMAT,
-            release: None,
-            bundle: None,
-            wanted: instance.run_dir().wanted()?,
-            local: self.local.clone(),
-            before: self.before,
-        };
-        files::make_dir(&instance.state_dir(), 0o755)?;
-        let made = self.make(&mut underway, &workshop, understood, app_layer, progress);
-        match made {
-            Ok(deployed) => Ok(deployed),
-            // What cannot be undone now is undone by the next command, which finds the record.
-            Err(error @ LifecycleError::NotRolledBack { .. }) => Err(error),
-            Err(error) => match undo(instance, &underway) {
-                Ok(()) => Err(error),
-                Err(why) => Err(LifecycleError::NotRolledBack {
-                    cause: Box::new(error),
-                    back: "the state on disk".to_owned(),
-                    why: Box::new(why),
-                }),
-            },
-        }
+        // Everything that can be wrong with the configuration is told before anything is built.
+        let understood = self.turn.understand(&src, "build")?;
+        self.turn
+            .carry_out(|underway| self.make(underway, &workshop, understood, app_layer, progress))
     }
 
     fn make(
@@ -179,54 +139,10 @@ impl<'a> Deployment<'a> {
         app_layer: Option<Vec<u8>>,
         progress: &mut dyn Progress,
     ) -> Result<Deployed> {
-        let instance = self.instance;
-        write(instance, underway)?;
         self.build(workshop, &understood, progress)?;
-        let info = self.release(
-            underway,
-            workshop,
-            &understood,
-            app_layer.as_deref(),
-            progress,
-        )?;
-        let path = instance.releases().path(&info.id);
-        let ready = self.compose(&path, &info.id)?;
-        underway.bundle = Some(ready.composition.digest());
-        write(instance, underway)?;
-        let written = ready.write()?;
-        ready
-            .warnings()
-            .iter()
-            .for_each(|warning| progress.note(warning));
-        self.switch(underway, &written.dir, progress)?;
-        if let Err(error) = self.keep_few(&info) {
-            progress.note(&format!("old releases are not removed: {error}"));
-        }
-        let previous = self
-            .current
-            .as_ref()
-            .map(|c| inspect::release(instance, c))
-            .transpose()?;
-        Ok(Deployed {
-            release: info,
-            previous,
-        })
-    }
-
-    /// With the tag in the local layer. What is wrong is told with the lines as they are on disk,
-    /// where the tag is not yet.
-    fn compose(&self, release: &Path, id: &str) -> Result<Ready> {
-        let to_be = self.ingredients(release, id);
-        let composed = to_be
-            .understand()
-            .and_then(|understood| to_be.compose(understood));
-        composed.or_else(|error| {
-            let as_it_is = Ingredients {
-                local: None,
-                ..to_be
-            };
-            as_it_is.compose(as_it_is.understand()?).and(Err(error))
-        })
+        let app_layer = app_layer.as_deref();
+        let info = self.release(underway, workshop, &understood, app_layer, progress)?;
+        self.turn.run(underway, info, progress)
     }
 
     fn build(
@@ -238,7 +154,7 @@ impl<'a> Deployment<'a> {
         let Some(command) = &understood.app.build.command else {
             return Ok(());
         };
-        let instance = self.instance;
+        let instance = self.turn.instance;
         progress.begin("build", command);
         let needs = allocation::Needs {
             dir: &instance.state_dir(),
@@ -259,7 +175,7 @@ impl<'a> Deployment<'a> {
         app_layer: Option<&[u8]>,
         progress: &mut dyn Progress,
     ) -> Result<ReleaseInfo> {
-        let instance = self.instance;
+        let instance = self.turn.instance;
         let releases = instance.releases();
         let id = releases.next_id(&self.revision)?;
         progress.begin("release", &id);
@@ -269,73 +185,6 @@ impl<'a> Deployment<'a> {
         let info = releases.make(&id, &output, app_layer, &self.revision, &self.git.shown())?;
         progress.end(true, "");
         Ok(info)
-    }
-
-    /// Runs the new bundle; when it is up it counts, else what ran before runs again.
-    fn switch(&self, underway: &Underway, dir: &Path, progress: &mut dyn Progress) -> Result<()> {
-        let instance = self.instance;
-        let manifest = read_manifest(dir)?;
-        let prepared = prepare_local(instance, underway.local.as_deref())?;
-        let names = instance.daemon_names(&manifest);
-        progress.begin(
-            if underway.wanted.is_some() {
-                "switch"
-            } else {
-                "start"
-            },
-            &names.join(", "),
-        );
-        let wanted = instance.everything(files::name_of(dir), names.into_iter())?;
-        let up =
-            change::switch(instance, &wanted, &manifest, health::LOOK, progress).and_then(|()| {
-                // The commit point.
-                Ok(bundle::activate(
-                    &instance.state_dir(),
-                    files::name_of(dir),
-                )?)
-            });
-        if let Err(error) = up {
-            progress.end(false, "");
-            let before = underway.wanted.as_ref().zip(self.current.as_ref());
-            return Err(change::go_back(instance, error, before, progress));
-        }
-        if let Some(prepared) = prepared {
-            prepared.commit()?;
-            let paths = &instance.manager.paths;
-            let file = paths.local_layer(&instance.name);
-            let subject = format!("{}: deploy {}", instance.name, self.revision.tag);
-            if let Some(failed) = history::commit(&paths.config, &file, &subject) {
-                progress.note(&failed);
-            }
-        }
-        forget(instance)?;
-        progress.end(true, "");
-        change::enable(instance, progress);
-        Ok(())
-    }
-
-    fn keep_few(&self, info: &ReleaseInfo) -> Result<()> {
-        let before = self.current.as_ref();
-        let mut keep = vec![info.id.as_str()];
-        keep.extend(before.map(|current| current.manifest.release.as_str()));
-        self.instance.releases().prune(&keep)?;
-        let bundles: Vec<String> = before
-            .map(|current| current.digest.clone())
-            .into_iter()
-            .collect();
-        self.instance.prune_bundles(&bundles)
-    }
-
-    fn ingredients(&self, release: &Path, id: &str) -> Ingredients<'_> {
-        Ingredients {
-            paths: &self.instance.manager.paths,
-            instance: &self.instance.name,
-            state_dir: self.instance.state_dir(),
-            release: release.to_path_buf(),
-            release_id: id.to_owned(),
-            local: self.local.clone(),
-            site_only: false,
-        }
     }
 
     /// The application's layer, from the commit itself; what the checkout has in its place must be
@@ -353,26 +202,6 @@ impl<'a> Deployment<'a> {
             });
         }
         Ok(text)
-    }
-
-    fn check_conflicts(&self, understood: &Understood, runs: bool) -> Result<()> {
-        let instance = self.instance;
-        // What runs has its addresses; a new one is asked for on the network.
-        let own = allocation::bundle_addresses(&instance.state_dir());
-        let same = understood
-            .app
-            .sandbox
-            .net
-            .addresses
-            .iter()
-            .all(|a| own.contains(a));
-        conflicts::check(
-            &instance.manager.paths,
-            &instance.name,
-            understood,
-            runs && same,
-            Look::Network,
-        )
     }
 }
 
@@ -411,11 +240,4 @@ fn output_dir(src: &Path, output: &Path) -> Result<std::path::PathBuf> {
         )));
     }
     Ok(real)
-}
-
-/// The local layer with the tag.
-fn with_tag(instance: &Instance, tag: &str) -> Result<String> {
-    let path = instance.manager.paths.local_layer(&instance.name);
-    let text = layer::read(&path)?;
-    Ok(edit::edit(&path, &text, "build", "tag", Wish::Say(tag))?.text)
 }

@@ -203,6 +203,24 @@ impl Instance {
         deploy::deploy(self, tag, progress)
     }
 
+    /// Switches back to the release `to` (its id, tag or commit), else to the one before that in use.
+    ///
+    /// # Errors
+    /// As [`deploy`](Instance::deploy); a release that is not there any more.
+    pub fn rollback(&self, to: Option<&str>, progress: &mut dyn Progress) -> Result<Deployed> {
+        require_root("going back to another release")?;
+        deploy::rollback(self, to, progress)
+    }
+
+    /// Its releases, the oldest first, and the id of the one in use.
+    ///
+    /// # Errors
+    /// Records that cannot be read.
+    pub fn all_releases(&self) -> Result<(Vec<ReleaseInfo>, Option<String>)> {
+        let in_use = self.current()?.map(|current| current.manifest.release);
+        Ok((self.releases().all()?, in_use))
+    }
+
     /// Starts all daemons and the cron jobs, or one daemon.
     ///
     /// # Errors

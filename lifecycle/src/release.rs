@@ -82,10 +82,24 @@ impl Releases {
             .collect())
     }
 
+    /// All complete releases, the oldest first. One without a record is not told of.
+    pub(crate) fn all(&self) -> Result<Vec<ReleaseInfo>> {
+        let mut all = Vec::new();
+        for id in self.ids()? {
+            all.extend(self.info(&id)?);
+        }
+        all.sort_by_key(|release| number(&release.id));
+        Ok(all)
+    }
+
     /// The id of the next release of `revision`: `1.2.3-9f2c1e4-4`.
     pub(crate) fn next_id(&self, revision: &Revision) -> Result<String> {
-        let number = |id: &String| id.rsplit('-').next()?.parse::<u64>().ok();
-        let last = self.ids()?.iter().filter_map(number).max().unwrap_or(0);
+        let last = self
+            .ids()?
+            .iter()
+            .filter_map(|id| number(id))
+            .max()
+            .unwrap_or(0);
         let tag: String = revision
             .tag
             .chars()
@@ -178,7 +192,6 @@ impl Releases {
 
     /// Removes old releases, never one of `keep`.
     pub(crate) fn prune(&self, keep: &[&str]) -> Result<()> {
-        let number = |id: &str| id.rsplit('-').next().and_then(|n| n.parse::<u64>().ok());
         let mut old = self.ids()?;
         old.retain(|id| !keep.contains(&id.as_str()));
         old.sort_by_key(|id| number(id));
@@ -192,6 +205,11 @@ impl Releases {
     fn record(&self, id: &str) -> PathBuf {
         self.dir.join(format!("{id}.json"))
     }
+}
+
+/// The number at the end of a release's id: later ones have higher ones.
+pub(crate) fn number(id: &str) -> Option<u64> {
+    id.rsplit('-').next()?.parse().ok()
 }
 
 /// The application's layer comes from the commit, whatever folder of the checkout is the release

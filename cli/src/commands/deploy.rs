@@ -1,13 +1,14 @@
-//! `metactl APP deploy [TAG]`.
+//! `metactl APP deploy [TAG]`, `rollback` and `releases`.
 
-use metactl_lifecycle::Deployed;
 use metactl_lifecycle::status::ReleaseInfo;
+use metactl_lifecycle::{Deployed, Instance};
 use serde::Serialize;
 
 use super::{Context, status};
-use crate::args::Deploy;
+use crate::args::{Deploy, Rollback};
 use crate::failure::Outcome;
-use crate::output::clean;
+use crate::output::table::{Cell, Table, Tone};
+use crate::output::{clean, time};
 
 #[derive(Serialize)]
 struct Facts<'a> {
@@ -20,13 +21,35 @@ struct Facts<'a> {
 pub fn run(context: &mut Context, args: &Deploy) -> Outcome {
     let instance = context.instance()?;
     let mut steps = context.steps();
-    let Deployed { release, previous } = instance.deploy(args.tag.as_deref(), &mut steps)?;
+    let deployed = instance.deploy(args.tag.as_deref(), &mut steps)?;
     drop(steps);
+    tell(context, &instance, &deployed, undo)
+}
+
+/// Switches to a release that is still there.
+pub fn rollback(context: &mut Context, args: &Rollback) -> Outcome {
+    let instance = context.instance()?;
+    let mut steps = context.steps();
+    let deployed = instance.rollback(args.release.as_deref(), &mut steps)?;
+    drop(steps);
+    tell(context, &instance, &deployed, |_, previous| {
+        previous.map(|release| format!("rollback {}", release.id))
+    })
+}
+
+/// Says what runs now, and what takes it back.
+fn tell(
+    context: &mut Context,
+    instance: &Instance,
+    deployed: &Deployed,
+    undo: impl Fn(&ReleaseInfo, Option<&ReleaseInfo>) -> Option<String>,
+) -> Outcome {
+    let Deployed { release, previous } = deployed;
     let name = instance.name();
     if context.output.json {
         let facts = Facts {
             instance: name,
-            release: &release,
+            release,
             previous: previous.as_ref(),
         };
         return context.output.facts(&facts);
@@ -49,10 +72,63 @@ pub fn run(context: &mut Context, args: &Deploy) -> Outcome {
         "{name} runs {} ({commit}){reach}",
         release.tag
     )))?;
-    match undo(&release, previous.as_ref()) {
+    match undo(release, previous.as_ref()) {
         Some(command) => Ok(context
             .output
             .undo(&clean(&format!("metactl {name} {command}")))?),
+        None => Ok(()),
+    }
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Releases<'a> {
+    instance: &'a str,
+    releases: &'a [ReleaseInfo],
+    in_use: Option<&'a str>,
+}
+
+/// Lists the releases that are there, the newest first.
+pub fn releases(context: &mut Context) -> Outcome {
+    let instance = context.instance()?;
+    let (mut releases, in_use) = instance.all_releases()?;
+    releases.reverse();
+    let name = instance.name();
+    if context.output.json {
+        return context.output.facts(&Releases {
+            instance: name,
+            releases: &releases,
+            in_use: in_use.as_deref(),
+        });
+    }
+    if releases.is_empty() {
+        let next = format!("{name} has no release yet: metactl {name} deploy TAG");
+        return Ok(context.output.remark(next)?);
+    }
+    let mut table = Table::new();
+    if !context.output.quiet {
+        table.head(&["RELEASE", "TAG", "COMMIT", "BUILT", ""]);
+    }
+    for release in &releases {
+        let used = in_use.as_deref() == Some(release.id.as_str());
+        table.row(vec![
+            Cell::new(&release.id),
+            Cell::new(&release.tag),
+            Cell::new(short(&release.commit, 7)),
+            Cell::new(time::local(&release.built)),
+            Cell::new(if used { "in use" } else { "" }).tone(Tone::Good),
+        ]);
+    }
+    context.output.table(&table)?;
+    let older = releases
+        .iter()
+        .skip_while(|release| in_use.as_deref() != Some(release.id.as_str()))
+        .nth(1);
+    match older {
+        Some(older) => {
+            let next = format!("To go back to {}: metactl {name} rollback", older.id);
+            Ok(context.output.remark(clean(&next))?)
+        }
         None => Ok(()),
     }
 }

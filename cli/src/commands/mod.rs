@@ -77,6 +77,8 @@ pub fn dispatch(cli: Cli) -> Outcome {
         Command::Plan => plan::run(&mut context),
         Command::Bundle(args) => bundle::run(&mut context, args),
         Command::Deploy(args) => deploy::run(&mut context, args),
+        Command::Rollback(args) => deploy::rollback(&mut context, args),
+        Command::Releases => deploy::releases(&mut context),
         Command::Start(args) => change::start(&mut context, args),
         Command::Stop(args) => change::stop(&mut context, args),
         Command::Restart(args) => change::restart(&mut context, args),

@@ -1,0 +1,240 @@
+//! What a deployment and the way back have in common: from a release to what runs, or nothing happened.
+
+use std::path::Path;
+
+use metactl_bundles::bundle::{self, read_manifest};
+use metactl_bundles::edit::{self, Wish};
+
+use crate::conflicts::{self, Look};
+use crate::edit::{history, layer};
+use crate::error::{LifecycleError, Result};
+use crate::health;
+use crate::instance::{Current, Deployed, Instance};
+use crate::materialize::{Ingredients, Ready, Understood};
+use crate::progress::Progress;
+use crate::status::ReleaseInfo;
+use crate::{allocation, change, files, inspect};
+
+use super::underway::{Before, FORMAT, Underway, forget, prepare_local, undo, write};
+
+/// The turn of an instance to another release.
+pub(super) struct Turn<'a> {
+    pub(super) instance: &'a Instance,
+    /// What is in use before.
+    pub(super) current: Option<Current>,
+    /// The text of the local layer that records the tag; `None`: it stays as it is.
+    local: Option<String>,
+    before: Before,
+    /// What the history of the local layer calls it.
+    subject: String,
+}
+
+impl<'a> Turn<'a> {
+    /// `record`: a tag for the local layer. Nothing is changed yet.
+    pub(super) fn new(
+        instance: &'a Instance,
+        current: Option<Current>,
+        record: Option<&str>,
+        subject: String,
+    ) -> Result<Turn<'a>> {
+        let state_dir = instance.state_dir();
+        let before = Before {
+            bundle: current.is_some(),
+            data: state_dir.join("data").exists(),
+            allocation: allocation::read(&state_dir)?.is_some(),
+        };
+        Ok(Turn {
+            instance,
+            current,
+            local: record.map(|tag| with_tag(instance, tag)).transpose()?,
+            before,
+            subject,
+        })
+    }
+
+    /// Reads the configuration with a release's own layer, with the lines as they are on disk now, and checks
+    /// that the instance can have what it says.
+    pub(super) fn understand(&self, release: &Path, id: &str) -> Result<Understood> {
+        let as_it_is = Ingredients {
+            local: None,
+            ..self.ingredients(release, id)
+        };
+        let understood = as_it_is.understand()?;
+        let runs = self.instance.run_dir().wanted()?.is_some();
+        self.check_conflicts(&understood, runs)?;
+        Ok(understood)
+    }
+
+    /// Records what is under way, and undoes it when `make` fails.
+    pub(super) fn carry_out(
+        &self,
+        make: impl FnOnce(&mut Underway) -> Result<Deployed>,
+    ) -> Result<Deployed> {
+        let instance = self.instance;
+        let mut underway = Underway {
+            format: FORMAT,
+            release: None,
+            bundle: None,
+            wanted: instance.run_dir().wanted()?,
+            local: self.local.clone(),
+            before: self.before,
+        };
+        files::make_dir(&instance.state_dir(), 0o755)?;
+        let made = write(instance, &underway).and_then(|()| make(&mut underway));
+        match made {
+            Ok(deployed) => Ok(deployed),
+            // What cannot be undone now is undone by the next command, which finds the record.
+            Err(error @ LifecycleError::NotRolledBack { .. }) => Err(error),
+            Err(error) => match undo(instance, &underway) {
+                Ok(()) => Err(error),
+                Err(why) => Err(LifecycleError::NotRolledBack {
+                    cause: Box::new(error),
+                    back: "the state on disk".to_owned(),
+                    why: Box::new(why),
+                }),
+            },
+        }
+    }
+
+    /// Makes the bundle of a release, and runs it.
+    pub(super) fn run(
+        &self,
+        underway: &mut Underway,
+        info: ReleaseInfo,
+        progress: &mut dyn Progress,
+    ) -> Result<Deployed> {
+        let instance = self.instance;
+        let path = instance.releases().path(&info.id);
+        let ready = self.compose(&path, &info.id)?;
+        underway.bundle = Some(ready.composition.digest());
+        write(instance, underway)?;
+        let written = ready.write()?;
+        ready
+            .warnings()
+            .iter()
+            .for_each(|warning| progress.note(warning));
+        self.switch(underway, &written.dir, progress)?;
+        if let Err(error) = self.keep_few(&info) {
+            progress.note(&format!("old releases are not removed: {error}"));
+        }
+        let previous = self
+            .current
+            .as_ref()
+            .map(|c| inspect::release(instance, c))
+            .transpose()?;
+        Ok(Deployed {
+            release: info,
+            previous,
+        })
+    }
+
+    /// With the tag in the local layer. What is wrong is told with the lines as they are on disk,
+    /// where the tag is not yet.
+    fn compose(&self, release: &Path, id: &str) -> Result<Ready> {
+        let to_be = self.ingredients(release, id);
+        let composed = to_be
+            .understand()
+            .and_then(|understood| to_be.compose(understood));
+        composed.or_else(|error| {
+            let as_it_is = Ingredients {
+                local: None,
+                ..to_be
+            };
+            as_it_is.compose(as_it_is.understand()?).and(Err(error))
+        })
+    }
+
+    /// Runs the new bundle; when it is up it counts, else what ran before runs again.
+    fn switch(&self, underway: &Underway, dir: &Path, progress: &mut dyn Progress) -> Result<()> {
+        let instance = self.instance;
+        let manifest = read_manifest(dir)?;
+        let prepared = prepare_local(instance, underway.local.as_deref())?;
+        let names = instance.daemon_names(&manifest);
+        progress.begin(
+            if underway.wanted.is_some() {
+                "switch"
+            } else {
+                "start"
+            },
+            &names.join(", "),
+        );
+        let wanted = instance.everything(files::name_of(dir), names.into_iter())?;
+        let up =
+            change::switch(instance, &wanted, &manifest, health::LOOK, progress).and_then(|()| {
+                // The commit point.
+                Ok(bundle::activate(
+                    &instance.state_dir(),
+                    files::name_of(dir),
+                )?)
+            });
+        if let Err(error) = up {
+            progress.end(false, "");
+            let before = underway.wanted.as_ref().zip(self.current.as_ref());
+            return Err(change::go_back(instance, error, before, progress));
+        }
+        if let Some(prepared) = prepared {
+            prepared.commit()?;
+            let paths = &instance.manager.paths;
+            let file = paths.local_layer(&instance.name);
+            let subject = format!("{}: {}", instance.name, self.subject);
+            if let Some(failed) = history::commit(&paths.config, &file, &subject) {
+                progress.note(&failed);
+            }
+        }
+        forget(instance)?;
+        progress.end(true, "");
+        change::enable(instance, progress);
+        Ok(())
+    }
+
+    fn keep_few(&self, info: &ReleaseInfo) -> Result<()> {
+        let before = self.current.as_ref();
+        let mut keep = vec![info.id.as_str()];
+        keep.extend(before.map(|current| current.manifest.release.as_str()));
+        self.instance.releases().prune(&keep)?;
+        let bundles: Vec<String> = before
+            .map(|current| current.digest.clone())
+            .into_iter()
+            .collect();
+        self.instance.prune_bundles(&bundles)
+    }
+
+    fn ingredients(&self, release: &Path, id: &str) -> Ingredients<'_> {
+        Ingredients {
+            paths: &self.instance.manager.paths,
+            instance: &self.instance.name,
+            state_dir: self.instance.state_dir(),
+            release: release.to_path_buf(),
+            release_id: id.to_owned(),
+            local: self.local.clone(),
+            site_only: false,
+        }
+    }
+
+    fn check_conflicts(&self, understood: &Understood, runs: bool) -> Result<()> {
+        let instance = self.instance;
+        // What runs has its addresses; a new one is asked for on the network.
+        let own = allocation::bundle_addresses(&instance.state_dir());
+        let same = understood
+            .app
+            .sandbox
+            .net
+            .addresses
+            .iter()
+            .all(|a| own.contains(a));
+        conflicts::check(
+            &instance.manager.paths,
+            &instance.name,
+            understood,
+            runs && same,
+            Look::Network,
+        )
+    }
+}
+
+/// The local layer with the tag.
+fn with_tag(instance: &Instance, tag: &str) -> Result<String> {
+    let path = instance.manager.paths.local_layer(&instance.name);
+    let text = layer::read(&path)?;
+    Ok(edit::edit(&path, &text, "build", "tag", Wish::Say(tag))?.text)
+}
