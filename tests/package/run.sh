@@ -1,0 +1,60 @@
+#!/bin/bash
+# The packages: the Debian one is installed into a clean root, used, upgraded, removed and purged; the others are
+# made and looked into. Exit 0: passed, 77: skipped with the reason, else: failed.
+set -euo pipefail
+here=$(cd "$(dirname "$0")" && pwd)
+top=$(cd "$here/../.." && pwd)
+
+skip() {
+  echo "SKIP packages: $*" >&2
+  [[ -z ${METACTL_SKIPS:-} ]] || echo "packages: $*" >>"$METACTL_SKIPS"
+  exit 77
+}
+fail() { echo "packages: $*" >&2; exit 1; }
+
+[[ $EUID -eq 0 ]] || skip "needs root"
+for tool in mmdebstrap dpkg-deb rpmbuild unshare; do
+  command -v "$tool" >/dev/null || skip "$tool is missing (apt-get install mmdebstrap dpkg rpm util-linux)"
+done
+
+work=$(mktemp -d "${TMPDIR:-/tmp}/metactl-packages.XXXXXX")
+trap 'rm -rf "$work"' EXIT
+root=$work/root
+
+echo "packages: making them"
+deb=$("$top/scripts/package.sh" deb "$work" | tail -n 1)
+rpm=$("$top/scripts/package.sh" rpm "$work" | tail -n 1)
+tar=$("$top/scripts/package.sh" tar "$work" | tail -n 1)
+again=$("$top/scripts/package.sh" deb "$work/again" | tail -n 1)
+cmp "$deb" "$again" || fail "two packages of the same files differ"
+
+for file in /usr/bin/metactl /usr/bin/metactl-runtime /usr/share/man/man1/metactl.1; do
+  rpm -qpl "$rpm" 2>/dev/null | grep -qx "$file" || fail "$file is not in the rpm"
+done
+rpm -qp --scripts "$rpm" 2>/dev/null | grep -q 'metactl -a "$name" stop' || fail "the rpm stops nothing before it goes"
+mkdir "$work/static"
+tar -xzf "$tar" -C "$work/static" --strip-components=1
+for program in metactl metactl-runtime; do
+  readelf -lW "$work/static/bin/$program" | grep -q INTERP && fail "$program of the tar file is not static"
+done
+"$work/static/bin/metactl" version >/dev/null || fail "the static metactl does not run"
+
+echo "packages: a clean root"
+mmdebstrap --quiet --variant=minbase --include=man-db bookworm "$root" >"$work/log" 2>&1 ||
+  skip "no clean root can be made here (Debian packages not reachable?): $(tail -n 1 "$work/log")"
+cp "$deb" "$root/metactl.deb"
+cp "$here/inside.sh" "$root/inside.sh"
+# A host of its own around it: no process, mount or address of this machine.
+unshare --mount --net --pid --uts --ipc --fork --kill-child --mount-proc bash -euc '
+  mount --make-rprivate /
+  mount --bind "$1" "$1"
+  mount -t proc proc "$1/proc"
+  mount --rbind /sys "$1/sys"
+  mount --rbind /dev "$1/dev"
+  mount -t tmpfs tmpfs "$1/run"
+  ip link set lo up
+  cd "$1"
+  pivot_root . mnt
+  umount -l /mnt
+  exec /bin/bash /inside.sh' - "$root" || fail "see above"
+echo "packages: passed"
