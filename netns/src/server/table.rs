@@ -2,6 +2,7 @@
 //! changes when one comes or goes.
 
 use std::collections::BTreeSet;
+use std::net::Ipv6Addr;
 
 use ipnet::IpNet;
 
@@ -10,6 +11,8 @@ use super::sysctl;
 use crate::link::GROUP;
 use crate::nftables::{At, Chain, End, Family, Hook, Rule, Ruleset};
 use crate::plan::ServerEffect;
+
+const LINK_LOCAL6: Ipv6Addr = Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 0);
 
 /// What the record calls for; none without users.
 pub(super) fn wanted(record: &Record) -> Option<Ruleset> {
@@ -87,10 +90,17 @@ fn sources() -> Chain {
         priority: -300,
         drop: false,
     };
+    // Link-local ones would be good for router advertisements and redirects (RFC 4861, 6.1.2 and 8.1), by which an
+    // instance with CAP_NET_RAW would make itself the server's router. No instance has such an address.
+    let link_local = IpNet::V6(ipnet::Ipv6Net::new_assert(LINK_LOCAL6, 10));
     let rules = vec![
         Rule::new()
             .in_by_group(GROUP, true)
             .source_elsewhere()
+            .drop(),
+        Rule::new()
+            .in_by_group(GROUP, true)
+            .address(End::Source, &link_local, true)
             .drop(),
     ];
     Chain {
