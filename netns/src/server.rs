@@ -135,7 +135,7 @@ fn establish(locked: &mut Locked, effects: &[ServerEffect]) -> Result<(), NetErr
         match effect {
             ServerEffect::Sysctl { key, value } => sysctl::set(key, value)?,
             ServerEffect::Proxy { .. } => change_proxy(effect, Links::add_proxy)?,
-            ServerEffect::Table | ServerEffect::Masquerade(_) => {}
+            ServerEffect::Table | ServerEffect::Masquerade(_) | ServerEffect::LinkLocal { .. } => {}
         }
     }
     refresh_table(locked)
