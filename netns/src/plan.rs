@@ -280,6 +280,30 @@ pub fn plan(
     Ok(plan)
 }
 
+/// What is there on the server for an instance that runs, whose outer device is called `outer`: what
+/// [`crate::mend`] compares with. Without the pair itself and what is inside.
+pub(crate) fn again(spec: &NetworkSpec, facts: &HostFacts, outer: &str) -> NetPlan {
+    let mut plan = NetPlan {
+        steps: Vec::new(),
+        notes: Vec::new(),
+    };
+    let maker = make::Maker {
+        spec,
+        facts,
+        outer: outer.to_string(),
+    };
+    let ids = LinkIds {
+        generation: String::new(),
+        pid: None,
+    };
+    maker.server(&mut plan);
+    maker.link(&mut plan, &ids);
+    maker.to_sandbox(&mut plan);
+    let made = |step: &Step| matches!(step, Step::Veth(_) | Step::Altname { .. });
+    plan.steps.retain(|step| !made(step));
+    plan
+}
+
 /// `m-<instance>-<generation>`, the instance cut to fit.
 fn outer_name(instance: &str, generation: &str) -> String {
     let room = NAME_MOST.saturating_sub(3 + generation.len());
