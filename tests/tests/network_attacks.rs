@@ -398,3 +398,96 @@ fn nothing_at_all_and_everything_but_metadata() {
         host.run(&["listed", "stop"]).ok();
     });
 }
+
+/// A daemon that says no port and listens nevertheless: on TCP, and it answers datagrams.
+const HIDDEN: &str = "#!/usr/bin/python3
+import socket, threading
+tcp = socket.create_server(('::', 8081), family=socket.AF_INET6, dualstack_ipv6=True)
+udp = socket.socket(socket.AF_INET6, socket.SOCK_DGRAM)
+udp.bind(('::', 8081))
+def answer():
+    while True:
+        data, peer = udp.recvfrom(2000)
+        udp.sendto(data, peer)
+threading.Thread(target=answer, daemon=True).start()
+while True:
+    tcp.accept()[0].close()
+";
+
+/// Without a word in `[firewall.in]`: the port that is served, ping, and answers to what it asked itself.
+#[test]
+fn only_what_is_served_comes_in() {
+    on_host(NEEDS, |host| {
+        let outside = around(host);
+        let config = format!("{APP}[daemon.hidden]\nplatform = exec\ncommand = ./hidden.py\n");
+        let files = [
+            (".metactl", config.as_str()),
+            ("server.pl", SERVER_PL),
+            ("hidden.py", HIDDEN),
+            ("attacks.py", ATTACKS),
+        ];
+        let local = "[firewall.out.accept]\nservice = 10.20.0.66:53/udp [2001:db8::66]:53/udp\n\
+                     [sandbox.net]\nip = 10.20.0.5 2001:db8::5\n";
+        host.application("served", &files, local);
+        host.run(&["served", "deploy", "1.0"]).ok();
+        let script = host.work().join("attacks.py");
+        fs::write(&script, ATTACKS).unwrap();
+        let try_outside = |attacks: &[&str]| {
+            let words = words(attacks.iter().copied());
+            let mut command = vec!["/usr/bin/python3", script.to_str().unwrap()];
+            command.extend(words.iter().map(String::as_str));
+            outcomes(&outside.run(&command).ok().stdout)
+        };
+        outside.get_when_up("http://10.20.0.5/", SOON);
+        outside.get_when_up("http://[2001:db8::5]:80/", SOON);
+        for address in ["10.20.0.5", "2001:db8::5"] {
+            outside
+                .run(&["ping", "-n", "-c", "1", "-W", "2", address])
+                .ok();
+        }
+        let closed = [
+            "connect@10.20.0.5,8081",
+            "connect@2001:db8::5,8081",
+            "udp@10.20.0.5,8081",
+            "udp@2001:db8::5,8081",
+        ];
+        let found = try_outside(&closed);
+        for attack in closed {
+            assert!(
+                !["ok", "TIMEOUT"].contains(&found[attack].as_str()),
+                "{found:?}"
+            );
+        }
+        // Inside it is there.
+        let inside_attacks = [
+            "connect@127.0.0.1,8081",
+            "udp@127.0.0.1,8081",
+            "connect@10.20.0.5,8081",
+        ];
+        let found = inside(host, "served", inside_attacks.into_iter());
+        assert!(found.values().all(|outcome| outcome == "ok"), "{found:?}");
+        // Answers to its own questions come in.
+        let asked = inside(
+            host,
+            "served",
+            ["udp@10.20.0.66,53", "udp@2001:db8::66,53"].into_iter(),
+        );
+        assert!(asked.values().all(|outcome| outcome == "ok"), "{asked:?}");
+        host.run(&["served", "firewall"])
+            .ok()
+            .says(&["daemon.main", "8081"]);
+        // `policy = accept` opens the rest.
+        host.local_layer(
+            "served",
+            &format!(
+                "{}\n[firewall.in]\npolicy = accept\n",
+                fs::read_to_string(host.root().join("etc/metactl/nodes/served.conf")).unwrap()
+            ),
+        );
+        host.run(&["served", "restart"]).ok();
+        outside.get_when_up("http://10.20.0.5/", SOON);
+        let found = try_outside(&closed);
+        assert!(found.values().all(|outcome| outcome == "ok"), "{found:?}");
+        host.run(&["served", "stop"]).ok();
+    });
+}
