@@ -2,8 +2,9 @@
 # fuzz.sh [SECONDS] [TARGET...]: fuzzes what comes from strangers, guided by coverage, each target for a minute or
 # as long as told.
 #
-#   config   config.json of a bundle, up to the plan (runtime/fuzz)
-#   layers   layers of configuration, up to the model of an application (bundles/fuzz)
+#   config       config.json of a bundle, up to the plan (runtime/fuzz)
+#   layers       layers of configuration, up to the model of an application (bundles/fuzz)
+#   destination  lines of accept lists (bundles/fuzz)
 #
 # Begins with the seeds beside the target and what earlier runs found (target/fuzz-corpus). A crash, a hang of
 # 10 seconds or more than 1 GB of memory fails, and leaves the input in target/fuzz-artifacts. To see one again:
@@ -33,8 +34,8 @@ triple=$(rustc -vV | sed -n 's/^host: //p')
 target() {
   case $1 in
     config) dir=runtime/fuzz ;;
-    layers) dir=bundles/fuzz ;;
-    *) die "no such target: $1" "config or layers" ;;
+    layers | destination) dir=bundles/fuzz ;;
+    *) die "no such target: $1" "config, layers or destination" ;;
   esac
   # An environment variable and not a configuration file: the flags are for this build only.
   RUSTFLAGS="${flags[*]} -Ccodegen-units=16" \
@@ -45,6 +46,8 @@ target() {
   corpus=$REPO/target/fuzz-corpus
   [[ $1 == config ]] || corpus+=-$1
   mkdir -p "$corpus"
+  seeds=$dir/seeds
+  [[ ! -d $seeds-$1 ]] || seeds+=-$1
 }
 
 if [[ ${1:-} == --seeds ]]; then
@@ -60,10 +63,10 @@ fi
 
 seconds=${1:-60}
 shift || true
-(($# > 0)) || set -- config layers
+(($# > 0)) || set -- config layers destination
 for name in "$@"; do
   target "$name"
   "$fuzzer" -max_total_time="$seconds" -timeout=10 -rss_limit_mb=1024 -malloc_limit_mb=256 -max_len=65536 \
     -dict="$dir/$name.dict" -artifact_prefix="$artifacts/" -print_final_stats=1 -verbosity=0 \
-    "$corpus" "$dir/seeds"
+    "$corpus" "$seeds"
 done

@@ -76,7 +76,7 @@ if [[ " ${failed[*]} " != *" build "* ]]; then
     run_tests cargo "cargo test" cargo test --workspace --locked --no-fail-fast "${skip[@]}"
   fi
   if [[ $tier == all ]]; then
-    part fuzz "config.json and layers of configuration, a minute each" as_person scripts/fuzz.sh 60
+    part fuzz "config.json, layers of configuration and destinations, a minute each" as_person scripts/fuzz.sh 60
     code=0
     step vm "metactl under real systemd with unified cgroup v2" tests/vm/run.sh || code=$?
     # 77: it cannot be run here, and has said why.

@@ -11,6 +11,7 @@
 
 mod cron;
 mod daemons;
+pub(crate) mod inbound;
 mod memory;
 mod sandbox;
 mod secrets;
@@ -94,7 +95,7 @@ impl<'a> Builder<'a> {
             .value("app", "name")
             .map_or(instance, |value| value.text.as_str());
         let mut daemons = self.daemons();
-        let sandbox = self.sandbox();
+        let sandbox = self.sandbox(&daemons);
         self.check_limits(&daemons, &sandbox.limits);
         self.divide_memory(&mut daemons, &sandbox.limits);
         App {

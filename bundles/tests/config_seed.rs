@@ -159,7 +159,9 @@ fn without_a_word_about_the_network_an_address_of_the_pool_and_nothing_outward()
     assert_eq!(app.sandbox.net.mode, Mode::Nat);
     assert_eq!(app.sandbox.out.policy, Verdict::Reject);
     assert!(app.sandbox.out.accept.is_empty());
-    assert_eq!(app.sandbox.inbound.policy, Verdict::Accept);
+    // The web application says which port it serves; what else comes in has to be written.
+    assert_eq!(app.sandbox.inbound.policy, Verdict::Reject);
+    assert_eq!(app.sandbox.inbound.accept[0].name, "daemon.webapp");
     assert_eq!(app.sandbox.limits.memory, Some(1 << 30));
     assert_eq!(app.sandbox.limits.pids, Some(1024));
 }

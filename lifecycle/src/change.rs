@@ -123,6 +123,8 @@ fn start_missing(
     };
     let missing: Vec<String> = daemons.into_iter().filter(|name| !runs(name)).collect();
     if missing.is_empty() && (before.cron || !whole) {
+        // Who says `start` of what runs may have met trouble: the supervisor looks after the network at once.
+        instance.run_dir().wake();
         return Ok(Change::Already);
     }
     let mut daemons = before.daemons.clone();

@@ -12,6 +12,7 @@
 //! | [`facts`] | what the plan needs to know of the server: uplinks, kernel abilities |
 //! | [`plan`] | `network.json` + facts -> [`plan::NetPlan`], without touching anything |
 //! | [`apply`] | executes a plan; undoes what it did when a step fails |
+//! | [`mend`] | puts back what somebody took away while the instance runs |
 //! | [`link`] | veth, addresses, routes, neighbours by synchronous rtnetlink; leftovers |
 //! | [`policy`] | accept lists as sets and rules; live updates of names; counters |
 //! | [`nftables`] | the encoder of one nftables transaction |
@@ -31,6 +32,7 @@ pub mod device;
 mod error;
 pub mod facts;
 pub mod link;
+pub mod mend;
 pub mod names;
 mod netlink;
 pub mod nftables;

@@ -69,6 +69,8 @@ pub(crate) struct Device {
     pub name: String,
     pub mtu: u32,
     pub group: u32,
+    /// It is switched on.
+    pub up: bool,
     pub altnames: Vec<String>,
     pub mac: Vec<u8>,
     /// `noop` until the kernel has noticed the carrier: packets are lost so far.

@@ -25,6 +25,16 @@ pub const INNER: &str = "eth0";
 pub const GATEWAY4: Ipv4Addr = Ipv4Addr::new(169, 254, 1, 1);
 /// The same for IPv6.
 pub const GATEWAY6: Ipv6Addr = Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 1);
+/// Link-local addresses of IPv4 (RFC 3927): those of a cloud's metadata are among them.
+pub(crate) const LINK_LOCAL4: IpNet = IpNet::V4(ipnet::Ipv4Net::new_assert(
+    Ipv4Addr::new(169, 254, 0, 0),
+    16,
+));
+/// Those of IPv6 (RFC 4291).
+pub(crate) const LINK_LOCAL6: IpNet = IpNet::V6(ipnet::Ipv6Net::new_assert(
+    Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 0),
+    10,
+));
 /// The hardware address of the server's end; every pair is a network of its own, so all have the same.
 pub const OUTER_MAC: [u8; 6] = [0x02, 0x6d, 0x63, 0, 0, 1];
 /// The hardware address of the sandbox's end.
@@ -182,6 +192,14 @@ pub enum ServerEffect {
     Table,
     /// That table masquerades the pool.
     Masquerade(IpNet),
+    /// That table passes on what goes from the instance to a link-local destination that it lists (the metadata of a
+    /// cloud); nothing else gets there.
+    LinkLocal {
+        /// The address of the instance.
+        source: IpAddr,
+        /// The destination.
+        destination: IpNet,
+    },
     /// The server answers ARP or NDP for the address on the device (`ip neighbour add proxy`): for this address
     /// alone, where the `proxy_arp` switch would answer for everything that the server has a route to.
     Proxy {
@@ -260,6 +278,30 @@ pub fn plan(
         }
     }
     Ok(plan)
+}
+
+/// What is there on the server for an instance that runs, whose outer device is called `outer`: what
+/// [`crate::mend`] compares with. Without the pair itself and what is inside.
+pub(crate) fn again(spec: &NetworkSpec, facts: &HostFacts, outer: &str) -> NetPlan {
+    let mut plan = NetPlan {
+        steps: Vec::new(),
+        notes: Vec::new(),
+    };
+    let maker = make::Maker {
+        spec,
+        facts,
+        outer: outer.to_string(),
+    };
+    let ids = LinkIds {
+        generation: String::new(),
+        pid: None,
+    };
+    maker.server(&mut plan);
+    maker.link(&mut plan, &ids);
+    maker.to_sandbox(&mut plan);
+    let made = |step: &Step| matches!(step, Step::Veth(_) | Step::Altname { .. });
+    plan.steps.retain(|step| !made(step));
+    plan
 }
 
 /// `m-<instance>-<generation>`, the instance cut to fit.

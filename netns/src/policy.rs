@@ -8,7 +8,7 @@
 //! What is already talking goes on without conntrack (it costs 10-14 % of the connection rate):
 //!
 //! - TCP: everything but a first SYN passes. The application has no raw sockets, so other segments belong to a
-//!   connection whose first SYN was judged.
+//!   connection whose first SYN was judged, and go where that went: source routes are refused.
 //! - UDP: where one direction accepts what the other does not, an accepted packet leaves (peer, its port, own
 //!   port) in a bounded set for 30 seconds, and packets of that exchange pass in both directions. TCP never
 //!   touches this set; without such a difference it does not exist.
@@ -232,6 +232,7 @@ impl Compiler<'_> {
             rules.push(Rule::new().accept());
             return;
         }
+        rules.extend(self.before_ports(direction));
         rules.push(Rule::new().tcp_not_first().accept());
         for family in self.families() {
             let (shape, set) = (Shape::Flow(family), flow_set(family));
@@ -266,6 +267,25 @@ impl Compiler<'_> {
             );
         }
         rules.push(Rule::new().goto(&format!("refuse_{}", direction.word())));
+    }
+
+    /// What has to be said of a packet before its ports are looked at.
+    fn before_ports(&self, direction: Direction) -> Vec<Rule> {
+        match direction {
+            // Source routing. An application needs no privilege to give an open connection a route (ip(7) IP_OPTIONS,
+            // ipv6(7) IPV6_RTHDR); what follows goes to whom that names, and is no first packet any more.
+            Direction::Out => self
+                .families()
+                .map(|family| Rule::new().routed_by_source(family).goto("refuse_out"))
+                .collect(),
+            // IPv4 puts fragments together before it asks here, IPv6 afterwards. The first one, with the ports, is
+            // judged, and has to hold them (RFC 7112); without it the others come to nothing.
+            Direction::In => self
+                .families()
+                .filter(|family| *family == Family::V6)
+                .map(|_| Rule::new().later_fragment6().accept())
+                .collect(),
+        }
     }
 
     /// An accepted packet of this direction has to be remembered when the other direction would refuse the reply.

@@ -8,6 +8,7 @@
 mod record;
 mod sysctl;
 mod table;
+mod uplinks;
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -74,12 +75,13 @@ pub fn release(server_dir: &Path, user: &str) -> Result<(), NetError> {
 
 /// Makes everything true again that the record says: somebody may have removed the table, changed a sysctl, or taken
 /// an uplink down and up, which loses the proxy entries. Cheap when nothing is missing; for whoever looks after
-/// running instances to call now and then.
-pub fn refresh(server_dir: &Path) -> Result<(), NetError> {
+/// running instances to call now and then. Returns what it found in words: an uplink with a new name, a missing table.
+pub fn refresh(server_dir: &Path) -> Result<Vec<String>, NetError> {
     if !record::exists(server_dir) {
-        return Ok(());
+        return Ok(Vec::new());
     }
     let mut locked = Locked::open(server_dir)?;
+    let mut said = uplinks::follow(&mut locked.record)?;
     let needed: BTreeSet<ServerEffect> = locked.record.effects().cloned().collect();
     // In the order in which they were first made.
     let order = |effect: &ServerEffect| match effect {
@@ -92,7 +94,49 @@ pub fn refresh(server_dir: &Path) -> Result<(), NetError> {
     };
     let mut effects: Vec<ServerEffect> = needed.into_iter().collect();
     effects.sort_by_key(|effect| order(effect).unwrap_or(usize::MAX));
-    establish(&mut locked, &effects)
+    let changed = effects.iter().filter_map(|effect| match effect {
+        ServerEffect::Sysctl { key, value } => match sysctl::get(key) {
+            Ok(Some(now)) if now != *value => Some(format!("{key} was {now}, not {value}")),
+            _ => None,
+        },
+        _ => None,
+    });
+    said.extend(changed);
+    if has_table() == Some(false) && table::wanted(&locked.record).is_some() {
+        said.push("the nftables table inet metactl of the server was gone".into());
+    }
+    establish(&mut locked, &effects)?;
+    Ok(said)
+}
+
+/// None where that cannot be asked: what needs it will say why.
+fn has_table() -> Option<bool> {
+    let ask = || -> Result<bool, Refusal> { nftables::table_exists(&mut Netlink::netfilter()?) };
+    ask().ok()
+}
+
+/// The outer devices that `user` is recorded with.
+pub(crate) fn devices(server_dir: &Path, user: &str) -> Result<Vec<String>, NetError> {
+    if !record::exists(server_dir) {
+        return Ok(Vec::new());
+    }
+    let record = Locked::open(server_dir)?.record;
+    let devices = record.users.get(user).map(|user| &user.devices);
+    Ok(devices.into_iter().flatten().cloned().collect())
+}
+
+/// Whether some of `effects` are not among those that `user` is recorded with.
+pub(crate) fn needs_more(
+    server_dir: &Path,
+    user: &str,
+    effects: &[ServerEffect],
+) -> Result<bool, NetError> {
+    if !record::exists(server_dir) {
+        return Ok(true);
+    }
+    let record = Locked::open(server_dir)?.record;
+    let needs = record.users.get(user).map(|user| &user.needs);
+    Ok(needs.is_none_or(|needs| effects.iter().any(|effect| !needs.contains(effect))))
 }
 
 /// The users that have not released: compare with what runs, and release those that are gone.
@@ -129,13 +173,14 @@ fn establish(locked: &mut Locked, effects: &[ServerEffect]) -> Result<(), NetErr
             sysctl::remember(&mut locked.record, key, value)?;
         }
     }
+    uplinks::remember(&mut locked.record)?;
     // Intent before effect.
     locked.save()?;
     for effect in effects {
         match effect {
             ServerEffect::Sysctl { key, value } => sysctl::set(key, value)?,
             ServerEffect::Proxy { .. } => change_proxy(effect, Links::add_proxy)?,
-            ServerEffect::Table | ServerEffect::Masquerade(_) => {}
+            ServerEffect::Table | ServerEffect::Masquerade(_) | ServerEffect::LinkLocal { .. } => {}
         }
     }
     refresh_table(locked)

@@ -109,6 +109,13 @@ impl Node {
         }
     }
 
+    /// One that was made before.
+    pub fn named(name: &str) -> Node {
+        Node {
+            name: name.to_owned(),
+        }
+    }
+
     /// Adds a route, as `default via 10.1.1.1`.
     pub fn route(&self, route: &str) {
         ip(&format!("-n {} route add {route}", self.name));

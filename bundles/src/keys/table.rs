@@ -317,15 +317,12 @@ pub(super) const KEYS: &[Key] = &[
             "Destinations: host name, address or prefix, each with `:port` and `/tcp`, `/udp` or `/icmp` if wanted.",
         )
     },
-    Key {
-        default: Some("accept"),
-        ..key(
-            "firewall.in",
-            "policy",
-            POLICY,
-            "What happens to what no entry accepts.",
-        )
-    },
+    key(
+        "firewall.in",
+        "policy",
+        POLICY,
+        "What happens to what no entry accepts. Unless this is written, the `port` of each daemon is open to everybody (or to whom an entry for that port names), ping is answered, and the rest is rejected; everything is accepted when no daemon says a port.",
+    ),
     Key {
         default: Some("any"),
         grant: Grant::Trusted,

@@ -4,12 +4,13 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use super::Builder;
-use crate::app::{HostMount, Net, Sandbox};
+use crate::app::{Daemon, HostMount, Net, Sandbox};
 use crate::keys::values;
 use crate::network::{Mode, Policy, Verdict, parse_entry};
 
 impl Builder<'_> {
-    pub(super) fn sandbox(&mut self) -> Sandbox {
+    pub(super) fn sandbox(&mut self, daemons: &BTreeMap<String, Daemon>) -> Sandbox {
+        let net = self.net();
         let sandbox = Sandbox {
             rootfs: self.typed("sandbox", "rootfs", values::absolute_path),
             user: self
@@ -20,9 +21,9 @@ impl Builder<'_> {
             capabilities: self
                 .typed("sandbox", "capabilities", values::capabilities)
                 .unwrap_or_default(),
-            net: self.net(),
             out: self.policy("firewall.out", Verdict::Reject),
-            inbound: self.policy("firewall.in", Verdict::Accept),
+            inbound: self.inbound(daemons, &net),
+            net,
         };
         self.check_host_network(&sandbox);
         sandbox
@@ -96,7 +97,7 @@ impl Builder<'_> {
         }
     }
 
-    fn policy(&mut self, section: &str, fallback: Verdict) -> Policy {
+    pub(super) fn policy(&mut self, section: &str, fallback: Verdict) -> Policy {
         let policy = match self
             .value(section, "policy")
             .map(|value| value.text.as_str())

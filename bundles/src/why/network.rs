@@ -16,6 +16,7 @@ use super::{Allow, Answer, Because, Verdict};
 use crate::app::App;
 use crate::interpolate::{self, Part};
 use crate::layers::Config;
+use crate::model::inbound;
 use crate::network::{self, Entry, Mode, Peer, Policy, PortRange, Protocol, parse_entry};
 
 /// The addresses of host names.
@@ -173,6 +174,19 @@ impl Network<'_> {
     fn setting(&self, section: &str, key: &str, text: &str) -> Because {
         match self.config.get(section, key) {
             Some(value) => Because::value(self.config, value, format!("[{section}] {key}: {text}")),
+            // The default of this one depends on what the daemons say.
+            None if (section, key) == ("firewall.in", "policy") => Because::rule(format!(
+                "default [firewall.in] policy ({}): {text}",
+                match self
+                    .app
+                    .daemons
+                    .values()
+                    .any(|daemon| daemon.port.is_some())
+                {
+                    true => "what is served is open",
+                    false => "no daemon says a port",
+                }
+            )),
             None => Because::rule(text),
         }
     }
@@ -253,10 +267,25 @@ impl Network<'_> {
         let value = self
             .config
             .get(&format!("{section}.accept"), &found.entry.name);
+        if value.is_none() && section == Direction::In.section() {
+            return self.served(&found.entry.name);
+        }
         if !notes.is_empty() && value.is_none_or(|value| !value.sensitive) {
             text.push_str(&format!(" ({})", notes.join("; ")));
         }
         match value {
+            Some(value) => Because::value(self.config, value, text),
+            None => Because::rule(text),
+        }
+    }
+
+    /// What comes in without an entry of anybody's: see [`crate::model::inbound`].
+    fn served(&self, name: &str) -> Because {
+        if name == inbound::PING {
+            return Because::rule("echo requests are answered");
+        }
+        let text = format!("[{name}] serves this port");
+        match self.config.get(name, "port") {
             Some(value) => Because::value(self.config, value, text),
             None => Because::rule(text),
         }

@@ -249,11 +249,19 @@ fn modes_and_policies_that_need_no_entry() {
         host.out("1.1.1.1")
             .starts_with("yes: nodes/myapp.conf:2 [sandbox.net] mode")
     );
-    // Who may come in is accepted by default.
-    let inbound = said(&Scene::seed().ask("10.9.9.9:80", Direction::In));
+    // What is served is open by default, and nothing else.
+    let seed = Scene::seed();
     assert_eq!(
-        inbound,
-        "yes: default [firewall.in] policy: accepts everything"
+        said(&seed.ask("10.9.9.9:80", Direction::In)),
+        "yes: default [daemon.webapp] serves this port"
+    );
+    assert_eq!(
+        said(&seed.ask("10.9.9.9/icmp", Direction::In)),
+        "yes: echo requests are answered"
+    );
+    assert!(
+        said(&seed.ask("10.9.9.9:81", Direction::In))
+            .starts_with("no: default [firewall.in] policy (what is served is open): reject")
     );
     let closed = "[firewall.in]\npolicy = drop\n[firewall.in.accept]\nlan = 10.1.0.0/16:80\n";
     let closed = Scene::new(APP, SITE, closed);

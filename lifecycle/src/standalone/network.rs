@@ -23,7 +23,7 @@ const FOLLOW: Duration = Duration::from_secs(30);
 const PATIENCE: Duration = Duration::from_secs(5);
 /// How long a later start waits for those that had no address.
 const SECOND_PATIENCE: Duration = Duration::from_secs(1);
-/// How often what the server has for all instances is looked after.
+/// How often the network is looked after.
 const MEND: Duration = Duration::from_secs(30);
 
 /// The network of one instance.
@@ -34,6 +34,8 @@ pub(crate) struct Network {
     hosts_file: PathBuf,
     up: Option<Up>,
     mended: Instant,
+    /// What could not be mended, or had to be, the last time: it is told once.
+    trouble: Vec<String>,
 }
 
 /// A network that is there.
@@ -55,6 +57,7 @@ impl Network {
             hosts_file,
             up: None,
             mended: Instant::now(),
+            trouble: Vec::new(),
         }
     }
 
@@ -216,14 +219,43 @@ impl Network {
         Ok(said)
     }
 
-    /// Puts back what somebody took away of the server's part (a flushed table, a changed sysctl),
-    /// every now and then.
-    pub(crate) fn mend(&mut self, runtime: &Runtime) -> Result<()> {
-        if self.up.is_none() || self.mended.elapsed() < MEND {
-            return Ok(());
+    /// Puts back what somebody took away (a flushed table, a changed sysctl, a route, a device that was set down),
+    /// every now and then. Returns what is worth a line in the log.
+    pub(crate) fn mend(&mut self, runtime: &Runtime, uplink: Option<&str>) -> Vec<String> {
+        if self.mended.elapsed() < MEND {
+            return Vec::new();
         }
         self.mended = Instant::now();
-        Ok(metactl_netns::server::refresh(runtime.server_dir())?)
+        let found = match self.mend_now(runtime, uplink) {
+            Ok(lines) => lines,
+            Err(error) => vec![error.to_string()],
+        };
+        if found == self.trouble {
+            return Vec::new();
+        }
+        self.trouble = found;
+        self.trouble
+            .iter()
+            .map(|line| format!("network: {line}"))
+            .collect()
+    }
+
+    /// The next look comes at once: a command has been given, and who gave it may just have met the trouble.
+    pub(crate) fn mend_soon(&mut self) {
+        if let Some(past) = Instant::now().checked_sub(MEND) {
+            self.mended = past;
+        }
+    }
+
+    fn mend_now(&self, runtime: &Runtime, uplink: Option<&str>) -> Result<Vec<String>> {
+        let Some(up) = self.up.as_ref().filter(|up| up.spec.mode != Mode::Host) else {
+            return Ok(Vec::new());
+        };
+        let path = self.run.netns();
+        let netns = File::open(&path).on("open", &path)?;
+        let (dir, user) = (runtime.server_dir(), self.instance.as_str());
+        let mend = metactl_netns::mend::mend(&up.spec, &up.names, netns.as_fd(), dir, user, uplink);
+        Ok(mend?)
     }
 
     fn write_names(&self, up: &Up) -> Result<()> {

@@ -143,8 +143,11 @@ impl Supervisor {
             if self.wanted.is_none() && self.alive.is_empty() {
                 return self.finish();
             }
+            self.mend_network();
             self.wait(&wake);
-            drain(&mut wake);
+            if drain(&mut wake) {
+                self.network.mend_soon();
+            }
             self.bury();
             self.rotate();
         }
@@ -235,8 +238,13 @@ impl Supervisor {
             Ok(lines) => lines.iter().for_each(|line| self.say(line)),
             Err(error) => self.say(&format!("names: {error}")),
         }
-        if let Err(error) = self.network.mend(&self.runtime) {
-            self.say(&format!("the server's part of the network: {error}"));
+    }
+
+    fn mend_network(&mut self) {
+        let wanted = self.wanted.as_ref();
+        let uplink = wanted.and_then(|wanted| wanted.uplink.clone());
+        for line in self.network.mend(&self.runtime, uplink.as_deref()) {
+            self.say(&line);
         }
     }
 
@@ -331,10 +339,18 @@ fn send(pidfd: &OwnedFd, number: i32) {
     let _gone = pidfd_send_signal(pidfd, signal);
 }
 
-/// Reads all bytes that somebody woke it with.
-fn drain(wake: &mut File) {
+/// Reads all bytes that somebody woke it with. Whether there were any.
+fn drain(wake: &mut File) -> bool {
     let mut buffer = [0; 64];
-    while matches!(wake.read(&mut buffer), Ok(64)) {}
+    let mut woken = false;
+    loop {
+        match wake.read(&mut buffer) {
+            Ok(64) => woken = true,
+            Ok(some) => return woken || some > 0,
+            // Nothing to read.
+            Err(_) => return woken,
+        }
+    }
 }
 
 /// Waits for the end of a process that may be anybody's.

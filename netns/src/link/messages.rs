@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 
 use ipnet::IpNet;
-use netlink_packet_route::link::{LinkAttribute, LinkMessage, Prop};
+use netlink_packet_route::link::{LinkAttribute, LinkFlags, LinkMessage, Prop};
 use netlink_packet_route::neighbour::{NeighbourAddress, NeighbourAttribute, NeighbourMessage};
 use netlink_packet_route::route::{RouteAddress, RouteAttribute, RouteMessage, RouteNextHop};
 use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
@@ -67,6 +67,7 @@ pub(super) fn device(answer: RouteNetlinkMessage) -> Option<Device> {
     };
     let mut device = Device {
         index: message.header.index,
+        up: message.header.flags.contains(LinkFlags::Up),
         ..Device::default()
     };
     for attribute in message.attributes {

@@ -356,6 +356,7 @@ fn expression(list: &mut Attrs, expr: &Expr) {
         Expr::Bitwise { .. } => "bitwise",
         Expr::Lookup { .. } => "lookup",
         Expr::Update { .. } => "dynset",
+        Expr::Header { .. } => "exthdr",
         Expr::Counter => "counter",
         Expr::Fib { .. } => "fib",
         Expr::CtState { .. } => "ct",
@@ -413,6 +414,17 @@ fn expression_data(data: &mut Attrs, expr: &Expr) {
             data.u32(4, *from);
             if *counter {
                 data.nested(7, |expr| expr.string(1, "counter"));
+            }
+        }
+        Expr::Header { kind, offset, to } => {
+            data.u32(1, *to);
+            data.bytes(2, &[*kind]);
+            data.u32(3, offset.unwrap_or(0));
+            data.u32(4, if offset.is_some() { 2 } else { 1 });
+            // NFT_EXTHDR_OP_IPV6; NFT_EXTHDR_F_PRESENT.
+            data.u32(6, 0);
+            if offset.is_none() {
+                data.u32(5, 1);
             }
         }
         Expr::Counter | Expr::Masquerade => {}

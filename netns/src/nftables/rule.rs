@@ -16,6 +16,10 @@ const META_IIFGROUP: u32 = 21;
 const META_OIFGROUP: u32 = 22;
 const BASE_NETWORK: u32 = 1;
 const BASE_TRANSPORT: u32 = 2;
+/// `IPPROTO_ROUTING`.
+const ROUTING_HEADER: u8 = 43;
+/// `IPPROTO_FRAGMENT`.
+const FRAGMENT_HEADER: u8 = 44;
 /// The first register, by its 16-byte name; `NFT_REG32_nn` is 8 + nn.
 const FIRST: u32 = 1;
 const REG32: u32 = 8;
@@ -283,6 +287,54 @@ impl Rule {
             }
         }
         words
+    }
+
+    /// The header says where the packet shall go by: IPv4 options (LSRR, SSRR; any of them), an IPv6 routing header.
+    pub(crate) fn routed_by_source(mut self, family: Family) -> Rule {
+        self.imply_family(family);
+        match family {
+            Family::V4 => {
+                self.word("ip hdrlength != 5");
+                self.exprs.push(Expr::Payload {
+                    base: BASE_NETWORK,
+                    offset: 0,
+                    length: 1,
+                    to: FIRST,
+                });
+                self.exprs.push(Expr::Bitwise {
+                    register: FIRST,
+                    mask: vec![0x0f],
+                });
+                self.compare(false, &[5]);
+            }
+            Family::V6 => {
+                self.word("exthdr rt exists");
+                self.exprs.push(Expr::Header {
+                    kind: ROUTING_HEADER,
+                    offset: None,
+                    to: FIRST,
+                });
+                self.compare(true, &[1]);
+            }
+        }
+        self
+    }
+
+    /// A piece of an IPv6 packet, not the first one.
+    pub(crate) fn later_fragment6(mut self) -> Rule {
+        self.word("frag frag-off != 0");
+        self.imply_family(Family::V6);
+        self.exprs.push(Expr::Header {
+            kind: FRAGMENT_HEADER,
+            offset: Some(2),
+            to: FIRST,
+        });
+        self.exprs.push(Expr::Bitwise {
+            register: FIRST,
+            mask: vec![0xff, 0xf8],
+        });
+        self.compare(false, &[0, 0]);
+        self
     }
 
     /// The key of the packet is in `set`.

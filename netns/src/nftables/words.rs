@@ -137,6 +137,12 @@ pub(crate) enum Expr {
         from: u32,
         counter: bool,
     },
+    /// Two bytes of an extension header of IPv6 at an offset; without one whether it is there (one byte, 0 or 1).
+    Header {
+        kind: u8,
+        offset: Option<u32>,
+        to: u32,
+    },
     Counter,
     Fib {
         to: u32,

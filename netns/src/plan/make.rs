@@ -3,11 +3,11 @@
 use std::net::IpAddr;
 
 use ipnet::IpNet;
-use metactl_bundles::network::{Mode, NetworkSpec};
+use metactl_bundles::network::{Mode, NetworkSpec, Peer};
 
 use super::{
-    GATEWAY4, GATEWAY6, INNER, INNER_MAC, LinkIds, NetPlan, OUTER_MAC, ServerEffect, Side, Step,
-    Veth, pool_gateway,
+    GATEWAY4, GATEWAY6, INNER, INNER_MAC, LINK_LOCAL4, LinkIds, NetPlan, OUTER_MAC, ServerEffect,
+    Side, Step, Veth, pool_gateway,
 };
 use crate::facts::HostFacts;
 use crate::link::ALTNAME_PREFIX;
@@ -87,6 +87,12 @@ impl Maker<'_> {
         if let (Mode::Nat, Some(pool)) = (self.spec.mode, self.spec.pool) {
             effect(ServerEffect::Masquerade(pool.trunc()));
         }
+        for (source, destination) in self.link_local() {
+            effect(ServerEffect::LinkLocal {
+                source,
+                destination,
+            });
+        }
         for address in self
             .spec
             .addresses
@@ -100,6 +106,24 @@ impl Maker<'_> {
                 });
             }
         }
+    }
+
+    /// The link-local destinations that the accept list names, from each address. IPv6 ones are never forwarded.
+    fn link_local(&self) -> Vec<(IpAddr, IpNet)> {
+        let listed = self
+            .spec
+            .out
+            .accept
+            .iter()
+            .filter_map(|entry| match entry.peer {
+                Peer::Net(net) if LINK_LOCAL4.contains(&net) => Some(net),
+                _ => None,
+            });
+        let from = |net| {
+            let sources = self.spec.addresses.iter().filter(|one| one.is_ipv4());
+            sources.map(move |source| (*source, net))
+        };
+        listed.flat_map(from).collect()
     }
 
     pub(super) fn link(&self, plan: &mut NetPlan, ids: &LinkIds) {

@@ -34,6 +34,10 @@ impl fmt::Display for ServerEffect {
             ServerEffect::Sysctl { key, value } => write!(f, "sysctl {key}={value}"),
             ServerEffect::Table => f.write_str("nft table inet metactl (one for all instances)"),
             ServerEffect::Masquerade(pool) => write!(f, "nft masquerade {pool} outward"),
+            ServerEffect::LinkLocal {
+                source,
+                destination,
+            } => write!(f, "nft accept from {source} to {destination}"),
             ServerEffect::Proxy { address, device } => {
                 write!(
                     f,

@@ -25,6 +25,9 @@ pub(super) struct Record {
     pub originals: Vec<Original>,
     /// The table on the server, as text.
     pub table: Option<String>,
+    /// The numbers of the devices towards the physical network, by their names: a renamed one is known by it.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub uplinks: BTreeMap<String, u32>,
     /// Who needs what.
     pub users: BTreeMap<String, User>,
 }

@@ -29,9 +29,10 @@ pub(super) fn get(key: &str) -> Result<Option<String>, NetError> {
     }
 }
 
-/// Writes only what is different: a write can have side effects.
+/// Writes only what is different: a write can have side effects. A device that is gone has no settings; they are
+/// written when it is back.
 pub(super) fn set(key: &str, value: &str) -> Result<(), NetError> {
-    if get(key)?.as_deref() == Some(value) {
+    if get(key)?.is_none_or(|now| now == value) {
         return Ok(());
     }
     fs::write(path(key), value).map_err(|source| NetError::File {

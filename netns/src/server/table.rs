@@ -2,6 +2,7 @@
 //! changes when one comes or goes.
 
 use std::collections::BTreeSet;
+use std::net::IpAddr;
 
 use ipnet::IpNet;
 
@@ -9,7 +10,7 @@ use super::record::Record;
 use super::sysctl;
 use crate::link::GROUP;
 use crate::nftables::{At, Chain, End, Family, Hook, Rule, Ruleset};
-use crate::plan::ServerEffect;
+use crate::plan::{LINK_LOCAL4, LINK_LOCAL6, ServerEffect};
 
 /// What the record calls for; none without users.
 pub(super) fn wanted(record: &Record) -> Option<Ruleset> {
@@ -26,7 +27,17 @@ pub(super) fn wanted(record: &Record) -> Option<Ruleset> {
             _ => None,
         })
         .collect();
-    let mut chains = vec![sources(), forward(&Closed::of(record), &pools)];
+    let listed: BTreeSet<(IpAddr, IpNet)> = record
+        .effects()
+        .filter_map(|effect| match effect {
+            ServerEffect::LinkLocal {
+                source,
+                destination,
+            } => Some((*source, *destination)),
+            _ => None,
+        })
+        .collect();
+    let mut chains = vec![sources(), forward(&Closed::of(record), &pools, &listed)];
     if !pools.is_empty() {
         chains.push(translate(&pools));
     }
@@ -87,10 +98,16 @@ fn sources() -> Chain {
         priority: -300,
         drop: false,
     };
+    // Link-local ones would be good for router advertisements and redirects (RFC 4861, 6.1.2 and 8.1), by which an
+    // instance with CAP_NET_RAW would make itself the server's router. No instance has such an address.
     let rules = vec![
         Rule::new()
             .in_by_group(GROUP, true)
             .source_elsewhere()
+            .drop(),
+        Rule::new()
+            .in_by_group(GROUP, true)
+            .address(End::Source, &LINK_LOCAL6, true)
             .drop(),
     ];
     Chain {
@@ -100,9 +117,25 @@ fn sources() -> Chain {
     }
 }
 
-/// Forwarding that we switched on is for instances; a pool is not reachable from outside.
-fn forward(closed: &Closed, pools: &BTreeSet<IpNet>) -> Chain {
+/// Forwarding that we switched on is for instances; a pool is not reachable from outside, and what is link-local stays
+/// on the link (RFC 3927, 7) but for who lists it: a cloud has its metadata there, with credentials of the server.
+fn forward(closed: &Closed, pools: &BTreeSet<IpNet>, listed: &BTreeSet<(IpAddr, IpNet)>) -> Chain {
     let mut rules = Vec::new();
+    for (source, destination) in listed {
+        rules.push(
+            Rule::new()
+                .in_by_group(GROUP, true)
+                .address(End::Source, &IpNet::from(*source), true)
+                .address(End::Destination, destination, true)
+                .accept(),
+        );
+    }
+    rules.push(
+        Rule::new()
+            .in_by_group(GROUP, true)
+            .address(End::Destination, &LINK_LOCAL4, true)
+            .prohibit(),
+    );
     for pool in pools {
         let from_outside = Rule::new()
             .address(End::Destination, pool, true)
