@@ -57,6 +57,7 @@ fn planning(c: &mut Criterion) {
             name: "eth0".to_owned(),
             index: 2,
             mtu: 1500,
+            ..Uplink::default()
         }],
         has_ipv4: true,
         ipv6: true,

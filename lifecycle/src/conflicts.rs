@@ -140,10 +140,10 @@ fn is_own(address: IpAddr) -> bool {
     std::net::UdpSocket::bind(SocketAddr::new(address, 0)).is_ok()
 }
 
-/// Asks on every device towards the physical network.
+/// Asks on every device on whose network the address would be.
 fn ask_network(server: &Server, address: IpAddr) -> Result<Option<String>> {
     let facts = metactl_netns::facts::gather(server.uplink.as_deref())?;
-    for uplink in &facts.uplinks {
+    for uplink in facts.towards(address) {
         let answer = metactl_netns::probe::probe_conflict(address, &uplink.name, PROBE)?;
         if let Some(mac) = answer {
             return Ok(Some(format!("{mac} answers for it on {}", uplink.name)));

@@ -17,6 +17,7 @@
 //! | [`nftables`] | the encoder of one nftables transaction |
 //! | [`server`] | what all instances share on the server, counted by user, given back by the last one |
 //! | [`names`] | looks host names up (never on the path of the static runtime) |
+//! | [`announce`] | tells the physical network where an address is now |
 //! | [`probe`] | asks the physical network whether an address is in use already |
 //!
 //! This crate may import `bundles` and nothing else of metactl. Only `sys` holds `unsafe`.
@@ -26,6 +27,7 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
+pub mod announce;
 pub mod apply;
 pub mod device;
 mod error;
@@ -34,6 +36,7 @@ pub mod link;
 pub mod names;
 mod netlink;
 pub mod nftables;
+mod packets;
 pub mod plan;
 pub mod policy;
 pub mod probe;

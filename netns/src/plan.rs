@@ -14,6 +14,7 @@ use ipnet::IpNet;
 use metactl_bundles::network::{Mode, NetworkSpec};
 use serde::{Deserialize, Serialize};
 
+use crate::announce::Announcement;
 use crate::facts::HostFacts;
 pub use crate::link::Veth;
 use crate::nftables::Ruleset;
@@ -165,6 +166,9 @@ pub enum Step {
         /// The address.
         address: IpAddr,
     },
+    /// The network is told where an address is now. [`crate::apply`] leaves that out: whoever looks after the
+    /// sandbox does it beside the start ([`crate::announce`]), which would otherwise wait for it.
+    Announce(Announcement),
 }
 
 /// Something that remains on the server after the sandbox is gone, until [`crate::server::release`].
@@ -256,6 +260,7 @@ pub fn plan(
             maker.sandbox(&mut plan);
             maker.to_sandbox(&mut plan);
             maker.ready(&mut plan);
+            maker.announce(&mut plan);
             maker.notes(&mut plan);
         }
     }

@@ -17,27 +17,9 @@ pub(crate) struct PacketSocket {
 }
 
 impl PacketSocket {
+    /// One that also receives what others send of this protocol.
     pub(crate) fn open(device: u32, protocol: u16) -> io::Result<PacketSocket> {
-        let device = i32::try_from(device).map_err(io::Error::other)?;
-        let protocol = protocol.to_be();
-        // SAFETY: no pointers; the returned descriptor is checked before it is owned.
-        let fd = unsafe {
-            libc::socket(
-                libc::AF_PACKET,
-                libc::SOCK_DGRAM | libc::SOCK_CLOEXEC,
-                i32::from(protocol),
-            )
-        };
-        if fd < 0 {
-            return Err(io::Error::last_os_error());
-        }
-        // SAFETY: the call succeeded, so `fd` is a new descriptor that nobody else owns.
-        let fd = unsafe { OwnedFd::from_raw_fd(fd) };
-        let socket = PacketSocket {
-            fd,
-            device,
-            protocol,
-        };
+        let socket = PacketSocket::make(device, protocol, protocol)?;
         let address = socket.address([0; 6]);
         // SAFETY: `address` is a complete sockaddr_ll, alive during the call, and its size is given.
         let result = unsafe {
@@ -52,6 +34,33 @@ impl PacketSocket {
         } else {
             Ok(socket)
         }
+    }
+
+    /// One that only sends: protocol 0 receives nothing (packet(7)).
+    pub(crate) fn sender(device: u32, protocol: u16) -> io::Result<PacketSocket> {
+        PacketSocket::make(device, protocol, 0)
+    }
+
+    fn make(device: u32, protocol: u16, receives: u16) -> io::Result<PacketSocket> {
+        let device = i32::try_from(device).map_err(io::Error::other)?;
+        // SAFETY: no pointers; the returned descriptor is checked before it is owned.
+        let fd = unsafe {
+            libc::socket(
+                libc::AF_PACKET,
+                libc::SOCK_DGRAM | libc::SOCK_CLOEXEC,
+                i32::from(receives.to_be()),
+            )
+        };
+        if fd < 0 {
+            return Err(io::Error::last_os_error());
+        }
+        // SAFETY: the call succeeded, so `fd` is a new descriptor that nobody else owns.
+        let fd = unsafe { OwnedFd::from_raw_fd(fd) };
+        Ok(PacketSocket {
+            fd,
+            device,
+            protocol: protocol.to_be(),
+        })
     }
 
     fn address(&self, mac: [u8; 6]) -> libc::sockaddr_ll {

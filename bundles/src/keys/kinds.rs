@@ -70,8 +70,8 @@ pub enum Kind {
     Mount,
     /// `first-last` of uids.
     UidRange,
-    /// The name of a network interface.
-    Interface,
+    /// Names of network interfaces.
+    Interfaces,
 }
 
 impl Kind {
@@ -109,7 +109,7 @@ impl Kind {
             Kind::Cron => "schedule and command".to_owned(),
             Kind::Mount => "path and `ro` or `rw`".to_owned(),
             Kind::UidRange => "range of uids".to_owned(),
-            Kind::Interface => "interface".to_owned(),
+            Kind::Interfaces => "interfaces".to_owned(),
         }
     }
 
@@ -161,7 +161,7 @@ impl Kind {
             Kind::Cron => "5 0 * * * curl http://localhost/housekeeping",
             Kind::Mount => "/srv/photos rw",
             Kind::UidRange => "66000-69999",
-            Kind::Interface => "eth0",
+            Kind::Interfaces => "eth0 eth1",
         }
     }
 
@@ -216,7 +216,7 @@ impl Kind {
             Kind::Cron => values::cron(text).map(drop),
             Kind::Mount => values::mount(text).map(drop),
             Kind::UidRange => values::uid_range(text).map(drop),
-            Kind::Interface => values::interface(text).map(drop),
+            Kind::Interfaces => values::interfaces(text).map(drop),
         }
     }
 

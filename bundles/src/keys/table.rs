@@ -453,9 +453,9 @@ pub(super) const KEYS: &[Key] = &[
     ),
     server(
         "uplink",
-        Kind::Interface,
+        Kind::Interfaces,
         None,
-        "The interface towards the network; that of the default route without it.",
+        "The interfaces towards other machines; without it every one that has a route to a network.",
     ),
     server(
         "nameservers",

@@ -9,6 +9,7 @@ use super::{
     GATEWAY4, GATEWAY6, INNER, INNER_MAC, LinkIds, NetPlan, OUTER_MAC, ServerEffect, Side, Step,
     Veth, pool_gateway,
 };
+use crate::announce;
 use crate::facts::HostFacts;
 use crate::link::ALTNAME_PREFIX;
 
@@ -93,10 +94,10 @@ impl Maker<'_> {
             .iter()
             .filter(|_| self.spec.mode == Mode::Routed)
         {
-            for device in uplinks() {
+            for uplink in self.facts.towards(*address) {
                 effect(ServerEffect::Proxy {
                     address: *address,
-                    device: device.into(),
+                    device: uplink.name.clone(),
                 });
             }
         }
@@ -108,13 +109,7 @@ impl Maker<'_> {
         steps.push(Step::Veth(Veth {
             outer: device(),
             inner: INNER.into(),
-            mtu: self
-                .facts
-                .uplinks
-                .iter()
-                .map(|uplink| uplink.mtu)
-                .min()
-                .unwrap_or(DEFAULT_MTU),
+            mtu: self.facts.mtu(&self.spec.addresses).unwrap_or(DEFAULT_MTU),
             outer_mac: OUTER_MAC,
             inner_mac: INNER_MAC,
         }));
@@ -261,10 +256,17 @@ impl Maker<'_> {
         }
     }
 
+    /// Other machines learn where the addresses are now.
+    pub(super) fn announce(&self, plan: &mut NetPlan) {
+        let announcements = announce::announcements(self.spec, self.facts);
+        plan.steps
+            .extend(announcements.into_iter().map(Step::Announce));
+    }
+
     pub(super) fn notes(&self, plan: &mut NetPlan) {
         if self.facts.uplinks.is_empty() {
             plan.notes.push(
-                "the server has no uplink (no default route, no [server] uplink): the instance is reachable from the server only".into(),
+                "the server has no uplink (no route to any network, no [server] uplink): the instance is reachable from the server only".into(),
             );
         }
         if self.has(true) && !self.facts.force_forwarding {
