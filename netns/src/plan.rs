@@ -11,7 +11,7 @@ mod show;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use ipnet::IpNet;
-use metactl_bundles::network::{Mode, NetworkSpec};
+use metactl_bundles::network::{Mode, NetworkSpec, Published};
 use serde::{Deserialize, Serialize};
 
 use crate::announce::Announcement;
@@ -186,6 +186,13 @@ pub enum ServerEffect {
     Table,
     /// That table masquerades the pool.
     Masquerade(IpNet),
+    /// That table leads a port of the server to a port of an instance.
+    Publish {
+        /// The port, and the instance's.
+        port: Published,
+        /// The address of the instance.
+        address: Ipv4Addr,
+    },
     /// The server answers ARP or NDP for the address on the device (`ip neighbour add proxy`): for this address
     /// alone, where the `proxy_arp` switch would answer for everything that the server has a route to.
     Proxy {

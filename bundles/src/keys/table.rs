@@ -399,6 +399,16 @@ pub(super) const KEYS: &[Key] = &[
         )
     },
     Key {
+        grant: Grant::Trusted,
+        why: "it takes a port of the server",
+        ..key(
+            "sandbox.net",
+            "publish",
+            Kind::Published,
+            "In `nat` mode: ports of the server that lead to the instance, `PORT` or `PORT:INSIDE`, with `/udp` if it is not TCP. On every IPv4 address of the server; the application sees the address of the client.",
+        )
+    },
+    Key {
         default: Some("1g"),
         grant: Grant::AnyBut(&["unlimited"]),
         why: UNLIMITED,
@@ -443,7 +453,7 @@ pub(super) const KEYS: &[Key] = &[
         "pool",
         Kind::Pool,
         Some("10.77.0.0/16"),
-        "Where instances without an `ip` get their address from.",
+        "Where instances without an `ip` get their address from; IPv4 only.",
     ),
     server(
         "uid.range",

@@ -88,6 +88,16 @@ impl Maker<'_> {
         if let (Mode::Nat, Some(pool)) = (self.spec.mode, self.spec.pool) {
             effect(ServerEffect::Masquerade(pool.trunc()));
         }
+        let first4 = |address: &IpAddr| match address {
+            IpAddr::V4(v4) => Some(*v4),
+            IpAddr::V6(_) => None,
+        };
+        if let Some(address) = self.spec.addresses.iter().find_map(first4) {
+            for port in &self.spec.publish {
+                let port = *port;
+                effect(ServerEffect::Publish { port, address });
+            }
+        }
         for address in self
             .spec
             .addresses
@@ -130,6 +140,14 @@ impl Maker<'_> {
         if self.has(false) {
             steps.push(Step::Sysctl {
                 key: format!("net/ipv4/conf/{}/forwarding", self.outer),
+                value: "1".into(),
+            });
+        }
+        if !self.spec.publish.is_empty() {
+            // For connections to a published port by way of 127.0.0.1. The table drops what the instance itself would
+            // send there.
+            steps.push(Step::Sysctl {
+                key: format!("net/ipv4/conf/{}/route_localnet", self.outer),
                 value: "1".into(),
             });
         }

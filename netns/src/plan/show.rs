@@ -34,6 +34,11 @@ impl fmt::Display for ServerEffect {
             ServerEffect::Sysctl { key, value } => write!(f, "sysctl {key}={value}"),
             ServerEffect::Table => f.write_str("nft table inet metactl (one for all instances)"),
             ServerEffect::Masquerade(pool) => write!(f, "nft masquerade {pool} outward"),
+            ServerEffect::Publish { port, address } => write!(
+                f,
+                "nft element inet metactl published {{ {} . {} : {address} . {} }}",
+                port.protocol, port.port, port.inside
+            ),
             ServerEffect::Proxy { address, device } => {
                 write!(
                     f,

@@ -25,6 +25,9 @@ pub(super) struct Record {
     pub originals: Vec<Original>,
     /// The table on the server, as text.
     pub table: Option<String>,
+    /// The published ports that the table knows.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub published: BTreeSet<ServerEffect>,
     /// Who needs what.
     pub users: BTreeMap<String, User>,
 }
