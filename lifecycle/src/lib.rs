@@ -38,6 +38,7 @@
 //! | `inspect`, [`status`], `logs`, `tail` | what runs, what it wrote |
 //! | `foreground` | `metactl run` |
 //! | `explain` | `why`, `check`, `compare` |
+//! | `doctor` | what on this server would stop instances |
 //! | `import` | configurations of others become instances |
 //! | `launcher` | the command line of `metactl-runtime` |
 //! | `files`, `lock`, `person`, `hosts`, `local`, `dumps` | small things on disk |
@@ -52,6 +53,7 @@ mod converge;
 mod create;
 mod delete;
 mod deploy;
+mod doctor;
 mod dumps;
 pub mod edit;
 mod error;
@@ -81,6 +83,7 @@ mod tail;
 
 pub use create::{Created, EntryPoint};
 pub use delete::{Deleted, Deletion};
+pub use doctor::{ChangedSetting, Diagnosis};
 pub use edit::drift::{Drift, DriftedSetting};
 pub use edit::editor::{Answer, Replaced};
 pub use edit::{ChangedKey, Edit, EditedLayer, Effective};
@@ -88,6 +91,7 @@ pub use error::{Class, LifecycleError, Result};
 pub use import::{Foreign, Import};
 pub use instance::{Change, Deployed, Instance, LineSink, LogFile, Materialized};
 pub use manager::{Manager, RunTarget};
+pub use metactl_netns::doctor::Finding;
 pub use metactl_netns::policy::{Direction, FirewallStatus, Refused};
 pub use progress::{Progress, Silent};
 pub use status::{EntryState, EntryStatus, InstanceState, Status, Summary};

@@ -16,6 +16,7 @@
 //! | [`policy`] | accept lists as sets and rules; live updates of names; counters |
 //! | [`nftables`] | the encoder of one nftables transaction |
 //! | [`server`] | what all instances share on the server, counted by user, given back by the last one |
+//! | [`doctor`] | what on the server would stop it, and the command that mends it |
 //! | [`names`] | looks host names up (never on the path of the static runtime) |
 //! | [`announce`] | tells the physical network where an address is now |
 //! | [`probe`] | asks the physical network whether an address is in use already |
@@ -30,6 +31,7 @@ use std::net::IpAddr;
 pub mod announce;
 pub mod apply;
 pub mod device;
+pub mod doctor;
 mod error;
 pub mod facts;
 pub mod link;

@@ -28,7 +28,7 @@ use crate::netlink::{
     NLM_F_ACK, NLM_F_CREATE, NLM_F_DUMP, NLM_F_EXCL, NLM_F_REPLACE, NLM_F_REQUEST, Netlink, Refusal,
 };
 
-use messages::{altname, device, family, neighbour, route_message, wide_route};
+use messages::{altname, device, family, neighbour, proxy, route_message, wide_route};
 pub use outer::{OuterLink, outer_links, remove_outer};
 
 /// The group of every outer device: the table on the server knows instances by it, whatever their names.
@@ -404,6 +404,24 @@ impl Links {
             Err(refusal) if refusal.is(Errno::NOENT) => Ok(()),
             result => result,
         }
+    }
+
+    /// What the machine answers for: (device, address).
+    pub fn proxies(&mut self) -> Result<Vec<(u32, IpAddr)>, Refusal> {
+        let mut found = Vec::new();
+        for v6 in [false, true] {
+            let any: IpAddr = if v6 {
+                [0u16; 8].into()
+            } else {
+                [0u8; 4].into()
+            };
+            let mut message = neighbour(0, any);
+            message.header.flags = NeighbourFlags::Proxy;
+            message.attributes.clear();
+            let answers = self.request(RouteNetlinkMessage::GetNeighbour(message), NLM_F_DUMP)?;
+            found.extend(answers.iter().filter_map(proxy));
+        }
+        Ok(found)
     }
 
     pub fn add_route(&mut self, route: &Route, replace: bool) -> Result<(), Refusal> {

@@ -5,7 +5,7 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 pub(crate) const ETH_P_ARP: u16 = 0x0806;
 pub(crate) const ETH_P_IPV6: u16 = 0x86dd;
 pub(crate) const ICMPV6: u8 = 58;
-const NEIGHBOUR_SOLICITATION: u8 = 135;
+pub(crate) const NEIGHBOUR_SOLICITATION: u8 = 135;
 pub(crate) const NEIGHBOUR_ADVERTISEMENT: u8 = 136;
 /// "All nodes" of the link.
 const EVERYBODY: Ipv6Addr = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 1);

@@ -7,7 +7,8 @@ use crate::NetError;
 use crate::link::Links;
 use crate::netlink::Refusal;
 use crate::packets::{
-    ETH_P_ARP, ETH_P_IPV6, ICMPV6, NEIGHBOUR_ADVERTISEMENT, arp_request, solicitation,
+    ETH_P_ARP, ETH_P_IPV6, ICMPV6, NEIGHBOUR_ADVERTISEMENT, NEIGHBOUR_SOLICITATION, arp_request,
+    solicitation,
 };
 use crate::sys::PacketSocket;
 
@@ -55,7 +56,7 @@ fn ask(address: IpAddr, uplink: &str, timeout: Duration) -> Result<Option<String
         let packet = buffer.get(..length).unwrap_or_default();
         let answers = match address {
             IpAddr::V4(v4) => is_arp_of(packet, v4),
-            IpAddr::V6(v6) => is_advertisement_of(packet, v6),
+            IpAddr::V6(v6) => is_claim_of(packet, v6),
         };
         if answers && from != mac {
             return Ok(Some(from.map(|byte| format!("{byte:02x}")).join(":")));
@@ -71,9 +72,41 @@ fn is_arp_of(packet: &[u8], address: Ipv4Addr) -> bool {
     packet.get(..6) == Some(&[0, 1, 8, 0, 6, 4]) && packet.get(14..18) == Some(&address.octets())
 }
 
-fn is_advertisement_of(packet: &[u8], address: Ipv6Addr) -> bool {
+/// The sender says that it has `address`, or is about to take it (RFC 4862 section 5.4.3).
+fn is_claim_of(packet: &[u8], address: Ipv6Addr) -> bool {
+    let from_nobody = packet.get(8..24) == Some(&Ipv6Addr::UNSPECIFIED.octets());
     packet.get(6) == Some(&ICMPV6)
         && packet.get(7) == Some(&255)
-        && packet.get(40) == Some(&NEIGHBOUR_ADVERTISEMENT)
         && packet.get(48..64) == Some(&address.octets())
+        && match packet.get(40) {
+            Some(&NEIGHBOUR_ADVERTISEMENT) => true,
+            Some(&NEIGHBOUR_SOLICITATION) => from_nobody,
+            _ => false,
+        }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::packets::advertisement;
+
+    #[test]
+    fn who_has_or_takes_an_address_claims_it() {
+        let (ours, other) = (
+            "2001:db8::5".parse().unwrap(),
+            "2001:db8::6".parse().unwrap(),
+        );
+        assert!(is_claim_of(&advertisement([2; 6], ours), ours));
+        assert!(!is_claim_of(&advertisement([2; 6], other), ours));
+        assert!(is_claim_of(&solicitation(ours), ours));
+        // Who only looks for it has an address of its own.
+        let mut asked = solicitation(ours);
+        asked[23] = 9;
+        assert!(!is_claim_of(&asked, ours));
+        let arp = arp_request([2; 6], [10, 0, 0, 5].into(), [10, 0, 0, 5].into());
+        assert!(is_arp_of(&arp, [10, 0, 0, 5].into()) && !is_arp_of(&arp, [10, 0, 0, 6].into()));
+        for length in 0..40 {
+            assert!(!is_claim_of(&vec![58; length], ours));
+        }
+    }
 }

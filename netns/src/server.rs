@@ -12,6 +12,8 @@ mod table;
 use std::collections::BTreeSet;
 use std::path::Path;
 
+use ipnet::Ipv4Net;
+use metactl_bundles::network::{Protocol, Published};
 use rustix::io::Errno;
 
 use crate::NetError;
@@ -122,6 +124,69 @@ pub fn changed_sysctls(server_dir: &Path) -> Result<Vec<(String, String, String)
     Ok(changed
         .map(|one| (one.key, one.original, one.value))
         .collect())
+}
+
+/// What has to be true on the server for the users that there are, for `doctor`.
+pub(crate) fn needed(server_dir: &Path) -> Result<BTreeSet<ServerEffect>, NetError> {
+    if !record::exists(server_dir) {
+        return Ok(BTreeSet::new());
+    }
+    Ok(Locked::open(server_dir)?
+        .record
+        .effects()
+        .cloned()
+        .collect())
+}
+
+/// Whether the table has all the rules and published ports that the record calls for.
+pub(crate) fn table_is_whole(server_dir: &Path) -> Result<bool, NetError> {
+    let record = Locked::open(server_dir)?.record;
+    let Some(wanted) = table::wanted(&record) else {
+        return Ok(true);
+    };
+    let look =
+        |refusal: Refusal| refusal.during("read the nftables table inet metactl of the server");
+    let mut socket = Netlink::netfilter().map_err(|error| look(error.into()))?;
+    let chains = nftables::dump::chains(&mut socket).map_err(look)?;
+    let whole = |chain: &nftables::Chain| {
+        chains.iter().any(|found| {
+            found.family == 1
+                && found.table == nftables::TABLE
+                && found.name == chain.name
+                && found.rules.len() == chain.rules.len()
+        })
+    };
+    let ports = table::published(&record).len();
+    let counted = nftables::dump::count_elements(&mut socket, table::PUBLISHED).map_err(look)?;
+    Ok(wanted.chains.iter().all(whole) && counted == ports)
+}
+
+/// The table as it is with a pool and a published port.
+pub(crate) fn sample_table() -> nftables::Ruleset {
+    let mut record = Record::default();
+    let pool = Ipv4Net::new_assert([10, 77, 0, 0].into(), 16);
+    let port = Published {
+        protocol: Protocol::Tcp,
+        port: 8080,
+        inside: 80,
+    };
+    let needs = [
+        ServerEffect::Table,
+        ServerEffect::Masquerade(pool.into()),
+        ServerEffect::Publish {
+            port,
+            address: [10, 77, 0, 2].into(),
+        },
+    ];
+    record
+        .users
+        .entry("doctor".into())
+        .or_default()
+        .needs
+        .extend(needs);
+    let mut ruleset = table::wanted(&record).unwrap_or_default();
+    table::fill(&mut ruleset, &table::published(&record));
+    ruleset
 }
 
 fn establish(locked: &mut Locked, effects: &[ServerEffect]) -> Result<(), NetError> {

@@ -1,4 +1,5 @@
-//! The only `unsafe` of this crate: packet sockets (packet(7)), for which no safe wrapper is at hand.
+//! The only `unsafe` of this crate: packet sockets (packet(7)), for which no safe wrapper is at hand, and a thread that
+//! leaves its network namespace.
 #![allow(unsafe_code)]
 
 use std::io;
@@ -7,6 +8,13 @@ use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
+
+/// The calling thread gets a network namespace of its own, and never comes back.
+pub(crate) fn leave_network() -> io::Result<()> {
+    // SAFETY: only the network namespace of this thread changes; descriptors and memory stay shared.
+    unsafe { rustix::thread::unshare_unsafe(rustix::thread::UnshareFlags::NEWNET) }?;
+    Ok(())
+}
 
 /// A socket for whole packets of one protocol on one device, without their Ethernet headers.
 pub(crate) struct PacketSocket {

@@ -42,13 +42,13 @@ fn ports_of_the_server_lead_to_an_instance() {
     on_host(NEEDS, |host| {
         let lan = host.lan();
         let client = lan.node("client", &["10.20.0.9/24"]);
-        host.hello("hello", "[sandbox.net]\npublish = 8080:80\n");
+        host.hello("first", "[sandbox.net]\npublish = 8080:80\n");
         let page = format!("http://{SERVER}:8080/");
         assert_eq!(client.get_when_up(&page, SOON), "Hello, sandbox\n");
         for page in [&page, "http://127.0.0.1:8080/"] {
             assert_eq!(Node::server().get_when_up(page, SOON), "Hello, sandbox\n");
         }
-        host.run(&["hello", "plan"])
+        host.run(&["first", "plan"])
             .ok()
             .says(&["published { tcp . 8080 : 10.77.0.2 . 80 }"]);
         // Everybody else is told before anything is made, whether they run or not.
@@ -60,20 +60,20 @@ fn ports_of_the_server_lead_to_an_instance() {
         );
         let refused = host.run(&["second", "deploy", "1.0"]);
         assert_ne!(refused.code, 0, "{refused}");
-        refused.says(&["8080/tcp", "hello", "nodes/hello.conf:", "publish"]);
+        refused.says(&["8080/tcp", "first", "nodes/first.conf:", "publish"]);
         host.local_layer("second", "");
         let own = "[sandbox.net]\nmode = host\n[firewall.out]\npolicy = accept\n[daemon.web]\nport = 8080\n";
         host.instance_of("second", &second, own);
         let refused = host.run(&["second", "deploy", "1.0"]);
         assert_ne!(refused.code, 0, "{refused}");
-        refused.says(&["8080", "instance hello publishes it"]);
+        refused.says(&["8080", "instance first publishes it"]);
         // So is who takes a port that a program of the server listens on.
         Node::server().listen(8081);
         host.instance_of("second", &second, "[sandbox.net]\npublish = 8081:80\n");
         let refused = host.run(&["second", "deploy", "1.0"]);
         assert_ne!(refused.code, 0, "{refused}");
         refused.says(&["8081/tcp", "listens on it"]);
-        host.run(&["hello", "stop"]).ok();
+        host.run(&["first", "stop"]).ok();
         assert!(client.get(&page).is_err());
     });
 }
@@ -101,14 +101,22 @@ fn an_address_that_somebody_has_is_found_before_it_is_used() {
     on_host(NEEDS, |host| {
         let lan = host.lan();
         lan.server_address("2001:db8::1/64");
-        let _other = lan.node("other", &["10.20.0.66/24", "2001:db8::66/64"]);
-        host.hello("hello", "[sandbox.net]\nip = 2001:db8::5\n");
+        let other = lan.node("other", &["10.20.0.66/24", "2001:db8::66/64"]);
+        eventually(
+            "the other machine to have its address for good",
+            SOON,
+            || {
+                let addresses = other.run(&["ip", "-6", "addr", "show", "dev", "eth0"]).ok();
+                (!addresses.stdout.contains("tentative")).then_some(())
+            },
+        );
+        host.hello("first", "[sandbox.net]\nip = 2001:db8::5\n");
         let second = host.example("hello", "1.0");
         for (address, holder) in [
             ("10.20.0.66", "answers for it on eth0"),
             ("2001:db8::66", "answers for it on eth0"),
             ("2001:db8::1", "an address of this server itself"),
-            ("2001:db8::5", "instance hello"),
+            ("2001:db8::5", "instance first"),
         ] {
             host.instance_of(
                 "second",
@@ -119,6 +127,6 @@ fn an_address_that_somebody_has_is_found_before_it_is_used() {
             assert_ne!(refused.code, 0, "{refused}");
             refused.says(&[address, holder, "nodes/second.conf:"]);
         }
-        host.run(&["hello", "stop"]).ok();
+        host.run(&["first", "stop"]).ok();
     });
 }

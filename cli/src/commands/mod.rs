@@ -6,6 +6,7 @@ mod check;
 mod compare;
 mod completion;
 mod deploy;
+mod doctor;
 mod drift;
 mod edit;
 mod editor;
@@ -84,6 +85,7 @@ pub fn dispatch(cli: Cli) -> Outcome {
         Command::Shell(args) => exec::shell(&mut context, args),
         Command::Exec(args) => exec::run(&mut context, args),
         Command::Run(args) => run::run(&mut context, args),
+        Command::Doctor(args) => doctor::run(&mut context, args),
         Command::Import(args) => import::run(&mut context, args),
         Command::Help(args) => help::run(&mut context, args),
         Command::Version => help::version(&mut context),

@@ -4,7 +4,9 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use ipnet::IpNet;
 use netlink_packet_route::link::{LinkAttribute, LinkMessage, Prop};
-use netlink_packet_route::neighbour::{NeighbourAddress, NeighbourAttribute, NeighbourMessage};
+use netlink_packet_route::neighbour::{
+    NeighbourAddress, NeighbourAttribute, NeighbourFlags, NeighbourMessage,
+};
 use netlink_packet_route::route::{
     RouteAddress, RouteAttribute, RouteHeader, RouteMessage, RouteNextHop, RouteType,
 };
@@ -90,6 +92,20 @@ pub(super) fn neighbour(device: u32, address: IpAddr) -> NeighbourMessage {
     };
     message.attributes = vec![NeighbourAttribute::Destination(destination)];
     message
+}
+
+/// Of a proxy entry: its device and its address.
+pub(super) fn proxy(answer: &RouteNetlinkMessage) -> Option<(u32, IpAddr)> {
+    let RouteNetlinkMessage::NewNeighbour(message) = answer else {
+        return None;
+    };
+    let address = message.attributes.iter().find_map(|one| match one {
+        NeighbourAttribute::Destination(NeighbourAddress::Inet(v4)) => Some(IpAddr::V4(*v4)),
+        NeighbourAttribute::Destination(NeighbourAddress::Inet6(v6)) => Some(IpAddr::V6(*v6)),
+        _ => None,
+    });
+    let is_proxy = message.header.flags.contains(NeighbourFlags::Proxy);
+    Some((message.header.ifindex, address?)).filter(|_| is_proxy)
 }
 
 pub(super) fn route_message(destination: &IpNet) -> RouteMessage {

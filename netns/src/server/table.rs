@@ -47,7 +47,7 @@ pub(super) fn wanted(record: &Record) -> Option<Ruleset> {
 }
 
 /// Ports of the server and where they lead to.
-const PUBLISHED: &str = "published";
+pub(super) const PUBLISHED: &str = "published";
 /// Instances that reach themselves by way of a published port.
 const TO_ITSELF: &str = "to_itself";
 
@@ -125,7 +125,7 @@ fn lead() -> [Chain; 2] {
             priority: -100,
             drop: false,
         }),
-        rules: vec![Rule::new().to_the_server().lead_by(PUBLISHED)],
+        rules: vec![Rule::new().for_the_server().lead_by(PUBLISHED)],
     })
 }
 

@@ -10,7 +10,7 @@ const DESTINATION_TRANSLATED: u32 = 0x20;
 
 impl Rule {
     /// The destination is an address of the server itself.
-    pub(crate) fn to_the_server(mut self) -> Rule {
+    pub(crate) fn for_the_server(mut self) -> Rule {
         self.word("fib daddr type local");
         self.exprs.push(Expr::DestinationType { to: FIRST });
         self.compare(true, &LOCAL.to_ne_bytes());
