@@ -97,6 +97,23 @@ fn an_application_asks_for_ports_and_for_the_servers_network() {
 }
 
 #[test]
+fn ports_are_published_only_where_that_means_something() {
+    on_host(NEEDS, |host| {
+        let repository = host.example("hello", "1.0");
+        for (net, problem) in [
+            ("ip = 10.20.0.5\npublish = 80", "no use with `mode = routed`"),
+            ("mode = none\npublish = 80", "no use with `mode = none`"),
+            ("publish = 80 80:8080", "must not name port 80/tcp twice"),
+            ("publish = 8000-8010", "must be ports from 1 to 65535"),
+        ] {
+            host.instance_of("hello", &repository, &format!("[sandbox.net]\n{net}\n"));
+            let refused = host.run(&["hello", "deploy", "1.0"]).fails(78);
+            refused.says(&[problem, "nodes/hello.conf:"]);
+        }
+    });
+}
+
+#[test]
 fn an_address_that_somebody_has_is_found_before_it_is_used() {
     on_host(NEEDS, |host| {
         let lan = host.lan();
