@@ -40,6 +40,7 @@ fn spec(entries: u16) -> NetworkSpec {
         mode: Mode::Routed,
         addresses: vec![sample::ADDRESS],
         pool: None,
+        publish: Vec::new(),
         out: Policy {
             policy: Verdict::Reject,
             accept: (0..entries).map(entry).collect(),
@@ -57,6 +58,7 @@ fn planning(c: &mut Criterion) {
             name: "eth0".to_owned(),
             index: 2,
             mtu: 1500,
+            ..Uplink::default()
         }],
         has_ipv4: true,
         ipv6: true,

@@ -85,10 +85,38 @@ compare() {
     "crun, batches=$crun/batch bench{n}"
 }
 
-compare "4. an address of its own and ten accept entries, the only instance of the server"
-# On a server with another instance, what all share is there already.
-sed "s/198\.51\.100\.77/198.51.100.78/; s/$NAME-n/$NAME-o/" "$bundle/network.json" >"$DIR/network/other.json"
-"$METACTL_RUNTIME" network up --spec "$DIR/network/other.json" --pin "$DIR/other" \
-  --server-dir "$DIR/server" --user other >/dev/null
-compare "5. the same beside another instance"
-"$METACTL_RUNTIME" network down --pin "$DIR/other" --server-dir "$DIR/server" --user other >/dev/null
+# With other runtimes, whole.
+runtimes() {
+  compare "4. an address of its own and ten accept entries, the only instance of the server"
+  # On a server with another instance, what all share is there already.
+  sed "s/198\.51\.100\.77/198.51.100.78/; s/$NAME-n/$NAME-o/" "$bundle/network.json" >"$DIR/network/other.json"
+  "$METACTL_RUNTIME" network up --spec "$DIR/network/other.json" --pin "$DIR/other" \
+    --server-dir "$DIR/server" --user other >/dev/null
+  compare "5. the same beside another instance"
+  "$METACTL_RUNTIME" network down --pin "$DIR/other" --server-dir "$DIR/server" --user other >/dev/null
+}
+
+# What the network adds to a start, with ever more entries.
+added() {
+  echo
+  echo "6. what an address and a firewall add to a start"
+  sysctl -qw net.ipv4.ip_forward=0
+  local podman=()
+  if command -v podman >/dev/null; then
+    # This machine may not raise hard limits, which podman's defaults ask for.
+    mkdir -p "$DIR/podman/root" "$DIR/podman/net" "$DIR/podman/rootfs"
+    printf '[containers]\ndefault_ulimits = ["nofile=1024:4096", "nproc=4096:4096"]\n' >"$DIR/podman/containers.conf"
+    export CONTAINERS_CONF=$DIR/podman/containers.conf
+    cp "$DIR/noop" "$DIR/podman/rootfs/noop"
+    local line="podman --root $DIR/podman/root --runroot $DIR/podman/run --tmpdir $DIR/podman/tmp"
+    line+=" --network-config-dir $DIR/podman/net --runtime crun --cgroup-manager cgroupfs"
+    line+=" --events-backend file run --rm --network {network} --cgroup-parent $NAME --rootfs $DIR/podman/rootfs /noop"
+    podman=(--podman "$line")
+  fi
+  "$BENCH_PROGRAMS/address" --rounds "$ROUNDS" --record "$RESULTS" --spec "$bundle/network.json" \
+    --bundle "$bundle/noop" --runtime "$METACTL_RUNTIME" --dir "$DIR/network" "${podman[@]}" \
+    ${SIZES:-10 1000 10000}
+}
+
+# NETWORK chooses among both; SIZES are the numbers of entries of the second.
+for what in ${NETWORK:-runtimes added}; do "$what"; done

@@ -10,7 +10,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::layers::Origin;
-use crate::network::{Mode, Policy};
+use crate::network::{Mode, Policy, Published};
 use crate::secrets::Hidden;
 
 /// One instance's application.
@@ -397,4 +397,8 @@ pub struct Net {
     pub addresses: Vec<IpAddr>,
     /// Where `ip` was written.
     pub ip_origin: Option<Origin>,
+    /// Ports of the server that lead to the instance, from `publish =`.
+    pub publish: Vec<Published>,
+    /// Where `publish` was written.
+    pub publish_origin: Option<Origin>,
 }

@@ -4,10 +4,12 @@
 //! names stand as names, their addresses are looked up when the instance is started.
 
 mod parse;
+mod publish;
 
 use std::net::IpAddr;
 
 pub use parse::{EntryError, parse_entry};
+pub use publish::parse_publish;
 
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
@@ -30,6 +32,9 @@ pub struct NetworkSpec {
     /// In `nat` mode: the pool that is masqueraded.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pool: Option<IpNet>,
+    /// In `nat` mode: ports of the server that lead to the instance.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub publish: Vec<Published>,
     /// What may leave the instance.
     pub out: Policy,
     /// What may enter the instance.
@@ -108,8 +113,20 @@ pub struct PortRange {
     pub last: u16,
 }
 
+/// A port of the server that leads to a port of the instance.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct Published {
+    /// TCP or UDP.
+    pub protocol: Protocol,
+    /// On every IPv4 address of the server.
+    pub port: u16,
+    /// In the instance.
+    pub inside: u16,
+}
+
 /// A transport protocol.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Protocol {
     /// TCP.

@@ -22,7 +22,8 @@ pub struct Server {
     pub pool: Ipv4Net,
     /// `uid.range`: where instances get their uid from.
     pub uid_range: RangeInclusive<u32>,
-    /// `uplink`: the interface towards the network; the default route's when there is none.
+    /// `uplink`: the interfaces towards other machines, with commas between them; when there is none, every one that
+    /// has a route to a network.
     pub uplink: Option<String>,
     /// `nameservers`: for instances that may ask one; empty: those of the server.
     pub nameservers: Vec<IpAddr>,
@@ -96,7 +97,7 @@ impl Server {
             "site" => values::name(text).map(|site| self.site = Some(site.to_owned())),
             "pool" => values::pool(text).map(|pool| self.pool = pool),
             "uid.range" => values::uid_range(text).map(|range| self.uid_range = range),
-            "uplink" => values::interface(text).map(|name| self.uplink = Some(name.to_owned())),
+            "uplink" => values::interfaces(text).map(|names| self.uplink = Some(names.join(","))),
             "nameservers" => values::addresses(text).map(|addresses| self.nameservers = addresses),
             unknown => {
                 let near = keys::suggest::nearest(unknown, keys::names_in("server"));
@@ -142,13 +143,13 @@ mod tests {
     #[test]
     fn facts_are_read_and_other_sections_left_alone() {
         let server = parse(
-            "[server]\nsite = prod\npool = 10.9.0.0/24\nuid.range = 70000-70099\nuplink = eth1\nnameservers = 10.0.0.53\n[daemon.*]\njvm.home = /x\n",
+            "[server]\nsite = prod\npool = 10.9.0.0/24\nuid.range = 70000-70099\nuplink = eth1 eth2\nnameservers = 10.0.0.53\n[daemon.*]\njvm.home = /x\n",
         )
         .unwrap();
         assert_eq!(server.site.as_deref(), Some("prod"));
         assert_eq!(server.pool.to_string(), "10.9.0.0/24");
         assert_eq!(server.uid_range, 70000..=70099);
-        assert_eq!(server.uplink.as_deref(), Some("eth1"));
+        assert_eq!(server.uplink.as_deref(), Some("eth1,eth2"));
         assert_eq!(server.nameservers.len(), 1);
     }
 

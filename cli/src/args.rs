@@ -1,11 +1,13 @@
 //! The one definition of the command line. [`crate::words`] brings both word orders into its form.
 
+mod doctor;
 mod explain;
 mod inside;
 
 use std::ffi::OsString;
 use std::path::PathBuf;
 
+pub use doctor::Doctor;
 pub use explain::{Check, Compare, Complete, Completion, Dump, Manual, Shell, Show, Why};
 pub use inside::{GcUtil, Watch};
 
@@ -256,6 +258,12 @@ Signals are passed on and the exit code is the application's own. When it ends, 
 A directory is meant when the word holds a slash or names a directory with a .metactl file."
     )]
     Run(Run),
+    /// Find what on this server would stop instances, and say the command that mends it
+    #[command(
+        override_usage = "metactl doctor [network]",
+        after_help = "Nothing is changed. Exit codes: 0 nothing was found, 2 something was."
+    )]
+    Doctor(Doctor),
     /// Turn configurations of jvmctl or systemd into instances, without running them
     #[command(
         override_usage = "metactl import jvmctl|systemd FILE|DIRECTORY [--dry-run]",
@@ -291,11 +299,12 @@ The files stay as they are, and nothing that exists is overwritten. Exit code 2:
 
 impl Command {
     /// The commands that are about the server as a whole: they come first, and take no instance.
-    pub const SERVER_WIDE: [&'static str; 10] = [
+    pub const SERVER_WIDE: [&'static str; 11] = [
         "list",
         "new",
         "check",
         "run",
+        "doctor",
         "import",
         "help",
         "version",

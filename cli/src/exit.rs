@@ -42,7 +42,7 @@ pub const TABLE: &[Row] = &[
     Row {
         code: FINDINGS,
         name: "findings",
-        meaning: "check: valid, but something should be corrected; why: no, or not all of it; changed: what runs is not what is configured; import: some were refused",
+        meaning: "check: valid, but something should be corrected; why: no, or not all of it; changed: what runs is not what is configured; import: some were refused; doctor: something would stop instances",
     },
     Row {
         code: STOPPED,

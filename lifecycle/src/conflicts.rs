@@ -1,5 +1,7 @@
 //! Addresses and ports that somebody else has.
 
+mod published;
+
 use std::net::{IpAddr, SocketAddr, TcpListener};
 use std::path::Path;
 use std::time::Duration;
@@ -8,7 +10,7 @@ use metactl_bundles::app::App;
 use metactl_bundles::bundle::read_manifest;
 use metactl_bundles::keys::values;
 use metactl_bundles::layers::Config;
-use metactl_bundles::network::{Mode, NetworkSpec};
+use metactl_bundles::network::{Mode, NetworkSpec, Protocol};
 use metactl_bundles::paths::Paths;
 use metactl_bundles::server::Server;
 
@@ -61,7 +63,7 @@ pub(crate) fn check(
                     return Err(taken(holder));
                 }
             }
-            Ok(())
+            published::check(paths, instance, understood)
         }
     }
 }
@@ -140,10 +142,10 @@ fn is_own(address: IpAddr) -> bool {
     std::net::UdpSocket::bind(SocketAddr::new(address, 0)).is_ok()
 }
 
-/// Asks on every device towards the physical network.
+/// Asks on every device on whose network the address would be.
 fn ask_network(server: &Server, address: IpAddr) -> Result<Option<String>> {
     let facts = metactl_netns::facts::gather(server.uplink.as_deref())?;
-    for uplink in &facts.uplinks {
+    for uplink in facts.towards(address) {
         let answer = metactl_netns::probe::probe_conflict(address, &uplink.name, PROBE)?;
         if let Some(mac) = answer {
             return Ok(Some(format!("{mac} answers for it on {}", uplink.name)));
@@ -156,7 +158,7 @@ fn ask_network(server: &Server, address: IpAddr) -> Result<Option<String>> {
 fn check_ports(paths: &Paths, instance: &str, understood: &Understood) -> Result<()> {
     for daemon in understood.app.daemons.values() {
         let Some(port) = daemon.port else { continue };
-        let holder = match other_with_port(paths, instance, port)? {
+        let holder = match published::holder(paths, instance, Protocol::Tcp, port)? {
             Some(holder) => holder,
             None if is_in_use(port) => "another program on this server listens on it".to_owned(),
             None => continue,

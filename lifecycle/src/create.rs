@@ -304,6 +304,12 @@ impl<'a> Creation<'a> {
             &self.file,
             &subject,
         ));
+        let mode = config
+            .get("sandbox.net", "mode")
+            .map(|value| value.text.as_str());
+        if !matches!(mode, Some("none" | "host")) {
+            warnings.extend(crate::doctor::warnings(&self.server));
+        }
         Ok(Created {
             repo: self.git.as_ref().map(Git::shown),
             tag: self.tag,

@@ -236,7 +236,12 @@ impl Run<'_> {
         ));
         let runtime = self.manager.runtime();
         let command = runtime.foreground(&self.id, &bundle.join(&entry.dir), net);
-        run_to_end(command, &runtime, &self.signals)
+        let unannounced = metactl_netns::announce::beside(&spec, uplink);
+        let code = run_to_end(command, &runtime, &self.signals);
+        for error in unannounced.try_iter() {
+            progress.note(&error.to_string());
+        }
+        code
     }
 
     /// Removes everything of the run. The first failure is the one to tell.

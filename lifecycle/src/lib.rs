@@ -39,6 +39,7 @@
 //! | `inside/` | the processes of what runs; thread and heap dumps, `lsof`, `strace` |
 //! | `foreground` | `metactl run` |
 //! | `explain` | `why`, `check`, `compare` |
+//! | `doctor` | what on this server would stop instances |
 //! | `import` | configurations of others become instances |
 //! | `launcher` | the command line of `metactl-runtime` |
 //! | `files`, `lock`, `person`, `hosts`, `local`, `dumps` | small things on disk |
@@ -53,6 +54,7 @@ mod converge;
 mod create;
 mod delete;
 mod deploy;
+mod doctor;
 mod dumps;
 pub mod edit;
 mod error;
@@ -83,6 +85,7 @@ mod tail;
 
 pub use create::{Created, EntryPoint};
 pub use delete::{Deleted, Deletion};
+pub use doctor::{ChangedSetting, Diagnosis};
 pub use edit::drift::{Drift, DriftedSetting};
 pub use edit::editor::{Answer, Replaced};
 pub use edit::{ChangedKey, Edit, EditedLayer, Effective};
@@ -91,6 +94,7 @@ pub use import::{Foreign, Import};
 pub use inside::{HeapDump, Process, Threads, Watcher};
 pub use instance::{Change, Deployed, Instance, LineSink, LogFile, Materialized};
 pub use manager::{Manager, RunTarget};
+pub use metactl_netns::doctor::Finding;
 pub use metactl_netns::policy::{Direction, FirewallStatus, Refused};
 pub use progress::{Progress, Silent};
 pub use status::{EntryState, EntryStatus, InstanceState, Status, Summary};

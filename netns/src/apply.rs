@@ -192,7 +192,8 @@ impl Work<'_> {
             | Step::Veth(_)
             | Step::Altname { .. }
             | Step::Carrier(_)
-            | Step::InForce { .. } => Ok(()),
+            | Step::InForce { .. }
+            | Step::Announce(_) => Ok(()),
         }
     }
 

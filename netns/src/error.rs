@@ -26,6 +26,16 @@ pub enum NetError {
         /// Who has it, in words (`instance "other" on m-other-3f2a`, `the server itself, on eth0`).
         holder: String,
     },
+    /// A port that an instance publishes is published by another one.
+    #[error(
+        "port {port} of the server is already taken: {holder} publishes it; give the instance another `[sandbox.net] publish`, or stop that one first"
+    )]
+    PortTaken {
+        /// The port and the protocol (`8080/tcp`).
+        port: String,
+        /// Who has it.
+        holder: String,
+    },
     /// A name of a network device is in use.
     #[error("network device {name} exists already; try again (every start takes a new name)")]
     NameTaken {

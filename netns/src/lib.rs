@@ -17,7 +17,9 @@
 //! | [`policy`] | accept lists as sets and rules; live updates of names; counters |
 //! | [`nftables`] | the encoder of one nftables transaction |
 //! | [`server`] | what all instances share on the server, counted by user, given back by the last one |
+//! | [`doctor`] | what on the server would stop it, and the command that mends it |
 //! | [`names`] | looks host names up (never on the path of the static runtime) |
+//! | [`announce`] | tells the physical network where an address is now |
 //! | [`probe`] | asks the physical network whether an address is in use already |
 //!
 //! This crate may import `bundles` and nothing else of metactl. Only `sys` holds `unsafe`.
@@ -27,8 +29,10 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
+pub mod announce;
 pub mod apply;
 pub mod device;
+pub mod doctor;
 mod error;
 pub mod facts;
 pub mod link;
@@ -36,6 +40,7 @@ pub mod mend;
 pub mod names;
 mod netlink;
 pub mod nftables;
+mod packets;
 pub mod plan;
 pub mod policy;
 pub mod probe;

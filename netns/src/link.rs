@@ -28,7 +28,7 @@ use crate::netlink::{
     NLM_F_ACK, NLM_F_CREATE, NLM_F_DUMP, NLM_F_EXCL, NLM_F_REPLACE, NLM_F_REQUEST, Netlink, Refusal,
 };
 
-use messages::{altname, device, family, neighbour, route_devices, route_message};
+use messages::{altname, device, family, neighbour, proxy, route_message, wide_route};
 pub use outer::{OuterLink, outer_links, remove_outer};
 
 /// The group of every outer device: the table on the server knows instances by it, whatever their names.
@@ -86,6 +86,14 @@ pub(crate) struct Route {
     pub device: u32,
     pub via: Option<IpAddr>,
     pub source: Option<IpAddr>,
+}
+
+/// A route to more than one address.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct WideRoute {
+    pub device: u32,
+    pub destination: IpNet,
+    pub by_gateway: bool,
 }
 
 /// Who has an address on this machine.
@@ -400,6 +408,24 @@ impl Links {
         }
     }
 
+    /// What the machine answers for: (device, address).
+    pub fn proxies(&mut self) -> Result<Vec<(u32, IpAddr)>, Refusal> {
+        let mut found = Vec::new();
+        for v6 in [false, true] {
+            let any: IpAddr = if v6 {
+                [0u16; 8].into()
+            } else {
+                [0u8; 4].into()
+            };
+            let mut message = neighbour(0, any);
+            message.header.flags = NeighbourFlags::Proxy;
+            message.attributes.clear();
+            let answers = self.request(RouteNetlinkMessage::GetNeighbour(message), NLM_F_DUMP)?;
+            found.extend(answers.iter().filter_map(proxy));
+        }
+        Ok(found)
+    }
+
     pub fn add_route(&mut self, route: &Route, replace: bool) -> Result<(), Refusal> {
         let mut message = route_message(&route.destination);
         message.header.table = RouteHeader::RT_TABLE_MAIN;
@@ -487,27 +513,13 @@ impl Links {
         }))
     }
 
-    /// The devices of the default routes in the main table, each once.
-    pub fn default_devices(&mut self, want: AddressFamily) -> Result<Vec<u32>, Refusal> {
+    /// The routes of the main table that lead to more than one address, as (device, destination, whether it goes
+    /// by way of a gateway). Those of instances are for one address each, so there are few others on any server.
+    pub fn wide_routes(&mut self, want: AddressFamily) -> Result<Vec<WideRoute>, Refusal> {
         let mut message = RouteMessage::default();
         message.header.address_family = want;
         let answers = self.request(RouteNetlinkMessage::GetRoute(message), NLM_F_DUMP)?;
-        let mut devices = Vec::new();
-        for answer in &answers {
-            let RouteNetlinkMessage::NewRoute(route) = answer else {
-                continue;
-            };
-            let header = &route.header;
-            if header.destination_prefix_length == 0
-                && header.table == RouteHeader::RT_TABLE_MAIN
-                && header.kind == RouteType::Unicast
-            {
-                devices.extend(route.attributes.iter().flat_map(route_devices));
-            }
-        }
-        devices.sort_unstable();
-        devices.dedup();
-        Ok(devices)
+        Ok(answers.iter().flat_map(wide_route).collect())
     }
 }
 

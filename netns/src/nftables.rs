@@ -3,7 +3,9 @@
 //!
 //! Attribute numbers: `linux/netfilter/nf_tables.h`. Numbers in nftables attributes are big-endian.
 
+pub(crate) mod dump;
 mod encode;
+mod map;
 mod read;
 mod rule;
 #[cfg(test)]
@@ -13,6 +15,7 @@ mod words;
 use std::fmt;
 
 pub(crate) use encode::{Batch, load, remove_table, shown_comment};
+pub use map::{Map, MapShape, Pair};
 pub(crate) use read::{ReadElement, elements, table_exists};
 pub use rule::Rule;
 pub use words::Family;
@@ -26,6 +29,8 @@ pub const TABLE: &str = "metactl";
 pub struct Ruleset {
     /// Its sets.
     pub sets: Vec<Set>,
+    /// Its maps.
+    pub maps: Vec<Map>,
     /// Its chains, those that are jumped to before those that jump.
     pub chains: Vec<Chain>,
 }
@@ -189,6 +194,9 @@ impl fmt::Display for Ruleset {
         writeln!(f, "table inet {TABLE} {{")?;
         for set in &self.sets {
             write!(f, "{set}")?;
+        }
+        for map in &self.maps {
+            write!(f, "{map}")?;
         }
         for chain in &self.chains {
             write!(f, "{chain}")?;

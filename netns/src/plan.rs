@@ -11,9 +11,10 @@ mod show;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use ipnet::IpNet;
-use metactl_bundles::network::{Mode, NetworkSpec};
+use metactl_bundles::network::{Mode, NetworkSpec, Published};
 use serde::{Deserialize, Serialize};
 
+use crate::announce::Announcement;
 use crate::facts::HostFacts;
 pub use crate::link::Veth;
 use crate::nftables::Ruleset;
@@ -175,6 +176,9 @@ pub enum Step {
         /// The address.
         address: IpAddr,
     },
+    /// The network is told where an address is now. [`crate::apply`] leaves that out: whoever looks after the
+    /// sandbox does it beside the start ([`crate::announce`]), which would otherwise wait for it.
+    Announce(Announcement),
 }
 
 /// Something that remains on the server after the sandbox is gone, until [`crate::server::release`].
@@ -199,6 +203,13 @@ pub enum ServerEffect {
         source: IpAddr,
         /// The destination.
         destination: IpNet,
+    },
+    /// That table leads a port of the server to a port of an instance.
+    Publish {
+        /// The port, and the instance's.
+        port: Published,
+        /// The address of the instance.
+        address: Ipv4Addr,
     },
     /// The server answers ARP or NDP for the address on the device (`ip neighbour add proxy`): for this address
     /// alone, where the `proxy_arp` switch would answer for everything that the server has a route to.
@@ -274,6 +285,7 @@ pub fn plan(
             maker.sandbox(&mut plan);
             maker.to_sandbox(&mut plan);
             maker.ready(&mut plan);
+            maker.announce(&mut plan);
             maker.notes(&mut plan);
         }
     }

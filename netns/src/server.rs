@@ -13,6 +13,8 @@ mod uplinks;
 use std::collections::BTreeSet;
 use std::path::Path;
 
+use ipnet::Ipv4Net;
+use metactl_bundles::network::{Protocol, Published};
 use rustix::io::Errno;
 
 use crate::NetError;
@@ -31,6 +33,7 @@ pub fn acquire(
     effects: &[ServerEffect],
 ) -> Result<bool, NetError> {
     let mut locked = Locked::open(server_dir)?;
+    refuse_taken_ports(&locked.record, user, effects)?;
     let new = !locked.record.users.contains_key(user);
     let entry = locked.record.users.entry(user.to_string()).or_default();
     entry.devices.extend(device.map(str::to_string));
@@ -167,6 +170,69 @@ pub fn changed_sysctls(server_dir: &Path) -> Result<Vec<(String, String, String)
         .collect())
 }
 
+/// What has to be true on the server for the users that there are, for `doctor`.
+pub(crate) fn needed(server_dir: &Path) -> Result<BTreeSet<ServerEffect>, NetError> {
+    if !record::exists(server_dir) {
+        return Ok(BTreeSet::new());
+    }
+    Ok(Locked::open(server_dir)?
+        .record
+        .effects()
+        .cloned()
+        .collect())
+}
+
+/// Whether the table has all the rules and published ports that the record calls for.
+pub(crate) fn table_is_whole(server_dir: &Path) -> Result<bool, NetError> {
+    let record = Locked::open(server_dir)?.record;
+    let Some(wanted) = table::wanted(&record) else {
+        return Ok(true);
+    };
+    let look =
+        |refusal: Refusal| refusal.during("read the nftables table inet metactl of the server");
+    let mut socket = Netlink::netfilter().map_err(|error| look(error.into()))?;
+    let chains = nftables::dump::chains(&mut socket).map_err(look)?;
+    let whole = |chain: &nftables::Chain| {
+        chains.iter().any(|found| {
+            found.family == 1
+                && found.table == nftables::TABLE
+                && found.name == chain.name
+                && found.rules.len() == chain.rules.len()
+        })
+    };
+    let ports = table::published(&record).len();
+    let counted = nftables::dump::count_elements(&mut socket, table::PUBLISHED).map_err(look)?;
+    Ok(wanted.chains.iter().all(whole) && counted == ports)
+}
+
+/// The table as it is with a pool and a published port.
+pub(crate) fn sample_table() -> nftables::Ruleset {
+    let mut record = Record::default();
+    let pool = Ipv4Net::new_assert([10, 77, 0, 0].into(), 16);
+    let port = Published {
+        protocol: Protocol::Tcp,
+        port: 8080,
+        inside: 80,
+    };
+    let needs = [
+        ServerEffect::Table,
+        ServerEffect::Masquerade(pool.into()),
+        ServerEffect::Publish {
+            port,
+            address: [10, 77, 0, 2].into(),
+        },
+    ];
+    record
+        .users
+        .entry("doctor".into())
+        .or_default()
+        .needs
+        .extend(needs);
+    let mut ruleset = table::wanted(&record).unwrap_or_default();
+    table::fill(&mut ruleset, &table::published(&record));
+    ruleset
+}
+
 fn establish(locked: &mut Locked, effects: &[ServerEffect]) -> Result<(), NetError> {
     for effect in effects {
         if let ServerEffect::Sysctl { key, value } = effect {
@@ -180,7 +246,10 @@ fn establish(locked: &mut Locked, effects: &[ServerEffect]) -> Result<(), NetErr
         match effect {
             ServerEffect::Sysctl { key, value } => sysctl::set(key, value)?,
             ServerEffect::Proxy { .. } => change_proxy(effect, Links::add_proxy)?,
-            ServerEffect::Table | ServerEffect::Masquerade(_) | ServerEffect::LinkLocal { .. } => {}
+            ServerEffect::Table
+            | ServerEffect::Masquerade(_)
+            | ServerEffect::LinkLocal { .. }
+            | ServerEffect::Publish { .. } => {}
         }
     }
     refresh_table(locked)
@@ -237,33 +306,77 @@ fn change_proxy(
     change().map_err(|refusal| refusal.during(effect.to_string()))
 }
 
-/// Makes the table what the record says it has to be. Costs one question when nothing has changed; a replacement
-/// (milliseconds) only when an uplink or a pool comes or goes, or somebody removed the table.
+/// A port leads to one instance. (Two that want the same are normally told so before anything is made.)
+fn refuse_taken_ports(
+    record: &Record,
+    user: &str,
+    effects: &[ServerEffect],
+) -> Result<(), NetError> {
+    let port_of = |effect: &ServerEffect| match effect {
+        ServerEffect::Publish { port, .. } => Some((port.protocol, port.port, port.at())),
+        _ => None,
+    };
+    for (protocol, port, shown) in effects.iter().filter_map(port_of) {
+        let has = |needs: &BTreeSet<ServerEffect>| {
+            let mut ports = needs.iter().filter_map(port_of);
+            ports.any(|other| (other.0, other.1) == (protocol, port))
+        };
+        let holder = record
+            .users
+            .iter()
+            .find(|(name, other)| *name != user && has(&other.needs));
+        if let Some((name, _)) = holder {
+            return Err(NetError::PortTaken {
+                port: shown,
+                holder: format!("instance \"{name}\""),
+            });
+        }
+    }
+    Ok(())
+}
+
+/// Makes the table what the record says it has to be. Costs one question when nothing has changed, and little when
+/// only published ports come or go; a replacement (milliseconds) when an uplink or a pool does, or somebody removed
+/// the table.
 fn refresh_table(locked: &mut Locked) -> Result<(), NetError> {
     let wanted = table::wanted(&locked.record);
+    let published = table::published(&locked.record);
     let text = wanted.as_ref().map(ToString::to_string);
     let change = || -> Result<(), Refusal> {
         let mut socket = Netlink::netfilter()?;
         let exists = nftables::table_exists(&mut socket)?;
         if exists == wanted.is_some() && text == locked.record.table {
-            return Ok(());
+            if published == locked.record.published {
+                return Ok(());
+            }
+            let mut batch = Batch::new(&mut socket);
+            table::change_ports(&mut batch, &locked.record.published, &published);
+            match batch.commit() {
+                // Somebody emptied the maps.
+                Err(refusal) if refusal.is(Errno::NOENT) => {}
+                result => return result,
+            }
         }
         let mut batch = Batch::new(&mut socket);
         if exists {
             batch.delete_table();
         }
-        match (&wanted, exists) {
+        match (wanted, exists) {
             (None, false) => return Ok(()),
             (None, true) => {}
-            (Some(ruleset), _) => batch.add(ruleset),
+            (Some(mut ruleset), _) => {
+                table::fill(&mut ruleset, &published);
+                batch.add(&ruleset);
+            }
         }
         batch.commit()
     };
     change().map_err(|refusal| {
         refusal.during("change the nftables table inet metactl of the server")
     })?;
-    if locked.record.table != text {
+    if locked.record.table != text || locked.record.published != published {
         locked.record.table = text;
+        locked.record.published = published;
         locked.save()?;
     }
     Ok(())

@@ -1,4 +1,5 @@
-//! The only `unsafe` of this crate: packet sockets (packet(7)), for which no safe wrapper is at hand.
+//! The only `unsafe` of this crate: packet sockets (packet(7)), for which no safe wrapper is at hand, and a thread that
+//! leaves its network namespace.
 #![allow(unsafe_code)]
 
 use std::io;
@@ -7,6 +8,13 @@ use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
+
+/// The calling thread gets a network namespace of its own, and never comes back.
+pub(crate) fn leave_network() -> io::Result<()> {
+    // SAFETY: only the network namespace of this thread changes; descriptors and memory stay shared.
+    unsafe { rustix::thread::unshare_unsafe(rustix::thread::UnshareFlags::NEWNET) }?;
+    Ok(())
+}
 
 /// A socket for whole packets of one protocol on one device, without their Ethernet headers.
 pub(crate) struct PacketSocket {
@@ -17,27 +25,9 @@ pub(crate) struct PacketSocket {
 }
 
 impl PacketSocket {
+    /// One that also receives what others send of this protocol.
     pub(crate) fn open(device: u32, protocol: u16) -> io::Result<PacketSocket> {
-        let device = i32::try_from(device).map_err(io::Error::other)?;
-        let protocol = protocol.to_be();
-        // SAFETY: no pointers; the returned descriptor is checked before it is owned.
-        let fd = unsafe {
-            libc::socket(
-                libc::AF_PACKET,
-                libc::SOCK_DGRAM | libc::SOCK_CLOEXEC,
-                i32::from(protocol),
-            )
-        };
-        if fd < 0 {
-            return Err(io::Error::last_os_error());
-        }
-        // SAFETY: the call succeeded, so `fd` is a new descriptor that nobody else owns.
-        let fd = unsafe { OwnedFd::from_raw_fd(fd) };
-        let socket = PacketSocket {
-            fd,
-            device,
-            protocol,
-        };
+        let socket = PacketSocket::make(device, protocol, protocol)?;
         let address = socket.address([0; 6]);
         // SAFETY: `address` is a complete sockaddr_ll, alive during the call, and its size is given.
         let result = unsafe {
@@ -52,6 +42,33 @@ impl PacketSocket {
         } else {
             Ok(socket)
         }
+    }
+
+    /// One that only sends: protocol 0 receives nothing (packet(7)).
+    pub(crate) fn sender(device: u32, protocol: u16) -> io::Result<PacketSocket> {
+        PacketSocket::make(device, protocol, 0)
+    }
+
+    fn make(device: u32, protocol: u16, receives: u16) -> io::Result<PacketSocket> {
+        let device = i32::try_from(device).map_err(io::Error::other)?;
+        // SAFETY: no pointers; the returned descriptor is checked before it is owned.
+        let fd = unsafe {
+            libc::socket(
+                libc::AF_PACKET,
+                libc::SOCK_DGRAM | libc::SOCK_CLOEXEC,
+                i32::from(receives.to_be()),
+            )
+        };
+        if fd < 0 {
+            return Err(io::Error::last_os_error());
+        }
+        // SAFETY: the call succeeded, so `fd` is a new descriptor that nobody else owns.
+        let fd = unsafe { OwnedFd::from_raw_fd(fd) };
+        Ok(PacketSocket {
+            fd,
+            device,
+            protocol: protocol.to_be(),
+        })
     }
 
     fn address(&self, mac: [u8; 6]) -> libc::sockaddr_ll {

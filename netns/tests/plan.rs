@@ -15,6 +15,7 @@ fn facts() -> HostFacts {
             name: "eth0".into(),
             index: 2,
             mtu: 1450,
+            ..Uplink::default()
         }],
         has_ipv4: true,
         ipv6: true,
@@ -98,6 +99,7 @@ sandbox: ip route add default via 169.254.1.1 dev eth0 onlink src 192.168.0.5
 server:  ip neighbour add 192.168.0.5 lladdr 02:6d:63:00:00:02 dev m-myapp-3f2a
 server:  ip route add 192.168.0.5/32 dev m-myapp-3f2a
 server:  m-myapp-3f2a has its carrier
+server:  arping -U -I eth0 192.168.0.5  [beside the start]
 ";
 
 #[test]

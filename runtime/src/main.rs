@@ -33,12 +33,13 @@ metactl-runtime [--root DIR] [--log FILE] [--log-format text|json]
   plan [LAUNCH] [ID]                          what `run` would do, a line a step
   spec [--bundle DIR] [--rootless]            writes a config.json to begin with
   features                                    what this runtime can do, as JSON
-  network up --spec FILE [--names FILE] [--uplink DEVICE] --pin PATH --user NAME
+  network up --spec FILE [--names FILE] [--uplink DEVICE,...] --pin PATH --user NAME
   network down --pin PATH --user NAME         a network without a process
+  network refresh                             what instances share is put back as recorded
 
   LAUNCH: --bundle DIR, --pid-file FILE, --console-socket SOCKET, --pidfd-socket SOCKET,
     --preserve-fds N, --no-pivot, --no-new-keyring,
-    --network FILE [--names FILE] [--uplink DEVICE] or --netns PATH, --server-dir DIR
+    --network FILE [--names FILE] [--uplink DEVICE,...] or --netns PATH, --server-dir DIR
   EXEC: --tty, --detach, --user UID[:GID], --additional-gids GID, --cwd DIR, --env NAME=VALUE,
     --cap CAPABILITY, --no-new-privs, --apparmor PROFILE, --process-label LABEL, --process FILE,
     --pid-file FILE, --console-socket SOCKET, --pidfd-socket SOCKET, --preserve-fds N, --ignore-paused,

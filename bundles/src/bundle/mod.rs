@@ -314,6 +314,7 @@ fn network_spec(app: &App, place: &Placement) -> NetworkSpec {
         mode: net.mode,
         addresses,
         pool: place.pool.filter(|_| net.mode == Mode::Nat),
+        publish: net.publish.clone(),
         out: app.sandbox.out.clone(),
         inbound: app.sandbox.inbound.clone(),
     }

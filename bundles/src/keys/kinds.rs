@@ -50,6 +50,8 @@ pub enum Kind {
     Pool,
     /// Destinations of an accept list.
     Destinations,
+    /// Ports of the server that lead to the instance.
+    Published,
     /// A path from the root.
     AbsolutePath,
     /// A path below a folder, without `..`.
@@ -70,8 +72,8 @@ pub enum Kind {
     Mount,
     /// `first-last` of uids.
     UidRange,
-    /// The name of a network interface.
-    Interface,
+    /// Names of network interfaces.
+    Interfaces,
 }
 
 impl Kind {
@@ -99,6 +101,7 @@ impl Kind {
             Kind::Addresses => "addresses".to_owned(),
             Kind::Pool => "IPv4 prefix".to_owned(),
             Kind::Destinations => "destinations".to_owned(),
+            Kind::Published => "ports".to_owned(),
             Kind::AbsolutePath => "absolute path".to_owned(),
             Kind::RelativePath => "relative path".to_owned(),
             Kind::Repository => "repository".to_owned(),
@@ -109,7 +112,7 @@ impl Kind {
             Kind::Cron => "schedule and command".to_owned(),
             Kind::Mount => "path and `ro` or `rw`".to_owned(),
             Kind::UidRange => "range of uids".to_owned(),
-            Kind::Interface => "interface".to_owned(),
+            Kind::Interfaces => "interfaces".to_owned(),
         }
     }
 
@@ -149,6 +152,7 @@ impl Kind {
             Kind::Addresses => "192.168.0.5",
             Kind::Pool => "10.77.0.0/16",
             Kind::Destinations => "mysql.example.org:3306",
+            Kind::Published => "8080:80 53/udp",
             Kind::AbsolutePath => "/opt/example",
             Kind::RelativePath => "target/dist",
             Kind::Repository => "https://git.example.org/myapp.git",
@@ -161,7 +165,7 @@ impl Kind {
             Kind::Cron => "5 0 * * * curl http://localhost/housekeeping",
             Kind::Mount => "/srv/photos rw",
             Kind::UidRange => "66000-69999",
-            Kind::Interface => "eth0",
+            Kind::Interfaces => "eth0 eth1",
         }
     }
 
@@ -206,6 +210,7 @@ impl Kind {
             Kind::Destinations => network::parse_entry("", text)
                 .map(drop)
                 .map_err(|error| error.to_string()),
+            Kind::Published => network::parse_publish(text).map(drop),
             Kind::AbsolutePath => values::absolute_path(text).map(drop),
             Kind::RelativePath => values::relative_path(text).map(drop),
             Kind::Repository => values::repository(text).map(drop),
@@ -216,7 +221,7 @@ impl Kind {
             Kind::Cron => values::cron(text).map(drop),
             Kind::Mount => values::mount(text).map(drop),
             Kind::UidRange => values::uid_range(text).map(drop),
-            Kind::Interface => values::interface(text).map(drop),
+            Kind::Interfaces => values::interfaces(text).map(drop),
         }
     }
 

@@ -396,6 +396,16 @@ pub(super) const KEYS: &[Key] = &[
         )
     },
     Key {
+        grant: Grant::Trusted,
+        why: "it takes a port of the server",
+        ..key(
+            "sandbox.net",
+            "publish",
+            Kind::Published,
+            "In `nat` mode: ports of the server that lead to the instance, `PORT` or `PORT:INSIDE`, with `/udp` if it is not TCP. On every IPv4 address of the server; the application sees the address of the client.",
+        )
+    },
+    Key {
         default: Some("1g"),
         grant: Grant::AnyBut(&["unlimited"]),
         why: UNLIMITED,
@@ -440,7 +450,7 @@ pub(super) const KEYS: &[Key] = &[
         "pool",
         Kind::Pool,
         Some("10.77.0.0/16"),
-        "Where instances without an `ip` get their address from.",
+        "Where instances without an `ip` get their address from; IPv4 only.",
     ),
     server(
         "uid.range",
@@ -450,9 +460,9 @@ pub(super) const KEYS: &[Key] = &[
     ),
     server(
         "uplink",
-        Kind::Interface,
+        Kind::Interfaces,
         None,
-        "The interface towards the network; that of the default route without it.",
+        "The interfaces towards other machines; without it every one that has a route to a network.",
     ),
     server(
         "nameservers",

@@ -282,12 +282,21 @@ pub fn uid_range(text: &str) -> Parsed<RangeInclusive<u32>> {
 }
 
 /// The name of a network interface (IFNAMSIZ).
-pub fn interface(text: &str) -> Parsed<&str> {
+fn interface(text: &str) -> Parsed<&str> {
     let good = |c: char| c.is_ascii_graphic() && c != '/' && c != ':';
     if text.is_empty() || text.len() > 15 || matches!(text, "." | "..") || !text.chars().all(good) {
         return Err("must be the name of a network interface, like eth0".to_owned());
     }
     Ok(text)
+}
+
+/// Names of network interfaces, separated by spaces or commas.
+pub fn interfaces(text: &str) -> Parsed<Vec<&str>> {
+    let names: Vec<&str> = list(text).collect();
+    if names.is_empty() {
+        return interface(text).map(|name| vec![name]);
+    }
+    names.into_iter().map(interface).collect()
 }
 
 /// A path from the root, without `..`, cleaned of `.` and doubled slashes.

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use super::Builder;
 use crate::app::{Daemon, HostMount, Net, Sandbox};
 use crate::keys::values;
-use crate::network::{Mode, Policy, Verdict, parse_entry};
+use crate::network::{Mode, Policy, Verdict, parse_entry, parse_publish};
 
 impl Builder<'_> {
     pub(super) fn sandbox(&mut self, daemons: &BTreeMap<String, Daemon>) -> Sandbox {
@@ -90,10 +90,35 @@ impl Builder<'_> {
             }
         }
         let ip_origin = ip.map(|value| value.origin.clone());
+        let publish = self
+            .typed("sandbox.net", "publish", parse_publish)
+            .unwrap_or_default();
+        let publish_origin = self.config.get("sandbox.net", "publish");
+        let publish_origin = publish_origin.map(|value| value.origin.clone());
+        if let (Some(origin), false) = (&publish_origin, parsed == Mode::Nat) {
+            let (mode, hint) = match parsed {
+                Mode::Routed => (
+                    "routed",
+                    "every port of the instance's own address is reached already",
+                ),
+                Mode::Host => (
+                    "host",
+                    "`port =` of each daemon is a port of the server already",
+                ),
+                _ => (
+                    "none",
+                    "`mode = nat` gives the instance an address that ports can lead to",
+                ),
+            };
+            let message = format!("`publish` in [sandbox.net] has no use with `mode = {mode}`");
+            self.error(origin, message, Some(hint));
+        }
         Net {
             mode: parsed,
             addresses,
             ip_origin,
+            publish,
+            publish_origin,
         }
     }
 

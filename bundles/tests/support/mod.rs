@@ -117,6 +117,8 @@ pub fn app(name: &str) -> App {
                 mode: Mode::Nat,
                 addresses: Vec::new(),
                 ip_origin: None,
+                publish: Vec::new(),
+                publish_origin: None,
             },
             out: Policy {
                 policy: Verdict::Reject,

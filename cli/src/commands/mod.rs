@@ -6,6 +6,7 @@ mod check;
 mod compare;
 mod completion;
 mod deploy;
+mod doctor;
 mod drift;
 mod edit;
 mod editor;
@@ -94,6 +95,7 @@ pub fn dispatch(cli: Cli) -> Outcome {
         Command::Lsof(args) => inside::lsof(&mut context, args),
         Command::Strace(args) => inside::strace(&mut context, args),
         Command::Run(args) => run::run(&mut context, args),
+        Command::Doctor(args) => doctor::run(&mut context, args),
         Command::Import(args) => import::run(&mut context, args),
         Command::Help(args) => help::run(&mut context, args),
         Command::Version => help::version(&mut context),

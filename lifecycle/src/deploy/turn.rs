@@ -4,6 +4,7 @@ use std::path::Path;
 
 use metactl_bundles::bundle::{self, read_manifest};
 use metactl_bundles::edit::{self, Wish};
+use metactl_bundles::network::Mode;
 
 use crate::conflicts::{self, Look};
 use crate::edit::{history, layer};
@@ -113,6 +114,11 @@ impl<'a> Turn<'a> {
             .warnings()
             .iter()
             .for_each(|warning| progress.note(warning));
+        let net = &ready.understood.app.sandbox.net;
+        if matches!(net.mode, Mode::Routed | Mode::Nat) {
+            let warnings = crate::doctor::warnings(&ready.understood.server);
+            warnings.iter().for_each(|warning| progress.note(warning));
+        }
         self.switch(underway, &written.dir, progress)?;
         if let Err(error) = self.keep_few(&info) {
             progress.note(&format!("old releases are not removed: {error}"));

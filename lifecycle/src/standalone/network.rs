@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use metactl_bundles::bundle::Manifest;
 use metactl_bundles::network::{Mode, NetworkSpec};
-use metactl_netns::Resolved;
+use metactl_netns::{NetError, Resolved};
 
 use super::records::RunDir;
 use crate::error::{LifecycleError, OnPath, Result};
@@ -36,6 +36,8 @@ pub(crate) struct Network {
     mended: Instant,
     /// What could not be mended, or had to be, the last time: it is told once.
     trouble: Vec<String>,
+    /// What went wrong with telling the network of the addresses.
+    unannounced: mpsc::Receiver<NetError>,
 }
 
 /// A network that is there.
@@ -58,6 +60,7 @@ impl Network {
             up: None,
             mended: Instant::now(),
             trouble: Vec::new(),
+            unannounced: mpsc::channel().1,
         }
     }
 
@@ -109,6 +112,7 @@ impl Network {
                 user: &self.instance,
             })?;
         }
+        self.unannounced = metactl_netns::announce::beside(&up.spec, uplink);
         // Written last: without it, what is there is made anew.
         files::replace(&self.run.network(), &up.text, 0o644)?;
         up.missing.sort();
@@ -168,10 +172,12 @@ impl Network {
         let Some(up) = &mut self.up else {
             return Ok(Vec::new());
         };
-        let Some(looked) = up.follower.as_ref().and_then(Follower::latest) else {
-            return Ok(Vec::new());
-        };
-        self.take(looked)
+        let failures = self.unannounced.try_iter();
+        let mut said: Vec<String> = failures.map(|error| error.to_string()).collect();
+        if let Some(looked) = up.follower.as_ref().and_then(Follower::latest) {
+            said.extend(self.take(looked)?);
+        }
+        Ok(said)
     }
 
     /// Asks once more for names that had no address: whoever starts something again may have mended

@@ -1,16 +1,62 @@
 //! Parts of rtnetlink messages, made and read.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use ipnet::IpNet;
 use netlink_packet_route::link::{LinkAttribute, LinkFlags, LinkMessage, Prop};
-use netlink_packet_route::neighbour::{NeighbourAddress, NeighbourAttribute, NeighbourMessage};
-use netlink_packet_route::route::{RouteAddress, RouteAttribute, RouteMessage, RouteNextHop};
+use netlink_packet_route::neighbour::{
+    NeighbourAddress, NeighbourAttribute, NeighbourFlags, NeighbourMessage,
+};
+use netlink_packet_route::route::{
+    RouteAddress, RouteAttribute, RouteHeader, RouteMessage, RouteNextHop, RouteType,
+};
 use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
 
-use super::Device;
+use super::{Device, WideRoute};
 
-pub(super) fn route_devices(attribute: &RouteAttribute) -> Vec<u32> {
+/// As [`super::WideRoute`], one for each device; none for a route to one address, or of another table.
+pub(super) fn wide_route(answer: &RouteNetlinkMessage) -> Vec<WideRoute> {
+    let RouteNetlinkMessage::NewRoute(route) = answer else {
+        return Vec::new();
+    };
+    let header = &route.header;
+    let v6 = header.address_family == AddressFamily::Inet6;
+    let length = header.destination_prefix_length;
+    if header.table != RouteHeader::RT_TABLE_MAIN
+        || header.kind != RouteType::Unicast
+        || length == if v6 { 128 } else { 32 }
+    {
+        return Vec::new();
+    }
+    let any: IpAddr = match v6 {
+        true => Ipv6Addr::UNSPECIFIED.into(),
+        false => Ipv4Addr::UNSPECIFIED.into(),
+    };
+    let (mut address, mut by_gateway) = (any, false);
+    for attribute in &route.attributes {
+        match attribute {
+            RouteAttribute::Destination(RouteAddress::Inet(v4)) => address = (*v4).into(),
+            RouteAttribute::Destination(RouteAddress::Inet6(v6)) => address = (*v6).into(),
+            RouteAttribute::Gateway(_) | RouteAttribute::Via(_) | RouteAttribute::MultiPath(_) => {
+                by_gateway = true;
+            }
+            _ => {}
+        }
+    }
+    let Ok(destination) = IpNet::new(address, length) else {
+        return Vec::new();
+    };
+    let devices = route.attributes.iter().flat_map(route_devices);
+    devices
+        .map(|device| WideRoute {
+            device,
+            destination,
+            by_gateway,
+        })
+        .collect()
+}
+
+fn route_devices(attribute: &RouteAttribute) -> Vec<u32> {
     match attribute {
         RouteAttribute::Oif(index) => vec![*index],
         RouteAttribute::MultiPath(hops) => hops
@@ -46,6 +92,20 @@ pub(super) fn neighbour(device: u32, address: IpAddr) -> NeighbourMessage {
     };
     message.attributes = vec![NeighbourAttribute::Destination(destination)];
     message
+}
+
+/// Of a proxy entry: its device and its address.
+pub(super) fn proxy(answer: &RouteNetlinkMessage) -> Option<(u32, IpAddr)> {
+    let RouteNetlinkMessage::NewNeighbour(message) = answer else {
+        return None;
+    };
+    let address = message.attributes.iter().find_map(|one| match one {
+        NeighbourAttribute::Destination(NeighbourAddress::Inet(v4)) => Some(IpAddr::V4(*v4)),
+        NeighbourAttribute::Destination(NeighbourAddress::Inet6(v6)) => Some(IpAddr::V6(*v6)),
+        _ => None,
+    });
+    let is_proxy = message.header.flags.contains(NeighbourFlags::Proxy);
+    Some((message.header.ifindex, address?)).filter(|_| is_proxy)
 }
 
 pub(super) fn route_message(destination: &IpNet) -> RouteMessage {

@@ -1,8 +1,10 @@
 //! The outer devices that are on the server: found by their group, whatever their names.
 
+use std::net::IpAddr;
+
 use rustix::io::Errno;
 
-use super::{GROUP, Links};
+use super::{GROUP, Holder, Links};
 use crate::NetError;
 use crate::netlink::Refusal;
 
@@ -17,6 +19,19 @@ pub struct OuterLink {
     pub instance: Option<String>,
     /// False when its sandbox is gone: the kernel is about to take it away.
     pub alive: bool,
+}
+
+impl Links {
+    /// Whether packets to `address` go into a sandbox that is alive.
+    pub(crate) fn leads_to_instance(&mut self, address: IpAddr) -> bool {
+        let Ok(Some(Holder::Device(index))) = self.holder(address) else {
+            return false;
+        };
+        let Ok(Some(device)) = self.get(index) else {
+            return false;
+        };
+        device.group == GROUP && self.peer_is_alive(&device).unwrap_or(false)
+    }
 }
 
 /// Every outer device on this server, also those whose instance is long gone.

@@ -47,7 +47,7 @@ impl Attrs {
         self.bytes(kind, &bytes);
     }
 
-    fn u32(&mut self, kind: u16, value: u32) {
+    pub(super) fn u32(&mut self, kind: u16, value: u32) {
         self.bytes(kind, &value.to_be_bytes());
     }
 
@@ -55,7 +55,7 @@ impl Attrs {
         self.bytes(kind, &value.to_be_bytes());
     }
 
-    fn nested(&mut self, kind: u16, fill: impl FnOnce(&mut Attrs)) {
+    pub(super) fn nested(&mut self, kind: u16, fill: impl FnOnce(&mut Attrs)) {
         let start = self.0.len();
         self.0.extend_from_slice(&[0, 0]);
         self.0.extend_from_slice(&(kind | 0x8000).to_ne_bytes());
@@ -67,7 +67,7 @@ impl Attrs {
     }
 
     /// `NFTA_DATA_VALUE` in `kind`.
-    fn data(&mut self, kind: u16, value: &[u8]) {
+    pub(super) fn data(&mut self, kind: u16, value: &[u8]) {
         self.nested(kind, |data| data.bytes(1, value));
     }
 }
@@ -121,7 +121,7 @@ impl<'a> Batch<'a> {
         }
     }
 
-    fn push(&mut self, kind: u16, flags: u16, attrs: &Attrs, subject: String) {
+    pub(super) fn push(&mut self, kind: u16, flags: u16, attrs: &Attrs, subject: String) {
         let seq = self.socket.next_seq();
         self.last = (self.bytes.len(), seq);
         message(
@@ -154,6 +154,9 @@ impl<'a> Batch<'a> {
         for (index, set) in ruleset.sets.iter().enumerate() {
             self.set(set, index as u32 + 1);
             self.elements(set, &set.elements);
+        }
+        for (map, id) in ruleset.maps.iter().zip(ruleset.sets.len() as u32 + 1..) {
+            self.map(map, id);
         }
         for chain in &ruleset.chains {
             self.chain(chain);
@@ -358,8 +361,10 @@ fn expression(list: &mut Attrs, expr: &Expr) {
         Expr::Update { .. } => "dynset",
         Expr::Header { .. } => "exthdr",
         Expr::Counter => "counter",
-        Expr::Fib { .. } => "fib",
-        Expr::CtState { .. } => "ct",
+        Expr::Fib { .. } | Expr::DestinationType { .. } => "fib",
+        Expr::CtState { .. } | Expr::CtStatus { .. } => "ct",
+        Expr::Map { .. } => "lookup",
+        Expr::Dnat { .. } => "nat",
         Expr::Reject { .. } => "reject",
         Expr::Masquerade => "masq",
         Expr::Verdict { .. } => "immediate",
@@ -434,9 +439,31 @@ fn expression_data(data: &mut Attrs, expr: &Expr) {
             data.u32(2, 1);
             data.u32(1, *to);
         }
+        Expr::DestinationType { to } => {
+            // NFTA_FIB_F_DADDR; NFT_FIB_RESULT_ADDRTYPE.
+            data.u32(3, 2);
+            data.u32(2, 3);
+            data.u32(1, *to);
+        }
         Expr::CtState { to } => {
             data.u32(2, 0);
             data.u32(1, *to);
+        }
+        Expr::CtStatus { to } => {
+            data.u32(2, 2);
+            data.u32(1, *to);
+        }
+        Expr::Map { map, from, to } => {
+            data.string(1, map);
+            data.u32(2, *from);
+            data.u32(3, *to);
+        }
+        Expr::Dnat { address, port } => {
+            // NFT_NAT_DNAT, NFPROTO_IPV4.
+            data.u32(1, 1);
+            data.u32(2, 2);
+            data.u32(3, *address);
+            data.u32(5, *port);
         }
         Expr::Reject { kind, code } => {
             data.u32(1, *kind);

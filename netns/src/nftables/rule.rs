@@ -1,5 +1,7 @@
 //! Rules: each word of the nft(8) syntax together with the kernel's expressions for it.
 
+mod translate;
+
 use std::fmt;
 
 use ipnet::IpNet;

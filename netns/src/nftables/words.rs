@@ -147,8 +147,26 @@ pub(crate) enum Expr {
     Fib {
         to: u32,
     },
+    /// `fib daddr type`.
+    DestinationType {
+        to: u32,
+    },
     CtState {
         to: u32,
+    },
+    CtStatus {
+        to: u32,
+    },
+    /// What `map` says of the key in `from`.
+    Map {
+        map: String,
+        from: u32,
+        to: u32,
+    },
+    /// The registers of the new destination.
+    Dnat {
+        address: u32,
+        port: u32,
     },
     Reject {
         kind: u32,

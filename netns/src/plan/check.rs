@@ -59,6 +59,13 @@ pub(super) fn check(spec: &NetworkSpec, facts: &HostFacts) -> Result<(), NetErro
             ));
         }
     }
+    if !spec.publish.is_empty()
+        && (spec.mode != Mode::Nat || !spec.addresses.iter().any(IpAddr::is_ipv4))
+    {
+        return fail(
+            "published ports without an IPv4 address of a pool that they could lead to".into(),
+        );
+    }
     match (spec.mode, &spec.pool) {
         (Mode::Nat, None) => fail("mode nat without a pool".into()),
         (Mode::Nat, Some(pool)) => match spec

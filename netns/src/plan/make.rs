@@ -9,6 +9,7 @@ use super::{
     GATEWAY4, GATEWAY6, INNER, INNER_MAC, LINK_LOCAL4, LinkIds, NetPlan, OUTER_MAC, ServerEffect,
     Side, Step, Veth, pool_gateway,
 };
+use crate::announce;
 use crate::facts::HostFacts;
 use crate::link::ALTNAME_PREFIX;
 
@@ -93,16 +94,26 @@ impl Maker<'_> {
                 destination,
             });
         }
+        let first4 = |address: &IpAddr| match address {
+            IpAddr::V4(v4) => Some(*v4),
+            IpAddr::V6(_) => None,
+        };
+        if let Some(address) = self.spec.addresses.iter().find_map(first4) {
+            for port in &self.spec.publish {
+                let port = *port;
+                effect(ServerEffect::Publish { port, address });
+            }
+        }
         for address in self
             .spec
             .addresses
             .iter()
             .filter(|_| self.spec.mode == Mode::Routed)
         {
-            for device in uplinks() {
+            for uplink in self.facts.towards(*address) {
                 effect(ServerEffect::Proxy {
                     address: *address,
-                    device: device.into(),
+                    device: uplink.name.clone(),
                 });
             }
         }
@@ -132,13 +143,7 @@ impl Maker<'_> {
         steps.push(Step::Veth(Veth {
             outer: device(),
             inner: INNER.into(),
-            mtu: self
-                .facts
-                .uplinks
-                .iter()
-                .map(|uplink| uplink.mtu)
-                .min()
-                .unwrap_or(DEFAULT_MTU),
+            mtu: self.facts.mtu(&self.spec.addresses).unwrap_or(DEFAULT_MTU),
             outer_mac: OUTER_MAC,
             inner_mac: INNER_MAC,
         }));
@@ -159,6 +164,14 @@ impl Maker<'_> {
         if self.has(false) {
             steps.push(Step::Sysctl {
                 key: format!("net/ipv4/conf/{}/forwarding", self.outer),
+                value: "1".into(),
+            });
+        }
+        if !self.spec.publish.is_empty() {
+            // For connections to a published port by way of 127.0.0.1. The table drops what the instance itself would
+            // send there.
+            steps.push(Step::Sysctl {
+                key: format!("net/ipv4/conf/{}/route_localnet", self.outer),
                 value: "1".into(),
             });
         }
@@ -285,10 +298,17 @@ impl Maker<'_> {
         }
     }
 
+    /// Other machines learn where the addresses are now.
+    pub(super) fn announce(&self, plan: &mut NetPlan) {
+        let announcements = announce::announcements(self.spec, self.facts);
+        plan.steps
+            .extend(announcements.into_iter().map(Step::Announce));
+    }
+
     pub(super) fn notes(&self, plan: &mut NetPlan) {
         if self.facts.uplinks.is_empty() {
             plan.notes.push(
-                "the server has no uplink (no default route, no [server] uplink): the instance is reachable from the server only".into(),
+                "the server has no uplink (no route to any network, no [server] uplink): the instance is reachable from the server only".into(),
             );
         }
         if self.has(true) && !self.facts.force_forwarding {

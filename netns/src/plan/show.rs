@@ -38,6 +38,11 @@ impl fmt::Display for ServerEffect {
                 source,
                 destination,
             } => write!(f, "nft accept from {source} to {destination}"),
+            ServerEffect::Publish { port, address } => write!(
+                f,
+                "nft element inet metactl published {{ {} . {} : {address} . {} }}",
+                port.protocol, port.port, port.inside
+            ),
             ServerEffect::Proxy { address, device } => {
                 write!(
                     f,
@@ -102,6 +107,20 @@ impl fmt::Display for Step {
                 device,
                 address,
             } => write!(f, "{side} {address} is in force on {device}"),
+            Step::Announce(one) => match one.address {
+                IpAddr::V4(address) => write!(
+                    f,
+                    "{} arping -U -I {} {address}  [beside the start]",
+                    Side::Server,
+                    one.device
+                ),
+                IpAddr::V6(address) => write!(
+                    f,
+                    "{} neighbour advertisement of {address} on {}  [beside the start]",
+                    Side::Server,
+                    one.device
+                ),
+            },
             Step::Up(side, device) => write!(f, "{side} ip link set {device} up"),
             Step::Neighbour {
                 side,

@@ -28,6 +28,9 @@ pub(super) struct Record {
     /// The numbers of the devices towards the physical network, by their names: a renamed one is known by it.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub uplinks: BTreeMap<String, u32>,
+    /// The published ports that the table knows.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub published: BTreeSet<ServerEffect>,
     /// Who needs what.
     pub users: BTreeMap<String, User>,
 }

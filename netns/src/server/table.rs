@@ -2,14 +2,15 @@
 //! changes when one comes or goes.
 
 use std::collections::BTreeSet;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 
-use ipnet::IpNet;
+use ipnet::{IpNet, Ipv4Net};
+use metactl_bundles::network::Protocol;
 
 use super::record::Record;
 use super::sysctl;
 use crate::link::GROUP;
-use crate::nftables::{At, Chain, End, Family, Hook, Rule, Ruleset};
+use crate::nftables::{At, Batch, Chain, End, Family, Hook, Map, MapShape, Pair, Rule, Ruleset};
 use crate::plan::{LINK_LOCAL4, LINK_LOCAL6, ServerEffect};
 
 /// What the record calls for; none without users.
@@ -37,14 +38,112 @@ pub(super) fn wanted(record: &Record) -> Option<Ruleset> {
             _ => None,
         })
         .collect();
-    let mut chains = vec![sources(), forward(&Closed::of(record), &pools, &listed)];
-    if !pools.is_empty() {
-        chains.push(translate(&pools));
+    let publishes = !published(record).is_empty();
+    let mut chains = vec![
+        sources(publishes),
+        forward(&Closed::of(record), &pools, &listed),
+    ];
+    if publishes {
+        chains.extend(lead());
     }
-    Some(Ruleset {
-        sets: Vec::new(),
+    if !pools.is_empty() {
+        chains.push(translate(&pools, publishes));
+    }
+    let mut ruleset = Ruleset {
         chains,
+        ..Ruleset::default()
+    };
+    if publishes {
+        ruleset.maps = maps();
+    }
+    Some(ruleset)
+}
+
+/// Ports of the server and where they lead to.
+pub(super) const PUBLISHED: &str = "published";
+/// Instances that reach themselves by way of a published port.
+const TO_ITSELF: &str = "to_itself";
+
+fn maps() -> Vec<Map> {
+    let map = |name: &str, shape| Map {
+        name: name.into(),
+        shape,
+        elements: Vec::new(),
+    };
+    vec![
+        map(PUBLISHED, MapShape::Published),
+        map(TO_ITSELF, MapShape::Pairs),
+    ]
+}
+
+/// The published ports that the record calls for.
+pub(super) fn published(record: &Record) -> BTreeSet<ServerEffect> {
+    let is_port = |effect: &&ServerEffect| matches!(effect, ServerEffect::Publish { .. });
+    record.effects().filter(is_port).cloned().collect()
+}
+
+/// The elements of both maps.
+fn pairs(published: &BTreeSet<ServerEffect>) -> (BTreeSet<Pair>, BTreeSet<Pair>) {
+    let (mut ports, mut addresses) = (BTreeSet::new(), BTreeSet::new());
+    for effect in published {
+        if let ServerEffect::Publish { port, address } = effect {
+            ports.insert(Pair::Published {
+                protocol: if port.protocol == Protocol::Udp {
+                    17
+                } else {
+                    6
+                },
+                port: port.port,
+                to: (*address, port.inside),
+            });
+            addresses.insert(Pair::Addresses(*address, *address));
+        }
+    }
+    (ports, addresses)
+}
+
+/// The table with its ports.
+pub(super) fn fill(ruleset: &mut Ruleset, published: &BTreeSet<ServerEffect>) {
+    let (ports, addresses) = pairs(published);
+    for map in &mut ruleset.maps {
+        map.elements = match map.shape {
+            MapShape::Published => ports.iter().copied().collect(),
+            MapShape::Pairs => addresses.iter().copied().collect(),
+        };
+    }
+}
+
+/// From one set of ports to another, without a moment in which one that stays is closed.
+pub(super) fn change_ports(
+    batch: &mut Batch<'_>,
+    from: &BTreeSet<ServerEffect>,
+    to: &BTreeSet<ServerEffect>,
+) {
+    let (old, new) = (pairs(from), pairs(to));
+    for (name, old, new) in [(PUBLISHED, old.0, new.0), (TO_ITSELF, old.1, new.1)] {
+        let gone: Vec<Pair> = old.difference(&new).copied().collect();
+        let come: Vec<Pair> = new.difference(&old).copied().collect();
+        batch.remove_pairs(name, &gone);
+        batch.add_pairs(name, &come);
+    }
+}
+
+/// From outside, from other instances (prerouting) and from the server itself (output). The source stays as it is.
+fn lead() -> [Chain; 2] {
+    [("lead", At::Prerouting), ("lead_own", At::Output)].map(|(name, at)| Chain {
+        name: name.into(),
+        hook: Some(Hook {
+            kind: "nat",
+            at,
+            priority: -100,
+            drop: false,
+        }),
+        rules: vec![Rule::new().for_the_server().lead_by(PUBLISHED)],
     })
+}
+
+fn loopback() -> IpNet {
+    IpNet::V4(Ipv4Net::new_assert(Ipv4Addr::new(127, 0, 0, 0), 8))
 }
 
 /// Devices from which packets are forwarded only because metactl switched it on.
@@ -91,7 +190,7 @@ impl Closed {
 }
 
 /// An instance sends only from the addresses that are routed to it. The sandbox checks that too.
-fn sources() -> Chain {
+fn sources(publishes: bool) -> Chain {
     let hook = Hook {
         kind: "filter",
         at: At::Prerouting,
@@ -100,7 +199,7 @@ fn sources() -> Chain {
     };
     // Link-local ones would be good for router advertisements and redirects (RFC 4861, 6.1.2 and 8.1), by which an
     // instance with CAP_NET_RAW would make itself the server's router. No instance has such an address.
-    let rules = vec![
+    let mut rules = vec![
         Rule::new()
             .in_by_group(GROUP, true)
             .source_elsewhere()
@@ -110,6 +209,15 @@ fn sources() -> Chain {
             .address(End::Source, &LINK_LOCAL6, true)
             .drop(),
     ];
+    if publishes {
+        // With `route_localnet` on its device, an instance could reach the server's own 127.0.0.1 (CVE-2020-8558).
+        rules.push(
+            Rule::new()
+                .in_by_group(GROUP, true)
+                .address(End::Destination, &loopback(), true)
+                .drop(),
+        );
+    }
     Chain {
         name: "sources".into(),
         hook: Some(hook),
@@ -117,8 +225,9 @@ fn sources() -> Chain {
     }
 }
 
-/// Forwarding that we switched on is for instances; a pool is not reachable from outside, and what is link-local stays
-/// on the link (RFC 3927, 7) but for who lists it: a cloud has its metadata there, with credentials of the server.
+/// Forwarding that we switched on is for instances; of a pool only published ports are reachable from outside, and what is
+/// link-local stays on the link (RFC 3927, 7) but for who lists it: a cloud has its metadata there, with credentials of
+/// the server.
 fn forward(closed: &Closed, pools: &BTreeSet<IpNet>, listed: &BTreeSet<(IpAddr, IpNet)>) -> Chain {
     let mut rules = Vec::new();
     for (source, destination) in listed {
@@ -140,7 +249,7 @@ fn forward(closed: &Closed, pools: &BTreeSet<IpNet>, listed: &BTreeSet<(IpAddr, 
         let from_outside = Rule::new()
             .address(End::Destination, pool, true)
             .in_by_group(GROUP, false);
-        rules.push(from_outside.not_established().drop());
+        rules.push(from_outside.not_established().not_led().drop());
     }
     rules.push(Rule::new().in_by_group(GROUP, true).accept());
     rules.push(Rule::new().out_by_group(GROUP, true).accept());
@@ -167,7 +276,7 @@ fn forward(closed: &Closed, pools: &BTreeSet<IpNet>, listed: &BTreeSet<(IpAddr, 
     }
 }
 
-fn translate(pools: &BTreeSet<IpNet>) -> Chain {
+fn translate(pools: &BTreeSet<IpNet>, publishes: bool) -> Chain {
     let rule = |pool: &IpNet| {
         let inside_out =
             Rule::new()
@@ -175,6 +284,13 @@ fn translate(pools: &BTreeSet<IpNet>) -> Chain {
                 .address(End::Destination, pool, false);
         inside_out.out_by_group(GROUP, false).masquerade()
     };
+    let mut rules: Vec<Rule> = pools.iter().map(rule).collect();
+    if publishes {
+        // An answer to 127.0.0.1, or to the instance itself, would never leave it.
+        let own = Rule::new().address(End::Source, &loopback(), true);
+        rules.push(own.out_by_group(GROUP, true).masquerade());
+        rules.push(Rule::new().pair_in(TO_ITSELF).masquerade());
+    }
     let hook = Hook {
         kind: "nat",
         at: At::Postrouting,
@@ -184,6 +300,6 @@ fn translate(pools: &BTreeSet<IpNet>) -> Chain {
     Chain {
         name: "translate".into(),
         hook: Some(hook),
-        rules: pools.iter().map(rule).collect(),
+        rules,
     }
 }

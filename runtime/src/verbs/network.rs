@@ -1,8 +1,9 @@
-//! `network up` and `network down`: a network namespace that lives without a process.
+//! `network up` and `network down`: a network namespace that lives without a process; `network refresh`: what all have
+//! in common on the server is put back as it is recorded.
 
 use lexopt::{Parser, ValueExt};
 
-use crate::network::{NetworkInput, Pin};
+use crate::network::{NetworkError, NetworkInput, Pin};
 use crate::request::NetworkFiles;
 use crate::verbs::{Failure, Globals, Word, next, print, unexpected};
 
@@ -29,6 +30,11 @@ pub(super) fn run(_: &Globals, parser: &mut Parser) -> Result<u8, Failure> {
         }
     }
     let missing = |what: &str| Failure::Usage(format!("{what} is missing"));
+    if verb.as_deref() == Some("refresh") {
+        let dir = server_dir.unwrap_or_else(|| crate::request::DEFAULT_SERVER_DIR.into());
+        metactl_netns::server::refresh(dir.as_ref()).map_err(NetworkError::from)?;
+        return Ok(0);
+    }
     let pin = pin.ok_or_else(|| missing("--pin"))?;
     let user = user.ok_or_else(|| missing("--user"))?.string()?;
     let server_dir = server_dir.unwrap_or_else(|| crate::request::DEFAULT_SERVER_DIR.into());
@@ -48,7 +54,7 @@ pub(super) fn run(_: &Globals, parser: &mut Parser) -> Result<u8, Failure> {
             let undone: String = pin.down()?.iter().map(|line| format!("{line}\n")).collect();
             print(&undone)?;
         }
-        _ => return Err(Failure::Usage("network takes up or down".into())),
+        _ => return Err(Failure::Usage("network takes up, down or refresh".into())),
     }
     Ok(0)
 }

@@ -1,0 +1,87 @@
+//! Published ports: the server's, so each leads to one instance.
+
+use std::net::{Ipv4Addr, TcpListener, UdpSocket};
+
+use metactl_bundles::layers::Config;
+use metactl_bundles::network::{NetworkSpec, Protocol, Published, parse_publish};
+use metactl_bundles::paths::Paths;
+
+use crate::error::{LifecycleError, Result};
+use crate::materialize::{self, Understood};
+use crate::{allocation, files};
+
+/// Fails when a port that the instance publishes is somebody else's. It takes no socket of the server, so whoever
+/// listens on it is somebody else, whether the instance runs or not.
+pub(super) fn check(paths: &Paths, instance: &str, understood: &Understood) -> Result<()> {
+    let net = &understood.app.sandbox.net;
+    for port in &net.publish {
+        let holder = match holder(paths, instance, port.protocol, port.port)? {
+            Some(holder) => holder,
+            None if is_in_use(port) => "another program on this server listens on it".to_owned(),
+            None => continue,
+        };
+        let origin = net.publish_origin.as_ref();
+        let at = origin.map_or_else(String::new, |origin| format!(" ({origin})"));
+        return Err(LifecycleError::Taken {
+            what: format!("port {} of the server{at}", port.at()),
+            holder,
+            hint:
+                "[sandbox.net] publish = another port, or leave it out: the server itself reaches \
+                   the instance at its own address"
+                    .to_owned(),
+        });
+    }
+    Ok(())
+}
+
+/// Another instance that publishes the port or, in `host` mode, serves it.
+pub(super) fn holder(
+    paths: &Paths,
+    instance: &str,
+    protocol: Protocol,
+    port: u16,
+) -> Result<Option<String>> {
+    let same = |other: &Published| (other.protocol, other.port) == (protocol, port);
+    for name in files::entries(&paths.config.join("nodes"))? {
+        let name = files::name_of(&name);
+        let other = name
+            .strip_suffix(".conf")
+            .filter(|other| *other != instance);
+        if let Some((other, origin)) =
+            other.and_then(|other| Some((other, says(paths, other, same)?)))
+        {
+            return Ok(Some(format!("instance {other} publishes it ({origin})")));
+        }
+    }
+    for dir in allocation::state_dirs(paths)? {
+        let name = files::name_of(&dir);
+        let spec: Option<NetworkSpec> = files::read_json(&dir.join("bundle/network.json"))?;
+        if name != instance && spec.is_some_and(|spec| spec.publish.iter().any(same)) {
+            return Ok(Some(format!("instance {name} publishes it")));
+        }
+    }
+    match protocol {
+        Protocol::Tcp => super::other_with_port(paths, instance, port),
+        Protocol::Udp | Protocol::Icmp => Ok(None),
+    }
+}
+
+/// Where the layers of another instance say that it publishes such a port. What is wrong in them is told when
+/// something is done with that instance.
+fn says(paths: &Paths, other: &str, same: impl Fn(&Published) -> bool) -> Option<String> {
+    crate::names::check(other).ok()?;
+    let sources = materialize::sources(paths, other, None, None).ok()?;
+    let config = Config::check(sources).ok()?;
+    let value = config.get("sandbox.net", "publish")?;
+    let ports = parse_publish(&value.text).ok()?;
+    ports.iter().any(same).then(|| value.origin.to_string())
+}
+
+fn is_in_use(port: &Published) -> bool {
+    let at = (Ipv4Addr::UNSPECIFIED, port.port);
+    let result = match port.protocol {
+        Protocol::Udp => UdpSocket::bind(at).map(drop),
+        Protocol::Tcp | Protocol::Icmp => TcpListener::bind(at).map(drop),
+    };
+    result.is_err_and(|error| error.kind() == std::io::ErrorKind::AddrInUse)
+}
