@@ -86,6 +86,9 @@ END
 rpm_() {
   command -v rpmbuild >/dev/null || die "rpmbuild is missing" "apt-get install rpm, dnf install rpm-build"
   stage_files /usr
+  local licenses=/usr/share/licenses/metactl
+  install -d "$stage$licenses"
+  install -m 644 LICENSE-APACHE LICENSE-MIT "$stage$licenses/"
   cat >"$work/metactl.spec" <<END
 Name: metactl
 Version: $version
@@ -94,6 +97,7 @@ Summary: $summary
 License: MIT OR Apache-2.0
 Recommends: git
 %global debug_package %{nil}
+%global _build_id_links none
 %global __os_install_post %{nil}
 %global source_date_epoch_from_changelog 0
 %global use_source_date_epoch_as_buildtime 1
@@ -106,7 +110,8 @@ cp -a $stage/. %{buildroot}/
 %preun
 $(sed 's/%/%%/g' scripts/package/prerm)
 %files
-%license $REPO/LICENSE-APACHE $REPO/LICENSE-MIT
+%license $licenses/LICENSE-APACHE
+%license $licenses/LICENSE-MIT
 %doc /usr/share/doc/metactl
 /usr/bin/metactl
 /usr/bin/metactl-runtime
