@@ -17,6 +17,7 @@
 //! | [`nftables`] | the encoder of one nftables transaction |
 //! | [`server`] | what all instances share on the server, counted by user, given back by the last one |
 //! | [`names`] | looks host names up (never on the path of the static runtime) |
+//! | [`dns_update`] | registers addresses by name with a name server, signed (lifecycle decides when) |
 //! | [`probe`] | asks the physical network whether an address is in use already |
 //!
 //! This crate may import `bundles` and nothing else of metactl. Only `sys` holds `unsafe`.
@@ -28,6 +29,7 @@ use std::net::IpAddr;
 
 pub mod apply;
 pub mod device;
+pub mod dns_update;
 mod error;
 pub mod facts;
 pub mod link;

@@ -1,0 +1,613 @@
+//! The key that both sides know, and what it signs (TSIG, RFC 8945). Pure but for reading the key's file.
+
+use std::fs::File;
+use std::io::Read as _;
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
+use std::path::Path;
+
+use hmac::{Hmac, KeyInit, Mac};
+use metactl_bundles::secrets::Hidden;
+use sha2::{Sha224, Sha256, Sha384, Sha512};
+
+use super::message::{HEADER, code};
+use super::{DnsError, Name};
+
+/// The type of the record (RFC 8945 section 4.2).
+pub(crate) const TYPE: u16 = 250;
+/// Its class.
+const ANY: u16 = 255;
+/// How far clocks may differ, in seconds (section 10).
+const FUDGE: u16 = 300;
+/// No file with a key is larger.
+const MAX: u64 = 16 * 1024;
+
+/// A keyed hash (section 6).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Algorithm {
+    /// hmac-sha224
+    Sha224,
+    /// hmac-sha256, which `tsig-keygen` takes.
+    Sha256,
+    /// hmac-sha384
+    Sha384,
+    /// hmac-sha512
+    Sha512,
+}
+
+const ALGORITHMS: [(&str, Algorithm); 4] = [
+    ("hmac-sha224", Algorithm::Sha224),
+    ("hmac-sha256", Algorithm::Sha256),
+    ("hmac-sha384", Algorithm::Sha384),
+    ("hmac-sha512", Algorithm::Sha512),
+];
+
+impl Algorithm {
+    fn name(self) -> &'static str {
+        let same = |(_, algorithm): &&(&str, Algorithm)| *algorithm == self;
+        ALGORITHMS.iter().find(same).map_or("", |(name, _)| name)
+    }
+}
+
+/// A key. Printing it shows its name, not its secret.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Key {
+    /// What it is called; both sides have to call it the same.
+    pub name: Name,
+    /// What it is used with.
+    pub algorithm: Algorithm,
+    secret: Hidden,
+}
+
+impl Key {
+    /// Reads a key from a file that only root, or the caller, can read or change.
+    ///
+    /// # Errors
+    /// [`DnsError::Key`] with what is wrong with the file, and nothing of its content.
+    pub fn read(path: &Path) -> Result<Key, DnsError> {
+        Key::read_file(path).map_err(|why| DnsError::Key {
+            path: path.to_owned(),
+            why,
+        })
+    }
+
+    fn read_file(path: &Path) -> Result<Key, String> {
+        let file = File::options()
+            .read(true)
+            .custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY)
+            .open(path)
+            .map_err(|error| error.to_string())?;
+        let facts = file.metadata().map_err(|error| error.to_string())?;
+        let own = rustix::process::geteuid().as_raw();
+        if !facts.is_file() {
+            return Err("it is not a regular file".to_owned());
+        }
+        if facts.uid() != 0 && facts.uid() != own {
+            return Err(format!(
+                "uid {} could change it; chown root it",
+                facts.uid()
+            ));
+        }
+        if facts.mode() & 0o077 != 0 {
+            let mode = facts.mode() & 0o7777;
+            return Err(format!(
+                "others can read it (mode {mode:04o}); chmod 0600 it"
+            ));
+        }
+        let mut text = String::new();
+        file.take(MAX)
+            .read_to_string(&mut text)
+            .map_err(|error| error.to_string())?;
+        Key::parse(&text)
+    }
+
+    /// Reads what `tsig-keygen` writes: `key "NAME" { algorithm hmac-sha256; secret "BASE64"; };`, with comments as
+    /// named.conf has them.
+    ///
+    /// # Errors
+    /// What is wrong, without anything of the text that could be secret.
+    pub fn parse(text: &str) -> Result<Key, String> {
+        const LOOKS: &str = "it has to look like `key \"NAME\" { algorithm hmac-sha256; secret \"...\"; };`, as tsig-keygen writes it";
+        let words = words(text).ok_or(LOOKS)?;
+        let mut words = words.iter().map(String::as_str);
+        let (Some("key"), Some(name), Some("{")) = (words.next(), words.next(), words.next())
+        else {
+            return Err(LOOKS.to_owned());
+        };
+        let name = Name::parse(name).map_err(|why| format!("the name of the key {why}"))?;
+        let (mut algorithm, mut secret) = (None, None);
+        loop {
+            match words.next() {
+                Some("}") => break,
+                Some("algorithm") => algorithm = Some(words.next().ok_or(LOOKS)?.to_lowercase()),
+                Some("secret") => secret = Some(words.next().ok_or(LOOKS)?),
+                _ => return Err(LOOKS.to_owned()),
+            }
+            if words.next() != Some(";") {
+                return Err(LOOKS.to_owned());
+            }
+        }
+        match (words.next(), words.next()) {
+            (Some(";") | None, None) => {}
+            _ => return Err("there is more in it than one key; leave that one".to_owned()),
+        }
+        let algorithm = algorithm.ok_or(LOOKS)?;
+        let known = ALGORITHMS.iter().find(|(name, _)| *name == algorithm);
+        let Some((_, algorithm)) = known else {
+            let names = ALGORITHMS.map(|(name, _)| name).join(", ");
+            return Err(format!("its algorithm must be one of {names}"));
+        };
+        let secret = secret.and_then(base64).filter(|bytes| !bytes.is_empty());
+        let secret = secret.ok_or("its secret is no base64; make a new key with tsig-keygen")?;
+        Ok(Key {
+            name,
+            algorithm: *algorithm,
+            secret: Hidden::from(secret.as_slice()),
+        })
+    }
+
+    /// Signs a question: appends the record, and returns the MAC, which the answer is signed along with. `now` in seconds
+    /// since 1970.
+    pub fn sign(&self, message: &mut Vec<u8>, now: u64) -> Vec<u8> {
+        let id = [message.first(), message.get(1)].map(|byte| byte.copied().unwrap_or(0));
+        let mut signature = Signature {
+            key: self.name.clone(),
+            algorithm: Name::parse(self.algorithm.name()).ok(),
+            time: now,
+            fudge: FUDGE,
+            mac: Vec::new(),
+            original_id: u16::from_be_bytes(id),
+            error: code::OK,
+            other: Vec::new(),
+        };
+        signature.mac = self.mac(&[message, &self.variables(&signature)]);
+        self.name.write(message);
+        message.extend(TYPE.to_be_bytes());
+        message.extend(ANY.to_be_bytes());
+        message.extend([0; 4]);
+        let data = self.record_data(&signature);
+        message.extend((data.len() as u16).to_be_bytes());
+        message.extend(data);
+        count_additional(message, 1);
+        signature.mac
+    }
+
+    /// Whether an answer is signed with this key, as the answer to the question that has `question` for a MAC.
+    /// `begin` is where the signature's record begins.
+    ///
+    /// # Errors
+    /// What is wrong.
+    pub(crate) fn verify(
+        &self,
+        answer: &[u8],
+        signature: &Signature,
+        begin: usize,
+        question: &[u8],
+        now: u64,
+    ) -> Result<(), String> {
+        let algorithm = signature.algorithm.as_ref().map(Name::as_str);
+        if signature.key != self.name || algorithm != Some(self.algorithm.name()) {
+            return Err("it is signed with another key".to_owned());
+        }
+        let mut signed = answer.get(..begin).unwrap_or_default().to_vec();
+        if signed.len() < HEADER {
+            return Err("it is too short".to_owned());
+        }
+        signed[..2].copy_from_slice(&signature.original_id.to_be_bytes());
+        count_additional(&mut signed, -1);
+        let length = (question.len() as u16).to_be_bytes();
+        let parts: [&[u8]; 4] = [&length, question, &signed, &self.variables(signature)];
+        // Not truncated: nobody asked for that (section 5.2.2.1).
+        if !self.is_mac(&parts, &signature.mac) {
+            return Err("its signature is wrong".to_owned());
+        }
+        // An answer that says that the clocks differ has the time of the question (section 5.2.3).
+        let apart = signature.time.abs_diff(now);
+        if signature.error != code::BADTIME && apart > signature.fudge.into() {
+            return Err(format!("it is {apart} s old or early"));
+        }
+        Ok(())
+    }
+
+    /// What is signed besides the message (section 4.3.3).
+    fn variables(&self, signature: &Signature) -> Vec<u8> {
+        let mut out = Vec::new();
+        self.name.write(&mut out);
+        out.extend(ANY.to_be_bytes());
+        out.extend([0; 4]);
+        self.algorithm_name(&mut out);
+        out.extend(&signature.time.to_be_bytes()[2..]);
+        out.extend(signature.fudge.to_be_bytes());
+        out.extend(signature.error.to_be_bytes());
+        out.extend((signature.other.len() as u16).to_be_bytes());
+        out.extend(&signature.other);
+        out
+    }
+
+    /// The data of the record (section 4.2).
+    fn record_data(&self, signature: &Signature) -> Vec<u8> {
+        let mut out = Vec::new();
+        self.algorithm_name(&mut out);
+        out.extend(&signature.time.to_be_bytes()[2..]);
+        out.extend(signature.fudge.to_be_bytes());
+        out.extend((signature.mac.len() as u16).to_be_bytes());
+        out.extend(&signature.mac);
+        out.extend(signature.original_id.to_be_bytes());
+        out.extend(signature.error.to_be_bytes());
+        out.extend((signature.other.len() as u16).to_be_bytes());
+        out.extend(&signature.other);
+        out
+    }
+
+    fn algorithm_name(&self, out: &mut Vec<u8>) {
+        let name = self.algorithm.name();
+        out.push(name.len() as u8);
+        out.extend(name.bytes());
+        out.push(0);
+    }
+
+    fn mac(&self, parts: &[&[u8]]) -> Vec<u8> {
+        let secret = self.secret.bytes();
+        match self.algorithm {
+            Algorithm::Sha224 => mac_with::<Hmac<Sha224>>(secret, parts),
+            Algorithm::Sha256 => mac_with::<Hmac<Sha256>>(secret, parts),
+            Algorithm::Sha384 => mac_with::<Hmac<Sha384>>(secret, parts),
+            Algorithm::Sha512 => mac_with::<Hmac<Sha512>>(secret, parts),
+        }
+    }
+
+    /// Compares in a time that says nothing about where the first difference is.
+    fn is_mac(&self, parts: &[&[u8]], mac: &[u8]) -> bool {
+        let secret = self.secret.bytes();
+        match self.algorithm {
+            Algorithm::Sha224 => is_mac_with::<Hmac<Sha224>>(secret, parts, mac),
+            Algorithm::Sha256 => is_mac_with::<Hmac<Sha256>>(secret, parts, mac),
+            Algorithm::Sha384 => is_mac_with::<Hmac<Sha384>>(secret, parts, mac),
+            Algorithm::Sha512 => is_mac_with::<Hmac<Sha512>>(secret, parts, mac),
+        }
+    }
+}
+
+/// HMAC takes keys of every length (RFC 2104), so that there is always one.
+fn hash_of<M: Mac + KeyInit>(secret: &[u8], parts: &[&[u8]]) -> Option<M> {
+    let mut hash = <M as KeyInit>::new_from_slice(secret).ok()?;
+    parts.iter().for_each(|part| hash.update(part));
+    Some(hash)
+}
+
+fn mac_with<M: Mac + KeyInit>(secret: &[u8], parts: &[&[u8]]) -> Vec<u8> {
+    let mac = hash_of::<M>(secret, parts).map(|hash| hash.finalize().into_bytes().to_vec());
+    mac.unwrap_or_default()
+}
+
+fn is_mac_with<M: Mac + KeyInit>(secret: &[u8], parts: &[&[u8]], mac: &[u8]) -> bool {
+    hash_of::<M>(secret, parts).is_some_and(|hash| hash.verify_slice(mac).is_ok())
+}
+
+/// Changes the number of additional records in the header.
+fn count_additional(message: &mut [u8], by: i16) {
+    if let Some([high, low]) = message.get_mut(10..HEADER) {
+        let count = u16::from_be_bytes([*high, *low]).wrapping_add_signed(by);
+        [*high, *low] = count.to_be_bytes();
+    }
+}
+
+/// The data of the record (section 4.2), as read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Signature {
+    pub(crate) key: Name,
+    pub(crate) algorithm: Option<Name>,
+    pub(crate) time: u64,
+    pub(crate) fudge: u16,
+    pub(crate) mac: Vec<u8>,
+    pub(crate) original_id: u16,
+    /// [`code`]; that of the header has too few bits.
+    pub(crate) error: u16,
+    pub(crate) other: Vec<u8>,
+}
+
+impl Signature {
+    /// Reads the data between `at` and `end`, which is all of it.
+    pub(crate) fn read(
+        key: Name,
+        class: u16,
+        message: &[u8],
+        at: usize,
+        end: usize,
+    ) -> Option<Signature> {
+        let (algorithm, at) = Name::read(message, at)?;
+        let mut rest = message.get(at..end)?;
+        let mut take = |count: usize| -> Option<&[u8]> {
+            let (taken, left) = rest.split_at_checked(count)?;
+            rest = left;
+            Some(taken)
+        };
+        let number = |bytes: &[u8]| {
+            bytes
+                .iter()
+                .fold(0_u64, |sum, byte| sum << 8 | u64::from(*byte))
+        };
+        let word = |bytes: &[u8]| number(bytes) as u16;
+        let time = number(take(6)?);
+        let fudge = word(take(2)?);
+        let length = usize::from(word(take(2)?));
+        let mac = take(length)?.to_vec();
+        let original_id = word(take(2)?);
+        let error = word(take(2)?);
+        let length = usize::from(word(take(2)?));
+        let other = take(length)?.to_vec();
+        let whole = rest.is_empty() && class == ANY;
+        whole.then_some(Signature {
+            key,
+            algorithm,
+            time,
+            fudge,
+            mac,
+            original_id,
+            error,
+            other,
+        })
+    }
+
+    /// The server's time, when the clocks differ (section 5.2.3).
+    pub(crate) fn server_time(&self) -> Option<u64> {
+        let bytes: [u8; 6] = self.other.as_slice().try_into().ok()?;
+        Some(
+            bytes
+                .iter()
+                .fold(0, |sum, byte| sum << 8 | u64::from(*byte)),
+        )
+    }
+}
+
+/// The words of a text in the syntax of named.conf: names, strings without their quotes, `{`, `}` and `;`. Nothing for a
+/// string or comment without an end.
+fn words(text: &str) -> Option<Vec<String>> {
+    let mut words = Vec::new();
+    let mut rest = text.trim_start();
+    while let Some(first) = rest.chars().next() {
+        let end = if rest.starts_with("/*") {
+            rest = rest.split_once("*/")?.1;
+            0
+        } else if first == '#' || rest.starts_with("//") {
+            rest.find('\n').unwrap_or(rest.len())
+        } else if first == '"' {
+            let (word, after) = rest[1..].split_once('"')?;
+            words.push(word.to_owned());
+            rest = after;
+            0
+        } else if matches!(first, '{' | '}' | ';') {
+            words.push(first.to_string());
+            1
+        } else {
+            let ends = |c: char| c.is_whitespace() || matches!(c, '{' | '}' | ';' | '"' | '#');
+            let end = rest.find(ends).unwrap_or(rest.len());
+            words.push(rest[..end].to_owned());
+            end
+        };
+        rest = rest[end..].trim_start();
+    }
+    Some(words)
+}
+
+/// Base64 with its padding (RFC 4648 section 4).
+fn base64(text: &str) -> Option<Vec<u8>> {
+    const ALPHABET: &[u8] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    if text.is_empty() || !text.len().is_multiple_of(4) {
+        return None;
+    }
+    let mut out = Vec::with_capacity(text.len() / 4 * 3);
+    let digits = text.trim_end_matches('=');
+    let padding = text.len() - digits.len();
+    if padding > 2 {
+        return None;
+    }
+    for four in digits.as_bytes().chunks(4) {
+        let mut bits = 0_u32;
+        for byte in four {
+            let value = ALPHABET.iter().position(|digit| digit == byte)?;
+            bits = bits << 6 | value as u32;
+        }
+        bits <<= 6 * (4 - four.len());
+        let [_, bytes @ ..] = bits.to_be_bytes();
+        let count = four.len() * 6 / 8;
+        // Bits that stand for nothing are zero.
+        if bytes[count..].iter().any(|byte| *byte != 0) {
+            return None;
+        }
+        out.extend(&bytes[..count]);
+    }
+    Some(out)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::message;
+    use super::*;
+
+    /// What tsig-keygen of BIND 9.18 writes.
+    const FILE: &str = "key \"metactl-web1\" {\n\talgorithm hmac-sha256;\n\tsecret \"o0kRHsyQWSfyKdHO4r4d3HHfZ8xMPyaXkjnYKn7UpZs=\";\n};\n";
+
+    fn key(algorithm: Algorithm, secret: &[u8]) -> Key {
+        Key {
+            name: Name::parse("k.example").unwrap(),
+            algorithm,
+            secret: Hidden::from(secret),
+        }
+    }
+
+    #[test]
+    fn files_of_bind_are_read() {
+        let found = Key::parse(FILE).unwrap();
+        assert_eq!(found.name.as_str(), "metactl-web1");
+        assert_eq!(found.algorithm, Algorithm::Sha256);
+        assert_eq!(found.secret.bytes().len(), 32);
+        assert!(!format!("{found:?}").contains("163"), "the secret is shown");
+        let odd = "# mine\n// yes\n/* two\nlines */ key k{secret QUJD;algorithm HMAC-SHA512;}";
+        let found = Key::parse(odd).unwrap();
+        assert_eq!(
+            (found.algorithm, found.secret.bytes()),
+            (Algorithm::Sha512, &b"ABC"[..])
+        );
+    }
+
+    #[test]
+    fn what_is_wrong_is_told_without_the_secret() {
+        for (text, expected) in [
+            ("", "look like"),
+            ("key a { algorithm hmac-sha256; };", "no base64"),
+            (
+                "key a { algorithm hmac-md5; secret \"QUJD\"; };",
+                "one of hmac-sha224",
+            ),
+            (
+                "key a { algorithm hmac-sha256; secret \"QUJ\"; };",
+                "no base64",
+            ),
+            (
+                "key a { algorithm hmac-sha256; secret \"QUJ=D\"; };",
+                "no base64",
+            ),
+            ("key a { secret \"QUJD\"; };", "look like"),
+            ("key \"a b\" { secret \"QUJD\"; };", "name of the key"),
+            (&format!("{FILE}{FILE}"), "more in it than one"),
+            ("key \"a { secret", "look like"),
+            ("/* key", "look like"),
+        ] {
+            let why = Key::parse(text).unwrap_err();
+            assert!(
+                why.contains(expected) && !why.contains("QUJ"),
+                "{text}: {why}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_file_that_others_can_read_is_refused() {
+        use std::os::unix::fs::PermissionsExt as _;
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("dns.key");
+        assert!(
+            Key::read(&path)
+                .unwrap_err()
+                .to_string()
+                .contains("No such file")
+        );
+        std::fs::write(&path, FILE).unwrap();
+        for (mode, good) in [(0o600, true), (0o400, true), (0o640, false), (0o604, false)] {
+            std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode)).unwrap();
+            assert_eq!(Key::read(&path).is_ok(), good, "{mode:o}");
+        }
+        assert!(Key::read(dir.path()).is_err());
+    }
+
+    #[test]
+    fn base64_is_that_of_the_rfc() {
+        // RFC 4648 section 10.
+        for (text, bytes) in [
+            ("Zg==", "f"),
+            ("Zm8=", "fo"),
+            ("Zm9v", "foo"),
+            ("Zm9vYmFy", "foobar"),
+        ] {
+            assert_eq!(base64(text).unwrap(), bytes.as_bytes());
+        }
+        for wrong in [
+            "", "Z", "Zg", "Zg=", "Zh==", "Z===", "====", "Zg==Zg==", "Zm9v\n",
+        ] {
+            assert_eq!(base64(wrong), None, "{wrong:?}");
+        }
+    }
+
+    /// RFC 4231, test case 2.
+    #[test]
+    fn hashes_are_those_of_the_rfc() {
+        let parts: [&[u8]; 2] = [b"what do ya want ", b"for nothing?"];
+        for (algorithm, expected) in [
+            (
+                Algorithm::Sha224,
+                "a30e01098bc6dbbf45690f3a7e9e6d0f8bbea2a39e6148008fd05e44",
+            ),
+            (
+                Algorithm::Sha256,
+                "5bdcc146bf60754e6a042426089575c75a003f089d2739839dec58b964ec3843",
+            ),
+            (
+                Algorithm::Sha384,
+                "af45d2e376484031617f78d2b58a6b1b9c7ef464f5a01b47e42ec3736322445e8e2240ca5e69e2c78b3239ecfab21649",
+            ),
+            (
+                Algorithm::Sha512,
+                "164b7a7bfcf819e2e395fbe73b56e0a387bd64222e831fd610270cd7ea2505549758bf75c05a994a6d034f65f8f0e6fdcaeab1a34d4a6b4b636e070a38bce737",
+            ),
+        ] {
+            let key = key(algorithm, b"Jefe");
+            let mac = key.mac(&parts);
+            let hex: String = mac.iter().map(|byte| format!("{byte:02x}")).collect();
+            assert_eq!(hex, expected);
+            assert!(key.is_mac(&parts, &mac) && !key.is_mac(&parts, &mac[1..]));
+        }
+    }
+
+    /// An answer as a server with the same key makes it: the question with the bit of an answer, signed along with the
+    /// question's MAC.
+    fn answer_to(key: &Key, question: &[u8], mac: &[u8], now: u64) -> Vec<u8> {
+        let mut answer = question[..HEADER].to_vec();
+        answer[2] |= 0x80;
+        answer[4..].fill(0);
+        let signature = Signature {
+            key: key.name.clone(),
+            algorithm: Name::parse(key.algorithm.name()).ok(),
+            time: now,
+            fudge: FUDGE,
+            mac: Vec::new(),
+            original_id: u16::from_be_bytes([answer[0], answer[1]]),
+            error: 0,
+            other: Vec::new(),
+        };
+        let length = (mac.len() as u16).to_be_bytes();
+        let own = key.mac(&[&length, mac, &answer, &key.variables(&signature)]);
+        key.name.write(&mut answer);
+        answer.extend([0, 250, 0, 255, 0, 0, 0, 0]);
+        let data = key.record_data(&Signature {
+            mac: own,
+            ..signature
+        });
+        answer.extend((data.len() as u16).to_be_bytes());
+        answer.extend(data);
+        answer[11] = 1;
+        answer
+    }
+
+    #[test]
+    fn answers_are_verified_bit_by_bit() {
+        let key = key(Algorithm::Sha256, b"secret");
+        let mut question = message::zone_query(0x1234, &Name::parse("a.example").unwrap());
+        let mac = key.sign(&mut question, 1_000_000);
+        let answer = answer_to(&key, &question, &mac, 1_000_010);
+        let verify = |bytes: &[u8], now: u64| {
+            let read = message::read(bytes).ok_or("unreadable")?;
+            let (signature, begin) = read.signature.ok_or("unsigned")?;
+            key.verify(bytes, &signature, begin, &mac, now)
+        };
+        assert_eq!(verify(&answer, 1_000_010), Ok(()));
+        assert!(verify(&answer, 1_000_311).unwrap_err().contains("301 s"));
+        for at in 0..answer.len() * 8 {
+            let mut wrong = answer.clone();
+            wrong[at / 8] ^= 1 << (at % 8);
+            // The number of the message is not signed: the original one is (RFC 8945 section 5.3.1). Upper case is
+            // the same name.
+            let in_a_name = (HEADER..HEADER + 34).contains(&(at / 8));
+            let free = at < 16 || in_a_name && wrong.eq_ignore_ascii_case(&answer);
+            assert_eq!(verify(&wrong, 1_000_010).is_ok(), free, "bit {at}");
+        }
+        let other = super::Key {
+            secret: Hidden::from(&b"other"[..]),
+            ..key.clone()
+        };
+        let forged = answer_to(&other, &question, &mac, 1_000_010);
+        assert!(verify(&forged, 1_000_010).unwrap_err().contains("wrong"));
+        // That of another question is no answer to this one.
+        let replayed = answer_to(&key, &question, b"another mac", 1_000_010);
+        assert!(verify(&replayed, 1_000_010).is_err());
+    }
+}
