@@ -60,6 +60,9 @@ impl Notify {
 pub struct Dns {
     /// The zone, in lower case and without a dot at its end.
     pub zone: String,
+    /// What all healthy instances of the application are called in it. Never what only the app layer
+    /// says: whoever can push could take the name of another application.
+    pub app: String,
     /// The name servers that take updates, in the order in which they are tried.
     pub servers: Vec<SocketAddr>,
     /// The file with the key (TSIG, RFC 8945). Its content is read when it is used, and is in no

@@ -102,7 +102,7 @@ impl<'a> Builder<'a> {
         App {
             name: name.to_owned(),
             notify: self.notify(),
-            dns: self.dns(),
+            dns: self.dns(instance),
             env: self.env(),
             secrets: self.secrets(),
             build: self.build(),

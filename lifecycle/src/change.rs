@@ -12,7 +12,7 @@ use crate::progress::Progress;
 use crate::standalone::records::{Wanted, new_generation};
 use crate::standalone::with_daemons;
 use crate::status::EntryState;
-use crate::{converge, files};
+use crate::{converge, dns, files};
 
 /// Starts everything, or one daemon.
 pub(crate) fn start(
@@ -156,6 +156,16 @@ pub(crate) fn stop(
     progress: &mut dyn Progress,
 ) -> Result<Change> {
     let _lock = instance.lock("stop")?;
+    let change = stop_locked(instance, entry, progress)?;
+    say_all(dns::farewell(instance), progress);
+    Ok(change)
+}
+
+fn stop_locked(
+    instance: &Instance,
+    entry: Option<&str>,
+    progress: &mut dyn Progress,
+) -> Result<Change> {
     say_all(converge::converge(instance)?, progress);
     let run = instance.run_dir();
     let entry = entry.map(|name| instance.daemon(name)).transpose()?;

@@ -34,6 +34,7 @@
 //! | `change` | start, stop, restart, and the switch between two bundles |
 //! | `standalone/` | metactl's own service manager: one supervisor process per instance |
 //! | `health` | whether what was started is up |
+//! | `dns/` | the names of an instance in a DNS zone, while it runs |
 //! | `converge` | the truth after a crash |
 //! | `inspect`, [`status`], `logs`, `tail` | what runs, what it wrote |
 //! | `foreground` | `metactl run` |
@@ -52,6 +53,7 @@ mod converge;
 mod create;
 mod delete;
 mod deploy;
+pub mod dns;
 mod dumps;
 pub mod edit;
 mod error;
@@ -90,4 +92,6 @@ pub use instance::{Change, Deployed, Instance, LineSink, LogFile, Materialized};
 pub use manager::{Manager, RunTarget};
 pub use metactl_netns::policy::{Direction, FirewallStatus, Refused};
 pub use progress::{Progress, Silent};
-pub use status::{EntryState, EntryStatus, InstanceState, Status, Summary};
+pub use status::{
+    DnsRecord, DnsState, DnsStatus, EntryState, EntryStatus, InstanceState, Status, Summary,
+};

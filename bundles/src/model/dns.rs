@@ -3,10 +3,11 @@
 use super::Builder;
 use crate::app::Dns;
 use crate::keys::values;
+use crate::layers::{LayerKind, Value};
 
 impl Builder<'_> {
     /// Where the instance is registered; nothing without a zone.
-    pub(super) fn dns(&mut self) -> Option<Dns> {
+    pub(super) fn dns(&mut self, instance: &str) -> Option<Dns> {
         let zone = self.value("dns", "zone")?;
         for key in ["server", "key.file"] {
             if self.config.get("dns", key).is_none() && !self.partial {
@@ -26,8 +27,11 @@ impl Builder<'_> {
         let ttl = self.typed("dns", "ttl", values::duration);
         let host = self.typed("dns", "host", values::label);
         let reverse = self.typed("dns", "reverse", values::domains);
+        let trusted = |value: &&Value| value.origin.layer != LayerKind::App;
+        let app = self.value("app", "name").filter(trusted);
         Some(Dns {
             zone: name,
+            app: app.map_or(instance, |value| value.text.as_str()).to_owned(),
             servers: servers?,
             key_file: key_file?,
             host,
