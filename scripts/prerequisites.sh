@@ -25,6 +25,7 @@ CHECK=(
 TEST=(
   "${CHECK[@]}"
   dbus-daemon:dbus
+  dig:bind9-dnsutils
   g++:g++
   ps:procps
   /usr/include/seccomp.h:libseccomp-dev
@@ -39,12 +40,14 @@ TEST=(
   jq:jq
   mkfs.ext4:e2fsprogs
   mmdebstrap:mmdebstrap
+  named:bind9
   newuidmap:uidmap
   ping:iputils-ping
   podman:podman
   qemu-system-x86_64:qemu-system-x86
   runc:runc
   strace:strace
+  tcpdump:tcpdump
   traceroute:traceroute
   /usr/bin/gunicorn:gunicorn
   /usr/bin/node:nodejs
