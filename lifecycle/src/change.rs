@@ -312,6 +312,8 @@ pub(crate) fn boot(instance: &Instance, progress: &mut dyn Progress) -> Result<C
     let _lock = instance.lock("boot")?;
     converge::converge(instance)?;
     if !instance.enabled_mark().exists() || instance.run_dir().wanted()?.is_some() {
+        // The names that it had before the reboot are nobody else's to remove.
+        say_all(dns::tidy(instance), progress);
         return Ok(Change::Already);
     }
     let current = instance.deployed()?;

@@ -53,11 +53,7 @@ fn pause(tries: u32) -> Duration {
 pub fn check(dns: &Dns) -> Result<(), String> {
     let key = Key::read(&dns.key_file).map_err(|error| error.to_string())?;
     let zone = Name::parse(&dns.zone)?;
-    let client = Client {
-        servers: &dns.servers,
-        key: &key,
-        patience: Patience::short(),
-    };
+    let client = Client::new(&dns.servers, &key, Patience::short());
     match client.zone_of(&zone).map_err(|error| error.to_string())? {
         Some(found) if found == zone => Ok(()),
         _ => Err(format!("the name server has no zone {zone}")),

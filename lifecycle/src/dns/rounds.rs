@@ -84,11 +84,7 @@ impl Rounds {
         troubles: &mut Vec<Trouble>,
     ) -> Result<(), Stop> {
         let key = Key::read(&via.key_file).map_err(|error| Stop::Zone(error.to_string()))?;
-        let client = Client {
-            servers: &via.servers,
-            key: &key,
-            patience: self.patience.clone(),
-        };
+        let client = Client::new(&via.servers, &key, self.patience.clone());
         let zone = Name::parse(&via.zone).map_err(Stop::Zone)?;
         self.send(&client, via, wanted, troubles, false, |_| {
             Some(zone.clone())

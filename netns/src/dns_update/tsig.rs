@@ -420,7 +420,7 @@ fn base64(text: &str) -> Option<Vec<u8>> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::super::message;
     use super::*;
 
@@ -550,7 +550,7 @@ mod tests {
 
     /// An answer as a server with the same key makes it: the question with the bit of an answer, signed along with the
     /// question's MAC.
-    fn answer_to(key: &Key, question: &[u8], mac: &[u8], now: u64) -> Vec<u8> {
+    pub(crate) fn answer_to(key: &Key, question: &[u8], mac: &[u8], now: u64) -> Vec<u8> {
         let mut answer = question[..HEADER].to_vec();
         answer[2] |= 0x80;
         answer[4..].fill(0);
@@ -576,6 +576,12 @@ mod tests {
         answer.extend(data);
         answer[11] = 1;
         answer
+    }
+
+    /// The MAC of a signed question, with a hash of 32 bytes: 6 bytes of it stand after it.
+    pub(crate) fn mac_of(question: &[u8]) -> Vec<u8> {
+        let end = question.len() - 6;
+        question[end - 32..end].to_vec()
     }
 
     #[test]
