@@ -382,11 +382,20 @@ fn a_dead_or_silent_name_server_holds_nothing_up_slow() {
             .says(&["still in the DNS"]);
         assert!(journal(host).join("hello.json").exists());
         server.thaw();
+        // Its heir has its address, and so the same record of the application.
+        host.hello("heir", &format!("[app]\nname = hello\n{}", at("10.20.0.5")));
+        server.answers("heir.server1.apps.example.org", "A", &["10.20.0.5"], SOON);
         eventually("the last names to go", Duration::from_secs(40), || {
             host.run(&["list"]).ok();
-            (!journal(host).exists()).then_some(())
+            (!journal(host).join("hello.json").exists()).then_some(())
         });
-        assert!(server.ask(APP, "A").is_empty() && server.ask(OWN, "A").is_empty());
-        assert!(server.name_of("10.20.0.5").is_empty());
+        assert!(server.ask(OWN, "A").is_empty());
+        assert_eq!(server.ask(APP, "A"), ["10.20.0.5"]);
+        assert_eq!(
+            server.name_of("10.20.0.5"),
+            ["heir.server1.apps.example.org."]
+        );
+        host.run(&["heir", "stop"]).ok();
+        assert!(server.ask(APP, "A").is_empty() && !journal(host).exists());
     });
 }

@@ -107,6 +107,21 @@ impl Journal {
         Ok(())
     }
 
+    /// What other instances of this server may have registered. Who has got the address and the application of
+    /// one that is gone has the same record, and keeps it.
+    pub(super) fn of_others(&self) -> Result<BTreeSet<Record>> {
+        let mut found = BTreeSet::new();
+        let Some(dir) = self.path.parent() else {
+            return Ok(found);
+        };
+        for path in files::entries(dir)? {
+            if path != self.path && name_of_instance(&path).is_some() {
+                found.extend(Journal::read(&path)?.records().cloned());
+            }
+        }
+        Ok(found)
+    }
+
     /// Whether nothing can be registered any more.
     pub(super) fn is_empty(&self) -> bool {
         self.content.zones.is_empty()
@@ -115,5 +130,74 @@ impl Journal {
     /// Everything that may be registered.
     pub(super) fn records(&self) -> impl Iterator<Item = &Record> {
         self.content.zones.values().flat_map(|zone| &zone.records)
+    }
+}
+
+/// Whose journal a file is; nothing for one that is still being written.
+pub(super) fn name_of_instance(path: &Path) -> Option<&str> {
+    let name = files::name_of(path).strip_suffix(".json")?;
+    (!name.starts_with('.')).then_some(name)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::os::unix::fs::PermissionsExt;
+
+    use metactl_netns::dns_update::{Data, Name};
+
+    use super::*;
+
+    fn record(owner: &str) -> Record {
+        Record {
+            owner: Name::parse(owner).unwrap(),
+            data: Data::Address("10.0.0.5".parse().unwrap()),
+        }
+    }
+
+    fn journal(path: &Path, records: &[&str]) -> Journal {
+        let mut journal = Journal::read(path).unwrap();
+        let zone = Zone {
+            via: super::super::registration::tests::dns(),
+            records: records.iter().map(|owner| record(owner)).collect(),
+        };
+        journal.content.zones.insert("example.org".to_owned(), zone);
+        journal.write().unwrap();
+        journal
+    }
+
+    #[test]
+    fn without_records_there_is_no_file() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("dns/a.json");
+        let mut written = journal(&path, &["a.example.org"]);
+        let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o7777;
+        assert_eq!((mode(&path), mode(path.parent().unwrap())), (0o600, 0o700));
+        assert_eq!(Journal::read(&path).unwrap().content, written.content);
+        for zone in written.content.zones.values_mut() {
+            zone.records.clear();
+        }
+        written.write().unwrap();
+        assert!(!Journal::exists(&path) && !path.parent().unwrap().exists());
+        assert!(Journal::read(&path).unwrap().is_empty());
+    }
+
+    #[test]
+    fn others_have_journals_too() {
+        let dir = tempfile::tempdir().unwrap();
+        let own = journal(
+            &dir.path().join("a.json"),
+            &["a.example.org", "app.example.org"],
+        );
+        journal(
+            &dir.path().join("b.json"),
+            &["b.example.org", "app.example.org"],
+        );
+        // Half written, by somebody who is at it.
+        fs::write(dir.path().join(".c.json.new"), "{").unwrap();
+        let expected = BTreeSet::from([record("b.example.org"), record("app.example.org")]);
+        assert_eq!(own.of_others().unwrap(), expected);
+        fs::write(dir.path().join("d.json"), "{").unwrap();
+        assert!(own.of_others().unwrap_err().to_string().contains("d.json"));
     }
 }

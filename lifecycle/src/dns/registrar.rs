@@ -362,7 +362,10 @@ pub(super) fn records<'a>(
 /// A trouble as it is told.
 pub(super) fn sentence(trouble: &Trouble) -> String {
     match trouble.pointer {
-        true => format!("names of addresses (PTR): {}", trouble.why),
+        true => format!(
+            "names of addresses (PTR): {} (`reverse = none` in [dns] leaves them out)",
+            trouble.why
+        ),
         false => trouble.why.clone(),
     }
 }

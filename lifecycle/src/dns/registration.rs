@@ -95,7 +95,7 @@ pub(crate) fn host_label() -> String {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use metactl_bundles::network::{FORMAT, Policy, Verdict};
 
     use super::*;

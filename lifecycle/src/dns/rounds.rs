@@ -86,6 +86,7 @@ impl Rounds {
         let key = Key::read(&via.key_file).map_err(|error| Stop::Zone(error.to_string()))?;
         let client = Client::new(&via.servers, &key, self.patience.clone());
         let zone = Name::parse(&via.zone).map_err(Stop::Zone)?;
+        self.leave_to_others(via, wanted)?;
         self.send(&client, via, wanted, troubles, false, |_| {
             Some(zone.clone())
         })?;
@@ -113,6 +114,18 @@ impl Rounds {
         let reverse = self.reverse.clone();
         let zone_of = |record: &Record| reverse.get(&record.owner).cloned();
         self.send(&client, via, wanted, troubles, true, zone_of)
+    }
+
+    /// Forgets what is not wanted any more, but is another instance's too.
+    fn leave_to_others(&mut self, via: &Dns, wanted: &BTreeSet<Record>) -> Result<(), Stop> {
+        if self.had(via).is_subset(wanted) {
+            return Ok(());
+        }
+        let others = self.journal.of_others();
+        let others = others.map_err(|error| Stop::Disk(error.to_string()))?;
+        self.change(via, |records| {
+            records.retain(|record| wanted.contains(record) || !others.contains(record));
+        })
     }
 
     /// What may be registered in a zone.

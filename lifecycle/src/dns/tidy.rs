@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use metactl_netns::dns_update::Patience;
 
-use super::journal::Journal;
+use super::journal::{Journal, name_of_instance};
 use super::registrar::{broken, records, remember};
 use super::rounds::Rounds;
 use crate::error::Result;
@@ -121,11 +121,7 @@ pub(crate) fn sweep(manager: &Manager, instances: &[String]) -> Result<Vec<Strin
         return Ok(done);
     };
     for path in files::entries(dir)? {
-        let file = files::name_of(&path);
-        let Some(name) = file
-            .strip_suffix(".json")
-            .filter(|_| !file.starts_with('.'))
-        else {
+        let Some(name) = name_of_instance(&path) else {
             continue;
         };
         if !instances.iter().any(|instance| instance == name) {

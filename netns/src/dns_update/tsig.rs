@@ -616,4 +616,42 @@ pub(super) mod tests {
         let replayed = answer_to(&key, &question, b"another mac", 1_000_010);
         assert!(verify(&replayed, 1_000_010).is_err());
     }
+
+    #[test]
+    fn nothing_that_is_received_makes_it_panic() {
+        let key = key(Algorithm::Sha256, b"secret");
+        let mut question = message::zone_query(7, &Name::parse("a.example").unwrap());
+        let mac = key.sign(&mut question, 1_000_000);
+        let answer = answer_to(&key, &question, &mac, 1_000_000);
+        let mut state = 1_u64;
+        let mut random = |below: usize| {
+            // Knuth's MMIX: the same numbers in every run.
+            state = state
+                .wrapping_mul(6_364_136_223_846_793_005)
+                .wrapping_add(1_442_695_040_888_963_407);
+            (state >> 33) as usize % below
+        };
+        let mut read = 0;
+        for _ in 0..100_000 {
+            let mut bytes = if random(2) == 0 {
+                answer.clone()
+            } else {
+                question.clone()
+            };
+            for _ in 0..=random(6) {
+                let at = random(bytes.len());
+                bytes[at] = random(256) as u8;
+            }
+            bytes.truncate(random(bytes.len() * 4).max(1));
+            let Some(found) = message::read(&bytes) else {
+                continue;
+            };
+            read += 1;
+            if let Some((signature, begin)) = found.signature {
+                let verified = key.verify(&bytes, &signature, begin, &mac, 1_000_000);
+                assert!(verified.is_err() || bytes[2..12] == answer[2..12]);
+            }
+        }
+        assert!(read > 1000, "{read}");
+    }
 }
