@@ -384,17 +384,15 @@ fn a_dead_or_silent_name_server_holds_nothing_up_slow() {
         server.thaw();
         // Its heir has its address, and so the same record of the application.
         host.hello("heir", &format!("[app]\nname = hello\n{}", at("10.20.0.5")));
-        server.answers("heir.server1.apps.example.org", "A", &["10.20.0.5"], SOON);
+        let heir = "heir.server1.apps.example.org";
+        says(host, "heir", &format!("named {heir} {APP}"), SOON);
         eventually("the last names to go", Duration::from_secs(40), || {
             host.run(&["list"]).ok();
             (!journal(host).join("hello.json").exists()).then_some(())
         });
         assert!(server.ask(OWN, "A").is_empty());
         assert_eq!(server.ask(APP, "A"), ["10.20.0.5"]);
-        assert_eq!(
-            server.name_of("10.20.0.5"),
-            ["heir.server1.apps.example.org."]
-        );
+        assert_eq!(server.name_of("10.20.0.5"), [format!("{heir}.")]);
         host.run(&["heir", "stop"]).ok();
         assert!(server.ask(APP, "A").is_empty() && !journal(host).exists());
     });

@@ -29,7 +29,7 @@ pub(super) struct Rounds {
 
 /// Why a zone is not gone on with.
 enum Stop {
-    /// Nobody answers, or not well: nobody will for the other names.
+    /// Nobody answers, or not well, or the key is no good: it would be the same for the other names.
     Zone(String),
     /// Nothing can be written down, so nothing may be sent.
     Disk(String),
@@ -195,10 +195,12 @@ impl Rounds {
                             records.remove(record);
                         }
                     })?;
-                    troubles.push(Trouble {
-                        why: error.to_string(),
-                        pointer: pointers,
-                    });
+                    let why = error.to_string();
+                    if error.is_about_the_key() {
+                        return Err(Stop::Zone(why));
+                    }
+                    let pointer = pointers;
+                    troubles.push(Trouble { why, pointer });
                 }
                 Err(error) => return Err(Stop::Zone(error.to_string())),
             }

@@ -68,3 +68,10 @@ pub enum DnsError {
         why: String,
     },
 }
+
+impl DnsError {
+    /// Whether it is the key, or the clock, that is refused, and so everything else that is signed with it.
+    pub fn is_about_the_key(&self) -> bool {
+        matches!(self, DnsError::Refused { code: 16..=18, .. })
+    }
+}
