@@ -340,6 +340,32 @@ fn a_cname_is_in_the_way_and_told() {
 }
 
 #[test]
+fn who_runs_removes_the_names_of_who_does_not_slow() {
+    on_host(&needs(), |host| {
+        let lan = host.lan();
+        let server = name_server(host, &lan);
+        host.hello("hello", &at("10.20.0.5"));
+        host.hello("other", &at("10.20.0.6"));
+        server.answers(APP, "A", &["10.20.0.5"], SOON);
+        server.answers("other.apps.example.org", "A", &["10.20.0.6"], SOON);
+        server.freeze();
+        host.run(&["hello", "stop"])
+            .ok()
+            .says(&["still in the DNS"]);
+        server.thaw();
+        // Nobody types anything.
+        eventually("the names to go", Duration::from_secs(60), || {
+            (!journal(host).join("hello.json").exists()).then_some(())
+        });
+        assert!(server.ask(OWN, "A").is_empty() && server.ask(APP, "A").is_empty());
+        assert!(server.name_of("10.20.0.5").is_empty());
+        assert_eq!(server.ask("other.apps.example.org", "A"), ["10.20.0.6"]);
+        host.run(&["other", "stop"]).ok();
+        assert!(!journal(host).exists());
+    });
+}
+
+#[test]
 fn a_dead_or_silent_name_server_holds_nothing_up_slow() {
     on_host(&needs(), |host| {
         let lan = host.lan();

@@ -11,9 +11,11 @@ use metactl_netns::dns_update::{Patience, Record};
 use super::journal::{Failure, Journal};
 use super::registration::Registration;
 use super::rounds::{Rounds, Trouble};
+use super::tidy;
 use super::watch::{Watch, Watched};
 use crate::error::Result;
 use crate::files;
+use crate::instance::Instance;
 use crate::standalone::records::RunDir;
 use crate::status::{DnsRecord, DnsState, DnsStatus};
 
@@ -21,6 +23,8 @@ use crate::status::{DnsRecord, DnsState, DnsStatus};
 const FAREWELL: Duration = Duration::from_secs(3);
 /// How often everything is said again: somebody may have restored the zone from a backup.
 const REFRESH: Duration = Duration::from_secs(3600);
+/// How often it is looked whether others have left names.
+const SWEEP: Duration = Duration::from_secs(20);
 
 /// What there is to be done.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -34,6 +38,7 @@ pub(crate) struct Task {
 /// Keeps the records of one instance.
 #[derive(Debug)]
 pub(crate) struct Registrar {
+    instance: Instance,
     path: PathBuf,
     run: RunDir,
     shared: Arc<Shared>,
@@ -73,11 +78,11 @@ impl Shared {
 }
 
 impl Registrar {
-    /// `path` is that of the instance's journal.
-    pub(crate) fn new(path: PathBuf, run: RunDir) -> Registrar {
+    pub(crate) fn new(instance: &Instance) -> Registrar {
         Registrar {
-            path,
-            run,
+            path: instance.dns_journal(),
+            run: instance.run_dir(),
+            instance: instance.clone(),
             shared: Arc::default(),
             works: false,
         }
@@ -106,9 +111,9 @@ impl Registrar {
 
     fn begin(&self) {
         let (shared, run) = (Arc::clone(&self.shared), self.run.clone());
-        let path = self.path.clone();
+        let (path, instance) = (self.path.clone(), self.instance.clone());
         std::thread::spawn(move || match Journal::read(&path) {
-            Ok(journal) => Keeper::new(journal).keep(&shared, &run),
+            Ok(journal) => Keeper::new(journal, instance).keep(&shared, &run),
             Err(error) => shared.tell(Some(broken(&error.to_string())), &run),
         });
         let shared = Arc::clone(&self.shared);
@@ -198,6 +203,7 @@ fn watch(shared: &Shared) {
 
 /// The thread that speaks with name servers.
 struct Keeper {
+    instance: Instance,
     rounds: Rounds,
     /// What the last round was to reach, and with whom.
     reached: Option<BTreeSet<Record>>,
@@ -208,12 +214,16 @@ struct Keeper {
     due: Instant,
     /// The same as a time of the clock, when something is to be tried again.
     next: Option<jiff::Timestamp>,
+    /// When it is looked whether others have left names.
+    sweep: Instant,
 }
 
 impl Keeper {
-    fn new(mut journal: Journal) -> Keeper {
+    fn new(mut journal: Journal, instance: Instance) -> Keeper {
         journal.content.failure = None;
         Keeper {
+            instance,
+            sweep: Instant::now() + SWEEP,
             rounds: Rounds::new(journal, Patience::long()),
             reached: None,
             via: None,
@@ -253,13 +263,28 @@ impl Keeper {
             let unchanged = |inner: &Inner| {
                 inner.task == task && inner.watch.healthy == healthy && !inner.leaves
             };
+            let until = self.due.min(self.sweep);
             while unchanged(&inner) {
-                let left = self.due.saturating_duration_since(Instant::now());
+                let left = until.saturating_duration_since(Instant::now());
                 if left.is_zero() {
                     break;
                 }
                 inner = shared.wait(inner, left);
             }
+            let idle = unchanged(&inner);
+            drop(inner);
+            if idle && Instant::now() >= self.sweep {
+                self.sweep_up();
+            }
+        }
+    }
+
+    /// Removes what stopped and deleted instances could not: who is there does it for who is not.
+    fn sweep_up(&mut self) {
+        self.sweep = Instant::now() + SWEEP;
+        match tidy::sweep_for(&self.instance) {
+            Ok(lines) => lines.iter().for_each(|line| say(line)),
+            Err(error) => say(&error.to_string()),
         }
     }
 

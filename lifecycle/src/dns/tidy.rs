@@ -115,6 +115,18 @@ pub(crate) fn leftovers(path: &Path) -> Option<DnsStatus> {
 
 /// Removes the names of instances that are deleted. Returns what was done, in sentences.
 pub(crate) fn sweep(manager: &Manager, instances: &[String]) -> Result<Vec<String>> {
+    let deleted = |found: &Instance| !instances.contains(&found.name);
+    sweep_some(manager, deleted)
+}
+
+/// Removes the names that other instances have left, those that were stopped in order: of one whose supervisor was
+/// killed something may still run, and the next command about it finds out.
+pub(super) fn sweep_for(own: &Instance) -> Result<Vec<String>> {
+    let stopped = |found: &Instance| found.name != own.name && !found.run_dir().exists();
+    sweep_some(&own.manager, stopped)
+}
+
+fn sweep_some(manager: &Manager, which: impl Fn(&Instance) -> bool) -> Result<Vec<String>> {
     let mut done = Vec::new();
     let probe = manager.paths.instance_dns("x");
     let Some(dir) = probe.parent() else {
@@ -124,16 +136,13 @@ pub(crate) fn sweep(manager: &Manager, instances: &[String]) -> Result<Vec<Strin
         let Some(name) = name_of_instance(&path) else {
             continue;
         };
-        if !instances.iter().any(|instance| instance == name) {
-            let deleted = Instance {
-                manager: manager.clone(),
-                name: name.to_owned(),
-            };
-            done.extend(
-                tidy(&deleted)
-                    .into_iter()
-                    .map(|line| format!("{name}: {line}")),
-            );
+        let found = Instance {
+            manager: manager.clone(),
+            name: name.to_owned(),
+        };
+        if which(&found) {
+            let lines = tidy(&found).into_iter();
+            done.extend(lines.map(|line| format!("{}: {line}", found.name)));
         }
     }
     Ok(done)

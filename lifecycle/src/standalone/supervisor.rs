@@ -111,7 +111,7 @@ pub(crate) fn supervise(instance: &Instance) -> Result<()> {
         log_dir: paths.instance_log(&instance.name),
         runtime: instance.runtime(),
         network: Network::new(&instance.name, run.clone(), hosts),
-        registrar: Registrar::new(instance.dns_journal(), run.clone()),
+        registrar: Registrar::new(instance),
         state_dir,
         run,
         wanted: None,
