@@ -41,13 +41,13 @@ TEST=(
   mkfs.ext4:e2fsprogs
   mmdebstrap:mmdebstrap
   named:bind9
+  tcpdump:tcpdump
   newuidmap:uidmap
   ping:iputils-ping
   podman:podman
   qemu-system-x86_64:qemu-system-x86
   runc:runc
   strace:strace
-  tcpdump:tcpdump
   traceroute:traceroute
   /usr/bin/gunicorn:gunicorn
   /usr/bin/node:nodejs
