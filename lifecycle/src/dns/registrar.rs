@@ -23,6 +23,9 @@ use crate::status::{DnsRecord, DnsState, DnsStatus};
 const FAREWELL: Duration = Duration::from_secs(3);
 /// How often everything is said again: somebody may have restored the zone from a backup.
 const REFRESH: Duration = Duration::from_secs(3600);
+/// How soon everything is said again after a change: a server that was silent may carry out only now, and in another
+/// order, what was sent to it over UDP and TCP while it was.
+const SETTLE: Duration = Duration::from_secs(30);
 /// How often it is looked whether others have left names.
 const SWEEP: Duration = Duration::from_secs(20);
 
@@ -212,6 +215,8 @@ struct Keeper {
     tries: u32,
     /// When the next round is due, whatever is wanted.
     due: Instant,
+    /// When everything is said again.
+    again: Instant,
     /// The same as a time of the clock, when something is to be tried again.
     next: Option<jiff::Timestamp>,
     /// When it is looked whether others have left names.
@@ -230,6 +235,7 @@ impl Keeper {
             troubles: Vec::new(),
             tries: 0,
             due: Instant::now(),
+            again: Instant::now() + SETTLE,
             next: None,
         }
     }
@@ -304,9 +310,14 @@ impl Keeper {
     fn round(&mut self, task: &Task, wanted: &BTreeSet<Record>) {
         let via = task.registration.as_ref().map(|found| &found.via);
         let same = self.reached.as_ref() == Some(wanted) && self.via.as_ref() == via;
-        // Due without a reason, or with another server or time to live: everything is said again.
-        if self.via.as_ref() != via || (same && self.troubles.is_empty()) {
+        let now = Instant::now();
+        if self.via.as_ref() != via || now >= self.again {
             self.rounds.confirmed.clear();
+        }
+        if !same {
+            self.again = now + SETTLE;
+        } else if now >= self.again {
+            self.again = now + REFRESH;
         }
         let troubles = self.rounds.round(via.map(|via| (via, wanted)));
         let is_new = |trouble: &&Trouble| !self.troubles.contains(trouble);
@@ -321,11 +332,11 @@ impl Keeper {
             true => 0,
             false => self.tries.saturating_add(1),
         };
-        let pause = match self.tries {
-            0 => REFRESH,
-            tries => super::pause(tries),
+        let pause = super::pause(self.tries);
+        self.due = match self.tries {
+            0 => self.again,
+            _ => self.again.min(Instant::now() + pause),
         };
-        self.due = Instant::now() + pause;
         let next = jiff::Timestamp::now().checked_add(pause).ok();
         self.next = next.filter(|_| self.tries > 0);
         self.troubles = troubles;

@@ -78,7 +78,7 @@ pub(crate) fn note(status: &DnsStatus) -> String {
         .filter(|r| r.state == DnsState::Leaving)
         .count();
     let what = match leaving {
-        0 => "not all its names are registered in the DNS".to_owned(),
+        0 => "trouble with its names in the DNS".to_owned(),
         count => format!("{count} records of it are still in the DNS"),
     };
     let next = status

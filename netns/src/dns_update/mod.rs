@@ -1,6 +1,6 @@
 //! Names for addresses: updates of a zone (RFC 2136), signed with a key (TSIG, RFC 8945).
 //!
-//! Pure but for [`client`]: what is wanted and what is there become messages, an answer becomes a verdict.
+//! Pure but for [`client`] and the reading of a key's file: what is wanted and what is there become messages, an answer becomes a verdict.
 //! When something is registered, and what is remembered of it, is lifecycle's.
 //!
 //! | room | what it holds |
@@ -8,12 +8,14 @@
 //! | [`name`] | a domain name, in text and on the wire |
 //! | [`plan`] | records wanted + records had -> [`plan::Update`]s |
 //! | [`message`] | an update as a message; an answer read |
-//! | [`tsig`] | the key, its file, signing, verifying |
+//! | [`tsig`] | the key: signing, verifying |
+//! | `key_file` | the key as a file |
 //! | [`client`] | asks a name server, over UDP, then TCP |
 //!
 //! Single records are added and deleted, never all of a name: those of other servers stay.
 
 pub mod client;
+mod key_file;
 pub mod message;
 pub mod name;
 pub mod plan;
