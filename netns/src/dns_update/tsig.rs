@@ -312,9 +312,21 @@ pub(super) mod tests {
     /// An answer as a server with the same key makes it: the question with the bit of an answer, signed along with the
     /// question's MAC.
     pub(crate) fn answer_to(key: &Key, question: &[u8], mac: &[u8], now: u64) -> Vec<u8> {
+        signed(key, question, mac, now, None)
+    }
+
+    /// With `server_time`: the answer of a server whose clock shows that (RFC 8945 section 5.2.3).
+    pub(crate) fn signed(
+        key: &Key,
+        question: &[u8],
+        mac: &[u8],
+        now: u64,
+        server_time: Option<u64>,
+    ) -> Vec<u8> {
         let mut answer = question[..HEADER].to_vec();
         answer[2] |= 0x80;
         answer[4..].fill(0);
+        answer[3] = if server_time.is_some() { 9 } else { 0 };
         let signature = Signature {
             key: key.name.clone(),
             algorithm: Name::parse(key.algorithm.name()).ok(),
@@ -322,8 +334,8 @@ pub(super) mod tests {
             fudge: FUDGE,
             mac: Vec::new(),
             original_id: u16::from_be_bytes([answer[0], answer[1]]),
-            error: 0,
-            other: Vec::new(),
+            error: server_time.map_or(0, |_| code::BADTIME),
+            other: server_time.map_or_else(Vec::new, |time| time.to_be_bytes()[2..].to_vec()),
         };
         let length = (mac.len() as u16).to_be_bytes();
         let own = key.mac(&[&length, mac, &answer, &key.variables(&signature)]);

@@ -4,7 +4,7 @@ use std::net::TcpListener;
 use std::sync::mpsc;
 use std::thread;
 
-use super::super::tsig::tests::{answer_to, mac_of};
+use super::super::tsig::tests::{answer_to, mac_of, signed};
 use super::*;
 
 fn key(secret: &str) -> Key {
@@ -180,4 +180,21 @@ fn the_next_server_is_asked_and_a_dead_one_not_again() {
     for servers in [[dead, unwilling], [unwilling, dead]] {
         assert!(why(update(&servers, "QUJD")).contains("REFUSED"));
     }
+}
+
+#[test]
+fn clocks_that_differ_are_told() {
+    let late: Answers = |key, question| {
+        let then = Some(now() - 7200);
+        // The time of the question, long ago for the server, stands in the answer too.
+        vec![signed(key, question, &mac_of(question), now(), then)]
+    };
+    let (address, _asked) = server(late, silence);
+    let error = update(&[address], "QUJD").unwrap_err();
+    assert!(error.is_about_the_key());
+    let told = error.to_string();
+    assert!(
+        told.contains("BADTIME: the clocks differ: its one is 720"),
+        "{told}"
+    );
 }
