@@ -70,4 +70,35 @@ mod tests {
         assert_eq!(seconds, [1, 2, 4, 8, 16, 32, 64, 128, 256, 300, 300]);
         assert_eq!(pause(u32::MAX), LONGEST_PAUSE);
     }
+
+    #[test]
+    fn a_check_says_what_is_in_the_way() {
+        use std::os::unix::fs::OpenOptionsExt as _;
+        let dir = tempfile::tempdir().unwrap();
+        // A port that nobody has: this one has just given it back.
+        let socket = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+        let server = socket.local_addr().unwrap();
+        drop(socket);
+        let dns = Dns {
+            servers: vec![server],
+            key_file: dir.path().join("dns.key"),
+            ..registration::tests::dns()
+        };
+        let why = check(&dns).unwrap_err();
+        assert!(
+            why.contains("cannot use the key") && why.contains("dns.key"),
+            "{why}"
+        );
+        let mut options = std::fs::OpenOptions::new();
+        let mut file = options
+            .create_new(true)
+            .write(true)
+            .mode(0o600)
+            .open(&dns.key_file)
+            .unwrap();
+        let key = b"key k { algorithm hmac-sha256; secret \"QUJD\"; };";
+        std::io::Write::write_all(&mut file, key).unwrap();
+        let why = check(&dns).unwrap_err();
+        assert!(why.contains("does not answer"), "{why}");
+    }
 }
