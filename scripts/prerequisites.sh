@@ -25,6 +25,7 @@ CHECK=(
 TEST=(
   "${CHECK[@]}"
   dbus-daemon:dbus
+  dig:bind9-dnsutils
   g++:g++
   ps:procps
   /usr/include/seccomp.h:libseccomp-dev
@@ -39,6 +40,8 @@ TEST=(
   jq:jq
   mkfs.ext4:e2fsprogs
   mmdebstrap:mmdebstrap
+  named:bind9
+  tcpdump:tcpdump
   newuidmap:uidmap
   ping:iputils-ping
   podman:podman

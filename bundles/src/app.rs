@@ -3,7 +3,7 @@
 //! [`crate::model`] makes it from a configuration; everything behind it reads only these types.
 
 use std::collections::BTreeMap;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -20,6 +20,8 @@ pub struct App {
     pub name: String,
     /// Who is told when an entry point fails.
     pub notify: Notify,
+    /// Where it is registered by name.
+    pub dns: Option<Dns>,
     /// `[env]`: what every entry point gets, interpolated.
     pub env: BTreeMap<String, EnvValue>,
     /// `[secrets]`, by name.
@@ -50,6 +52,30 @@ impl Notify {
     pub fn is_empty(&self) -> bool {
         self.command.is_empty() && self.mail.is_empty()
     }
+}
+
+/// `[dns]`: the zone in which an instance with addresses of its own gets names (RFC 2136).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Dns {
+    /// The zone, in lower case and without a dot at its end.
+    pub zone: String,
+    /// What all healthy instances of the application are called in it. Never what only the app layer
+    /// says: whoever can push could take the name of another application.
+    pub app: String,
+    /// The name servers that take updates, in the order in which they are tried.
+    pub servers: Vec<SocketAddr>,
+    /// The file with the key (TSIG, RFC 8945). Its content is read when it is used, and is in no
+    /// bundle.
+    pub key_file: PathBuf,
+    /// What this server is called in names; `None`: as its host name says.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub host: Option<String>,
+    /// How long others may remember the names, in seconds.
+    pub ttl: u32,
+    /// The zones of the names of addresses; `None`: the name server is asked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reverse: Option<Vec<String>>,
 }
 
 /// A value of the environment.

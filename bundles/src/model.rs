@@ -6,12 +6,14 @@
 //! | `memory` | what JVMs may take of the memory limits, and the heaps that nobody set |
 //! | `sandbox` | `[sandbox.*]` and `[firewall.*]` |
 //! | `cron` | `[crontab]` |
+//! | `dns` | `[dns]` |
 //! | `secrets` | `[secrets]` |
 //! | `warnings` | what works but is probably not meant |
 
 mod cron;
 mod daemons;
 pub(crate) mod inbound;
+mod dns;
 mod memory;
 mod sandbox;
 mod secrets;
@@ -101,6 +103,7 @@ impl<'a> Builder<'a> {
         App {
             name: name.to_owned(),
             notify: self.notify(),
+            dns: self.dns(instance),
             env: self.env(),
             secrets: self.secrets(),
             build: self.build(),

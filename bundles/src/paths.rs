@@ -66,6 +66,12 @@ impl Paths {
         self.state.join(instance)
     }
 
+    /// Where the names are written down that an instance has in a DNS zone. Not in its own state, which a
+    /// deletion takes away, and not in `run`, which a reboot does.
+    pub fn instance_dns(&self, instance: &str) -> PathBuf {
+        self.state.join(".dns").join(format!("{instance}.json"))
+    }
+
     /// What runs of an instance: pinned namespaces, journal, records of processes.
     pub fn instance_run(&self, instance: &str) -> PathBuf {
         self.run.join(instance)

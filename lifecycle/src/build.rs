@@ -228,6 +228,7 @@ impl Workshop {
         App {
             name: app.name.clone(),
             notify: Notify::default(),
+            dns: None,
             env,
             // A build gets none: what it makes is shown to everybody.
             secrets: BTreeMap::new(),

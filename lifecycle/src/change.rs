@@ -12,7 +12,7 @@ use crate::progress::Progress;
 use crate::standalone::records::{Wanted, new_generation};
 use crate::standalone::with_daemons;
 use crate::status::EntryState;
-use crate::{converge, files};
+use crate::{converge, dns, files};
 
 /// Starts everything, or one daemon.
 pub(crate) fn start(
@@ -158,6 +158,16 @@ pub(crate) fn stop(
     progress: &mut dyn Progress,
 ) -> Result<Change> {
     let _lock = instance.lock("stop")?;
+    let change = stop_locked(instance, entry, progress)?;
+    say_all(dns::farewell(instance), progress);
+    Ok(change)
+}
+
+fn stop_locked(
+    instance: &Instance,
+    entry: Option<&str>,
+    progress: &mut dyn Progress,
+) -> Result<Change> {
     say_all(converge::converge(instance)?, progress);
     let run = instance.run_dir();
     let entry = entry.map(|name| instance.daemon(name)).transpose()?;
@@ -304,6 +314,8 @@ pub(crate) fn boot(instance: &Instance, progress: &mut dyn Progress) -> Result<C
     let _lock = instance.lock("boot")?;
     converge::converge(instance)?;
     if !instance.enabled_mark().exists() || instance.run_dir().wanted()?.is_some() {
+        // The names that it had before the reboot are nobody else's to remove.
+        say_all(dns::tidy(instance), progress);
         return Ok(Change::Already);
     }
     let current = instance.deployed()?;

@@ -13,7 +13,7 @@ use crate::error::{OnPath, Result};
 use crate::instance::Instance;
 use crate::manager::require_root;
 use crate::progress::Progress;
-use crate::{allocation, change, converge, files};
+use crate::{allocation, change, converge, dns, files};
 
 /// What a deletion is about to do.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -74,6 +74,9 @@ impl Instance {
             progress.begin("stop", "");
             self.want_nothing(change::patience(self))?;
             progress.end(true, "");
+        }
+        for line in dns::farewell(self) {
+            progress.note(&line);
         }
         let tag = self.current().ok().flatten();
         let tag = tag.and_then(|current| crate::inspect::release(self, &current).ok());

@@ -16,6 +16,7 @@ use std::time::{Duration, Instant};
 use http::Answer;
 use metactl_bundles::app::Health;
 use metactl_bundles::bundle::{EntryKind, EntryRef, Manifest};
+use metactl_runtime::ProcessId;
 
 use crate::error::{LifecycleError, Result};
 use crate::instance::Instance;
@@ -258,6 +259,20 @@ fn listens(entry: &EntryReport, definition: Option<&EntryRef>, asked: &mut Asked
         return Listens::OnlyLocally(port);
     }
     Listens::Yes
+}
+
+/// Whether a daemon that runs serves its port, as it has to be asked: one look, which takes seconds when it hangs.
+pub(crate) fn serves(process: &ProcessId, port: Option<u16>, health: Health) -> bool {
+    let Some(port) = port else { return true };
+    let listening = sockets::listening(process.pid, port);
+    match health {
+        Health::Tcp => !listening.is_empty(),
+        Health::Http => {
+            let answer = (!listening.is_empty()).then(|| http::ask(process, &listening));
+            // Who cannot be asked is not known to be ill.
+            matches!(answer, Some(Answer::Healthy | Answer::CannotAsk(_)))
+        }
+    }
 }
 
 /// The longest time that daemons of a bundle may take to stop.

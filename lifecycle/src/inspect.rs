@@ -10,8 +10,8 @@ use metactl_runtime::state::State;
 use crate::error::{LifecycleError, Result};
 use crate::instance::{Current, Instance};
 use crate::standalone::records::{EntryReport, Report, Wanted};
-use crate::status::{self, EntryState, EntryStatus, InstanceState, ReleaseInfo, Status};
-use crate::{allocation, files};
+use crate::status::{self, DnsStatus, EntryState, EntryStatus, InstanceState, ReleaseInfo, Status};
+use crate::{allocation, dns, files};
 
 /// Everything that is known of an instance.
 pub(crate) fn status(instance: &Instance, mut notes: Vec<String>) -> Result<Status> {
@@ -35,6 +35,12 @@ pub(crate) fn status(instance: &Instance, mut notes: Vec<String>) -> Result<Stat
         None => Vec::new(),
     };
     notes.extend(report.iter().flat_map(|report| report.notes.clone()));
+    let dns = match &supervisor {
+        Some(_) => report.as_ref().and_then(|report| report.dns.clone()),
+        None => dns::leftovers(&instance.dns_journal()),
+    };
+    let in_trouble = |status: &&DnsStatus| supervisor.is_none() || !status.troubles.is_empty();
+    notes.extend(dns.as_ref().filter(in_trouble).map(dns::note));
     if let (Some(wanted), None) = (&wanted, &supervisor) {
         let since = &wanted.change;
         notes.push(format!(
@@ -82,6 +88,7 @@ pub(crate) fn status(instance: &Instance, mut notes: Vec<String>) -> Result<Stat
         supervisor: supervisor.map(|record| record.process.pid),
         enabled: instance.enabled_mark().exists(),
         entries,
+        dns,
         notes,
     })
 }

@@ -23,7 +23,7 @@ use crate::progress::Progress;
 use crate::release::APP_LAYER;
 use crate::standalone;
 use crate::status::{ReleaseInfo, Status};
-use crate::{change, converge, deploy, files, inspect, logs, status};
+use crate::{change, converge, deploy, dns, files, inspect, logs, status};
 pub(crate) use records::Current;
 
 /// What `shell` runs.
@@ -256,7 +256,11 @@ impl Instance {
     /// Records that cannot be read.
     pub fn status(&self) -> Result<Status> {
         let notes = match self.try_lock("status")? {
-            Some(_lock) if nix::unistd::geteuid().is_root() => converge::converge(self)?,
+            Some(_lock) if nix::unistd::geteuid().is_root() => {
+                let mut notes = converge::converge(self)?;
+                notes.extend(dns::tidy(self));
+                notes
+            }
             _ => Vec::new(),
         };
         inspect::status(self, notes)
@@ -367,7 +371,9 @@ impl Instance {
     pub fn converge(&self) -> Result<Vec<String>> {
         require_root("cleaning up")?;
         let _lock = self.lock("converge")?;
-        converge::converge(self)
+        let mut done = converge::converge(self)?;
+        done.extend(dns::tidy(self));
+        Ok(done)
     }
 
     /// Starts it, if it is enabled, from the bundle in use: for the boot of a server without a

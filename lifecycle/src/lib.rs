@@ -34,6 +34,7 @@
 //! | `change` | start, stop, restart, and the switch between two bundles |
 //! | `standalone/` | metactl's own service manager: one supervisor process per instance |
 //! | `health` | whether what was started is up |
+//! | `dns/` | the names of an instance in a DNS zone, while it runs |
 //! | `converge` | the truth after a crash |
 //! | `inspect`, [`status`], `logs`, `tail` | what runs, what it wrote |
 //! | `inside/` | the processes of what runs; thread and heap dumps, `lsof`, `strace` |
@@ -55,6 +56,7 @@ mod create;
 mod delete;
 mod deploy;
 mod doctor;
+pub mod dns;
 mod dumps;
 pub mod edit;
 mod error;
@@ -97,4 +99,6 @@ pub use manager::{Manager, RunTarget};
 pub use metactl_netns::doctor::Finding;
 pub use metactl_netns::policy::{Direction, FirewallStatus, Refused};
 pub use progress::{Progress, Silent};
-pub use status::{EntryState, EntryStatus, InstanceState, Status, Summary};
+pub use status::{
+    DnsRecord, DnsState, DnsStatus, EntryState, EntryStatus, InstanceState, Status, Summary,
+};

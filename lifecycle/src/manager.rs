@@ -9,7 +9,7 @@ use crate::error::{LifecycleError, OnPath, Result};
 use crate::instance::Instance;
 use crate::launcher::{Runtime, find_runtime};
 use crate::status::Summary;
-use crate::{files, foreground, names};
+use crate::{dns, files, foreground, names};
 
 /// One metactl: its directories and its programs.
 #[derive(Debug, Clone)]
@@ -108,6 +108,9 @@ impl Manager {
             foreground::sweep(self)?;
         }
         let names = self.instances()?;
+        if nix::unistd::geteuid().is_root() {
+            dns::sweep(self, &names)?;
+        }
         Ok(names.into_iter().map(|name| self.summary(name)).collect())
     }
 

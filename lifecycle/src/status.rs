@@ -194,8 +194,65 @@ pub struct Status {
     pub enabled: bool,
     /// Its daemons, then its cron jobs.
     pub entries: Vec<EntryStatus>,
+    /// Its names in the DNS.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub dns: Option<DnsStatus>,
     /// What else is worth knowing: what was cleaned up, names that have no address.
     pub notes: Vec<String>,
+}
+
+/// How it stands with the names of an instance in the DNS.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct DnsStatus {
+    /// The records that there should be, and those that should be gone but may not be.
+    pub records: Vec<DnsRecord>,
+    /// Whether its daemons are healthy, which the name of the application is for; not known at first.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub healthy: Option<bool>,
+    /// What stands in the way, a sentence each.
+    pub troubles: Vec<String>,
+    /// When it is tried again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next: Option<String>,
+}
+
+/// A record of an instance.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct DnsRecord {
+    /// Its name.
+    pub name: String,
+    /// `A`, `AAAA` or `PTR`.
+    pub kind: String,
+    /// The address, or the name of the address.
+    pub data: String,
+    /// How it is.
+    pub state: DnsState,
+}
+
+/// A record in one word.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum DnsState {
+    /// A name server has said that it is there.
+    Registered,
+    /// It is not certain to be there yet.
+    Waiting,
+    /// It is not certain to be gone yet.
+    Leaving,
+}
+
+impl DnsStatus {
+    /// Its names that are registered, each once.
+    pub fn names(&self) -> Vec<&str> {
+        let is_name =
+            |record: &&DnsRecord| record.state == DnsState::Registered && record.kind != "PTR";
+        let names = self.records.iter().filter(is_name);
+        let mut names: Vec<&str> = names.map(|record| record.name.as_str()).collect();
+        names.dedup();
+        names
+    }
 }
 
 /// A line of `metactl list`.

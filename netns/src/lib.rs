@@ -20,6 +20,7 @@
 //! | [`doctor`] | what on the server would stop it, and the command that mends it |
 //! | [`names`] | looks host names up (never on the path of the static runtime) |
 //! | [`announce`] | tells the physical network where an address is now |
+//! | [`dns_update`] | registers addresses by name with a name server, signed (lifecycle decides when) |
 //! | [`probe`] | asks the physical network whether an address is in use already |
 //!
 //! This crate may import `bundles` and nothing else of metactl. Only `sys` holds `unsafe`.
@@ -33,6 +34,7 @@ pub mod announce;
 pub mod apply;
 pub mod device;
 pub mod doctor;
+pub mod dns_update;
 mod error;
 pub mod facts;
 pub mod link;

@@ -279,6 +279,11 @@ impl Host {
         Background::spawn(self.metactl(args))
     }
 
+    /// Runs another command while the test goes on.
+    pub fn spawn_command(&self, command: Command) -> Background {
+        Background::spawn(command)
+    }
+
     /// Runs another command on this host.
     #[track_caller]
     pub fn command(&self, program: &str, args: &[&str]) -> Outcome {

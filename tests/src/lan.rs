@@ -124,11 +124,16 @@ impl Node {
     /// Runs a command there.
     #[track_caller]
     pub fn run(&self, words: &[&str]) -> Outcome {
+        command::run(self.command(words), Duration::from_secs(60))
+    }
+
+    /// A command that runs there, not yet started.
+    pub fn command(&self, words: &[&str]) -> Command {
         let mut nsenter = Command::new("nsenter");
         nsenter
             .arg(format!("--net=/run/netns/{}", self.name))
             .args(words);
-        command::run(nsenter, Duration::from_secs(60))
+        nsenter
     }
 
     /// Answers TCP connections to a port with one line that names this host and whom it sees, and

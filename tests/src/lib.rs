@@ -16,6 +16,7 @@
 //! | [`host`] | [`on_host`]: a test's body in a private host; `private-host.sh` makes it |
 //! | [`machine`] | what could be left behind, before and after |
 //! | [`lan`] | further hosts, connected by a switch: clients, database servers |
+//! | [`bind`] | a real name server among them, which takes updates |
 //! | [`command`] | running commands with a time limit, and judging what came out |
 //! | [`apps`] | git repositories made from `examples/` |
 //! | [`oci`] | bundles under other runtimes |
@@ -34,6 +35,7 @@
 
 pub mod apps;
 pub mod binaries;
+pub mod bind;
 pub mod command;
 pub mod engines;
 pub mod host;

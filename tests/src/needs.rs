@@ -127,6 +127,26 @@ pub const TRACEROUTE: Need = Need {
     what: "traceroute",
     hint: "apt-get install traceroute",
 };
+/// A name server, what makes keys for it, and what asks it.
+pub const BIND: &[Need] = &[
+    Need {
+        what: "named",
+        hint: "apt-get install bind9",
+    },
+    Need {
+        what: "tsig-keygen",
+        hint: "apt-get install bind9",
+    },
+    Need {
+        what: "dig",
+        hint: "apt-get install bind9-dnsutils",
+    },
+];
+/// Shows packets with the names of their addresses.
+pub const TCPDUMP: Need = Need {
+    what: "tcpdump",
+    hint: "apt-get install tcpdump",
+};
 /// Fetches a page; the cron job of the example uses it.
 pub const CURL: Need = Need {
     what: "curl",

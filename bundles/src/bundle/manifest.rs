@@ -9,7 +9,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::BundleError;
-use crate::app::{Health, Notify, Restart};
+use crate::app::{Dns, Health, Notify, Restart};
 
 /// The format number of `manifest.json`.
 pub const FORMAT: u32 = 1;
@@ -50,6 +50,9 @@ pub struct Manifest {
     /// Who is told when one of them fails.
     #[serde(default, skip_serializing_if = "Notify::is_empty")]
     pub notify: Notify,
+    /// Where it is registered by name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dns: Option<Dns>,
     /// The folder with the values of its secrets, if it has some.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub secrets: Option<PathBuf>,

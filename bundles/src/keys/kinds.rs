@@ -74,6 +74,14 @@ pub enum Kind {
     UidRange,
     /// Names of network interfaces.
     Interfaces,
+    /// A domain: `apps.example.org`.
+    Domain,
+    /// Domains, or `none`.
+    Domains,
+    /// One label of a domain.
+    Label,
+    /// Addresses of name servers, with their ports.
+    NameServers,
 }
 
 impl Kind {
@@ -113,6 +121,10 @@ impl Kind {
             Kind::Mount => "path and `ro` or `rw`".to_owned(),
             Kind::UidRange => "range of uids".to_owned(),
             Kind::Interfaces => "interfaces".to_owned(),
+            Kind::Domain => "domain".to_owned(),
+            Kind::Domains => "domains, `none`".to_owned(),
+            Kind::Label => "label".to_owned(),
+            Kind::NameServers => "addresses of name servers".to_owned(),
         }
     }
 
@@ -166,6 +178,10 @@ impl Kind {
             Kind::Mount => "/srv/photos rw",
             Kind::UidRange => "66000-69999",
             Kind::Interfaces => "eth0 eth1",
+            Kind::Domain => "apps.example.org",
+            Kind::Domains => "0.168.192.in-addr.arpa",
+            Kind::Label => "web1",
+            Kind::NameServers => "192.168.0.53",
         }
     }
 
@@ -175,6 +191,7 @@ impl Kind {
             Kind::Choice(words) => words.to_vec(),
             Kind::Platform => platforms::names().to_vec(),
             Kind::SizeOrUnlimited | Kind::CountOrUnlimited => vec!["unlimited"],
+            Kind::Domains => vec!["none"],
             _ => Vec::new(),
         }
     }
@@ -222,6 +239,10 @@ impl Kind {
             Kind::Mount => values::mount(text).map(drop),
             Kind::UidRange => values::uid_range(text).map(drop),
             Kind::Interfaces => values::interfaces(text).map(drop),
+            Kind::Domain => values::domain(text).map(drop),
+            Kind::Domains => values::domains(text).map(drop),
+            Kind::Label => values::label(text).map(drop),
+            Kind::NameServers => values::name_servers(text).map(drop),
         }
     }
 

@@ -98,6 +98,7 @@ fn line(key: &Key) -> String {
         ("app", "notify.command") => (key.name, "/usr/local/bin/tell-operators"),
         ("secrets", "*") => ("db.password", Kind::Secret.example()),
         ("secrets.env", "*") => ("DB_PASSWORD", Kind::SecretName.example()),
+        ("dns", "key.file") => (key.name, "/etc/metactl/dns.key"),
         ("daemon.*", "jvm.agents") => (key.name, "lib/metrics.jar=port=9400"),
         ("daemon.*", "jvm.properties.*") => ("jvm.properties.log.level", "info"),
         ("daemon.*", "node.script") => (key.name, "server.js"),

@@ -65,6 +65,10 @@ pub const SECTIONS: &[SectionSpec] = &[
         doc: "What else of the server the application sees.",
     },
     SectionSpec {
+        name: "dns",
+        doc: "The zone in which instances with addresses of their own get names: said once, in `site.conf` or `metactl.conf`.",
+    },
+    SectionSpec {
         name: "server",
         doc: "Facts of one server, in `metactl.conf` only.",
     },
@@ -439,6 +443,43 @@ pub(super) const KEYS: &[Key] = &[
             "The path inside; the value is the path on the server, and `rw` when the application may write there.",
         )
     },
+    // [dns]
+    dns(
+        "zone",
+        Kind::Domain,
+        None,
+        "Where the names are: `<instance>.<host>.<zone>`, and `<app>.<zone>` for all healthy instances. Without it nothing is registered.",
+    ),
+    dns(
+        "server",
+        Kind::NameServers,
+        None,
+        "The name servers that take updates of the zone (RFC 2136), the first one that answers: addresses, with `:port` if it is not 53.",
+    ),
+    dns(
+        "key.file",
+        Kind::AbsolutePath,
+        None,
+        "The key that signs the updates (TSIG, HMAC-SHA2): a file as `tsig-keygen` writes it, root's alone.",
+    ),
+    dns(
+        "host",
+        Kind::Label,
+        None,
+        "What this server is called in `<instance>.<host>.<zone>`; its host name up to the first dot without it.",
+    ),
+    dns(
+        "ttl",
+        Kind::Duration,
+        Some("60s"),
+        "How long others may remember the names.",
+    ),
+    dns(
+        "reverse",
+        Kind::Domains,
+        None,
+        "The zones of the names of addresses (PTR), or `none`; the name server is asked for them without it.",
+    ),
     // [server]
     server(
         "site",
@@ -475,6 +516,21 @@ pub(super) const KEYS: &[Key] = &[
 const POLICY: Kind = Kind::Choice(&["accept", "reject", "drop"]);
 const GRANT: Kind = Kind::Choice(&["any", "site"]);
 const UNLIMITED: &str = "without a limit it can take everything that the server has";
+
+/// A row of `[dns]`.
+const fn dns(
+    name: &'static str,
+    kind: Kind,
+    default: Option<&'static str>,
+    doc: &'static str,
+) -> Key {
+    Key {
+        default,
+        grant: Grant::Trusted,
+        why: "it changes what the names of others mean, with a key of the server",
+        ..key("dns", name, kind, doc)
+    }
+}
 
 /// A row of `[server]`.
 const fn server(

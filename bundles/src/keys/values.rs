@@ -9,9 +9,11 @@ use std::time::Duration;
 use ipnet::Ipv4Net;
 
 mod cron;
+mod domains;
 mod words;
 
 pub use cron::cron;
+pub use domains::{domain, domains, label, name_servers};
 pub use words::{WordsError, split_words};
 
 type Parsed<T> = Result<T, String>;

@@ -98,6 +98,7 @@ pub fn app(name: &str) -> App {
     App {
         name: name.to_owned(),
         notify: Notify::default(),
+        dns: None,
         env: BTreeMap::new(),
         secrets: BTreeMap::new(),
         build: Build::default(),

@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 
 use metactl_lifecycle::status::EntryKind;
-use metactl_lifecycle::{EntryState, EntryStatus, InstanceState, Status};
+use metactl_lifecycle::{DnsStatus, EntryState, EntryStatus, InstanceState, Status};
 
 use super::{Context, list};
 use crate::exit;
@@ -67,6 +67,14 @@ fn print(context: &mut Context, status: &Status) -> Outcome {
     );
     output.line(head.join(" · "))?;
     output.table(&entries(&status.entries))?;
+    let names = status
+        .dns
+        .as_ref()
+        .map(DnsStatus::names)
+        .unwrap_or_default();
+    if !names.is_empty() {
+        output.line(format!("  named {}", clean(&names.join(" "))))?;
+    }
     for note in &status.notes {
         output.line(style.warn(&clean(note)))?;
     }

@@ -48,6 +48,11 @@ impl Instance {
         self.log_file("supervisor")
     }
 
+    /// Which names it may have in the DNS.
+    pub(crate) fn dns_journal(&self) -> PathBuf {
+        self.manager.paths.instance_dns(&self.name)
+    }
+
     /// What only one supervisor at a time can hold.
     pub(crate) fn supervisor_lock(&self) -> PathBuf {
         let locks = self.manager.paths.run.join("locks");

@@ -75,6 +75,11 @@ impl Network {
         self.up.is_some()
     }
 
+    /// What it was made from.
+    pub(crate) fn spec(&self) -> Option<&NetworkSpec> {
+        self.up.as_ref().map(|up| &up.spec)
+    }
+
     /// Makes the network of a bundle, if it is not there already. Nothing may run yet.
     pub(crate) fn up(
         &mut self,

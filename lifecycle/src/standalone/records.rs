@@ -23,7 +23,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::{LifecycleError, OnPath, Result};
 use crate::files;
-use crate::status::{EntryState, Exit};
+use crate::status::{DnsStatus, EntryState, Exit};
 
 /// The format number of these files.
 pub(crate) const FORMAT: u32 = 1;
@@ -68,6 +68,9 @@ pub(crate) struct Report {
     pub(crate) entries: BTreeMap<String, EntryReport>,
     /// What is worth knowing.
     pub(crate) notes: Vec<String>,
+    /// Its names in the DNS.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) dns: Option<DnsStatus>,
 }
 
 /// What is known of an entry point.

@@ -9,6 +9,7 @@
 mod act;
 mod adopt;
 mod ended;
+mod names;
 mod report;
 
 use std::collections::BTreeMap;
@@ -31,6 +32,7 @@ use super::notify::Notifier;
 use super::records::{FORMAT, Report, RunDir, SupervisorRecord, Wanted};
 use super::rotate;
 use super::schedule::Job;
+use crate::dns::Registrar;
 use crate::error::{LifecycleError, OnPath, Result};
 use crate::files;
 use crate::instance::Instance;
@@ -83,6 +85,7 @@ pub(crate) struct Supervisor {
     told: Option<Report>,
     rotated: Instant,
     notifier: Notifier,
+    registrar: Registrar,
 }
 
 /// Supervises until everything is stopped.
@@ -108,6 +111,7 @@ pub(crate) fn supervise(instance: &Instance) -> Result<()> {
         log_dir: paths.instance_log(&instance.name),
         runtime: instance.runtime(),
         network: Network::new(&instance.name, run.clone(), hosts),
+        registrar: Registrar::new(instance),
         state_dir,
         run,
         wanted: None,
@@ -139,6 +143,7 @@ impl Supervisor {
             self.follow_names();
             self.read_wanted();
             self.act();
+            self.register();
             self.tell();
             if self.wanted.is_none() && self.alive.is_empty() {
                 return self.finish();
@@ -298,6 +303,7 @@ impl Supervisor {
             self.say(&line);
         }
         self.network.down(&self.runtime)?;
+        self.registrar.finish();
         for line in crate::converge::empty_all_tmp(&self.state_dir) {
             self.say(&line);
         }

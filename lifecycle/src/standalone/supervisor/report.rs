@@ -47,6 +47,7 @@ impl Supervisor {
             change,
             entries,
             notes,
+            dns: self.registrar.status(),
         }
     }
 
