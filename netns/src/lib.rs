@@ -13,7 +13,8 @@
 //! | [`plan`] | `network.json` + facts -> [`plan::NetPlan`], without touching anything |
 //! | [`apply`] | executes a plan; undoes what it did when a step fails |
 //! | [`link`] | veth, addresses, routes, neighbours by synchronous rtnetlink; leftovers |
-//! | [`policy`] | accept lists as sets and rules; live updates of names; counters |
+//! | [`policy`] | accept lists as sets and rules; what changes while it runs: names, the policy itself, learning; counters |
+//! | [`connections`] | the open connections of a sandbox, and the end of some |
 //! | [`nftables`] | the encoder of one nftables transaction |
 //! | [`server`] | what all instances share on the server, counted by user, given back by the last one |
 //! | [`names`] | looks host names up (never on the path of the static runtime) |
@@ -27,6 +28,7 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 pub mod apply;
+pub mod connections;
 pub mod device;
 mod error;
 pub mod facts;
