@@ -35,6 +35,7 @@ pub(crate) fn status(instance: &Instance, mut notes: Vec<String>) -> Result<Stat
         None => Vec::new(),
     };
     notes.extend(report.iter().flat_map(|report| report.notes.clone()));
+    notes.extend(crate::learn::note(instance)?);
     if let (Some(wanted), None) = (&wanted, &supervisor) {
         let since = &wanted.change;
         notes.push(format!(

@@ -33,6 +33,8 @@
 //! | `secrets` | the values of `[secrets]` on disk |
 //! | `change` | start, stop, restart, and the switch between two bundles |
 //! | `standalone/` | metactl's own service manager: one supervisor process per instance |
+//! | `reload` | the configuration of now, as far as that needs no restart |
+//! | `firewall`, `learn`, `inside` | what a sandbox may reach and does; tools of the server in its network |
 //! | `health` | whether what was started is up |
 //! | `converge` | the truth after a crash |
 //! | `inspect`, [`status`], `logs`, `tail` | what runs, what it wrote |
@@ -57,13 +59,17 @@ pub mod edit;
 mod error;
 mod explain;
 mod files;
+mod firewall;
 mod foreground;
 mod health;
 mod hosts;
 mod import;
+mod inside;
 mod inspect;
 mod instance;
+mod interrupt;
 mod launcher;
+mod learn;
 mod local;
 mod lock;
 mod logs;
@@ -73,6 +79,7 @@ pub mod names;
 mod person;
 mod progress;
 mod release;
+mod reload;
 mod scm;
 mod secrets;
 mod standalone;
@@ -85,9 +92,14 @@ pub use edit::drift::{Drift, DriftedSetting};
 pub use edit::editor::{Answer, Replaced};
 pub use edit::{ChangedKey, Edit, EditedLayer, Effective};
 pub use error::{Class, LifecycleError, Result};
+pub use firewall::{Firewall, OpenConnection};
 pub use import::{Foreign, Import};
 pub use instance::{Change, Deployed, Instance, LineSink, LogFile, Materialized};
+pub use interrupt::Interrupt;
+pub use learn::{Lesson, Proposal};
 pub use manager::{Manager, RunTarget};
-pub use metactl_netns::policy::{Direction, FirewallStatus, Refused};
+pub use metactl_netns::policy::learn::Learned;
+pub use metactl_netns::policy::{Direction, EntryStatus as FirewallEntry, FirewallStatus, Refused};
 pub use progress::{Progress, Silent};
+pub use reload::{Reload, Reloaded};
 pub use status::{EntryState, EntryStatus, InstanceState, Status, Summary};

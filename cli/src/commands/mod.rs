@@ -13,10 +13,13 @@ mod exec;
 mod firewall;
 pub(crate) mod help;
 mod import;
+mod inside;
 mod instances;
+mod learn;
 mod list;
 mod logs;
 mod plan;
+mod reload;
 mod run;
 mod show;
 mod status;
@@ -80,7 +83,10 @@ pub fn dispatch(cli: Cli) -> Outcome {
         Command::Stop(args) => change::stop(&mut context, args),
         Command::Restart(args) => change::restart(&mut context, args),
         Command::Logs(args) => logs::run(&mut context, args),
-        Command::Firewall => firewall::run(&mut context),
+        Command::Reload(args) => reload::run(&mut context, args),
+        Command::Firewall(args) => firewall::run(&mut context, args),
+        Command::Tcpdump(args) => inside::tcpdump(&mut context, args),
+        Command::Net(args) => inside::net(&mut context, args),
         Command::Shell(args) => exec::shell(&mut context, args),
         Command::Exec(args) => exec::run(&mut context, args),
         Command::Run(args) => run::run(&mut context, args),

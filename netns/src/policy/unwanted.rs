@@ -4,7 +4,7 @@ use std::net::IpAddr;
 use std::os::fd::BorrowedFd;
 
 use ipnet::IpNet;
-use metactl_bundles::network::{Entry, NetworkSpec, Policy, Protocol, Verdict};
+use metactl_bundles::network::{Entry, NetworkSpec, Peer, Policy, Protocol, Verdict};
 
 use super::replace::is_guarded;
 use super::{Direction, FAMILIES, FirewallStatus, flow_set, status};
@@ -90,7 +90,11 @@ impl<'a> Judge<'a> {
         let entries = spec.out.accept.iter().chain(&spec.inbound.accept);
         let known = status.entries.into_iter().zip(entries);
         let peers = known.map(|(status, entry)| {
-            let nets = status.peers.iter().filter_map(|text| net(text)).collect();
+            let nets = match &entry.peer {
+                Peer::Net(net) => vec![*net],
+                // Whatever addresses its name has at the moment.
+                _ => status.peers.iter().filter_map(|text| net(text)).collect(),
+            };
             (status.direction, entry, nets)
         });
         Judge {

@@ -103,7 +103,14 @@ impl Supervisor {
         let Some(bundle) = &self.bundle else {
             return false;
         };
-        match self.network.fits(&bundle.dir) {
+        let mut fits = self.network.fits(&bundle.dir);
+        if matches!(fits, Ok(false)) && !self.alive.is_empty() && self.nobody_is_replaced() {
+            fits = self.network.change(&bundle.dir);
+            if matches!(fits, Ok(true)) {
+                self.say("has changed the firewall");
+            }
+        }
+        match fits {
             Ok(true) => true,
             // It is made when the first entry point is launched.
             Ok(false) if self.alive.is_empty() => true,
@@ -127,6 +134,12 @@ impl Supervisor {
                 false
             }
         }
+    }
+
+    /// Whether every daemon that runs is to go on running. Then the network can only be changed beneath them.
+    fn nobody_is_replaced(&self) -> bool {
+        let mut alive = self.daemons.iter().filter(|(_, daemon)| daemon.is_alive());
+        alive.all(|(name, daemon)| self.target(name) == daemon.generation.as_deref())
     }
 
     /// Whether everybody who is to be started before `name` has been.
