@@ -45,6 +45,7 @@ TEST=(
   qemu-system-x86_64:qemu-system-x86
   runc:runc
   strace:strace
+  tcpdump:tcpdump
   traceroute:traceroute
   /usr/bin/gunicorn:gunicorn
   /usr/bin/node:nodejs

@@ -47,7 +47,7 @@ impl Instance {
         require_root("entering the network of an instance")?;
         let live = self.live_network()?;
         let Some((program, args)) = argv.split_first() else {
-            return Err(LifecycleError::Unavailable {
+            return Err(LifecycleError::Usage {
                 what: "which command?".to_owned(),
                 hint: format!("metactl {} net ss -tn", self.name),
             });
@@ -203,7 +203,7 @@ impl Words {
     /// whatever other device they pass.
     fn filter_for(&self, addresses: &[IpAddr]) -> Result<String> {
         if self.from_file {
-            return Err(LifecycleError::Unavailable {
+            return Err(LifecycleError::Usage {
                 what: "-F cannot be used before the instance runs".to_owned(),
                 hint: "write the expression out, or start the instance first".to_owned(),
             });
@@ -263,7 +263,7 @@ fn refused(option: &str) -> LifecycleError {
         "-i" | "--interface" => "the device is that of the instance",
         _ => "metactl decides as whom it runs",
     };
-    LifecycleError::Setting {
+    LifecycleError::Usage {
         what: format!("tcpdump {option} is not for this: {why}"),
         hint: "tcpdump itself takes it".to_owned(),
     }

@@ -85,7 +85,7 @@ impl Instance {
     ) -> Result<Proposal> {
         require_root("changing the firewall")?;
         if time > MOST {
-            return Err(LifecycleError::Setting {
+            return Err(LifecycleError::Usage {
                 what: "a firewall that learns is open: for a day at most".to_owned(),
                 hint: "--for 8h".to_owned(),
             });

@@ -117,6 +117,11 @@ pub const TRACEROUTE: Need = Need {
     what: "traceroute",
     hint: "apt-get install traceroute",
 };
+/// Shows packets.
+pub const TCPDUMP: Need = Need {
+    what: "tcpdump",
+    hint: "apt-get install tcpdump",
+};
 /// Fetches a page; the cron job of the example uses it.
 pub const CURL: Need = Need {
     what: "curl",
