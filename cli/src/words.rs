@@ -51,23 +51,27 @@ fn passing_on(definition: &Command, mut argv: Vec<OsString>) -> Vec<OsString> {
         return argv;
     };
     let named = names_app(definition, &argv[..first]);
-    let mut at = if is_one(&argv[first]) {
-        // `tcpdump myapp ...`, `-a myapp tcpdump ...`
-        if named { first + 1 } else { first + 2 }
+    let at = if is_one(&argv[first]) {
+        match argv.get(first + 1).map(text) {
+            // `-a myapp tcpdump ...`, `tcpdump -a myapp ...`, `tcpdump myapp ...`
+            _ if named => first + 1,
+            Some(word) if word == "-a" || word == "--app" => first + 3,
+            _ => first + 2,
+        }
+    } else if definition.find_subcommand(text(&argv[first])).is_some() {
+        return argv;
     } else {
         match next_word(definition, None, &argv, first + 1) {
             Some(second) if is_one(&argv[second]) && !named => second + 1,
             _ => return argv,
         }
     };
-    // `-a` and its like may stand behind the command, as everywhere.
-    let command = definition.find_subcommand(text(&argv[at.min(argv.len()) - 1]));
-    if command.is_some() && argv.get(at).is_some_and(|word| text(word) == "-a") {
-        at += 2;
-    }
-    let asks = argv
-        .get(at)
-        .is_some_and(|word| ["--help", "--"].contains(&text(word).as_str()));
+    let before = argv.get(at.saturating_sub(1)).map(text);
+    let asks = [before, argv.get(at).map(text)];
+    let asks = asks
+        .iter()
+        .flatten()
+        .any(|word| word == "--help" || word == "--");
     if at <= argv.len() && !asks {
         argv.insert(at, "--".into());
     }

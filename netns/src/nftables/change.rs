@@ -162,14 +162,14 @@ fn u32_of(value: &[u8]) -> Option<u32> {
     }
 }
 
-/// An element with the packets and bytes that it has counted.
-type Counted = (Element, (u64, u64));
+/// An element with what it was in the set before, if it was.
+type Moved = (Element, Option<ReadElement>);
 
 /// How the table in force becomes another one.
 #[derive(Debug, Default)]
 struct Change {
     /// Sets made beforehand, which no rule refers to yet.
-    staged: Vec<(Set, Vec<Counted>)>,
+    staged: Vec<(Set, Vec<Moved>)>,
     /// Sets made in the transaction.
     made: Vec<Set>,
     /// Elements to be removed from sets that stay.
@@ -242,11 +242,10 @@ impl Change {
             self.made.push(made);
             return;
         }
-        let counted = |element: &Element| before.iter().find(|old| is_element(old, element));
         let elements = std::mem::take(&mut made.elements);
         let elements = elements.into_iter().map(|element| {
-            let counter = counted(&element).map_or((0, 0), |old| (old.packets, old.bytes));
-            (element, counter)
+            let old = before.iter().find(|old| is_element(old, &element));
+            (element, old.cloned())
         });
         self.staged.push((made, elements.collect()));
     }
@@ -342,7 +341,7 @@ pub(crate) fn exchange(
         let mut batch = Batch::new(socket);
         for (index, (set, elements)) in change.staged.iter().enumerate() {
             batch.set(set, index as u32 + 1);
-            batch.counted_elements(set, elements);
+            batch.moved_elements(set, elements);
         }
         batch.commit()?;
     }
@@ -433,14 +432,14 @@ impl Batch<'_> {
         }
     }
 
-    /// Adds elements that have counted before.
-    fn counted_elements(&mut self, set: &Set, elements: &[Counted]) {
+    /// Adds elements with what they have counted before, and the time that they have left.
+    fn moved_elements(&mut self, set: &Set, elements: &[Moved]) {
         for chunk in elements.chunks(ELEMENTS_PER_MESSAGE / 2) {
             let mut attrs = Attrs::default();
             attrs.string(1, TABLE);
             attrs.string(2, &set.name);
             attrs.nested(3, |list| {
-                chunk.iter().for_each(|one| counted(list, set.shape, one))
+                chunk.iter().for_each(|one| moved(list, set.shape, one));
             });
             let subject = format!("elements of set {}", set.name);
             self.push(NEW_ELEMENTS, NLM_F_CREATE, &attrs, subject);
@@ -448,18 +447,23 @@ impl Batch<'_> {
     }
 }
 
-fn counted(list: &mut Attrs, shape: Shape, (element, (packets, bytes)): &Counted) {
+fn moved(list: &mut Attrs, shape: Shape, (element, old): &Moved) {
     list.nested(1, |one| {
         one.data(1, &key(&element.first, shape));
         one.data(10, &key(&element.last, shape));
         if let Some(comment) = comment(&element.comment) {
             one.bytes(6, &comment);
         }
+        let Some(old) = old else { return };
+        if let Some(left) = old.expires {
+            one.u64(4, left.max(1));
+            one.u64(5, left.max(1));
+        }
         one.nested(7, |expr| {
             expr.string(1, "counter");
             expr.nested(2, |counter| {
-                counter.u64(1, *bytes);
-                counter.u64(2, *packets);
+                counter.u64(1, old.bytes);
+                counter.u64(2, old.packets);
             });
         });
     });
@@ -473,7 +477,7 @@ mod tests {
     fn names_in_the_kernel_lead_to_names_of_rulesets() {
         assert_eq!(base("out4_net1"), "out4_net1");
         assert_eq!(base("out4_net1_r2"), "out4_net1");
-        assert_eq!(base("out4_name3_r17"), "out4_name3");
+        assert_eq!(base("out4_name_3f2a9c01_r17"), "out4_name_3f2a9c01");
         assert_eq!(base("refused_out4"), "refused_out4");
         let mut live = Live::default();
         assert_eq!(live.free_name("out4_net1"), "out4_net1");
