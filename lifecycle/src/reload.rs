@@ -43,6 +43,8 @@ pub struct Reloaded {
     pub unwanted: Vec<OpenConnection>,
     /// Whether these were cut.
     pub cut: bool,
+    /// Whether going back by one change of the local layer takes it back.
+    pub by_local_layer: bool,
     /// What is worth knowing, but stops nothing.
     pub warnings: Vec<String>,
 }
@@ -93,8 +95,15 @@ impl Instance {
         // What cannot be enforced is refused before anything is written.
         policy::ruleset(&ready.composition.network, &Resolved::new())?;
         self.take_over(&current, &wanted, &ready)?;
-        self.told(drift.network, jobs, cut, ready.warnings())
-            .map(Reload::Done)
+        let mut told = self.told(drift.network, jobs, cut, ready.warnings())?;
+        let local = self.manager.paths.local_layer(&self.name);
+        let file = files::name_of(&local);
+        // What is gone was said there, as far as anybody can tell.
+        told.by_local_layer = drift.settings.iter().all(|setting| {
+            let origin = setting.origin.as_deref();
+            origin.is_none_or(|origin| origin.contains(file))
+        });
+        Ok(Reload::Done(told))
     }
 
     fn only_policy_differs(&self, current: &Current, ready: &Ready) -> Result<bool> {
@@ -159,6 +168,7 @@ impl Instance {
             jobs,
             unwanted: Vec::new(),
             cut: false,
+            by_local_layer: false,
             warnings,
         };
         // Without a network of its own there is no firewall, and nothing runs in it if all daemons have ended.

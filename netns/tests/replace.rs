@@ -313,3 +313,27 @@ fn learning_accepts_records_and_ends_by_itself() {
     assert!(!app.ns.sh("nft list ruleset").contains("learn"));
     is_refused(&app, MACHINE, 25);
 }
+
+#[test]
+fn an_open_policy_can_be_learned_from() {
+    let Some(world) = world("an_open_policy_can_be_learned_from") else {
+        return;
+    };
+    world.machine.serve_tcp(25);
+    let app = world.start(spec("myapp", Mode::Routed, &[APP]), &Resolved::new());
+    learn::start(
+        app.ns.fd(),
+        &app.spec,
+        &Resolved::new(),
+        Duration::from_secs(60),
+    )
+    .unwrap();
+    reaches(&app, MACHINE, 25);
+    reaches(&app, MACHINE, 25);
+    let (learned, _) = learn::read(app.ns.fd()).unwrap();
+    let told: Vec<_> = learned.iter().map(|one| (one.port, one.count)).collect();
+    assert_eq!(told, [(25, 2)]);
+    learn::stop(app.ns.fd(), &app.spec, &Resolved::new()).unwrap();
+    reaches(&app, MACHINE, 25);
+    assert!(learn::read(app.ns.fd()).unwrap().0.is_empty());
+}

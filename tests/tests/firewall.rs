@@ -144,7 +144,10 @@ fn allow_is_live_and_undone_as_live() {
             .says(&["metactl hello reload"]);
         is_refused("10.20.0.66:25");
         host.run(&["hello", "changed"]).fails(2);
-        host.run(&["hello", "reload"]).ok().says(&["live"]);
+        host.run(&["hello", "reload"]).ok().says(&[
+            "live",
+            "Undo: metactl hello revert --last && metactl hello reload",
+        ]);
         reaches("10.20.0.66:25");
         host.run(&["hello", "reload"])
             .ok()
@@ -209,6 +212,31 @@ fn nothing_is_lost_and_nothing_leaks_while_lists_change() {
             .find_map(|line| line.strip_suffix(" tries, 0 bad")?.parse().ok())
             .unwrap_or_else(|| panic!("{outcome}"));
         assert!(tries > 100, "{outcome}");
+        host.run(&["hello", "stop"]).ok();
+    });
+}
+
+#[test]
+fn the_firewall_changes_also_while_nothing_is_there_to_run() {
+    on_host(NEEDS, |host| {
+        let lan = host.lan();
+        neighbours(host, &lan);
+        let local = format!("{LOCAL}[daemon.web]\nrestart = never\n");
+        start(host, &local);
+        Node::server()
+            .get(&format!("http://{ADDRESS}/exit"))
+            .unwrap();
+        eventually("the daemon to end", SOON, || {
+            let status = json(&host.run(&["hello", "status", "--json"]));
+            (status["entries"][0]["state"] == "ended").then_some(())
+        });
+        host.run(&["hello", "allow", "smtp=10.20.0.66:25"])
+            .ok()
+            .says(&["live"]);
+        host.run(&["hello", "restart"]).ok();
+        Node::server().get_when_up(&format!("http://{ADDRESS}/"), SOON);
+        reaches("10.20.0.66:25");
+        is_refused("10.20.0.66:80");
         host.run(&["hello", "stop"]).ok();
     });
 }

@@ -61,6 +61,13 @@ pub fn run(context: &mut Context, args: &args::Reload) -> Outcome {
         context.output.facts(&facts(instance.name(), &reload))?;
     } else {
         print(context, &instance, &reload)?;
+        if let Reload::Done(done) = &reload
+            && done.by_local_layer
+        {
+            let name = instance.name();
+            let undo = format!("metactl {name} revert --last && metactl {name} reload");
+            context.output.undo(&undo)?;
+        }
     }
     match reload {
         Reload::NeedsRestart(_) => Err(Failure::Code(exit::FINDINGS)),

@@ -242,10 +242,16 @@ impl Change {
             self.made.push(made);
             return;
         }
+        let before: BTreeMap<(Key, Key), ReadElement> = before
+            .into_iter()
+            .map(|old| ((old.first, old.last), old))
+            .collect();
         let elements = std::mem::take(&mut made.elements);
         let elements = elements.into_iter().map(|element| {
-            let old = before.iter().find(|old| is_element(old, &element));
-            (element, old.cloned())
+            let old = before.get(&(element.first, element.last));
+            let same = |old: &&ReadElement| old.comment == shown_comment(&element.comment);
+            let old = old.filter(same).cloned();
+            (element, old)
         });
         self.staged.push((made, elements.collect()));
     }
@@ -310,11 +316,6 @@ fn with_kept(set: &Set, there: &[ReadElement], keeps: &dyn Fn(&str) -> bool) -> 
         }
     }
     wanted
-}
-
-fn is_element(old: &ReadElement, element: &Element) -> bool {
-    (old.first, old.last) == (element.first, element.last)
-        && old.comment == shown_comment(&element.comment)
 }
 
 fn is_same(wanted: &[Element], there: &[ReadElement]) -> bool {

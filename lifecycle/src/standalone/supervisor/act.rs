@@ -104,10 +104,16 @@ impl Supervisor {
             return false;
         };
         let mut fits = self.network.fits(&bundle.dir);
-        if matches!(fits, Ok(false)) && !self.alive.is_empty() && self.nobody_is_replaced() {
+        if matches!(fits, Ok(false)) && self.nobody_is_replaced() {
             fits = self.network.change(&bundle.dir);
-            if matches!(fits, Ok(true)) {
-                self.say("has changed the firewall");
+            match &fits {
+                Ok(true) => self.say("has changed the firewall"),
+                // Without anybody in it, it can just as well be made anew.
+                Err(error) if self.alive.is_empty() => {
+                    self.say(&error.to_string());
+                    fits = Ok(false);
+                }
+                _ => {}
             }
         }
         match fits {
