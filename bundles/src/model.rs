@@ -12,8 +12,8 @@
 
 mod cron;
 mod daemons;
-pub(crate) mod inbound;
 mod dns;
+pub(crate) mod inbound;
 mod memory;
 mod sandbox;
 mod secrets;

@@ -3,6 +3,7 @@
 mod doctor;
 mod explain;
 mod inside;
+mod network;
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -10,6 +11,7 @@ use std::path::PathBuf;
 pub use doctor::Doctor;
 pub use explain::{Check, Compare, Complete, Completion, Dump, Manual, Shell, Show, Why};
 pub use inside::{GcUtil, Watch};
+pub use network::{Firewall, Net, Reload, Tcpdump};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
@@ -138,8 +140,10 @@ something, `unset KEY` is written, which takes that away. --gone and --inherit w
     Unset(Unset),
     /// Allow connections to a destination: [firewall.out.accept] of the local layer
     #[command(
-        override_usage = "metactl APP allow NAME=DESTINATION...",
-        after_help = "Example: metactl myapp allow smtp=smtp.example.org:25"
+        override_usage = "metactl APP allow NAME=DESTINATION... [--later]",
+        after_help = "\
+What runs is allowed it at once: nothing is restarted, and open connections stay.
+Example: metactl myapp allow smtp=smtp.example.org:25"
     )]
     Allow(Allow),
     /// Edit the local layer in $VISUAL or $EDITOR; only what is valid replaces it
@@ -199,15 +203,56 @@ Examples: metactl myapp rollback
     /// Stop and start an instance, or one of its entry points
     #[command(override_usage = "metactl APP restart [ENTRY]")]
     Restart(Entry),
+    /// Take over the firewall and the cron jobs as configured now, without stopping anything
+    #[command(
+        override_usage = "metactl APP reload [--cut]",
+        after_help = "\
+The firewall changes in one step: no packet is judged by anything but the old rules or the new ones, and open
+connections stay. Those that it would refuse now are named; --cut ends them.
+Exit codes: 0 done, 2 something else is configured too, which only a restart takes over: nothing was changed.
+Example: metactl myapp set firewall.out:policy=reject && metactl myapp reload --cut"
+    )]
+    Reload(Reload),
     /// Print what an instance wrote
     #[command(
         alias = "log",
         override_usage = "metactl APP logs [-f] [-n LINES] [ENTRY]"
     )]
     Logs(Logs),
-    /// Show the policy of an instance, its counters, and what was refused
-    #[command(override_usage = "metactl APP firewall")]
-    Firewall,
+    /// Show the policy of an instance, its counters, and what was refused; or learn what it needs
+    #[command(
+        override_usage = "metactl APP firewall [--watch]\n       metactl APP firewall learn [--for TIME] [--write]",
+        after_help = "\
+--watch shows it as it changes; where the output is no terminal, a line for every new refusal, and with --json an
+object on a line whenever something changed.
+learn lets everything leave for a while, records it, and proposes the smallest list of entries that allows it. When the
+time is over the kernel itself goes back to the policy, also when this command was killed. Ctrl-C ends it early.
+Examples: metactl myapp firewall --watch
+          metactl myapp firewall learn --for 30m
+          metactl myapp firewall learn --for 2h --write"
+    )]
+    Firewall(Firewall),
+    /// Watch the packets of an instance, with the server's tcpdump
+    #[command(
+        override_usage = "metactl APP tcpdump [ARGUMENTS]",
+        after_help = "\
+ARGUMENTS are those of tcpdump(8), but for -i, -z and -Z. It runs as the person behind sudo. When the instance does
+not run yet, it waits on every device, and sees the first packet that there is. The exit code is tcpdump's own.
+Examples: metactl myapp tcpdump port 3306
+          metactl myapp tcpdump -nn -w myapp.pcap"
+    )]
+    Tcpdump(Tcpdump),
+    /// Run a command of the server in the network of an instance
+    #[command(
+        override_usage = "metactl APP net COMMAND [ARGUMENTS]",
+        after_help = "\
+The files and programs of the server; the addresses, routes, names and firewall of the instance. It runs as the person
+behind sudo, and cannot change anything of the network. The exit code is the command's own.
+Examples: metactl myapp net ss -tnp
+          metactl myapp net ping -c 3 mysql.example.org
+          metactl myapp net curl -sI http://localhost/"
+    )]
+    Net(Net),
     /// Open a shell in the sandbox of an instance
     #[command(override_usage = "metactl APP shell [ENTRY]")]
     Shell(Entry),
@@ -312,6 +357,9 @@ impl Command {
         "complete",
         "manual",
     ];
+
+    /// The commands whose arguments belong to another program, and are left as they are.
+    pub const PASSING_ON: [&'static str; 2] = ["net", "tcpdump"];
 }
 
 /// Arguments of `import`.
@@ -391,6 +439,9 @@ pub struct Allow {
     /// A name of your own and a host name, address or prefix, with `:PORT` if wanted
     #[arg(value_name = "NAME=DESTINATION", required = true)]
     pub entries: Vec<String>,
+    /// Only write it; `metactl APP reload` makes it so
+    #[arg(long)]
+    pub later: bool,
 }
 
 /// Arguments of `revert`.

@@ -89,6 +89,8 @@ impl<'a> Line<'a> {
         } else {
             self.arguments.push(word.to_owned());
         }
+        let passes_on = |command: &Command| args::Command::PASSING_ON.contains(&command.get_name());
+        self.over |= self.command.is_some_and(passes_on) && self.app.is_some();
     }
 
     fn value(&mut self, option: &Arg, value: &str) {

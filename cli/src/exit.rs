@@ -42,7 +42,7 @@ pub const TABLE: &[Row] = &[
     Row {
         code: FINDINGS,
         name: "findings",
-        meaning: "check: valid, but something should be corrected; why: no, or not all of it; changed: what runs is not what is configured; import: some were refused; doctor: something would stop instances",
+        meaning: "check: valid, but something should be corrected; why: no, or not all of it; changed: what runs is not what is configured; reload: it needs a restart; import: some were refused; doctor: something would stop instances",
     },
     Row {
         code: STOPPED,
@@ -83,7 +83,7 @@ pub const TABLE: &[Row] = &[
 
 /// Said below the table.
 pub const OTHERS: &str =
-    "run, exec and shell end with the code of what they ran; 128 + N after signal N.";
+    "run, exec, shell, net and tcpdump end with the code of what they ran; 128 + N after signal N.";
 
 #[cfg(test)]
 mod tests {

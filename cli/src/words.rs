@@ -16,7 +16,8 @@ use crate::failure::Failure;
 /// # Errors
 ///
 /// When the first two words are no instance and command, in whatever order.
-pub fn canonical(definition: &Command, mut argv: Vec<OsString>) -> Result<Vec<OsString>, Failure> {
+pub fn canonical(definition: &Command, argv: Vec<OsString>) -> Result<Vec<OsString>, Failure> {
+    let mut argv = passing_on(definition, argv);
     let Some(first) = next_word(definition, None, &argv, 0) else {
         return Ok(argv);
     };
@@ -40,6 +41,41 @@ pub fn canonical(definition: &Command, mut argv: Vec<OsString>) -> Result<Vec<Os
     let app = argv.remove(first);
     argv.splice(0..0, ["-a".into(), app]);
     Ok(argv)
+}
+
+/// `myapp tcpdump -n port 80` is `myapp tcpdump -- -n port 80`: what belongs to another program is none of
+/// ours, whatever it looks like.
+fn passing_on(definition: &Command, mut argv: Vec<OsString>) -> Vec<OsString> {
+    let is_one = |word: &OsString| args::Command::PASSING_ON.contains(&text(word).as_str());
+    let Some(first) = next_word(definition, None, &argv, 0) else {
+        return argv;
+    };
+    let named = names_app(definition, &argv[..first]);
+    let at = if is_one(&argv[first]) {
+        match argv.get(first + 1).map(text) {
+            // `-a myapp tcpdump ...`, `tcpdump -a myapp ...`, `tcpdump myapp ...`
+            _ if named => first + 1,
+            Some(word) if word == "-a" || word == "--app" => first + 3,
+            _ => first + 2,
+        }
+    } else if definition.find_subcommand(text(&argv[first])).is_some() {
+        return argv;
+    } else {
+        match next_word(definition, None, &argv, first + 1) {
+            Some(second) if is_one(&argv[second]) && !named => second + 1,
+            _ => return argv,
+        }
+    };
+    let before = argv.get(at.saturating_sub(1)).map(text);
+    let asks = [before, argv.get(at).map(text)];
+    let asks = asks
+        .iter()
+        .flatten()
+        .any(|word| word == "--help" || word == "--");
+    if at <= argv.len() && !asks {
+        argv.insert(at, "--".into());
+    }
+    argv
 }
 
 /// Whether a command takes no instance.
@@ -222,6 +258,26 @@ mod tests {
         same("myapp exec -- ls -a /", "-a myapp exec -- ls -a /");
         same("exec myapp web -- start x", "-a myapp exec web -- start x");
         same("exec -- ls", "exec -- ls");
+    }
+
+    #[test]
+    fn words_of_other_programs_are_left_alone() {
+        same(
+            "myapp tcpdump -A -c 1 port 80",
+            "-a myapp tcpdump -- -A -c 1 port 80",
+        );
+        same("tcpdump myapp -a -q", "-a myapp tcpdump -- -a -q");
+        same("-a myapp tcpdump --json", "-a myapp tcpdump -- --json");
+        same("tcpdump -a myapp -n", "tcpdump -a myapp -- -n");
+        same("myapp tcpdump", "-a myapp tcpdump --");
+        same(
+            "--root /r myapp net ip -j addr",
+            "-a myapp --root /r net -- ip -j addr",
+        );
+        same("myapp net -- ls", "-a myapp net -- ls");
+        same("tcpdump --help", "tcpdump --help");
+        same("help tcpdump", "help tcpdump");
+        same("net", "net");
     }
 
     #[test]

@@ -134,6 +134,14 @@ pub enum LifecycleError {
         /// The line that would do.
         hint: String,
     },
+    /// A request that cannot be.
+    #[error("{what}")]
+    Usage {
+        /// What is wrong with it.
+        what: String,
+        /// What to do.
+        hint: String,
+    },
     /// A change of the local layer that cannot be made.
     #[error("{what}")]
     Edit {
@@ -332,6 +340,7 @@ impl LifecycleError {
             | LifecycleError::UsedUp { .. }
             | LifecycleError::Taken { .. } => Class::Configuration,
             LifecycleError::Question(_)
+            | LifecycleError::Usage { .. }
             | LifecycleError::BadName { .. }
             | LifecycleError::Exists { .. }
             | LifecycleError::BadTag { .. }
@@ -376,6 +385,7 @@ impl LifecycleError {
             LifecycleError::NotRunning { hint, .. }
             | LifecycleError::Unavailable { hint, .. }
             | LifecycleError::Setting { hint, .. }
+            | LifecycleError::Usage { hint, .. }
             | LifecycleError::Edit { hint, .. }
             | LifecycleError::Exists { hint, .. }
             | LifecycleError::Taken { hint, .. }

@@ -41,6 +41,7 @@ pub(crate) fn status(instance: &Instance, mut notes: Vec<String>) -> Result<Stat
     };
     let in_trouble = |status: &&DnsStatus| supervisor.is_none() || !status.troubles.is_empty();
     notes.extend(dns.as_ref().filter(in_trouble).map(dns::note));
+    notes.extend(crate::learn::note(instance)?);
     if let (Some(wanted), None) = (&wanted, &supervisor) {
         let since = &wanted.change;
         notes.push(format!(

@@ -5,18 +5,15 @@ mod records;
 use std::convert::Infallible;
 use std::ffi::OsString;
 use std::io;
-use std::os::fd::AsFd;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 
 use metactl_bundles::app::App;
 use metactl_bundles::bundle::{EntryRef, read_manifest, write_redacted};
 use metactl_bundles::layers::Config;
-use metactl_bundles::network::NetworkSpec;
-use metactl_netns::policy::FirewallStatus;
 use metactl_runtime::state::Status as ContainerStatus;
 
-use crate::error::{LifecycleError, OnPath, Result};
+use crate::error::{LifecycleError, Result};
 use crate::manager::{Manager, require_root};
 use crate::materialize::{self, Ready};
 use crate::progress::Progress;
@@ -334,33 +331,6 @@ impl Instance {
             what: format!("{}{one}", self.name),
             hint: format!("metactl {} start{one}", self.name),
         }
-    }
-
-    /// What the firewall of the sandbox has seen.
-    ///
-    /// # Errors
-    /// When the instance does not run, or has no network of its own.
-    pub fn firewall(&self) -> Result<FirewallStatus> {
-        require_root("looking into a sandbox")?;
-        let run = self.run_dir();
-        let Some(spec) = files::read_json::<NetworkSpec>(&run.network())? else {
-            return Err(LifecycleError::NotRunning {
-                what: self.name.clone(),
-                hint: format!("metactl {} start", self.name),
-            });
-        };
-        let path = run.netns();
-        if spec.mode == metactl_bundles::network::Mode::Host {
-            return Err(LifecycleError::Unavailable {
-                what: format!(
-                    "{} has no network of its own ([sandbox.net] mode = host)",
-                    self.name
-                ),
-                hint: "its connections are filtered by the server's firewall, if at all".to_owned(),
-            });
-        }
-        let netns = std::fs::File::open(&path).on("open", &path)?;
-        Ok(metactl_netns::policy::status(netns.as_fd(), &spec)?)
     }
 
     /// Cleans up after whatever was killed: adopts what runs without a supervisor, ends what was

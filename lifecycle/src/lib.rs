@@ -33,11 +33,13 @@
 //! | `secrets` | the values of `[secrets]` on disk |
 //! | `change` | start, stop, restart, and the switch between two bundles |
 //! | `standalone/` | metactl's own service manager: one supervisor process per instance |
+//! | `reload` | the configuration of now, as far as that needs no restart |
+//! | `firewall`, `learn` | what a sandbox may reach, and what it tries to |
 //! | `health` | whether what was started is up |
 //! | `dns/` | the names of an instance in a DNS zone, while it runs |
 //! | `converge` | the truth after a crash |
 //! | `inspect`, [`status`], `logs`, `tail` | what runs, what it wrote |
-//! | `inside/` | the processes of what runs; thread and heap dumps, `lsof`, `strace` |
+//! | `inside/` | the processes of what runs; thread and heap dumps, `lsof`, `strace`; tools of the server in its network |
 //! | `foreground` | `metactl run` |
 //! | `explain` | `why`, `check`, `compare` |
 //! | `doctor` | what on this server would stop instances |
@@ -55,13 +57,14 @@ mod converge;
 mod create;
 mod delete;
 mod deploy;
-mod doctor;
 pub mod dns;
+mod doctor;
 mod dumps;
 pub mod edit;
 mod error;
 mod explain;
 mod files;
+mod firewall;
 mod foreground;
 mod health;
 mod hosts;
@@ -69,7 +72,9 @@ mod import;
 mod inside;
 mod inspect;
 mod instance;
+mod interrupt;
 mod launcher;
+mod learn;
 mod local;
 mod lock;
 mod logs;
@@ -79,6 +84,7 @@ pub mod names;
 mod person;
 mod progress;
 mod release;
+mod reload;
 mod scm;
 mod secrets;
 mod standalone;
@@ -92,13 +98,18 @@ pub use edit::drift::{Drift, DriftedSetting};
 pub use edit::editor::{Answer, Replaced};
 pub use edit::{ChangedKey, Edit, EditedLayer, Effective};
 pub use error::{Class, LifecycleError, Result};
+pub use firewall::{Firewall, OpenConnection};
 pub use import::{Foreign, Import};
 pub use inside::{HeapDump, Process, Threads, Watcher};
 pub use instance::{Change, Deployed, Instance, LineSink, LogFile, Materialized};
+pub use interrupt::Interrupt;
+pub use learn::{Lesson, Proposal};
 pub use manager::{Manager, RunTarget};
 pub use metactl_netns::doctor::Finding;
-pub use metactl_netns::policy::{Direction, FirewallStatus, Refused};
+pub use metactl_netns::policy::learn::Learned;
+pub use metactl_netns::policy::{Direction, EntryStatus as FirewallEntry, FirewallStatus, Refused};
 pub use progress::{Progress, Silent};
+pub use reload::{Reload, Reloaded};
 pub use status::{
     DnsRecord, DnsState, DnsStatus, EntryState, EntryStatus, InstanceState, Status, Summary,
 };

@@ -14,7 +14,8 @@
 //! | [`apply`] | executes a plan; undoes what it did when a step fails |
 //! | [`mend`] | puts back what somebody took away while the instance runs |
 //! | [`link`] | veth, addresses, routes, neighbours by synchronous rtnetlink; leftovers |
-//! | [`policy`] | accept lists as sets and rules; live updates of names; counters |
+//! | [`policy`] | accept lists as sets and rules; what changes while it runs: names, the policy itself, learning; counters |
+//! | [`connections`] | the open connections of a sandbox, and the end of some |
 //! | [`nftables`] | the encoder of one nftables transaction |
 //! | [`server`] | what all instances share on the server, counted by user, given back by the last one |
 //! | [`doctor`] | what on the server would stop it, and the command that mends it |
@@ -32,9 +33,10 @@ use std::net::IpAddr;
 
 pub mod announce;
 pub mod apply;
+pub mod connections;
 pub mod device;
-pub mod doctor;
 pub mod dns_update;
+pub mod doctor;
 mod error;
 pub mod facts;
 pub mod link;

@@ -6,7 +6,7 @@ use std::io;
 use std::os::fd::BorrowedFd;
 use std::time::Duration;
 
-use netlink_sys::protocols::{NETLINK_NETFILTER, NETLINK_ROUTE};
+use netlink_sys::protocols::{NETLINK_NETFILTER, NETLINK_ROUTE, NETLINK_SOCK_DIAG};
 use netlink_sys::{Socket, SocketAddr};
 use rustix::net::sockopt;
 
@@ -92,6 +92,11 @@ impl Netlink {
     /// nftables.
     pub fn netfilter() -> io::Result<Netlink> {
         Netlink::open(NETLINK_NETFILTER)
+    }
+
+    /// Sockets: sock_diag(7).
+    pub fn sock_diag() -> io::Result<Netlink> {
+        Netlink::open(NETLINK_SOCK_DIAG)
     }
 
     fn open(protocol: isize) -> io::Result<Netlink> {

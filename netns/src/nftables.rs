@@ -3,6 +3,7 @@
 //!
 //! Attribute numbers: `linux/netfilter/nf_tables.h`. Numbers in nftables attributes are big-endian.
 
+pub(crate) mod change;
 pub(crate) mod dump;
 mod encode;
 mod map;

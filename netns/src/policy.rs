@@ -15,8 +15,11 @@
 //! - ICMP errors, echo replies and neighbour discovery pass: path MTU depends on them, and only the kernel can
 //!   send them.
 
+pub mod learn;
 mod live;
+mod replace;
 mod sets;
+mod unwanted;
 
 use std::net::IpAddr;
 
@@ -25,6 +28,8 @@ use metactl_bundles::network::{NetworkSpec, Verdict};
 use serde::Serialize;
 
 pub use live::{EntryStatus, FirewallStatus, Refused, status, update_names};
+pub use replace::{differ_in_policy_only, replace};
+pub use unwanted::{cut, unwanted};
 
 use crate::nftables::{
     At, Chain, Element, End, Family, Hook, Key, Kind, Rule, Ruleset, Selector, Set, Shape,

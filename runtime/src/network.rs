@@ -2,10 +2,11 @@
 
 use std::fs;
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use metactl_bundles::network::{FORMAT, Mode, NetworkSpec};
+use metactl_netns::apply::Applied;
 use metactl_netns::facts::HostFacts;
 use metactl_netns::plan::{LinkIds, NetPlan};
 use metactl_netns::{NetError, Resolved};
@@ -112,6 +113,30 @@ impl NetworkInput {
             ..self.ids.clone()
         };
         metactl_netns::plan::plan(&self.spec, &self.names, facts, &ids)
+    }
+
+    /// Plans it and carries the plan out. Instances whose names begin alike differ in the names of their devices by
+    /// four random letters; when another one has these already, others are taken.
+    pub fn apply(
+        &self,
+        facts: &HostFacts,
+        pid: Option<u32>,
+        netns: BorrowedFd<'_>,
+        server_dir: &Path,
+        user: &str,
+    ) -> Result<Applied, NetError> {
+        let mut input = self.clone();
+        let mut tries = 0;
+        loop {
+            let plan = input.plan(facts, pid)?;
+            match metactl_netns::apply::apply(&plan, netns, server_dir, user) {
+                Err(NetError::NameTaken { .. }) if tries < 5 => {
+                    tries += 1;
+                    input.ids = LinkIds::fresh(None);
+                }
+                result => return result,
+            }
+        }
     }
 
     /// Whether it is a network of its own.
@@ -249,7 +274,6 @@ impl Pin {
         boot_id: String,
     ) -> Result<(), NetworkError> {
         let facts = metactl_netns::facts::gather(uplink)?;
-        let plan = input.plan(&facts, None)?;
         let mut journal = Journal::open(&self.beside(".journal"))?;
         let path = self.path.clone();
         journal.record_all(&[
@@ -277,8 +301,8 @@ impl Pin {
             crate::rootfs::attach(tree, target)
         };
         bind().map_err(|e| system(format!("pin the namespace at {}", self.path.display()), e))?;
-        let applied =
-            metactl_netns::apply::apply(&plan, netns.as_fd(), &self.server_dir, &self.user)?;
+        let (server_dir, user) = (&self.server_dir, &self.user);
+        let applied = input.apply(&facts, None, netns.as_fd(), server_dir, user)?;
         let record = PinRecord {
             spec: input.spec.clone(),
             names: input.names.clone(),

@@ -412,13 +412,17 @@ fn single_keys_change_and_nothing_else() {
 
         run(&["allow", "smtp=10.9.2.9:25"]).ok().says(&[
             "nodes/myapp.conf:15  smtp = 10.9.2.9:25",
-            "not running yet: metactl myapp restart",
+            "live, open connections kept",
             "Undo: metactl myapp unset firewall.out.accept:smtp",
         ]);
         run(&["allow", "smtp=10.9.2.9:25:x"]).fails(78);
+        run(&["changed"]).ok();
+        run(&["allow", "--later", "imap=10.9.2.9:143"])
+            .ok()
+            .says(&["not running yet: metactl myapp reload"]);
         run(&["changed"])
             .fails(2)
-            .says(&["firewall.out.accept:smtp", "addresses or firewall"]);
+            .says(&["firewall.out.accept:imap", "addresses or firewall"]);
         run(&["restart"]).ok();
         run(&["changed"]).ok();
         run(&["firewall"]).ok().says(&["10.9.2.9:25"]);

@@ -179,8 +179,8 @@ fn it_reaches_what_is_accepted_and_nothing_else() {
         ]);
         host.run(&["hello", "firewall"]).ok().says(&[
             &format!("{SERVER}:8080"),
-            "allow",
-            "10.20.0.20:80",
+            "mysql.example.org:80 (10.20.0.20)",
+            "allow: metactl hello allow mysql=mysql.example.org:80",
         ]);
         host.run(&["hello", "firewall", "--json"])
             .ok()

@@ -75,7 +75,7 @@ fn print(context: &mut Context, name: &str, drift: &Drift) -> Outcome {
     if drift.network {
         context
             .output
-            .remark("  addresses or firewall; open connections are cut")?;
+            .remark("  addresses or firewall; open connections are cut (for the firewall alone: reload cuts none)")?;
     }
     if drift.view {
         context

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use metactl_bundles::layers::Origin;
-use metactl_lifecycle::{ChangedKey, Edit, EditedLayer};
+use metactl_lifecycle::{ChangedKey, Edit, EditedLayer, Instance, Reload};
 use serde::Serialize;
 
 use super::Context;
@@ -13,7 +13,7 @@ use crate::failure::{Failure, Outcome};
 use crate::output::clean;
 
 /// The section that `allow` writes to.
-const ACCEPT: &str = "firewall.out.accept";
+pub const ACCEPT: &str = "firewall.out.accept";
 
 #[derive(Serialize)]
 struct Facts<'a> {
@@ -24,6 +24,9 @@ struct Facts<'a> {
     needed: Vec<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     undo: Option<String>,
+    /// Of a change of accept lists: what became of it in what runs.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reload: Option<super::reload::Facts<'a>>,
     warnings: &'a [String],
 }
 
@@ -82,7 +85,7 @@ pub fn set(context: &mut Context, args: &Set) -> Outcome {
             .iter()
             .map(|key| Edit::Inherit { key: key.clone() }),
     );
-    change(context, &edits, "set")
+    change(context, &edits, "set", true)
 }
 
 /// Takes values back.
@@ -96,7 +99,7 @@ pub fn unset(context: &mut Context, args: &Unset) -> Outcome {
         }
     };
     let edits: Vec<Edit> = args.keys.iter().map(edit).collect();
-    change(context, &edits, "unset")
+    change(context, &edits, "unset", true)
 }
 
 /// Writes entries of the accept list.
@@ -108,7 +111,7 @@ pub fn allow(context: &mut Context, args: &Allow) -> Outcome {
         let key = format!("{ACCEPT}:{name}");
         edits.push(Edit::Set { key, value });
     }
-    change(context, &edits, "allow")
+    change(context, &edits, "allow", !args.later)
 }
 
 fn split(word: &str, form: &str, hint: &str) -> Result<(String, String), Failure> {
@@ -121,7 +124,8 @@ fn split(word: &str, form: &str, hint: &str) -> Result<(String, String), Failure
     }
 }
 
-fn change(context: &mut Context, edits: &[Edit], doing: &str) -> Outcome {
+/// Changes the local layer. Accept lists alone are made so in what runs, too, if `live` says so.
+pub fn change(context: &mut Context, edits: &[Edit], doing: &str, live: bool) -> Outcome {
     let instance = context.instance()?;
     let name = instance.name();
     let edited = instance.edit(edits, doing)?;
@@ -129,6 +133,23 @@ fn change(context: &mut Context, edits: &[Edit], doing: &str) -> Outcome {
         .undo
         .as_ref()
         .map(|undo| format!("metactl {name} {undo}"));
+    let changed = edited.keys.iter().filter(|key| key.changed);
+    let sections: Vec<&str> = changed.map(|key| key.section.as_str()).collect();
+    let only = |what: fn(&&str) -> bool| edited.runs && sections.iter().all(what);
+    let only_lists =
+        only(|section| section.starts_with("firewall.") && section.ends_with(".accept"));
+    let only_firewall = only(|section| section.starts_with("firewall."));
+    if !context.output.json {
+        let short = short(&edited.file);
+        for key in &edited.keys {
+            context.output.remark(clean(&told(&short, key)))?;
+        }
+        print_warnings(context, &edited.warnings)?;
+    }
+    let reload = match live && only_lists {
+        true => Some(reload(context, &instance)?),
+        false => None,
+    };
     if context.output.json {
         return context.output.facts(&Facts {
             instance: name,
@@ -141,25 +162,41 @@ fn change(context: &mut Context, edits: &[Edit], doing: &str) -> Outcome {
                 .map(|needed| needed.name.as_str())
                 .collect(),
             undo,
+            reload: reload
+                .as_ref()
+                .map(|reload| super::reload::facts(name, reload)),
             warnings: &edited.warnings,
         });
     }
-    let short = short(&edited.file);
-    for key in &edited.keys {
-        context.output.remark(clean(&told(&short, key)))?;
+    match (&reload, edited.changed, edited.runs) {
+        (Some(reload), _, _) => super::reload::print(context, &instance, reload)?,
+        (None, false, _) => {
+            let line = format!("{} is unchanged", short(&edited.file));
+            context.output.remark(line)?;
+        }
+        (None, true, true) => {
+            let how = if only_firewall { "reload" } else { "restart" };
+            let line = format!("valid, not running yet: metactl {name} {how}");
+            context.output.remark(line)?;
+        }
+        (None, true, false) => context.output.remark("valid")?,
     }
-    print_warnings(context, &edited.warnings)?;
-    let next = match (edited.changed, edited.runs) {
-        (false, _) => format!("{short} is unchanged"),
-        (true, true) => format!("valid, not running yet: metactl {name} restart"),
-        (true, false) => "valid".to_owned(),
-    };
-    context.output.remark(next)?;
     print_needed(context, &edited)?;
     match undo {
         Some(undo) => Ok(context.output.undo(&clean(&undo))?),
         None => Ok(()),
     }
+}
+
+/// The layer is written already: what fails here is told with the way on.
+fn reload(context: &Context, instance: &Instance) -> Result<Reload, Failure> {
+    let mut steps = context.steps();
+    instance.reload(false, &mut steps).map_err(|error| {
+        let name = instance.name();
+        Failure::from(error).hint(format!(
+            "it is written, and not in force yet: metactl {name} reload"
+        ))
+    })
 }
 
 fn facts(key: &ChangedKey) -> KeyFacts<'_> {

@@ -1,25 +1,39 @@
-//! `metactl APP firewall`: the policy, its counters, what was refused, and what would allow it.
+//! `metactl APP firewall`: the policy in force, its counters, what was refused, and what would allow it.
 
+mod watch;
+
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::time::Duration;
 
-use metactl_bundles::app::Sandbox;
-use metactl_bundles::layers::Config;
-use metactl_bundles::network::Verdict;
-use metactl_lifecycle::{Direction, FirewallStatus, Refused};
+use jiff::{SignedDuration, Timestamp};
+use metactl_bundles::network::{Entry, Policy, Verdict};
+use metactl_bundles::why::network::text_of;
+use metactl_bundles::why::quoted;
+use metactl_lifecycle::{Direction, Firewall, OpenConnection, Refused};
 use serde::Serialize;
 
 use super::Context;
+use super::reload::connection;
+use crate::args;
 use crate::failure::Outcome;
 use crate::output::table::{Cell, Table, Tone};
-use crate::output::{Style, duration};
+use crate::output::{Style, clean, duration, time};
+
+/// How many refusals are shown; JSON has them all.
+const SHOWN: usize = 25;
 
 #[derive(Serialize)]
 struct Facts<'a> {
     instance: &'a str,
+    /// While it learns: the seconds that are left.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    learning: Option<u64>,
     out: Side<'a>,
     #[serde(rename = "in")]
     inbound: Side<'a>,
+    /// Connections that are open, and would be refused now.
+    unwanted: &'a [OpenConnection],
 }
 
 #[derive(Serialize)]
@@ -32,9 +46,12 @@ struct Side<'a> {
 #[derive(Serialize)]
 struct Accepted<'a> {
     name: &'a str,
-    destination: &'a str,
+    destination: String,
     /// The addresses and prefixes that are accepted at the moment.
     addresses: &'a [String],
+    /// Of those that are accepted for a time: the seconds that are left.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    expires: &'a BTreeMap<String, u64>,
     connections: u64,
 }
 
@@ -42,120 +59,143 @@ struct Accepted<'a> {
 #[serde(rename_all = "camelCase")]
 struct RefusedFacts<'a> {
     address: IpAddr,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    name: Option<&'a str>,
     protocol: &'a str,
     port: u16,
     count: u64,
     seconds_ago: u64,
+    /// The command that would allow it.
     allow: String,
 }
 
 /// Prints both directions.
-pub fn run(context: &mut Context) -> Outcome {
+pub fn run(context: &mut Context, args: &args::Firewall) -> Outcome {
+    if args.action.is_some() {
+        return super::learn::run(context, args);
+    }
     let instance = context.instance()?;
-    let status = instance.firewall()?;
-    let config = instance.config()?;
-    let sandbox = instance.app()?.sandbox;
+    if args.watch {
+        return watch::run(context, &instance);
+    }
+    let firewall = instance.firewall()?;
     let view = View {
-        status: &status,
-        config: &config,
-        sandbox: &sandbox,
+        instance: instance.name(),
+        firewall: &firewall,
     };
     if context.output.json {
-        let (out, inbound) = (view.facts(Direction::Out), view.facts(Direction::In));
-        return context.output.facts(&Facts {
-            instance: instance.name(),
-            out,
-            inbound,
-        });
+        return context.output.facts(&view.facts());
     }
-    for direction in [Direction::Out, Direction::In] {
-        for line in view.lines(direction, context.output.style) {
-            context.output.line(line)?;
-        }
-    }
-    for direction in [Direction::Out, Direction::In] {
-        if status.refused.iter().any(|r| r.direction == direction) {
-            let name = instance.name();
-            let how = match direction {
-                Direction::Out => format!("metactl {name} allow NAME=DESTINATION"),
-                Direction::In => {
-                    format!("metactl {name} set {}:NAME=SOURCE", section(direction))
-                }
-            };
-            context
-                .output
-                .remark(format!("To allow one: {how}, then: metactl {name} restart"))?;
-        }
+    for line in view.lines(context.output.style) {
+        context.output.line(line)?;
     }
     Ok(())
 }
 
 struct View<'a> {
-    status: &'a FirewallStatus,
-    config: &'a Config,
-    sandbox: &'a Sandbox,
+    instance: &'a str,
+    firewall: &'a Firewall,
 }
 
 impl<'a> View<'a> {
-    fn policy(&self, direction: Direction) -> Verdict {
+    fn policy(&self, direction: Direction) -> &'a Policy {
         match direction {
-            Direction::Out => self.sandbox.out.policy,
-            Direction::In => self.sandbox.inbound.policy,
+            Direction::Out => &self.firewall.spec.out,
+            Direction::In => &self.firewall.spec.inbound,
         }
     }
 
-    /// What an entry accepts, as the configuration has it after interpolation.
-    fn destination(&self, direction: Direction, name: &str) -> &'a str {
-        self.config
-            .shown(section(direction), name)
-            .unwrap_or_default()
+    /// What an entry accepts; one line may name several destinations.
+    fn destination(&self, direction: Direction, name: &str) -> String {
+        let entries = self.policy(direction).accept.iter();
+        let texts: Vec<String> = entries
+            .filter(|entry| entry.name == name)
+            .map(|entry: &Entry| text_of(entry))
+            .collect();
+        texts.join(", ")
     }
 
     fn refused(&self, direction: Direction) -> impl Iterator<Item = &'a Refused> {
-        self.status
-            .refused
-            .iter()
-            .filter(move |refused| refused.direction == direction)
+        let refused = self.firewall.status.refused.iter();
+        refused.filter(move |refused| refused.direction == direction)
     }
 
-    fn facts(&self, direction: Direction) -> Side<'a> {
-        let entries = self
-            .status
-            .entries
-            .iter()
-            .filter(|entry| entry.direction == direction);
-        let accept = entries.map(|entry| Accepted {
+    fn entries(
+        &self,
+        direction: Direction,
+    ) -> impl Iterator<Item = &'a metactl_lifecycle::FirewallEntry> {
+        let entries = self.firewall.status.entries.iter();
+        let mut before = None;
+        entries
+            .filter(move |entry| entry.direction == direction)
+            .filter(move |entry| before.replace(&entry.name) != Some(&entry.name))
+    }
+
+    fn name(&self, refused: &Refused) -> Option<&'a str> {
+        self.firewall.names.get(&refused.dst).map(String::as_str)
+    }
+
+    fn facts(&self) -> Facts<'a> {
+        Facts {
+            instance: self.instance,
+            learning: self.firewall.status.learning,
+            out: self.side(Direction::Out),
+            inbound: self.side(Direction::In),
+            unwanted: &self.firewall.unwanted,
+        }
+    }
+
+    fn side(&self, direction: Direction) -> Side<'a> {
+        let accept = self.entries(direction).map(|entry| Accepted {
             name: &entry.name,
             destination: self.destination(direction, &entry.name),
             addresses: &entry.peers,
+            expires: &entry.expires,
             connections: entry.packets,
         });
         let refused = self.refused(direction).map(|refused| RefusedFacts {
             address: refused.dst,
+            name: self.name(refused),
             protocol: &refused.proto,
             port: refused.port,
             count: refused.count,
             seconds_ago: refused.seconds_ago,
-            allow: format!("[{}] {}", section(direction), allow(refused)),
+            allow: self.allow(refused),
         });
         Side {
-            policy: self.policy(direction),
+            policy: self.policy(direction).policy,
             accept: accept.collect(),
             refused: refused.collect(),
         }
     }
 
-    fn lines(&self, direction: Direction, style: Style) -> Vec<String> {
-        let word = match direction {
-            Direction::Out => "out",
-            Direction::In => "in",
-        };
-        let some = self
-            .status
-            .entries
-            .iter()
-            .any(|entry| entry.direction == direction);
-        let policy = match (self.policy(direction), some) {
+    fn lines(&self, style: Style) -> Vec<String> {
+        let mut lines = Vec::new();
+        if let Some(left) = self.firewall.status.learning {
+            let left = duration(Duration::from_secs(left));
+            let line = format!("learns for another {left}: everything may leave, and is recorded");
+            lines.push(style.warn(&line));
+        }
+        for direction in [Direction::Out, Direction::In] {
+            lines.extend(self.direction_lines(direction, style));
+        }
+        if !self.firewall.unwanted.is_empty() {
+            lines.push(style.strong("open, and would be refused now"));
+            let open = self.firewall.unwanted.iter();
+            lines.extend(open.map(|one| clean(&format!("  {}", connection(one))).into_owned()));
+            lines.push(format!(
+                "  cut them: metactl {} reload --cut",
+                self.instance
+            ));
+        }
+        lines
+    }
+
+    fn direction_lines(&self, direction: Direction, style: Style) -> Vec<String> {
+        let (word, _) = words(direction);
+        let some = self.entries(direction).next().is_some();
+        let verdict = self.policy(direction).policy;
+        let policy = match (verdict, some) {
             (Verdict::Accept, _) => "accept all",
             (Verdict::Reject, true) => "reject all but",
             (Verdict::Reject, false) => "reject all",
@@ -164,28 +204,13 @@ impl<'a> View<'a> {
         };
         let mut lines = vec![style.strong(&format!("{word}: {policy}"))];
         let mut table = Table::new().indent(2);
-        for entry in self
-            .status
-            .entries
-            .iter()
-            .filter(|entry| entry.direction == direction)
-        {
+        for entry in self.entries(direction) {
             let destination = self.destination(direction, &entry.name);
-            // What stands there as an address already is not told twice.
-            let known = entry
-                .peers
-                .iter()
-                .all(|peer| destination.contains(peer.trim_end_matches("/32")));
-            let peers = if known {
-                String::new()
-            } else {
-                entry.peers.join(" ")
-            };
-            let nowhere = entry.peers.is_empty() && self.policy(direction) != Verdict::Accept;
-            let peers = if nowhere {
-                Cell::new("no address").tone(Tone::Warn)
-            } else {
-                Cell::new(peers)
+            let peers = peers(entry, &destination);
+            let nowhere = entry.peers.is_empty() && verdict != Verdict::Accept;
+            let peers = match nowhere {
+                true => Cell::new("no address").tone(Tone::Warn),
+                false => Cell::new(peers),
             };
             let count = match entry.packets {
                 1 => "1 connection".to_owned(),
@@ -199,54 +224,136 @@ impl<'a> View<'a> {
             ]);
         }
         lines.extend(table.lines(style));
-        let refused: Vec<&Refused> = self.refused(direction).collect();
-        if !refused.is_empty() {
-            lines.push(style.strong("refused, last hour"));
-            let mut table = Table::new().indent(2);
-            for refused in refused {
-                let ago = match refused.seconds_ago {
-                    0 => "just now".to_owned(),
-                    seconds => format!("{} ago", duration(Duration::from_secs(seconds))),
-                };
-                table.row(vec![
-                    Cell::new(format!("{}×", refused.count))
-                        .right()
-                        .tone(Tone::Warn),
-                    Cell::new(end(refused)),
-                    Cell::new(&refused.proto),
-                    Cell::new(ago).tone(Tone::Faint),
-                    Cell::new(format!("allow: {}", allow(refused))),
-                ]);
-            }
-            lines.extend(table.lines(style));
+        lines.extend(self.refused_lines(direction, style));
+        lines
+    }
+
+    fn refused_lines(&self, direction: Direction, style: Style) -> Vec<String> {
+        let mut refused: Vec<&Refused> = self.refused(direction).collect();
+        if refused.is_empty() {
+            return Vec::new();
+        }
+        refused.sort_by_key(|refused| refused.seconds_ago);
+        let mut lines = vec![style.strong("refused, last hour")];
+        let more = refused.len().saturating_sub(SHOWN);
+        let mut table = Table::new().indent(2);
+        for refused in refused.iter().take(SHOWN) {
+            table.row(vec![
+                Cell::new(format!("{}×", refused.count))
+                    .right()
+                    .tone(Tone::Warn),
+                Cell::new(self.end(refused)),
+                Cell::new(&refused.proto),
+                Cell::new(time::local(&when(refused))).tone(Tone::Faint),
+            ]);
+        }
+        for (row, refused) in table.lines(style).into_iter().zip(&refused) {
+            lines.push(row);
+            lines.push(clean(&format!("       allow: {}", self.allow(refused))).into_owned());
+        }
+        if more > 0 {
+            lines.push(format!(
+                "  and {more} more: metactl {} firewall --json",
+                self.instance
+            ));
         }
         lines
     }
-}
 
-fn section(direction: Direction) -> &'static str {
-    match direction {
-        Direction::Out => "firewall.out.accept",
-        Direction::In => "firewall.in.accept",
+    /// `smtp.example.org:25 (10.9.2.9)`, or the address alone.
+    fn end(&self, refused: &Refused) -> String {
+        let plain = end(refused.dst, refused.port);
+        match (self.name(refused), refused.port) {
+            (None, _) => plain,
+            (Some(name), 0) => format!("{name} ({})", refused.dst),
+            (Some(name), port) => format!("{name}:{port} ({})", refused.dst),
+        }
+    }
+
+    /// The command that would allow it: `metactl myapp allow smtp=smtp.example.org:25`, with a name to better. Without
+    /// `/tcp` a port is accepted for TCP and UDP, and without either an address for everything.
+    fn allow(&self, refused: &Refused) -> String {
+        let protocol = match (refused.proto.as_str(), refused.port) {
+            ("icmp" | "icmpv6", _) => "/icmp",
+            ("udp", _) => "/udp",
+            _ => "",
+        };
+        let (end, label) = match (self.name(refused), refused.port) {
+            (Some(name), port) => {
+                let port = if port == 0 {
+                    String::new()
+                } else {
+                    format!(":{port}")
+                };
+                let label = name.split('.').next().unwrap_or(name).to_owned();
+                (format!("{name}{port}"), label)
+            }
+            (None, port) => {
+                let end = end(refused.dst, port);
+                (end.clone(), end)
+            }
+        };
+        let label = label.replace(|c: char| !c.is_ascii_alphanumeric(), "-");
+        let entry = format!("{}={end}{protocol}", label.trim_matches('-'));
+        let name = self.instance;
+        match refused.direction {
+            Direction::Out => format!("metactl {name} allow {}", quoted(&entry)),
+            Direction::In => {
+                let (_, section) = words(refused.direction);
+                format!(
+                    "metactl {name} set {}",
+                    quoted(&format!("{section}:{entry}"))
+                )
+            }
+        }
     }
 }
 
-/// The line that would allow it: `10-9-2-9-25 = 10.9.2.9:25`, with a name to better. Without `/tcp` a port is accepted for TCP
-/// and UDP, and without either an address for everything.
-fn allow(refused: &Refused) -> String {
-    let protocol = match (refused.proto.as_str(), refused.port) {
-        ("icmp" | "icmpv6", _) => "/icmp",
-        ("udp", _) => "/udp",
-        _ => "",
-    };
-    let end = end(refused);
-    let name = end.replace(|c: char| !c.is_ascii_alphanumeric(), "-");
-    format!("{} = {end}{protocol}", name.trim_matches('-'))
+/// The addresses behind a destination, and how long they are good for: `10.2.0.20, 4m left`.
+fn peers(entry: &metactl_lifecycle::FirewallEntry, destination: &str) -> String {
+    // What stands there as an address already is not told twice.
+    let known = |peer: &&String| destination.contains(peer.trim_end_matches("/32"));
+    if entry.peers.iter().all(|peer| known(&peer)) {
+        return String::new();
+    }
+    let texts = entry
+        .peers
+        .iter()
+        .map(|peer| match entry.expires.get(peer) {
+            Some(left) => format!("{peer}, {} left", short(*left)),
+            None => peer.clone(),
+        });
+    let separator = if entry.expires.is_empty() { " " } else { "; " };
+    texts.collect::<Vec<_>>().join(separator)
+}
+
+/// `45s`, `4m`, `2h`.
+fn short(seconds: u64) -> String {
+    match seconds {
+        0..60 => format!("{seconds}s"),
+        60..3600 => format!("{}m", seconds / 60),
+        _ => format!("{}h", seconds / 3600),
+    }
+}
+
+/// When it was refused last, RFC 3339.
+fn when(refused: &Refused) -> String {
+    let ago = SignedDuration::from_secs(i64::try_from(refused.seconds_ago).unwrap_or_default());
+    let at = Timestamp::now().checked_sub(ago).unwrap_or(Timestamp::MIN);
+    at.to_string()
+}
+
+/// The word for a direction, and its section.
+fn words(direction: Direction) -> (&'static str, &'static str) {
+    match direction {
+        Direction::Out => ("out", "firewall.out.accept"),
+        Direction::In => ("in", "firewall.in.accept"),
+    }
 }
 
 /// An address with its port; IPv6 in brackets.
-fn end(refused: &Refused) -> String {
-    match (refused.dst, refused.port) {
+pub fn end(address: IpAddr, port: u16) -> String {
+    match (address, port) {
         (address, 0) => address.to_string(),
         (IpAddr::V4(address), port) => format!("{address}:{port}"),
         (IpAddr::V6(address), port) => format!("[{address}]:{port}"),
@@ -256,32 +363,96 @@ fn end(refused: &Refused) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use metactl_bundles::network::{FORMAT, Mode, NetworkSpec};
+    use metactl_lifecycle::FirewallStatus;
 
-    fn refused(dst: &str, proto: &str, port: u16) -> Refused {
+    fn refused(direction: Direction, dst: &str, proto: &str, port: u16) -> Refused {
         Refused {
-            direction: Direction::Out,
+            direction,
             dst: dst.parse().unwrap(),
             proto: proto.to_owned(),
             port,
-            count: 1,
-            seconds_ago: 0,
+            count: 14,
+            seconds_ago: 3,
+        }
+    }
+
+    fn firewall() -> Firewall {
+        let policy = || Policy {
+            policy: Verdict::Reject,
+            accept: Vec::new(),
+        };
+        let status = FirewallStatus {
+            entries: Vec::new(),
+            refused: vec![
+                refused(Direction::Out, "10.9.2.9", "tcp", 25),
+                refused(Direction::Out, "10.9.2.8", "tcp", 25),
+                refused(Direction::Out, "2001:db8::9", "udp", 53),
+                refused(Direction::Out, "10.9.2.7", "icmp", 0),
+                refused(Direction::Out, "10.9.2.7", "47", 0),
+                refused(Direction::In, "10.9.2.9", "tcp", 80),
+            ],
+            learning: None,
+        };
+        let name = ("10.9.2.9".parse().unwrap(), "smtp.example.org".to_owned());
+        Firewall {
+            spec: NetworkSpec {
+                format: FORMAT,
+                instance: "myapp".to_owned(),
+                mode: Mode::Routed,
+                addresses: Vec::new(),
+                pool: None,
+                out: policy(),
+                inbound: policy(),
+            },
+            status,
+            names: BTreeMap::from([name]),
+            unwanted: Vec::new(),
         }
     }
 
     #[test]
-    fn the_line_that_would_allow_it() {
+    fn the_command_that_would_allow_it() {
+        let firewall = firewall();
+        let view = View {
+            instance: "myapp",
+            firewall: &firewall,
+        };
+        let commands: Vec<String> = firewall
+            .status
+            .refused
+            .iter()
+            .map(|refused| view.allow(refused))
+            .collect();
         assert_eq!(
-            allow(&refused("10.9.2.9", "tcp", 25)),
-            "10-9-2-9-25 = 10.9.2.9:25"
+            commands,
+            [
+                "metactl myapp allow smtp=smtp.example.org:25",
+                "metactl myapp allow 10-9-2-8-25=10.9.2.8:25",
+                "metactl myapp allow '2001-db8--9--53=[2001:db8::9]:53/udp'",
+                "metactl myapp allow 10-9-2-7=10.9.2.7/icmp",
+                "metactl myapp allow 10-9-2-7=10.9.2.7",
+                "metactl myapp set firewall.in.accept:smtp=smtp.example.org:80",
+            ]
         );
-        assert_eq!(
-            allow(&refused("2001:db8::9", "udp", 53)),
-            "2001-db8--9--53 = [2001:db8::9]:53/udp"
+        let text = view.lines(Style::plain()).join("\n");
+        assert!(
+            text.contains("14×  smtp.example.org:25 (10.9.2.9)  tcp"),
+            "{text}"
         );
-        assert_eq!(
-            allow(&refused("10.9.2.9", "icmp", 0)),
-            "10-9-2-9 = 10.9.2.9/icmp"
-        );
-        assert_eq!(allow(&refused("10.9.2.9", "47", 0)), "10-9-2-9 = 10.9.2.9");
+    }
+
+    #[test]
+    fn addresses_have_a_life() {
+        let entry = metactl_lifecycle::FirewallEntry {
+            direction: Direction::Out,
+            name: "database".to_owned(),
+            peers: vec!["10.2.0.20".to_owned(), "10.2.0.21".to_owned()],
+            expires: BTreeMap::from([("10.2.0.20".to_owned(), 250)]),
+            packets: 0,
+        };
+        let text = peers(&entry, "mysql.example.org:3306");
+        assert_eq!(text, "10.2.0.20, 4m left; 10.2.0.21");
+        assert_eq!(peers(&entry, "10.2.0.20, 10.2.0.21"), "");
     }
 }

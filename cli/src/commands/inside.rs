@@ -184,5 +184,5 @@ pub fn strace(context: &mut Context, args: &Watch) -> Outcome {
 fn watch(context: &mut Context, args: &Watch, watcher: Watcher) -> Outcome {
     let instance = context.instance()?;
     context.output.flush()?;
-    match instance.watch(args.entry.as_deref(), watcher, &args.options)? {}
+    match instance.look_at(args.entry.as_deref(), watcher, &args.options)? {}
 }

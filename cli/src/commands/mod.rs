@@ -16,9 +16,12 @@ pub(crate) mod help;
 mod import;
 mod inside;
 mod instances;
+mod learn;
 mod list;
 mod logs;
+mod network;
 mod plan;
+mod reload;
 mod run;
 mod show;
 mod status;
@@ -84,7 +87,10 @@ pub fn dispatch(cli: Cli) -> Outcome {
         Command::Stop(args) => change::stop(&mut context, args),
         Command::Restart(args) => change::restart(&mut context, args),
         Command::Logs(args) => logs::run(&mut context, args),
-        Command::Firewall => firewall::run(&mut context),
+        Command::Reload(args) => reload::run(&mut context, args),
+        Command::Firewall(args) => firewall::run(&mut context, args),
+        Command::Tcpdump(args) => network::tcpdump(&mut context, args),
+        Command::Net(args) => network::net(&mut context, args),
         Command::Shell(args) => exec::shell(&mut context, args),
         Command::Exec(args) => exec::run(&mut context, args),
         Command::Ps(args) => inside::ps(&mut context, args),

@@ -81,6 +81,23 @@ impl Style {
     }
 }
 
+/// Facts with the version of their form.
+#[derive(Serialize)]
+struct Envelope<'a, T> {
+    version: u32,
+    #[serde(flatten)]
+    facts: &'a T,
+}
+
+impl<'a, T> Envelope<'a, T> {
+    fn of(facts: &'a T) -> Envelope<'a, T> {
+        Envelope {
+            version: JSON_VERSION,
+            facts,
+        }
+    }
+}
+
 /// Where the results of a command go.
 pub struct Output {
     /// For standard output.
@@ -135,21 +152,21 @@ impl Output {
             .try_for_each(|line| self.line(line))
     }
 
+    /// Writes a text as it is.
+    pub fn text(&mut self, text: &str) -> io::Result<()> {
+        self.writer.write_all(text.as_bytes())
+    }
+
     /// Prints facts as one JSON object, the version first.
     pub fn facts<T: Serialize>(&mut self, facts: &T) -> Outcome {
-        #[derive(Serialize)]
-        struct Envelope<'a, T> {
-            version: u32,
-            #[serde(flatten)]
-            facts: &'a T,
-        }
-        serde_json::to_writer_pretty(
-            &mut self.writer,
-            &Envelope {
-                version: JSON_VERSION,
-                facts,
-            },
-        )?;
+        serde_json::to_writer_pretty(&mut self.writer, &Envelope::of(facts))?;
+        writeln!(self.writer)?;
+        Ok(())
+    }
+
+    /// The same on a line, where more are to come.
+    pub fn facts_line<T: Serialize>(&mut self, facts: &T) -> Outcome {
+        serde_json::to_writer(&mut self.writer, &Envelope::of(facts))?;
         writeln!(self.writer)?;
         Ok(())
     }

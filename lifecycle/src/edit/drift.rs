@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use metactl_bundles::bundle::{Item, LOCAL_COPY, Manifest, Setting, manifest};
+use metactl_bundles::bundle::{Composition, Item, LOCAL_COPY, Manifest, Setting, manifest};
 use metactl_bundles::edit::{self, Difference};
 use serde::Serialize;
 
@@ -69,26 +69,18 @@ impl Drift {
     }
 }
 
-impl Instance {
-    /// What differs between the bundle in use and the configuration of now. Nothing changes.
-    ///
-    /// # Errors
-    /// As [`plan`](Instance::plan).
-    pub fn drift(&self) -> Result<Drift> {
-        require_root("reading the whole configuration")?;
-        let _lock = self.lock("changed")?;
-        let current = self.deployed()?;
-        let ready = self.ready(&current)?;
+impl Drift {
+    /// What differs between a bundle on disk and one that is composed.
+    pub(crate) fn between(current: &Current, composition: &Composition, runs: bool) -> Drift {
         let mut drift = Drift {
-            settings: settings(&current.manifest, &ready.composition.manifest),
+            settings: settings(&current.manifest, &composition.manifest),
             entries: BTreeMap::new(),
             network: false,
             view: false,
-            runs: self.run_dir().wanted()?.is_some(),
+            runs,
         };
-        let items = &ready.composition.items;
-        let new = &ready.composition.manifest;
-        for (path, item) in items {
+        let new = &composition.manifest;
+        for (path, item) in &composition.items {
             if path == Path::new(manifest::FILE) || path == Path::new(LOCAL_COPY) {
                 continue;
             }
@@ -124,7 +116,22 @@ impl Instance {
                 Some(_) => {}
             }
         }
-        Ok(drift)
+        drift
+    }
+}
+
+impl Instance {
+    /// What differs between the bundle in use and the configuration of now. Nothing changes.
+    ///
+    /// # Errors
+    /// As [`plan`](Instance::plan).
+    pub fn drift(&self) -> Result<Drift> {
+        require_root("reading the whole configuration")?;
+        let _lock = self.lock("changed")?;
+        let current = self.deployed()?;
+        let ready = self.ready(&current)?;
+        let runs = self.run_dir().wanted()?.is_some();
+        Ok(Drift::between(&current, &ready.composition, runs))
     }
 
     /// What [`revert`](Instance::revert) would change in the local layer. Nothing changes.

@@ -1,6 +1,7 @@
 //! Looking into what runs: its processes, the tools of its own JDK in its sandbox, and `lsof` and `strace` of the
 //! server. The sandbox stays as it is: what joins it gets all of it, what looks from outside joins nothing.
 
+mod network;
 mod processes;
 
 use std::convert::Infallible;
@@ -86,7 +87,7 @@ impl Instance {
     ///
     /// # Errors
     /// When nothing runs, or the program is not installed.
-    pub fn watch(
+    pub fn look_at(
         &self,
         entry: Option<&str>,
         watcher: Watcher,

@@ -1,6 +1,8 @@
 //! The network of an instance while it is supervised: made before the first entry point, taken
 //! away after the last, its names followed in between.
 
+mod live;
+
 use std::fs::File;
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};

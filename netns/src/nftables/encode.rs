@@ -14,7 +14,7 @@ const DEL_TABLE: u16 = 2;
 const NEW_CHAIN: u16 = 3;
 const NEW_RULE: u16 = 6;
 const NEW_SET: u16 = 9;
-const NEW_ELEMENTS: u16 = 12;
+pub(super) const NEW_ELEMENTS: u16 = 12;
 /// `NFPROTO_INET`, `NFPROTO_UNSPEC`.
 pub(super) const INET: u8 = 1;
 const UNSPEC: u8 = 0;
@@ -25,14 +25,14 @@ const SET_EVAL: u32 = 0x20;
 const SET_CONCAT: u32 = 0x80;
 
 /// An attribute holds at most 64 KiB, a list of elements is one attribute.
-const ELEMENTS_PER_MESSAGE: usize = 400;
+pub(super) const ELEMENTS_PER_MESSAGE: usize = 400;
 
 /// Attributes, one after the other.
 #[derive(Default)]
 pub(super) struct Attrs(pub Vec<u8>);
 
 impl Attrs {
-    fn bytes(&mut self, kind: u16, value: &[u8]) {
+    pub(super) fn bytes(&mut self, kind: u16, value: &[u8]) {
         // Lengths: callers keep values far below 64 KiB (ELEMENTS_PER_MESSAGE).
         let length = (value.len() + 4) as u16;
         self.0.extend_from_slice(&length.to_ne_bytes());
@@ -51,7 +51,7 @@ impl Attrs {
         self.bytes(kind, &value.to_be_bytes());
     }
 
-    fn u64(&mut self, kind: u16, value: u64) {
+    pub(super) fn u64(&mut self, kind: u16, value: u64) {
         self.bytes(kind, &value.to_be_bytes());
     }
 
@@ -162,31 +162,31 @@ impl<'a> Batch<'a> {
             self.chain(chain);
         }
         for chain in &ruleset.chains {
-            for rule in &chain.rules {
-                let mut attrs = Attrs::default();
-                attrs.string(1, TABLE);
-                attrs.string(2, &chain.name);
-                attrs.nested(4, |list| expressions(list, rule));
-                self.push(
-                    NEW_RULE,
-                    NLM_F_CREATE | NLM_F_APPEND,
-                    &attrs,
-                    format!("{}: {rule}", chain.name),
-                );
-            }
+            self.rules(chain);
         }
     }
 
-    fn set(&mut self, set: &Set, id: u32) {
-        let flags = match set.kind {
-            Kind::Hash => 0,
-            Kind::Interval => SET_INTERVAL | SET_CONCAT,
-            Kind::Dynamic { .. } => SET_EVAL | SET_TIMEOUT,
-        };
+    /// Appends the rules of a chain that is there.
+    pub(super) fn rules(&mut self, chain: &Chain) {
+        for rule in &chain.rules {
+            let mut attrs = Attrs::default();
+            attrs.string(1, TABLE);
+            attrs.string(2, &chain.name);
+            attrs.nested(4, |list| expressions(list, rule));
+            self.push(
+                NEW_RULE,
+                NLM_F_CREATE | NLM_F_APPEND,
+                &attrs,
+                format!("{}: {rule}", chain.name),
+            );
+        }
+    }
+
+    pub(super) fn set(&mut self, set: &Set, id: u32) {
         let mut attrs = Attrs::default();
         attrs.string(1, TABLE);
         attrs.string(2, &set.name);
-        attrs.u32(3, flags);
+        attrs.u32(3, set_flags(set.kind));
         attrs.u32(4, set.shape.key_type());
         attrs.u32(5, set.shape.key_length());
         attrs.u32(10, id);
@@ -229,7 +229,7 @@ impl<'a> Batch<'a> {
         }
     }
 
-    fn chain(&mut self, chain: &Chain) {
+    pub(super) fn chain(&mut self, chain: &Chain) {
         let mut attrs = Attrs::default();
         attrs.string(1, TABLE);
         attrs.string(3, &chain.name);
@@ -291,6 +291,15 @@ pub(crate) fn remove_table(socket: &mut Netlink) -> Result<(), Refusal> {
     }
 }
 
+/// `NFTA_SET_FLAGS`.
+pub(super) fn set_flags(kind: Kind) -> u32 {
+    match kind {
+        Kind::Hash => 0,
+        Kind::Interval => SET_INTERVAL | SET_CONCAT,
+        Kind::Dynamic { .. } => SET_EVAL | SET_TIMEOUT,
+    }
+}
+
 /// A key as it stands in the registers.
 pub(super) fn key(key: &Key, shape: Shape) -> Vec<u8> {
     let mut bytes = octets(&key.address);
@@ -312,7 +321,7 @@ pub(super) fn key(key: &Key, shape: Shape) -> Vec<u8> {
 }
 
 /// User data as libnftnl lays it out (type 0: comment), so that `nft list` shows it.
-fn comment(text: &str) -> Option<Vec<u8>> {
+pub(super) fn comment(text: &str) -> Option<Vec<u8>> {
     let text = shown_comment(text);
     if text.is_empty() {
         return None;

@@ -19,6 +19,7 @@ pub(crate) struct ReadElement {
     pub last: Key,
     pub comment: String,
     pub packets: u64,
+    pub bytes: u64,
     /// Milliseconds until it vanishes, for a set with a timeout.
     pub expires: Option<u64>,
 }
@@ -92,16 +93,19 @@ fn parse_message(payload: &[u8], shape: Shape) -> Vec<ReadElement> {
 }
 
 fn parse(element: &[u8], shape: Shape) -> Option<ReadElement> {
-    let (mut first, mut last, mut comment, mut packets, mut expires) =
-        (None, None, String::new(), 0, None);
+    let (mut first, mut last, mut comment, mut counter, mut expires) =
+        (None, None, String::new(), (0, 0), None);
     for (kind, value) in attributes(element) {
         match kind {
             1 => first = parse_key(value, shape),
             10 => last = parse_key(value, shape),
             5 => expires = u64_of(value),
             6 => comment = parse_comment(value),
-            7 => packets = parse_counter(value),
-            11 => packets = attributes(value).map(|(_, one)| parse_counter(one)).sum(),
+            7 => counter = parse_counter(value),
+            11 => {
+                let found = attributes(value).map(|(_, one)| parse_counter(one)).max();
+                counter = found.unwrap_or_default();
+            }
             _ => {}
         }
     }
@@ -110,7 +114,8 @@ fn parse(element: &[u8], shape: Shape) -> Option<ReadElement> {
         first,
         last: last.unwrap_or(first),
         comment,
-        packets,
+        packets: counter.0,
+        bytes: counter.1,
         expires,
     })
 }
@@ -147,19 +152,17 @@ fn parse_comment(data: &[u8]) -> String {
     }
 }
 
-/// The packets of an expression, if it is a counter.
-fn parse_counter(expr: &[u8]) -> u64 {
+/// Packets and bytes of an expression, if it is a counter.
+fn parse_counter(expr: &[u8]) -> (u64, u64) {
     let is_counter = attributes(expr).any(|(kind, value)| kind == 1 && string(value) == "counter");
-    attributes(expr)
-        .filter(|(kind, _)| *kind == 2 && is_counter)
-        .flat_map(|(_, data)| {
-            attributes(data)
-                .filter(|(kind, _)| *kind == 2)
-                .filter_map(|(_, value)| u64_of(value))
-        })
-        .sum()
+    let data = attributes(expr).find(|(kind, _)| *kind == 2 && is_counter);
+    let one = |wanted: u16| {
+        let mut values = attributes(data?.1).filter(|(kind, _)| *kind == wanted);
+        values.find_map(|(_, value)| u64_of(value))
+    };
+    (one(2).unwrap_or_default(), one(1).unwrap_or_default())
 }
 
-fn u64_of(value: &[u8]) -> Option<u64> {
+pub(super) fn u64_of(value: &[u8]) -> Option<u64> {
     Some(u64::from_be_bytes(value.try_into().ok()?))
 }

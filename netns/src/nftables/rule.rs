@@ -2,6 +2,7 @@
 
 mod translate;
 
+use std::collections::BTreeMap;
 use std::fmt;
 
 use ipnet::IpNet;
@@ -52,6 +53,24 @@ impl Rule {
 
     pub(super) fn exprs(&self) -> &[Expr] {
         &self.exprs
+    }
+
+    /// The same rule with other sets: some of those it names are there under another name.
+    pub(super) fn with_sets(&self, names: &BTreeMap<String, String>) -> Rule {
+        let mut rule = self.clone();
+        for expr in &mut rule.exprs {
+            if let Expr::Lookup { set, .. } | Expr::Update { set, .. } = expr
+                && let Some(name) = names.get(set)
+            {
+                set.clone_from(name);
+            }
+        }
+        let word = |word: &str| {
+            let name = word.strip_prefix('@').and_then(|set| names.get(set));
+            name.map_or_else(|| word.to_owned(), |name| format!("@{name}"))
+        };
+        rule.text = rule.text.split(' ').map(word).collect::<Vec<_>>().join(" ");
+        rule
     }
 
     fn word(&mut self, word: impl fmt::Display) {

@@ -12,7 +12,7 @@ use serde::Serialize;
 use super::sets::AcceptSets;
 use super::{Direction, FAMILIES, REFUSED_FOR, refused_set};
 use crate::netlink::{Netlink, Refusal, inside};
-use crate::nftables::{self, Batch, Element, ReadElement, Set, Shape};
+use crate::nftables::{self, Batch, Element, ReadElement, Set, Shape, change::Live};
 use crate::{NetError, Resolved};
 
 /// What the firewall of an instance has seen.
@@ -22,6 +22,9 @@ pub struct FirewallStatus {
     pub entries: Vec<EntryStatus>,
     /// What was refused within the last hour, the most frequent first; at most 1024 per family and direction.
     pub refused: Vec<Refused>,
+    /// While it learns ([`super::learn`]): the seconds that are left.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub learning: Option<u64>,
 }
 
 /// One line of an accept list.
@@ -34,6 +37,9 @@ pub struct EntryStatus {
     /// The addresses and prefixes that are in the kernel at the moment, sorted. Empty for a name without
     /// address, and in a direction with policy accept, where the lists have no effect.
     pub peers: Vec<String>,
+    /// For those of the peers that are only there for a time: the seconds that are left.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub expires: BTreeMap<String, u64>,
     /// TCP: attempts to connect; UDP: packets that began an exchange; other protocols: packets.
     pub packets: u64,
 }
@@ -73,9 +79,11 @@ pub fn update_names(
 
 fn add_missing(sets: &[Set]) -> Result<usize, Refusal> {
     let mut socket = Netlink::netfilter()?;
-    let mut missing: Vec<(&Set, Vec<Element>)> = Vec::new();
+    let live = Live::read(&mut socket)?;
+    let mut missing: Vec<(Set, Vec<Element>)> = Vec::new();
     for set in sets.iter().filter(|set| !set.elements.is_empty()) {
-        let known: BTreeSet<_> = nftables::elements(&mut socket, &set.name, set.shape)?
+        let name = live.name_of(&set.name).to_owned();
+        let known: BTreeSet<_> = nftables::elements(&mut socket, &name, set.shape)?
             .into_iter()
             .map(|element| (element.first, element.last))
             .collect();
@@ -85,7 +93,13 @@ fn add_missing(sets: &[Set]) -> Result<usize, Refusal> {
             .filter(|element| !known.contains(&(element.first, element.last)));
         let new: Vec<Element> = new.cloned().collect();
         if !new.is_empty() {
-            missing.push((set, new));
+            missing.push((
+                Set {
+                    name,
+                    ..set.clone()
+                },
+                new,
+            ));
         }
     }
     let count = missing.iter().map(|(_, elements)| elements.len()).sum();
@@ -117,12 +131,16 @@ pub fn status(netns: BorrowedFd<'_>, spec: &NetworkSpec) -> Result<FirewallStatu
         let mut status = FirewallStatus {
             entries: Vec::new(),
             refused: Vec::new(),
+            learning: None,
         };
+        let live = Live::read(&mut socket).map_err(read)?;
         for (direction, sets) in &accepted {
-            let found = Found::read(&mut socket, sets).map_err(read)?;
+            let found = Found::read(&mut socket, sets, &live).map_err(read)?;
             status.entries.extend(found.entries(spec, *direction));
         }
         status.refused = refused(&mut socket).map_err(read)?;
+        let left = super::learn::left(&mut socket).map_err(read)?;
+        status.learning = left.map(|left| left.as_secs());
         Ok(status)
     })
 }
@@ -131,15 +149,20 @@ pub fn status(netns: BorrowedFd<'_>, spec: &NetworkSpec) -> Result<FirewallStatu
 #[derive(Default)]
 struct Found {
     peers: BTreeMap<String, BTreeSet<(IpAddr, IpAddr)>>,
+    expires: BTreeMap<String, BTreeMap<String, u64>>,
     packets: BTreeMap<String, u64>,
 }
 
 impl Found {
-    fn read(socket: &mut Netlink, sets: &AcceptSets) -> Result<Found, Refusal> {
+    fn read(socket: &mut Netlink, sets: &AcceptSets, live: &Live) -> Result<Found, Refusal> {
         let mut found = Found::default();
         for (name, shape) in sets.lookups() {
-            for element in nftables::elements(socket, name, shape)? {
+            for element in nftables::elements(socket, live.name_of(name), shape)? {
                 let span = (element.first.address, element.last.address);
+                if let Some(left) = element.expires {
+                    let lives = found.expires.entry(element.comment.clone()).or_default();
+                    lives.extend(shown(&span).into_iter().map(|peer| (peer, left / 1000)));
+                }
                 found
                     .peers
                     .entry(element.comment.clone())
@@ -166,6 +189,11 @@ impl Found {
                 .flatten()
                 .flat_map(shown)
                 .collect(),
+            expires: self
+                .expires
+                .get(nftables::shown_comment(&entry.name))
+                .cloned()
+                .unwrap_or_default(),
             packets: self
                 .packets
                 .get(nftables::shown_comment(&entry.name))
@@ -234,7 +262,7 @@ fn refused(socket: &mut Netlink) -> Result<Vec<Refused>, Refusal> {
     Ok(refused)
 }
 
-fn protocol_name(number: u16) -> String {
+pub(super) fn protocol_name(number: u16) -> String {
     match number {
         1 => "icmp".into(),
         6 => "tcp".into(),

@@ -5,7 +5,7 @@
 //! | `out4` | address, protocol, port, all exact | hash |
 //! | `out4_hosts` | address, for every protocol | hash |
 //! | `out4_net1`, ... | prefixes and port ranges | interval; a second one only for entries that overlap |
-//! | `out4_name3` | entry 3: a host name with a wide range of ports | interval |
+//! | `out4_name_3f2a9c01` | a host name with a wide range of ports; each entry has its own | interval |
 //!
 //! and the same for `out6`, `in4`, `in6`. A set exists when an entry can put something in it, now or when a name
 //! gets a new address.
@@ -100,6 +100,16 @@ fn merged(ranges: &[PortRange]) -> Vec<PortRange> {
     result
 }
 
+/// The name of an entry's own set. Not by its place in the list: an entry keeps its set when others come and go.
+fn name_set(base: &str, entry: &Entry) -> String {
+    let text = serde_json::to_string(entry).unwrap_or_default();
+    // FNV-1a, 32 bits: short, and the same for every process.
+    let hash = text.bytes().fold(0x811c_9dc5_u32, |hash, byte| {
+        (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193)
+    });
+    format!("{base}_name_{hash:08x}")
+}
+
 /// The first and the last address of a prefix.
 fn span(net: &IpNet) -> (IpAddr, IpAddr) {
     match net {
@@ -148,10 +158,13 @@ impl AcceptSets {
                 Peer::Host(_) if services.exact() => exact.names.push(index),
                 Peer::Host(_) if services.everything() => hosts.names.push(index),
                 Peer::Host(_) => {
-                    let mut plan =
-                        Plan::empty(format!("{base}_name{}", index + 1), service, Kind::Interval);
-                    plan.names.push(index);
-                    named.push(plan);
+                    let name = name_set(&base, entry);
+                    // The same line twice is one.
+                    if !named.iter().any(|plan: &Plan| plan.set.name == name) {
+                        let mut plan = Plan::empty(name, service, Kind::Interval);
+                        plan.names.push(index);
+                        named.push(plan);
+                    }
                 }
                 Peer::Net(net) if Family::of(&net.addr()) != family => {}
                 Peer::Net(net) => {

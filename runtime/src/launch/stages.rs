@@ -68,9 +68,9 @@ impl Launch<'_> {
         if let (Some(input), Some(facts), Network::Spec(files)) =
             (&self.network, &self.facts.network, &self.request.network)
         {
-            let plan = input.plan(facts, u32::try_from(child.pid).ok())?;
+            let pid = u32::try_from(child.pid).ok();
             let user = self.request.id.as_str();
-            metactl_netns::apply::apply(&plan, namespace.as_fd(), &files.server_dir, user)?;
+            input.apply(facts, pid, namespace.as_fd(), &files.server_dir, user)?;
         }
         for (from, to) in self.devices() {
             metactl_netns::device::move_into(from, to, namespace.as_fd())?;

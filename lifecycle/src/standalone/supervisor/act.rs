@@ -103,7 +103,20 @@ impl Supervisor {
         let Some(bundle) = &self.bundle else {
             return false;
         };
-        match self.network.fits(&bundle.dir) {
+        let mut fits = self.network.fits(&bundle.dir);
+        if matches!(fits, Ok(false)) && self.nobody_is_replaced() {
+            fits = self.network.change(&bundle.dir);
+            match &fits {
+                Ok(true) => self.say("has changed the firewall"),
+                // Without anybody in it, it can just as well be made anew.
+                Err(error) if self.alive.is_empty() => {
+                    self.say(&error.to_string());
+                    fits = Ok(false);
+                }
+                _ => {}
+            }
+        }
+        match fits {
             Ok(true) => true,
             // It is made when the first entry point is launched.
             Ok(false) if self.alive.is_empty() => true,
@@ -127,6 +140,12 @@ impl Supervisor {
                 false
             }
         }
+    }
+
+    /// Whether every daemon that runs is to go on running. Then the network can only be changed beneath them.
+    fn nobody_is_replaced(&self) -> bool {
+        let mut alive = self.daemons.iter().filter(|(_, daemon)| daemon.is_alive());
+        alive.all(|(name, daemon)| self.target(name) == daemon.generation.as_deref())
     }
 
     /// Whether everybody who is to be started before `name` has been.

@@ -1,0 +1,654 @@
+//! The firewall of an instance while it runs: changed, watched, learned; and the packets behind it.
+
+// A failed expectation is a failed test.
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+use std::fs;
+use std::time::{Duration, Instant};
+
+use metactl_tests::command::{Background, Outcome};
+use metactl_tests::lan::{Lan, Node};
+use metactl_tests::needs::{CURL, GIT, NFT, Need, TCPDUMP};
+use metactl_tests::terminal::Terminal;
+use metactl_tests::{Host, eventually, on_host};
+use nix::sys::signal::Signal;
+
+const SOON: Duration = Duration::from_secs(15);
+const NEEDS: &[Need] = &[GIT, NFT];
+const ADDRESS: &str = "10.20.0.5";
+
+/// An address, one named server, and one subnet.
+const LOCAL: &str = "\
+[firewall.out.accept]
+database = mysql.example.org:3306
+testlan = 10.1.1.0/24
+[sandbox.net]
+ip = 10.20.0.5
+";
+
+/// mysql.example.org 10.20.0.20 and smtp.example.org 10.20.0.66, with ports 25, 80 and 3306 each.
+fn neighbours(host: &Host, lan: &Lan) {
+    host.name("10.20.0.20", "mysql.example.org");
+    host.name("10.20.0.66", "smtp.example.org");
+    for (name, address) in [("dbserver", "10.20.0.20/24"), ("mail", "10.20.0.66/24")] {
+        let node = lan.node(name, &[address]);
+        for port in [25, 80, 3306] {
+            node.listen(port);
+        }
+    }
+}
+
+fn start(host: &Host, local: &str) {
+    host.hello("hello", local);
+    Node::server().get_when_up(&format!("http://{ADDRESS}/"), SOON);
+}
+
+/// What the instance says of a connection to `to`.
+fn connect(to: &str) -> String {
+    let url = format!("http://{ADDRESS}/connect?to={to}");
+    Node::server().get(&url).unwrap().body
+}
+
+#[track_caller]
+fn reaches(to: &str) {
+    let answer = connect(to);
+    assert!(answer.starts_with("connected"), "{to}: {answer}");
+}
+
+#[track_caller]
+fn is_refused(to: &str) {
+    let answer = connect(to);
+    assert!(answer.contains("refused"), "{to}: {answer}");
+}
+
+fn json(outcome: &Outcome) -> serde_json::Value {
+    serde_json::from_str(&outcome.stdout).unwrap_or_else(|e| panic!("no JSON ({e}) from {outcome}"))
+}
+
+/// The process of the only daemon.
+fn pid(host: &Host) -> i64 {
+    let status = json(&host.run(&["hello", "status", "--json"]));
+    status["entries"][0]["pid"].as_i64().unwrap()
+}
+
+/// A perl program in the sandbox while the test goes on.
+fn perl(host: &Host, script: &str) -> Background {
+    host.spawn(&[
+        "hello",
+        "exec",
+        "--",
+        "perl",
+        "-MIO::Socket::INET",
+        "-e",
+        script,
+    ])
+}
+
+/// Says hello to the database again and again over one connection.
+const TALKS: &str = "$| = 1; my $s = IO::Socket::INET->new('10.20.0.20:3306') or die; print \"open\\n\"; \
+    $s->getline; while (1) { sleep 1; print $s->connected ? \"alive\\n\" : \"dead\\n\"; }";
+
+#[test]
+fn allow_is_live_and_undone_as_live() {
+    on_host(NEEDS, |host| {
+        let lan = host.lan();
+        neighbours(host, &lan);
+        start(host, LOCAL);
+        let before = pid(host);
+        is_refused("10.20.0.66:25");
+        reaches("mysql.example.org:3306");
+        // The refusal has the name and the command.
+        let command = "metactl hello allow smtp=smtp.example.org:25";
+        host.run(&["hello", "firewall"]).ok().says(&[
+            "smtp.example.org:25 (10.20.0.66)",
+            command,
+            "1 connection",
+        ]);
+
+        let allowed = host
+            .run(&["hello", "allow", "smtp=smtp.example.org:25"])
+            .ok();
+        allowed.says(&[
+            "smtp = smtp.example.org:25",
+            "live, open connections kept",
+            "Undo: metactl hello unset firewall.out.accept:smtp",
+        ]);
+        reaches("10.20.0.66:25");
+        is_refused("10.20.0.66:80");
+        assert_eq!(pid(host), before, "nothing was restarted");
+        host.run(&["hello", "changed"]).ok();
+        let firewall = json(&host.run(&["hello", "firewall", "--json"]).ok());
+        let accept = firewall["out"]["accept"].as_array().unwrap().clone();
+        let names: Vec<&str> = accept
+            .iter()
+            .map(|one| one["name"].as_str().unwrap())
+            .collect();
+        assert_eq!(names, ["database", "testlan", "smtp"]);
+        assert_eq!(accept[0]["connections"], 1, "counters stay: {firewall}");
+
+        // The application sees the new name, too.
+        reaches("smtp.example.org:25");
+        let undone = host
+            .run(&["hello", "unset", "firewall.out.accept:smtp"])
+            .ok();
+        undone.says(&[
+            "live",
+            "Undo: metactl hello set firewall.out.accept:smtp=smtp.example.org:25",
+        ]);
+        is_refused("10.20.0.66:25");
+        host.run(&["hello", "changed"]).ok();
+
+        // Only written, then made so.
+        host.run(&["hello", "allow", "--later", "smtp=smtp.example.org:25"])
+            .ok()
+            .says(&["metactl hello reload"]);
+        is_refused("10.20.0.66:25");
+        host.run(&["hello", "changed"]).fails(2);
+        host.run(&["hello", "reload"]).ok().says(&[
+            "live",
+            "Undo: metactl hello revert --last && metactl hello reload",
+        ]);
+        reaches("10.20.0.66:25");
+        host.run(&["hello", "reload"])
+            .ok()
+            .says(&["runs as it is configured"]);
+        assert_eq!(pid(host), before);
+
+        // A supervisor that comes later finds what is in force.
+        let supervisor = json(&host.run(&["hello", "status", "--json"]))["supervisor"].to_string();
+        host.command("kill", &["-9", &supervisor]).ok();
+        host.run(&["hello", "status"]).ok();
+        reaches("10.20.0.66:25");
+        host.run(&["hello", "unset", "firewall.out.accept:smtp"])
+            .ok();
+        is_refused("10.20.0.66:25");
+        assert_eq!(pid(host), before);
+        // A daemon that is started again is started in the bundle and the network of now.
+        Node::server()
+            .get(&format!("http://{ADDRESS}/exit"))
+            .unwrap();
+        eventually("the daemon to be started again", SOON, || {
+            let status = json(&host.run(&["hello", "status", "--json"]));
+            let now = status["entries"][0]["pid"].as_i64();
+            now.is_some_and(|now| now != before).then_some(())
+        });
+        Node::server().get_when_up(&format!("http://{ADDRESS}/"), SOON);
+        is_refused("10.20.0.66:25");
+        host.run(&["hello", "changed"]).ok();
+        host.run(&["hello", "stop"]).ok();
+    });
+}
+
+#[test]
+fn nothing_is_lost_and_nothing_leaks_while_lists_change() {
+    on_host(NEEDS, |host| {
+        let lan = host.lan();
+        neighbours(host, &lan);
+        start(host, LOCAL);
+        let load = "$| = 1; my ($n, $bad) = (0, 0); $SIG{TERM} = sub { print \"$n tries, $bad bad\\n\"; exit }; while (1) { $n++; \
+            my $s = IO::Socket::INET->new('10.20.0.20:3306') or do { $bad++; print \"lost: $!\\n\" }; \
+            my $t = IO::Socket::INET->new('10.20.0.66:3306') and do { $bad++; print \"leaked\\n\" }; \
+            print \"begun\\n\" if $n == 1; select undef, undef, undef, 0.001 }";
+        let mut load = perl(host, load);
+        load.wait_for("begun", SOON);
+        for turn in 0..12 {
+            let entry = format!("other=10.{turn}.0.0/16");
+            host.run(&["hello", "allow", &entry, "exact=10.20.0.20:3306/tcp"])
+                .ok();
+            host.run(&[
+                "hello",
+                "unset",
+                "firewall.out.accept:other",
+                "firewall.out.accept:exact",
+            ])
+            .ok();
+        }
+        assert!(load.runs(), "{}", load.output());
+        load.signal(Signal::SIGTERM);
+        let outcome = load.wait(SOON).never_says(&["lost", "leaked"]);
+        let tries: u32 = outcome
+            .stdout
+            .lines()
+            .find_map(|line| line.strip_suffix(" tries, 0 bad")?.parse().ok())
+            .unwrap_or_else(|| panic!("{outcome}"));
+        assert!(tries > 100, "{outcome}");
+        host.run(&["hello", "stop"]).ok();
+    });
+}
+
+#[test]
+fn the_firewall_changes_also_while_nothing_is_there_to_run() {
+    on_host(NEEDS, |host| {
+        let lan = host.lan();
+        neighbours(host, &lan);
+        let local = format!("{LOCAL}[daemon.web]\nrestart = never\n");
+        start(host, &local);
+        Node::server()
+            .get(&format!("http://{ADDRESS}/exit"))
+            .unwrap();
+        eventually("the daemon to end", SOON, || {
+            let status = json(&host.run(&["hello", "status", "--json"]));
+            (status["entries"][0]["state"] == "ended").then_some(())
+        });
+        host.run(&["hello", "allow", "smtp=10.20.0.66:25"])
+            .ok()
+            .says(&["live"]);
+        host.run(&["hello", "restart"]).ok();
+        Node::server().get_when_up(&format!("http://{ADDRESS}/"), SOON);
+        reaches("10.20.0.66:25");
+        is_refused("10.20.0.66:80");
+        host.run(&["hello", "stop"]).ok();
+    });
+}
+
+#[test]
+fn what_needs_a_restart_is_said_and_left() {
+    on_host(NEEDS, |host| {
+        let lan = host.lan();
+        neighbours(host, &lan);
+        start(host, LOCAL);
+        let before = pid(host);
+        host.run(&["hello", "set", "env:GREETING=hi"])
+            .ok()
+            .says(&["metactl hello restart"]);
+        host.run(&["hello", "allow", "smtp=10.20.0.66:25"])
+            .ok()
+            .says(&["not live", "env:GREETING", "metactl hello restart"]);
+        is_refused("10.20.0.66:25");
+        let reload = host.run(&["hello", "reload", "--json"]).fails(2);
+        assert_eq!(json(&reload)["needsRestart"], true);
+        host.run(&["hello", "set", "sandbox.net:ip=10.20.0.6"]).ok();
+        host.run(&["hello", "unset", "env:GREETING"]).ok();
+        host.run(&["hello", "reload"]).fails(2).says(&["restart"]);
+        host.run(&["hello", "set", &format!("sandbox.net:ip={ADDRESS}")])
+            .ok();
+        assert_eq!(pid(host), before);
+        // What is wrong changes nothing.
+        host.run(&["hello", "allow", "bad=10.20.0.66:port"])
+            .fails(78);
+        let path = host.root().join("etc/metactl/nodes/hello.conf");
+        let text = fs::read_to_string(&path).unwrap();
+        fs::write(
+            &path,
+            format!("{text}\n[firewall.out.accept]\nbad = 10.0.0.1:99999\n"),
+        )
+        .unwrap();
+        host.run(&["hello", "reload"]).fails(78).says(&["99999"]);
+        is_refused("10.20.0.66:25");
+        fs::write(&path, text).unwrap();
+        host.run(&["hello", "reload"]).ok();
+        reaches("10.20.0.66:25");
+        host.run(&["hello", "stop"]).ok();
+        host.run(&["hello", "reload"])
+            .fails(69)
+            .says(&["does not run", "metactl hello start"]);
+    });
+}
+
+#[test]
+fn a_tighter_policy_names_and_cuts_what_is_open() {
+    on_host(NEEDS, |host| {
+        let lan = host.lan();
+        neighbours(host, &lan);
+        start(host, LOCAL);
+        let mut talk = perl(host, TALKS);
+        talk.wait_for("open", SOON);
+        host.run(&["hello", "unset", "--gone", "firewall.out.accept:database"])
+            .ok()
+            .says(&[
+                "open connections kept",
+                "perl (",
+                "10.20.0.20",
+                "3306",
+                "metactl hello reload --cut",
+            ]);
+        is_refused("10.20.0.20:3306");
+        talk.wait_for("alive", SOON);
+        let firewall = json(&host.run(&["hello", "firewall", "--json"]).ok());
+        let open = &firewall["unwanted"][0];
+        assert_eq!(
+            (open["program"].as_str(), open["peer"].as_str()),
+            (Some("perl"), Some("10.20.0.20:3306"))
+        );
+        assert!(open["pid"].as_i64().unwrap() > 1);
+        host.run(&["hello", "firewall"])
+            .ok()
+            .says(&["open, and would be refused now"]);
+        host.run(&["hello", "reload", "--cut"])
+            .ok()
+            .says(&["were cut", "10.20.0.20"]);
+        talk.wait_for("dead", SOON);
+        host.run(&["hello", "firewall"])
+            .ok()
+            .never_says(&["would be refused now"]);
+        // A policy is changed like its lists, but not before somebody says so.
+        host.run(&["hello", "set", "firewall.out:policy=accept"])
+            .ok()
+            .says(&["metactl hello reload"]);
+        is_refused("10.20.0.66:80");
+        host.run(&["hello", "reload"]).ok();
+        reaches("10.20.0.66:80");
+        host.run(&["hello", "set", "firewall.out:policy=drop"]).ok();
+        host.run(&["hello", "reload"]).ok();
+        assert!(!connect("10.20.0.66:80").starts_with("connected"));
+        host.run(&["hello", "stop"]).ok();
+    });
+}
+
+#[test]
+fn learning_proposes_writes_and_ends_by_itself() {
+    on_host(NEEDS, |host| {
+        let lan = host.lan();
+        neighbours(host, &lan);
+        start(host, LOCAL);
+        is_refused("10.20.0.66:25");
+        // Killed at once: the kernel closes.
+        let begun = Instant::now();
+        let mut killed = host.spawn(&["hello", "firewall", "learn", "--for", "3s"]);
+        killed.wait_for("may reach everything", SOON);
+        eventually("the firewall to learn", SOON, || {
+            connect("10.20.0.66:25")
+                .starts_with("connected")
+                .then_some(())
+        });
+        killed.signal(Signal::SIGKILL);
+        host.run(&["hello", "status"])
+            .ok()
+            .says(&["learns for another"]);
+        host.run(&["hello", "firewall"])
+            .ok()
+            .says(&["learns for another"]);
+        host.run(&["hello", "firewall", "learn"])
+            .fails(69)
+            .says(&["learns already"]);
+        eventually("the end of it", SOON, || {
+            connect("10.20.0.66:25").contains("refused").then_some(())
+        });
+        assert!(begun.elapsed() > Duration::from_millis(2500));
+        host.run(&["hello", "status"]).ok().never_says(&["learns"]);
+
+        let mut learn = host.spawn(&["hello", "firewall", "learn", "--for", "2h", "--write"]);
+        learn.wait_for("may reach everything", SOON);
+        eventually("the firewall to learn", SOON, || {
+            connect("10.20.0.66:25")
+                .starts_with("connected")
+                .then_some(())
+        });
+        reaches("10.20.0.66:80");
+        reaches("10.20.0.20:80");
+        reaches("mysql.example.org:3306");
+        learn.wait_for("mysql.example.org:80", SOON);
+        learn.signal(Signal::SIGINT);
+        learn.wait(SOON).ok().says(&[
+            "smtp.example.org:25 (10.20.0.66) tcp",
+            "smtp = smtp.example.org:25,80/tcp",
+            "mysql = mysql.example.org:80/tcp",
+            "live, open connections kept",
+            "Undo: metactl hello unset",
+        ]);
+        let layer = fs::read_to_string(host.root().join("etc/metactl/nodes/hello.conf")).unwrap();
+        assert!(
+            layer.contains("smtp = smtp.example.org:25,80/tcp"),
+            "{layer}"
+        );
+        reaches("10.20.0.66:25");
+        reaches("10.20.0.20:80");
+        is_refused("10.20.0.66:3306");
+        host.run(&["hello", "stop"]).ok();
+        host.run(&["hello", "firewall", "learn"]).fails(69);
+    });
+}
+
+#[test]
+fn a_watch_shows_what_is_new_and_ends_well() {
+    on_host(NEEDS, |host| {
+        let lan = host.lan();
+        neighbours(host, &lan);
+        start(host, LOCAL);
+        is_refused("10.20.0.66:80");
+        let mut lines = host.spawn(&["hello", "firewall", "--watch"]);
+        let mut objects = host.spawn(&["hello", "firewall", "--watch", "--json"]);
+        objects.wait_for("\n", SOON);
+        std::thread::sleep(Duration::from_millis(500));
+        is_refused("10.20.0.66:25");
+        lines.wait_for("metactl hello allow smtp=smtp.example.org:25", SOON);
+        assert!(
+            !lines.output().contains(":80"),
+            "old news: {}",
+            lines.output()
+        );
+        eventually("a second object", SOON, || {
+            (objects.output().lines().count() >= 2).then_some(())
+        });
+        for watch in [lines, objects] {
+            watch.signal(Signal::SIGINT);
+            let outcome = watch.wait(SOON).ok();
+            if outcome.command.contains("--json") {
+                for line in outcome.stdout.lines() {
+                    serde_json::from_str::<serde_json::Value>(line).unwrap();
+                }
+                assert!(
+                    outcome
+                        .stdout
+                        .lines()
+                        .last()
+                        .unwrap()
+                        .contains("\"port\":25")
+                );
+            }
+        }
+        let mut screen = Terminal::spawn(&host.metactl(&["hello", "firewall", "--watch"]));
+        screen.wait_for("reject all but", SOON);
+        screen.press("\x03");
+        assert_eq!(screen.wait(SOON), 0);
+        host.run(&["hello", "stop"]).ok();
+    });
+}
+
+#[test]
+fn packets_are_seen_from_the_first_one_on() {
+    on_host(&[GIT, NFT, TCPDUMP], |host| {
+        let lan = host.lan();
+        neighbours(host, &lan);
+        start(host, LOCAL);
+        // What runs: on its device, to the end of tcpdump's own count, with its exit code.
+        let mut dump = host.spawn(&["hello", "tcpdump", "-nn", "-c", "1", "tcp", "port", "3306"]);
+        dump.wait_for("listening on m-hello-", SOON);
+        reaches("10.20.0.20:3306");
+        dump.wait(SOON)
+            .ok()
+            .says(&["IP 10.20.0.5.", "10.20.0.20.3306"]);
+        let failed = host.run(&["hello", "tcpdump", "-nn", "nonsense", "here"]);
+        assert_eq!(failed.code, 1, "{failed}");
+        for args in [["-z", "sh"], ["-i", "eth0"], ["-Z", "root"]] {
+            let line = [&["hello", "tcpdump"][..], &args].concat();
+            host.run(&line).fails(64);
+        }
+        host.run(&["hello", "stop"]).ok();
+
+        // Before it runs, into a file: the first packet that goes over the wire is there.
+        let file = host.work().join("first.pcap");
+        let name = file.to_str().unwrap();
+        let mut dump = host.spawn(&["hello", "tcpdump", "-w", name, "-U", "tcp"]);
+        dump.wait_for("listening on any", SOON);
+        host.run(&["hello", "start"]).ok();
+        Node::server().get_when_up(&format!("http://{ADDRESS}/"), SOON);
+        reaches("10.20.0.20:3306");
+        // The kernel hands packets to tcpdump in blocks, after a second at the latest.
+        std::thread::sleep(Duration::from_millis(1500));
+        dump.signal(Signal::SIGINT);
+        let dumped = dump.wait(SOON).ok();
+        let shown = host.command("tcpdump", &["-nn", "-r", name]).ok();
+        let first = shown.stdout.lines().next();
+        let first = first.unwrap_or_else(|| panic!("no packet: {dumped}\n{shown}"));
+        assert!(first.contains("10.20.0.5.80: Flags [S]"), "{first}");
+        let opened = shown.stdout.lines().filter(|line| {
+            line.contains("10.20.0.20.3306: Flags [S]") && line.contains("10.20.0.5.")
+        });
+        assert_eq!(opened.count(), 1, "each packet once: {shown}");
+        host.run(&["hello", "stop"]).ok();
+    });
+}
+
+#[test]
+fn tools_of_the_server_run_in_the_network_of_the_instance() {
+    on_host(&[GIT, NFT, TCPDUMP, CURL], |host| {
+        let lan = host.lan();
+        neighbours(host, &lan);
+        Node::server().listen(8080);
+        start(host, LOCAL);
+        host.run(&["hello", "net", "ip", "-br", "addr"])
+            .ok()
+            .says(&["10.20.0.5/32"]);
+        host.run(&["hello", "net", "ss", "-Hltnp"])
+            .ok()
+            .says(&[":80", "perl"]);
+        host.run(&["net", "hello", "curl", "-s", "http://localhost/"])
+            .ok()
+            .says(&["Hello, sandbox"]);
+        // The names of the instance, the firewall of the instance.
+        let ask = [
+            "hello",
+            "net",
+            "curl",
+            "-s",
+            "-m",
+            "5",
+            "--http0.9",
+            "http://mysql.example.org:3306/",
+        ];
+        host.run(&ask)
+            .says(&["this is dbserver, you are 10.20.0.5"]);
+        host.run(&[
+            "hello",
+            "net",
+            "curl",
+            "-s",
+            "-m",
+            "5",
+            "http://10.20.0.66/",
+        ])
+        .fails(7);
+        host.run(&["hello", "net", "sh", "-c", "exit 42"]).fails(42);
+        host.run(&["hello", "net", "no-such-command"]).fails(69);
+        // The files of the server, and nothing of its network that could be changed.
+        host.run(&["hello", "net", "test", "-d", host.root().to_str().unwrap()])
+            .ok();
+        for command in [
+            &["nft", "flush", "ruleset"][..],
+            &["ip", "link", "set", "eth0", "down"],
+            &["ip", "route", "flush", "default"],
+        ] {
+            let outcome = host.run(&[&["hello", "net"][..], command].concat());
+            assert_ne!(outcome.code, 0, "{outcome}");
+        }
+        is_refused("10.20.0.66:25");
+        // As the person behind sudo, with raw sockets and nothing else.
+        let as_person = |args: &[&str]| {
+            let mut command = host.metactl(args);
+            command.env("SUDO_UID", "65534").env("SUDO_GID", "65534");
+            Background::spawn(command)
+        };
+        let status = as_person(&["hello", "net", "cat", "/proc/self/status"])
+            .wait(SOON)
+            .ok();
+        status.says(&[
+            "Uid:\t65534\t65534\t65534\t65534",
+            "CapEff:\t0000000000002000",
+            "NoNewPrivs:\t1",
+        ]);
+        as_person(&["hello", "net", "ping", "-c", "1", "-W", "2", "10.1.1.1"]).wait(SOON);
+        let mut dump = as_person(&["hello", "tcpdump", "-nn", "-c", "1", "tcp", "port", "3306"]);
+        dump.wait_for("listening on m-hello-", SOON);
+        reaches("10.20.0.20:3306");
+        dump.wait(SOON).ok();
+        host.run(&["hello", "stop"]).ok();
+        host.run(&["hello", "net", "true"])
+            .fails(69)
+            .says(&["does not run"]);
+    });
+}
+
+#[test]
+fn devices_have_names_that_people_recognise() {
+    on_host(NEEDS, |host| {
+        host.lan();
+        let long = "shop-production-".to_owned() + &"x".repeat(46);
+        let names = [
+            "shop-production-a",
+            "shop-production-b",
+            &(long.clone() + "1"),
+            &(long + "2"),
+        ];
+        assert_eq!(names[3].len(), 63);
+        let mut outer = Vec::new();
+        for (index, name) in names.iter().enumerate() {
+            host.hello(
+                name,
+                &format!("[sandbox.net]\nip = 10.20.0.{}\n", 50 + index),
+            );
+        }
+        for (index, name) in names.iter().enumerate() {
+            let link = host
+                .command("ip", &["link", "show", "dev", &format!("metactl-{name}")])
+                .ok();
+            let device = link.stdout.split_whitespace().nth(1).unwrap();
+            assert!(device.starts_with("m-shop-pro-"), "{link}");
+            outer.push(device.to_owned());
+            let route = host
+                .command("ip", &["route", "show", &format!("10.20.0.{}", 50 + index)])
+                .ok();
+            assert!(
+                device.starts_with(route.stdout.split_whitespace().nth(2).unwrap()),
+                "{route}{link}"
+            );
+        }
+        outer.sort();
+        outer.dedup();
+        assert_eq!(outer.len(), names.len());
+        for name in names {
+            host.run(&[name, "stop"]).ok();
+        }
+    });
+}
+
+#[test]
+fn why_says_what_the_rules_do() {
+    on_host(NEEDS, |host| {
+        let lan = host.lan();
+        neighbours(host, &lan);
+        lan.server_address("10.1.1.1/24");
+        let testlan = lan.node("testlan", &["10.1.1.7/24"]);
+        testlan.route("default via 10.1.1.1");
+        testlan.listen(80);
+        start(host, LOCAL);
+        let agree = || {
+            for to in [
+                "mysql.example.org:3306",
+                "10.20.0.20:3306",
+                "10.20.0.20:80",
+                "10.1.1.7:80",
+                "10.20.0.66:25",
+                "smtp.example.org:25",
+                "10.20.0.66:3306",
+            ] {
+                let said = host.run(&["hello", "why", to]).code == 0;
+                let is_so = connect(to).starts_with("connected");
+                assert_eq!(said, is_so, "{to}");
+            }
+        };
+        agree();
+        host.run(&[
+            "hello",
+            "allow",
+            "smtp=smtp.example.org:25",
+            "web=10.20.0.0/24:80",
+        ])
+        .ok();
+        agree();
+        host.run(&["hello", "unset", "firewall.out.accept:web"])
+            .ok();
+        agree();
+        host.run(&["hello", "stop"]).ok();
+    });
+}
