@@ -25,6 +25,7 @@ CHECK=(
 TEST=(
   "${CHECK[@]}"
   dbus-daemon:dbus
+  dig:bind9-dnsutils
   g++:g++
   ps:procps
   /usr/include/seccomp.h:libseccomp-dev
@@ -38,6 +39,7 @@ TEST=(
   javac:openjdk-17-jdk-headless
   jq:jq
   mkfs.ext4:e2fsprogs
+  named:bind9
   mmdebstrap:mmdebstrap
   newuidmap:uidmap
   ping:iputils-ping

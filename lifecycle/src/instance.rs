@@ -14,6 +14,7 @@ use metactl_bundles::bundle::{EntryRef, read_manifest, write_redacted};
 use metactl_bundles::layers::Config;
 use metactl_bundles::network::NetworkSpec;
 use metactl_netns::policy::FirewallStatus;
+use metactl_netns::resolver::NamesAsked;
 use metactl_runtime::state::Status as ContainerStatus;
 
 use crate::error::{LifecycleError, OnPath, Result};
@@ -337,6 +338,17 @@ impl Instance {
         }
         let netns = std::fs::File::open(&path).on("open", &path)?;
         Ok(metactl_netns::policy::status(netns.as_fd(), &spec)?)
+    }
+
+    /// What the instance asked for by name, as far as the resolver remembers.
+    ///
+    /// # Errors
+    /// Its record cannot be read.
+    pub fn names_asked(&self) -> Result<NamesAsked> {
+        require_root("looking into a sandbox")?;
+        let server_dir = self.runtime().server_dir().to_owned();
+        let asked = NamesAsked::read(&server_dir, &self.name).on("read", &server_dir)?;
+        Ok(asked.unwrap_or_default())
     }
 
     /// Cleans up after whatever was killed: adopts what runs without a supervisor, ends what was

@@ -37,7 +37,9 @@ pub mod nftables;
 pub mod plan;
 pub mod policy;
 pub mod probe;
+pub mod resolver;
 pub mod server;
+mod sockets;
 mod sys;
 
 pub use error::NetError;

@@ -15,7 +15,9 @@
 //! - ICMP errors, echo replies and neighbour discovery pass: path MTU depends on them, and only the kernel can
 //!   send them.
 
+mod dns;
 mod live;
+mod named;
 mod sets;
 
 use std::net::IpAddr;
@@ -24,6 +26,9 @@ use ipnet::IpNet;
 use metactl_bundles::network::{NetworkSpec, Verdict};
 use serde::Serialize;
 
+pub use dns::RESOLVER_PORT;
+pub(crate) use dns::rebinding;
+pub(crate) use named::{EntryId, Grant, NamedSets, flow_peers};
 pub use live::{EntryStatus, FirewallStatus, Refused, status, update_names};
 
 use crate::nftables::{
@@ -173,6 +178,7 @@ impl Compiler<'_> {
         }
         result.chains.push(self.output());
         result.chains.push(self.input());
+        self.add_dns(&mut result);
         result
     }
 
@@ -192,6 +198,7 @@ impl Compiler<'_> {
                     .drop(),
             });
         }
+        rules.extend(self.dns_out());
         self.judge(Direction::Out, &mut rules);
         let hook = Hook {
             kind: "filter",
@@ -208,6 +215,7 @@ impl Compiler<'_> {
 
     fn input(&self) -> Chain {
         let mut rules = vec![Rule::new().in_by_loopback().accept()];
+        rules.extend(self.dns_in());
         self.judge(Direction::In, &mut rules);
         let hook = Hook {
             kind: "filter",
@@ -426,9 +434,11 @@ fn shown_entry(entry: &metactl_bundles::network::Entry, names: &Resolved) -> Str
         Peer::Net(net) if net.prefix_len() == net.max_prefix_len() => net.addr().to_string(),
         Peer::Net(net) => net.to_string(),
         Peer::Host(name) => name.clone(),
+        Peer::Suffix(suffix) => format!("*.{suffix}"),
     };
     let known = match &entry.peer {
         Peer::Net(_) => String::new(),
+        Peer::Suffix(_) => " (as they are asked for)".into(),
         Peer::Host(name) => match names.get(name).filter(|list| !list.is_empty()) {
             Some(list) => format!(
                 " ({})",

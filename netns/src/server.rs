@@ -9,7 +9,7 @@ mod record;
 mod sysctl;
 mod table;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use rustix::io::Errno;
@@ -106,6 +106,13 @@ pub fn users(server_dir: &Path) -> Result<Vec<String>, NetError> {
         .keys()
         .cloned()
         .collect())
+}
+
+/// The outer devices of every user; of some the sandbox may be over. Waits for nobody.
+pub(crate) fn devices(server_dir: &Path) -> Result<BTreeMap<String, BTreeSet<String>>, NetError> {
+    let users = record::read(server_dir)?.map(|record| record.users);
+    let devices = |(user, needs): (String, record::User)| (user, needs.devices);
+    Ok(users.into_iter().flatten().map(devices).collect())
 }
 
 /// The sysctls that are changed at the moment, as (key, original value, value), for `doctor`.

@@ -22,6 +22,7 @@
 //! | [`engines`] | podman and containerd as clients of the runtime |
 //! | [`tree`] | a directory as it was, to compare with what it is |
 //! | [`terminal`] | a command on a terminal of its own, for Ctrl-C |
+//! | [`bind`] | a real name server on such a host |
 //! | [`binaries`] | the binaries under test |
 //! | [`needs`] | what a test needs of the machine; what is missing is a loud skip |
 //!
@@ -34,6 +35,7 @@
 
 pub mod apps;
 pub mod binaries;
+pub mod bind;
 pub mod command;
 pub mod engines;
 pub mod host;

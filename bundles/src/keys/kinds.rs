@@ -50,6 +50,8 @@ pub enum Kind {
     Pool,
     /// Destinations of an accept list.
     Destinations,
+    /// The same for what comes in: who it is must be known beforehand.
+    Sources,
     /// A path from the root.
     AbsolutePath,
     /// A path below a folder, without `..`.
@@ -99,6 +101,7 @@ impl Kind {
             Kind::Addresses => "addresses".to_owned(),
             Kind::Pool => "IPv4 prefix".to_owned(),
             Kind::Destinations => "destinations".to_owned(),
+            Kind::Sources => "sources".to_owned(),
             Kind::AbsolutePath => "absolute path".to_owned(),
             Kind::RelativePath => "relative path".to_owned(),
             Kind::Repository => "repository".to_owned(),
@@ -149,6 +152,7 @@ impl Kind {
             Kind::Addresses => "192.168.0.5",
             Kind::Pool => "10.77.0.0/16",
             Kind::Destinations => "mysql.example.org:3306",
+            Kind::Sources => "10.1.1.0/24",
             Kind::AbsolutePath => "/opt/example",
             Kind::RelativePath => "target/dist",
             Kind::Repository => "https://git.example.org/myapp.git",
@@ -206,6 +210,7 @@ impl Kind {
             Kind::Destinations => network::parse_entry("", text)
                 .map(drop)
                 .map_err(|error| error.to_string()),
+            Kind::Sources => sources(text),
             Kind::AbsolutePath => values::absolute_path(text).map(drop),
             Kind::RelativePath => values::relative_path(text).map(drop),
             Kind::Repository => values::repository(text).map(drop),
@@ -244,3 +249,19 @@ fn choice(text: &str, words: &[&str]) -> Result<(), String> {
         None => Err(format!("must be one of {known}")),
     }
 }
+/// Sources of an accept list. Which addresses the names below a suffix have is known only when the
+/// instance asks for one, and it asks for no name of who comes in.
+fn sources(text: &str) -> Result<(), String> {
+    let entries = network::parse_entry("", text).map_err(|error| error.to_string())?;
+    let star = entries.iter().find_map(|entry| match &entry.peer {
+        network::Peer::Suffix(suffix) => Some(suffix),
+        _ => None,
+    });
+    match star {
+        Some(suffix) => Err(format!(
+            "must be a host name, address or prefix: what has a name below {suffix} cannot be known here"
+        )),
+        None => Ok(()),
+    }
+}
+

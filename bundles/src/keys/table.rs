@@ -314,7 +314,7 @@ pub(super) const KEYS: &[Key] = &[
             "firewall.out.accept",
             "*",
             Kind::Destinations,
-            "Destinations: host name, address or prefix, each with `:port` and `/tcp`, `/udp` or `/icmp` if wanted.",
+            "Destinations: host name, `*.` and a name for all names below it, address or prefix, each with `:port` and `/tcp`, `/udp` or `/icmp` if wanted.",
         )
     },
     Key {
@@ -343,7 +343,7 @@ pub(super) const KEYS: &[Key] = &[
         ..key(
             "firewall.in.accept",
             "*",
-            Kind::Destinations,
+            Kind::Sources,
             "Who may come in, written like a destination; the port is the application's own.",
         )
     },

@@ -9,7 +9,7 @@ use metactl_bundles::network::Verdict;
 use metactl_lifecycle::{Direction, FirewallStatus, Refused};
 use serde::Serialize;
 
-use super::Context;
+use super::{Context, asked};
 use crate::failure::Outcome;
 use crate::output::table::{Cell, Table, Tone};
 use crate::output::{Style, duration};
@@ -20,6 +20,9 @@ struct Facts<'a> {
     out: Side<'a>,
     #[serde(rename = "in")]
     inbound: Side<'a>,
+    names: Vec<asked::Answered<'a>>,
+    #[serde(rename = "namesRefused")]
+    names_refused: Vec<asked::RefusedName<'a>>,
 }
 
 #[derive(Serialize)]
@@ -53,6 +56,7 @@ struct RefusedFacts<'a> {
 pub fn run(context: &mut Context) -> Outcome {
     let instance = context.instance()?;
     let status = instance.firewall()?;
+    let names = instance.names_asked()?;
     let config = instance.config()?;
     let sandbox = instance.app()?.sandbox;
     let view = View {
@@ -66,12 +70,17 @@ pub fn run(context: &mut Context) -> Outcome {
             instance: instance.name(),
             out,
             inbound,
+            names: asked::answered(&names),
+            names_refused: asked::refused(&names),
         });
     }
     for direction in [Direction::Out, Direction::In] {
         for line in view.lines(direction, context.output.style) {
             context.output.line(line)?;
         }
+    }
+    for line in asked::lines(&names, context.output.style) {
+        context.output.line(line)?;
     }
     for direction in [Direction::Out, Direction::In] {
         if status.refused.iter().any(|r| r.direction == direction) {

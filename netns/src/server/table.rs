@@ -9,7 +9,7 @@ use super::record::Record;
 use super::sysctl;
 use crate::link::GROUP;
 use crate::nftables::{At, Chain, End, Family, Hook, Rule, Ruleset};
-use crate::plan::ServerEffect;
+use crate::plan::{GATEWAY4, ServerEffect};
 
 /// What the record calls for; none without users.
 pub(super) fn wanted(record: &Record) -> Option<Ruleset> {
@@ -26,7 +26,7 @@ pub(super) fn wanted(record: &Record) -> Option<Ruleset> {
             _ => None,
         })
         .collect();
-    let mut chains = vec![sources(), forward(&Closed::of(record), &pools)];
+    let mut chains = vec![sources(), resolver(), forward(&Closed::of(record), &pools)];
     if !pools.is_empty() {
         chains.push(translate(&pools));
     }
@@ -97,6 +97,23 @@ fn sources() -> Chain {
         name: "sources".into(),
         hook: Some(hook),
         rules,
+    }
+}
+
+/// The resolver's address is for instances alone, whoever else sends something there.
+fn resolver() -> Chain {
+    let hook = Hook {
+        kind: "filter",
+        at: At::Input,
+        priority: 0,
+        drop: false,
+    };
+    let address = IpNet::from(std::net::IpAddr::from(GATEWAY4));
+    let to_it = Rule::new().address(End::Destination, &address, true);
+    Chain {
+        name: "resolver".into(),
+        hook: Some(hook),
+        rules: vec![to_it.in_by_group(GROUP, false).drop()],
     }
 }
 
