@@ -218,10 +218,7 @@ impl Run<'_> {
         }
         let names_file = self.dir.join("names.json");
         files::replace_json(&names_file, &names, 0o644)?;
-        hosts::write(
-            hosts_file,
-            &hosts::text(&manifest.hostname, &spec, &names),
-        )?;
+        hosts::write(hosts_file, &hosts::text(&manifest.hostname, &spec, &names))?;
         // The resolver finds the policy there.
         files::replace_json(&self.dir.join("network.json"), &spec, 0o644)?;
         let mut resolver = self.manager.resolver()?;
@@ -307,7 +304,8 @@ fn run_to_end(
     resolver: &mut Keeper,
 ) -> Result<i32> {
     let mut child = command.spawn().map_err(|error| runtime.absent(&error))?;
-    let status = pass_on(&mut child, &signals.fd, resolver).on("wait for", Path::new("metactl-runtime"));
+    let status =
+        pass_on(&mut child, &signals.fd, resolver).on("wait for", Path::new("metactl-runtime"));
     Ok(exit_code(status?))
 }
 

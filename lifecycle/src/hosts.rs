@@ -76,7 +76,10 @@ mod tests {
             });
             serde_json::from_value(spec).unwrap()
         };
-        let names = Resolved::from([("db.example.org".to_owned(), vec!["2001:db8::20".parse().unwrap()])]);
+        let names = Resolved::from([(
+            "db.example.org".to_owned(),
+            vec!["2001:db8::20".parse().unwrap()],
+        )]);
         write(&path, &text("a", &spec("2001:db8::5"), &names)).unwrap();
         let before = std::fs::metadata(&path).unwrap().ino();
         let written = std::fs::read_to_string(&path).unwrap();

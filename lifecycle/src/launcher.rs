@@ -204,7 +204,10 @@ impl Runtime {
     /// The resolver of this server; it says `ready`, and ends when the last instance is gone.
     pub(crate) fn resolve(&self, nameservers: &[IpAddr]) -> Command {
         let mut command = self.command();
-        command.arg("resolve").arg("--server-dir").arg(&self.server_dir);
+        command
+            .arg("resolve")
+            .arg("--server-dir")
+            .arg(&self.server_dir);
         for server in nameservers {
             command.arg("--nameserver").arg(server.to_string());
         }

@@ -109,12 +109,16 @@ impl Keeper {
 
     /// When [`Keeper::look_after`] has something to do again.
     pub(crate) fn deadline(&self) -> Option<Instant> {
-        let waits = self.tried.filter(|_| self.wanted.is_some() || self.trouble.is_some());
+        let waits = self
+            .tried
+            .filter(|_| self.wanted.is_some() || self.trouble.is_some());
         let pause = match self.trouble {
             Some(_) => LATER,
             None => AGAIN,
         };
-        waits.filter(|_| !self.is_there()).map(|tried| tried + pause)
+        waits
+            .filter(|_| !self.is_there())
+            .map(|tried| tried + pause)
     }
 
     fn is_there(&self) -> bool {
@@ -136,8 +140,13 @@ impl Keeper {
     fn start(&mut self) -> Result<()> {
         let mut command = self.runtime.resolve(&self.nameservers);
         let log = append(&self.log)?;
-        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(log);
-        let mut child = command.spawn().map_err(|error| self.runtime.absent(&error))?;
+        command
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(log);
+        let mut child = command
+            .spawn()
+            .map_err(|error| self.runtime.absent(&error))?;
         let failed = |why: &str| {
             let lines = crate::tail::since(&self.log, 0, 3).join("; ");
             LifecycleError::Runtime {
@@ -156,7 +165,9 @@ impl Keeper {
         let spoke = poll(&mut polled, Some(&limit)).is_ok_and(|ready| ready > 0);
         let mut said = String::new();
         if spoke {
-            BufReader::new(output).read_line(&mut said).on("read", &self.log)?;
+            BufReader::new(output)
+                .read_line(&mut said)
+                .on("read", &self.log)?;
         }
         if said.trim() == "ready" {
             self.child = Some(child);

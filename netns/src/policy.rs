@@ -28,8 +28,8 @@ use serde::Serialize;
 
 pub use dns::RESOLVER_PORT;
 pub(crate) use dns::rebinding;
-pub(crate) use named::{EntryId, Grant, NamedSets, flow_peers};
 pub use live::{EntryStatus, FirewallStatus, Refused, status, update_names};
+pub(crate) use named::{EntryId, Grant, NamedSets, flow_peers};
 
 use crate::nftables::{
     At, Chain, Element, End, Family, Hook, Key, Kind, Rule, Ruleset, Selector, Set, Shape,

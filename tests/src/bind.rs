@@ -32,7 +32,7 @@ impl NameServer {
         fs::create_dir_all(&dir).unwrap();
         let mut conf = format!(
             "options {{\n directory \"{dir}\";\n recursion no;\n listen-on {{ any; }};\n listen-on-v6 {{ none; }};\n\
-             \x20pid-file none;\n session-keyfile none;\n lock-file none;\n dnssec-validation no;\n notify no;\n minimal-responses no;\n\
+             \x20pid-file none;\n session-keyfile none;\n lock-file none;\n dnssec-validation no;\n notify no;\n minimal-responses no; max-records-per-type 0;\n\
              \x20empty-zones-enable no;\n}};\ncontrols {{}};\nlogging {{ category default {{ null; }}; }};\n",
             dir = dir.display()
         );
@@ -70,16 +70,22 @@ impl NameServer {
         write_zone(&self.dir, zone, self.serial, records);
         kill(Pid::from_raw(self.process.id() as i32), Signal::SIGHUP).unwrap();
         let serial = self.serial.to_string();
-        eventually("the changed zone", SOON, || self.soa(zone).contains(&serial).then_some(()));
+        eventually("the changed zone", SOON, || {
+            self.soa(zone).contains(&serial).then_some(())
+        });
     }
 
     fn wait(&self, zone: &str) {
-        eventually("the name server", SOON, || self.soa(zone).contains("hostmaster").then_some(()));
+        eventually("the name server", SOON, || {
+            self.soa(zone).contains("hostmaster").then_some(())
+        });
     }
 
     fn soa(&self, zone: &str) -> String {
         let at = format!("@{}", self.address);
-        self.node.run(&["dig", "+short", "+time=1", "+tries=1", &at, zone, "SOA"]).stdout
+        self.node
+            .run(&["dig", "+short", "+time=1", "+tries=1", &at, zone, "SOA"])
+            .stdout
     }
 }
 

@@ -49,7 +49,10 @@ struct Around {
 
 fn around(host: &Host, lan: &Lan) -> Around {
     let dns = lan.node("dns", &["10.20.0.53/24"]);
-    let dbserver = lan.node("dbserver", &["10.20.0.20/24", "10.20.0.21/24", "10.20.0.22/24"]);
+    let dbserver = lan.node(
+        "dbserver",
+        &["10.20.0.20/24", "10.20.0.21/24", "10.20.0.22/24"],
+    );
     for port in [80, 3306] {
         dbserver.listen(port);
     }
@@ -76,12 +79,20 @@ fn dig(host: &Host, words: &[&str]) -> String {
 /// The status in the answer to a question inside: NOERROR, NXDOMAIN, ...
 fn status(host: &Host, words: &[&str]) -> String {
     let text = dig(host, words);
-    let status = text.split("status: ").nth(1).and_then(|rest| rest.split(',').next());
-    status.unwrap_or_else(|| panic!("no status in {text}")).to_owned()
+    let status = text
+        .split("status: ")
+        .nth(1)
+        .and_then(|rest| rest.split(',').next());
+    status
+        .unwrap_or_else(|| panic!("no status in {text}"))
+        .to_owned()
 }
 
 fn connect(to: &str) -> String {
-    Node::server().get(&format!("http://{ADDRESS}/connect?to={to}")).unwrap().body
+    Node::server()
+        .get(&format!("http://{ADDRESS}/connect?to={to}"))
+        .unwrap()
+        .body
 }
 
 #[track_caller]
@@ -120,8 +131,10 @@ fn listed_names_are_answered_and_opened_and_nothing_else() {
         reaches("b.c.web.example.org:80");
 
         let answer = dig(host, &["+noall", "+answer", "a.web.example.org"]);
-        let words: Vec<Vec<&str>> =
-            answer.lines().map(|line| line.split_whitespace().collect()).collect();
+        let words: Vec<Vec<&str>> = answer
+            .lines()
+            .map(|line| line.split_whitespace().collect())
+            .collect();
         let records: Vec<(&str, &str)> = words.iter().map(|line| (line[3], line[4])).collect();
         let expected = [
             ("CNAME", "edge.cdn.example."),
@@ -133,20 +146,36 @@ fn listed_names_are_answered_and_opened_and_nothing_else() {
         assert!(dig(host, &["+short", "text.web.example.org", "TXT"]).contains("hello"));
 
         // What is not listed is refused at once, and nobody is asked.
-        for name in ["other.example.org", "example.org", "web.example.org", "edge.cdn.example", "secret.evil.example"] {
+        for name in [
+            "other.example.org",
+            "example.org",
+            "web.example.org",
+            "edge.cdn.example",
+            "secret.evil.example",
+        ] {
             assert_eq!(status(host, &[name]), "NXDOMAIN", "{name}");
         }
         let begun = Instant::now();
         let lookup = inside(host, &["getent", "ahosts", "other.example.org"]);
-        assert!(lookup.code != 0 && begun.elapsed() < Duration::from_secs(2), "{lookup}");
+        assert!(
+            lookup.code != 0 && begun.elapsed() < Duration::from_secs(2),
+            "{lookup}"
+        );
         let blocked = dig(host, &["other.example.org"]);
-        assert!(blocked.contains("no entry of [firewall.out.accept] names it"), "{blocked}");
+        assert!(
+            blocked.contains("no entry of [firewall.out.accept] names it"),
+            "{blocked}"
+        );
         eventually("the record of what was refused", SOON, || {
             let firewall = host.run(&["hello", "firewall"]).ok();
             let told = ["other.example.org", "a.web.example.org", "10.20.0.21"];
-            told.iter().all(|word| firewall.stdout.contains(word)).then_some(())
+            told.iter()
+                .all(|word| firewall.stdout.contains(word))
+                .then_some(())
         });
-        host.run(&["hello", "firewall", "--json"]).ok().says(&["\"namesRefused\"", "secret.evil.example"]);
+        host.run(&["hello", "firewall", "--json"])
+            .ok()
+            .says(&["\"namesRefused\"", "secret.evil.example"]);
         host.run(&["hello", "stop"]).ok();
     });
 }
@@ -157,7 +186,12 @@ fn every_name_server_that_is_asked_is_the_own_one() {
         let lan = host.lan();
         let _around = around(host, &lan);
         start(host, LISTED);
-        for words in [&["@10.9.9.9"][..], &["@198.51.100.1", "+tcp"], &["@10.20.0.53"], &["@10.20.0.53", "+tcp"]] {
+        for words in [
+            &["@10.9.9.9"][..],
+            &["@198.51.100.1", "+tcp"],
+            &["@10.20.0.53"],
+            &["@10.20.0.53", "+tcp"],
+        ] {
             let asked = [words, &["+short", "db.example.org"]].concat();
             assert_eq!(dig(host, &asked).trim(), "10.20.0.20", "{words:?}");
             let asked = [words, &["other.example.org"]].concat();
@@ -165,13 +199,32 @@ fn every_name_server_that_is_asked_is_the_own_one() {
         }
         // Other ports of the server's end are a destination like any other.
         is_refused("169.254.1.1:80");
-        host.run(&["hello", "stop"]).ok();
 
         // Who is named with its port is asked directly, for anything.
         let local = LISTED.replace("[sandbox.net]", "dns = 10.20.0.53:53\n[sandbox.net]");
-        start(host, &local);
-        assert_eq!(dig(host, &["+short", "@10.20.0.53", "other.example.org"]).trim(), "10.20.0.20");
-        assert_eq!(status(host, &["@10.9.9.9", "other.example.org"]), "NXDOMAIN");
+        host.hello("direct", &local.replace(ADDRESS, "10.20.0.6"));
+        let direct = |server: &str| {
+            let words = [
+                "direct",
+                "exec",
+                "--",
+                "dig",
+                "+time=3",
+                "+tries=1",
+                server,
+                "other.example.org",
+            ];
+            host.run(&words).stdout
+        };
+        direct("@10.20.0.53")
+            .contains("10.20.0.20")
+            .then_some(())
+            .expect("a direct answer");
+        direct("@10.9.9.9")
+            .contains("NXDOMAIN")
+            .then_some(())
+            .expect("the own answer");
+        host.run(&["direct", "stop"]).ok();
         host.run(&["hello", "stop"]).ok();
     });
 }
@@ -184,8 +237,14 @@ fn changes_are_followed() {
         start(host, LISTED);
         reaches("db.example.org:3306");
         is_refused("10.20.0.22:3306");
-        around.dns.change("example.org", &EXAMPLE.replace("db IN A 10.20.0.20", "db 0 IN A 10.20.0.22"));
-        assert_eq!(dig(host, &["+short", "db.example.org"]).trim(), "10.20.0.22");
+        around.dns.change(
+            "example.org",
+            &EXAMPLE.replace("db IN A 10.20.0.20", "db 0 IN A 10.20.0.22"),
+        );
+        assert_eq!(
+            dig(host, &["+short", "db.example.org"]).trim(),
+            "10.20.0.22"
+        );
         reaches("10.20.0.22:3306");
         // Who still has the old one is not cut off.
         reaches("10.20.0.20:3306");
@@ -208,16 +267,29 @@ fn it_comes_back_when_it_is_killed() {
         let held = around.dbserver.hold_connection(7000, "still there\n");
         reaches("a.web.example.org:80");
         let ask = "$| = 1; my $s = IO::Socket::INET->new('db.example.org:7000') or die; print $s->getline";
-        let client = host.spawn(&["hello", "exec", "--", "perl", "-MIO::Socket::INET", "-e", ask]);
+        let client = host.spawn(&[
+            "hello",
+            "exec",
+            "--",
+            "perl",
+            "-MIO::Socket::INET",
+            "-e",
+            ask,
+        ]);
         let first = eventually("the connection", SOON, || {
-            let sockets = around.dbserver.run(&["ss", "-Htn", "state", "established", "sport", "=", "7000"]);
+            let sockets =
+                around
+                    .dbserver
+                    .run(&["ss", "-Htn", "state", "established", "sport", "=", "7000"]);
             (!sockets.stdout.trim().is_empty()).then(resolver).flatten()
         });
         kill(Pid::from_raw(first), Signal::SIGKILL).unwrap();
         // Nothing opens, and what is open stays.
         is_refused("10.20.0.22:80");
         reaches("10.20.0.21:80");
-        let second = eventually("another resolver", SOON, || resolver().filter(|pid| *pid != first));
+        let second = eventually("another resolver", SOON, || {
+            resolver().filter(|pid| *pid != first)
+        });
         assert_ne!(first, second);
         held.send(()).unwrap();
         assert_eq!(client.wait(SOON).ok().stdout, "still there\n");
@@ -226,7 +298,9 @@ fn it_comes_back_when_it_is_killed() {
         });
         reaches("10.20.0.22:80");
         host.run(&["hello", "stop"]).ok();
-        eventually("the end of the resolver", SOON, || resolver().is_none().then_some(()));
+        eventually("the end of the resolver", SOON, || {
+            resolver().is_none().then_some(())
+        });
     });
 }
 
@@ -237,10 +311,17 @@ fn no_name_leads_inside_and_none_to_thousands() {
         let mut around = around(host, &lan);
         start(host, LISTED);
         assert_eq!(dig(host, &["+short", "meta.web.example.org"]).trim(), "");
-        assert_eq!(dig(host, &["+short", "local.web.example.org"]).trim(), "10.20.0.22");
+        assert_eq!(
+            dig(host, &["+short", "local.web.example.org"]).trim(),
+            "10.20.0.22"
+        );
         is_refused("169.254.169.254:80");
-        let many: String = (0..3000).map(|n| format!("many.web IN A 10.3.{}.{}\n", n / 250, n % 250 + 1)).collect();
-        around.dns.change("example.org", &format!("{EXAMPLE}{many}"));
+        let many: String = (0..3000)
+            .map(|n| format!("many.web IN A 10.3.{}.{}\n", n / 250, n % 250 + 1))
+            .collect();
+        around
+            .dns
+            .change("example.org", &format!("{EXAMPLE}{many}"));
         let found = dig(host, &["+short", "+tcp", "many.web.example.org"]);
         assert_eq!(found.lines().count(), 64, "{found}");
         for _ in 0..30 {
@@ -249,7 +330,15 @@ fn no_name_leads_inside_and_none_to_thousands() {
         }
         let rules = host.command(
             "nsenter",
-            &[&format!("--net={}", host.run_dir().join("hello/netns").display()), "nft", "list", "set", "inet", "metactl", "out4"],
+            &[
+                &format!("--net={}", host.run_dir().join("hello/netns").display()),
+                "nft",
+                "list",
+                "set",
+                "inet",
+                "metactl",
+                "out4",
+            ],
         );
         let count = rules.stdout.matches("10.3.").count();
         // Two elements each, for TCP and UDP.
@@ -265,14 +354,26 @@ fn with_policy_accept_everything_is_answered() {
         let lan = host.lan();
         let _around = around(host, &lan);
         host.resolv_conf("nameserver 10.20.0.53\nsearch example.org\n");
-        start(host, "[firewall.out]\npolicy = accept\n[sandbox.net]\nip = 10.20.0.5\n");
-        assert_eq!(dig(host, &["+short", "other.example.org"]).trim(), "10.20.0.20");
+        start(
+            host,
+            "[firewall.out]\npolicy = accept\n[sandbox.net]\nip = 10.20.0.5\n",
+        );
+        assert_eq!(
+            dig(host, &["+short", "other.example.org"]).trim(),
+            "10.20.0.20"
+        );
         assert!(dig(host, &["+short", "text.web.example.org", "TXT"]).contains("hello"));
         assert_eq!(status(host, &["nothing.example.org"]), "NXDOMAIN");
         // Short names as on the server, and its name servers themselves.
         reaches("other:3306");
-        assert_eq!(dig(host, &["+short", "@10.20.0.53", "other.example.org"]).trim(), "10.20.0.20");
-        assert_eq!(dig(host, &["+short", "+tcp", "example.org", "NS"]).trim(), "ns.example.org.");
+        assert_eq!(
+            dig(host, &["+short", "@10.20.0.53", "other.example.org"]).trim(),
+            "10.20.0.20"
+        );
+        assert_eq!(
+            dig(host, &["+short", "+tcp", "example.org", "NS"]).trim(),
+            "ns.example.org."
+        );
         host.run(&["hello", "stop"]).ok();
     });
 }
@@ -289,7 +390,10 @@ fn short_names_and_addresses_have_names() {
         // The first name server does not answer; the second one does.
         reaches("db:3306");
         reaches("printer.example.org:80");
-        assert_eq!(dig(host, &["+short", "-x", "10.20.0.22"]).trim(), "printer.example.org.");
+        assert_eq!(
+            dig(host, &["+short", "-x", "10.20.0.22"]).trim(),
+            "printer.example.org."
+        );
         assert_eq!(status(host, &["-x", "10.1.2.3"]), "NXDOMAIN");
         assert_eq!(dig(host, &["+short", "localhost"]).trim(), "127.0.0.1");
         host.run(&["hello", "stop"]).ok();
@@ -299,7 +403,12 @@ fn short_names_and_addresses_have_names() {
 /// An answer to `question`: its own number and question, and an A record with this name and address.
 fn answer(question: &[u8], owner: &[u8], address: [u8; 4]) -> Vec<u8> {
     let end = 12 + question[12..].iter().position(|byte| *byte == 0).unwrap() + 5;
-    let mut message = [&question[..2], &[0x81, 0x80, 0, 1, 0, 1, 0, 0, 0, 0], &question[12..end]].concat();
+    let mut message = [
+        &question[..2],
+        &[0x81, 0x80, 0, 1, 0, 1, 0, 0, 0, 0],
+        &question[12..end],
+    ]
+    .concat();
     message.extend_from_slice(owner);
     message.extend([0, 1, 0, 1, 0, 0, 0, 60, 0, 4]);
     message.extend(address);
@@ -341,9 +450,18 @@ fn bad_answers_are_harmless() {
             vec![right]
         });
         host.resolv_conf("nameserver 10.20.0.54\noptions timeout:1 attempts:1\n");
-        start(host, "[firewall.out.accept]\nall = *.liar.example:80\n[sandbox.net]\nip = 10.20.0.5\n");
-        assert_eq!(dig(host, &["+short", "good.liar.example"]).trim(), "10.20.0.20");
-        assert_eq!(dig(host, &["+short", "spoof.liar.example"]).trim(), "10.20.0.20");
+        start(
+            host,
+            "[firewall.out.accept]\nall = *.liar.example:80\n[sandbox.net]\nip = 10.20.0.5\n",
+        );
+        assert_eq!(
+            dig(host, &["+short", "good.liar.example"]).trim(),
+            "10.20.0.20"
+        );
+        assert_eq!(
+            dig(host, &["+short", "spoof.liar.example"]).trim(),
+            "10.20.0.20"
+        );
         assert_eq!(dig(host, &["+short", "poison.liar.example"]).trim(), "");
         assert_eq!(status(host, &["broken.liar.example"]), "SERVFAIL");
         assert_eq!(status(host, &["loop.liar.example"]), "SERVFAIL");
@@ -353,7 +471,10 @@ fn bad_answers_are_harmless() {
         let send = "my $s = IO::Socket::INET->new(PeerAddr => '169.254.1.1:53', Proto => 'udp'); \
                     $s->send(pack('C*', map { int rand 256 } 1 .. $_ * 3)) for 1 .. 200;";
         inside(host, &["perl", "-MIO::Socket::INET", "-e", send]).ok();
-        assert_eq!(dig(host, &["+short", "good.liar.example"]).trim(), "10.20.0.20");
+        assert_eq!(
+            dig(host, &["+short", "good.liar.example"]).trim(),
+            "10.20.0.20"
+        );
         host.run(&["hello", "stop"]).ok();
     });
 }
@@ -364,10 +485,16 @@ fn instances_ask_for_themselves_alone() {
         let lan = host.lan();
         let _around = around(host, &lan);
         start(host, LISTED);
-        host.hello("other", "[firewall.out.accept]\nother = other.example.org:80\n[sandbox.net]\nip = 10.20.0.6\n");
+        host.hello(
+            "other",
+            "[firewall.out.accept]\nother = other.example.org:80\n[sandbox.net]\nip = 10.20.0.6\n",
+        );
         Node::server().get_when_up("http://10.20.0.6/", SOON);
         let asked = |instance: &str, name: &str| {
-            host.run(&[instance, "exec", "--", "dig", "+short", name]).stdout.trim().to_owned()
+            host.run(&[instance, "exec", "--", "dig", "+short", name])
+                .stdout
+                .trim()
+                .to_owned()
         };
         assert_eq!(asked("other", "other.example.org"), "10.20.0.20");
         assert_eq!(asked("other", "db.example.org"), "");
@@ -380,7 +507,9 @@ fn instances_ask_for_themselves_alone() {
         let config = "[daemon.main]\nplatform = exec\ncommand = getent ahostsv4 a.web.example.org\n\
                       [firewall.out.accept]\nweb = *.web.example.org:80\n";
         fs::write(dir.join(".metactl"), config).unwrap();
-        host.run(&["-q", "run", dir.to_str().unwrap()]).ok().says(&["10.20.0.21"]);
+        host.run(&["-q", "run", dir.to_str().unwrap()])
+            .ok()
+            .says(&["10.20.0.21"]);
         assert_eq!(pids_of(&["metactl-runtime", " resolve "]).len(), 1);
         host.run(&["other", "stop"]).ok();
         assert_eq!(asked("hello", "db.example.org"), "10.20.0.20");
@@ -406,7 +535,15 @@ fn java_with_its_own_ideas_slow() {
         let dir = host.work().join("java");
         fs::create_dir_all(&dir).unwrap();
         fs::write(dir.join("Ask.java"), java).unwrap();
-        host.command("javac", &["-d", dir.to_str().unwrap(), dir.join("Ask.java").to_str().unwrap()]).ok();
+        host.command(
+            "javac",
+            &[
+                "-d",
+                dir.to_str().unwrap(),
+                dir.join("Ask.java").to_str().unwrap(),
+            ],
+        )
+        .ok();
         let config = "[daemon.main]\nplatform = exec\ncommand = java -cp /app Ask\n\
                       [firewall.out.accept]\nweb = *.web.example.org:80\n";
         fs::write(dir.join(".metactl"), config).unwrap();

@@ -264,4 +264,3 @@ fn sources(text: &str) -> Result<(), String> {
         None => Ok(()),
     }
 }
-

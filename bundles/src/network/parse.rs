@@ -407,7 +407,13 @@ mod tests {
         for name in ["a.example.org", "a.b.example.org", "_x.example.org"] {
             assert!(peer.covers_name(name), "{name}");
         }
-        for name in ["example.org", ".example.org", "badexample.org", "example.org.evil", ""] {
+        for name in [
+            "example.org",
+            ".example.org",
+            "badexample.org",
+            "example.org.evil",
+            "",
+        ] {
             assert!(!peer.covers_name(name), "{name}");
         }
         assert_eq!(peer.written_name().as_deref(), Some("*.example.org"));

@@ -96,7 +96,9 @@ pub fn lines(asked: &NamesAsked, style: Style) -> Vec<String> {
         let mut table = Table::new().indent(2);
         for one in &refused {
             table.row(vec![
-                Cell::new(format!("{}×", one.count)).right().tone(Tone::Warn),
+                Cell::new(format!("{}×", one.count))
+                    .right()
+                    .tone(Tone::Warn),
                 Cell::new(one.name),
                 Cell::new(ago(one.seconds_ago)).tone(Tone::Faint),
                 Cell::new(one.why),

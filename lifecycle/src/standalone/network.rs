@@ -151,7 +151,10 @@ impl Network {
     /// Names without an address, in words.
     pub(crate) fn notes(&self) -> Vec<String> {
         let missing = self.up.iter().flat_map(|up| &up.missing);
-        let trouble = self.resolver.trouble().map(|why| format!("names have no answer: {why}"));
+        let trouble = self
+            .resolver
+            .trouble()
+            .map(|why| format!("names have no answer: {why}"));
         missing
             .map(|name| {
                 format!("{name} had no address at the start, so nothing was accepted for it; the resolver asks again every 30 s")

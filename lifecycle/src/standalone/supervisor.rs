@@ -107,7 +107,12 @@ pub(crate) fn supervise(instance: &Instance) -> Result<()> {
         instance: instance.name.clone(),
         log_dir: paths.instance_log(&instance.name),
         runtime: instance.runtime(),
-        network: Network::new(&instance.name, run.clone(), hosts, instance.manager.resolver()?),
+        network: Network::new(
+            &instance.name,
+            run.clone(),
+            hosts,
+            instance.manager.resolver()?,
+        ),
         state_dir,
         run,
         wanted: None,

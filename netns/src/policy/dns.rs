@@ -39,7 +39,9 @@ impl Compiler<'_> {
         let to = IpNet::from(IpAddr::from(RESOLVER));
         let accept = |protocol| {
             let rule = Rule::new().address(End::Destination, &to, true);
-            let rule = rule.transport(protocol).port(End::Destination, RESOLVER_PORT);
+            let rule = rule
+                .transport(protocol)
+                .port(End::Destination, RESOLVER_PORT);
             rule.accept()
         };
         vec![accept(UDP), accept(TCP)]
@@ -113,7 +115,8 @@ impl Compiler<'_> {
         if self.open(Direction::Out) {
             return None;
         }
-        let named = |entry: &&Entry| entry.names_port(DNS) && entry.protocol != Some(Protocol::Icmp);
+        let named =
+            |entry: &&Entry| entry.names_port(DNS) && entry.protocol != Some(Protocol::Icmp);
         let mut elements = Vec::new();
         for entry in self.spec.out.accept.iter().filter(named) {
             match &entry.peer {
@@ -186,13 +189,36 @@ mod tests {
     #[test]
     fn no_name_leads_to_these() {
         for text in [
-            "127.0.0.1", "127.9.9.9", "0.0.0.0", "0.1.2.3", "169.254.169.254", "169.254.1.1", "224.0.0.1",
-            "255.255.255.255", "::", "::1", "fe80::1", "febf::1", "ff02::1", "::ffff:127.0.0.1",
-            "::ffff:169.254.169.254", "::127.0.0.1", "64:ff9b::7f00:1", "2002:7f00:1::1", "fd00:ec2::254",
+            "127.0.0.1",
+            "127.9.9.9",
+            "0.0.0.0",
+            "0.1.2.3",
+            "169.254.169.254",
+            "169.254.1.1",
+            "224.0.0.1",
+            "255.255.255.255",
+            "::",
+            "::1",
+            "fe80::1",
+            "febf::1",
+            "ff02::1",
+            "::ffff:127.0.0.1",
+            "::ffff:169.254.169.254",
+            "::127.0.0.1",
+            "64:ff9b::7f00:1",
+            "2002:7f00:1::1",
+            "fd00:ec2::254",
         ] {
             assert!(rebinding(&text.parse().unwrap()).is_some(), "{text}");
         }
-        for text in ["10.1.2.3", "198.51.100.1", "2001:db8::1", "fd00::1", "::ffff:10.0.0.1", "64:ff9b::a00:1"] {
+        for text in [
+            "10.1.2.3",
+            "198.51.100.1",
+            "2001:db8::1",
+            "fd00::1",
+            "::ffff:10.0.0.1",
+            "64:ff9b::a00:1",
+        ] {
             assert_eq!(rebinding(&text.parse().unwrap()), None, "{text}");
         }
     }

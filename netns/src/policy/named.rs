@@ -72,14 +72,19 @@ impl NamedSets {
 
     /// How many elements one address of an entry takes.
     pub fn weight(&self, (address, id): Grant) -> usize {
-        let sets = self.of_direction(id.direction).of_address(id.index, address);
+        let sets = self
+            .of_direction(id.direction)
+            .of_address(id.index, address);
         sets.iter().map(|(_, elements)| elements.len()).sum()
     }
 
     fn changes(&self, grants: &[Grant]) -> BTreeMap<&str, (&Set, Vec<Element>)> {
         let mut changes: BTreeMap<&str, (&Set, Vec<Element>)> = BTreeMap::new();
         for (address, id) in grants {
-            for (set, elements) in self.of_direction(id.direction).of_address(id.index, *address) {
+            for (set, elements) in self
+                .of_direction(id.direction)
+                .of_address(id.index, *address)
+            {
                 let change = changes.entry(&set.name).or_insert((set, Vec::new()));
                 change.1.extend(elements);
             }
@@ -106,7 +111,9 @@ impl NamedSets {
         if !renewable {
             for (name, (set, _)) in &changes {
                 let elements = nftables::elements(socket, name, set.shape)?;
-                let packets = elements.into_iter().map(|one| ((one.first, one.last), one.packets));
+                let packets = elements
+                    .into_iter()
+                    .map(|one| ((one.first, one.last), one.packets));
                 known.insert(name, packets.collect());
             }
         }
@@ -114,8 +121,7 @@ impl NamedSets {
         let mut some = false;
         for (name, (set, elements)) in &changes {
             let known = known.get(name);
-            let packets =
-                |element: &Element| known?.get(&(element.first, element.last)).copied();
+            let packets = |element: &Element| known?.get(&(element.first, element.last)).copied();
             let (old, new): (Vec<_>, Vec<_>) = elements
                 .iter()
                 .cloned()
@@ -132,7 +138,11 @@ impl NamedSets {
     }
 
     /// Accepts these no longer. Those that vanish meanwhile are no error.
-    pub fn remove(&self, socket: &mut Netlink, addresses: &BTreeSet<IpAddr>) -> Result<(), Refusal> {
+    pub fn remove(
+        &self,
+        socket: &mut Netlink,
+        addresses: &BTreeSet<IpAddr>,
+    ) -> Result<(), Refusal> {
         let names = self.entries(|peer| peer.written_name().is_some());
         let grants: Vec<Grant> = addresses
             .iter()
@@ -164,7 +174,9 @@ impl NamedSets {
         let mut by_comment: BTreeMap<(Direction, &str), EntryId> = BTreeMap::new();
         for id in self.entries(|peer| peer.written_name().is_some()) {
             if let Some(entry) = self.entry(id) {
-                by_comment.entry((id.direction, shown_comment(&entry.name))).or_insert(id);
+                by_comment
+                    .entry((id.direction, shown_comment(&entry.name)))
+                    .or_insert(id);
             }
         }
         let mut found: BTreeMap<Grant, Option<Duration>> = BTreeMap::new();

@@ -197,7 +197,12 @@ impl AcceptSets {
             plans.filter(|plan| plan.set.shape.family() == family && plan.names.contains(&index));
         let elements = |plan: &'_ Plan| {
             let mut elements = plan.elements_of(address, entry);
-            let own = |element: &Element| plan.set.elements.iter().any(|one| one.first == element.first);
+            let own = |element: &Element| {
+                plan.set
+                    .elements
+                    .iter()
+                    .any(|one| one.first == element.first)
+            };
             elements.retain(|element| !own(element));
             elements
         };
@@ -418,7 +423,10 @@ fn check(spec: &NetworkSpec, policy: &Policy, direction: Direction) -> Result<()
             return fail(entry, "a range of ports ends before it begins");
         }
         if direction == Direction::In && matches!(entry.peer, Peer::Suffix(_)) {
-            return fail(entry, "who has a name below a suffix cannot be known for what comes in");
+            return fail(
+                entry,
+                "who has a name below a suffix cannot be known for what comes in",
+            );
         }
         if entry.name.contains(['"', '\n', '\0']) {
             return fail(entry, "its name holds a quote or a line break");

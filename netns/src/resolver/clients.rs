@@ -85,7 +85,10 @@ impl Server {
                 pending: 0,
                 deadline: Instant::now() + IDLE,
             };
-            if self.watch(connection.stream.as_fd(), id, EventFlags::IN).is_err() {
+            if self
+                .watch(connection.stream.as_fd(), id, EventFlags::IN)
+                .is_err()
+            {
                 continue;
             }
             if let Some(instance) = self.instances.by_user.get_mut(&connection.user) {
@@ -124,7 +127,9 @@ impl Server {
             match client.stream.read(&mut buffer) {
                 Ok(0) => return Err(ErrorKind::UnexpectedEof.into()),
                 Ok(length) => {
-                    client.input.extend_from_slice(buffer.get(..length).unwrap_or_default());
+                    client
+                        .input
+                        .extend_from_slice(buffer.get(..length).unwrap_or_default());
                 }
                 Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(()),
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}

@@ -98,7 +98,9 @@ impl Exchange {
                     }
                     match stream.read(buffer) {
                         Ok(0) => return Err(ErrorKind::UnexpectedEof.into()),
-                        Ok(length) => input.extend_from_slice(buffer.get(..length).unwrap_or_default()),
+                        Ok(length) => {
+                            input.extend_from_slice(buffer.get(..length).unwrap_or_default())
+                        }
                         Err(error) if waits(&error) => return Ok(None),
                         Err(error) => return Err(error),
                     }
@@ -121,7 +123,12 @@ fn open(server: SocketAddr, kind: SocketType) -> io::Result<std::os::fd::OwnedFd
         SocketAddr::V4(_) => AddressFamily::INET,
         SocketAddr::V6(_) => AddressFamily::INET6,
     };
-    let socket = socket_with(family, kind, SocketFlags::CLOEXEC | SocketFlags::NONBLOCK, None)?;
+    let socket = socket_with(
+        family,
+        kind,
+        SocketFlags::CLOEXEC | SocketFlags::NONBLOCK,
+        None,
+    )?;
     match connect(&socket, &server) {
         Ok(()) | Err(Errno::INPROGRESS) => Ok(socket),
         Err(error) => Err(error.into()),

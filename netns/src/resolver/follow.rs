@@ -39,8 +39,12 @@ impl Server {
                 self.follow.due.insert(name, now);
             }
         }
-        let all: BTreeSet<String> =
-            self.instances.by_user.keys().flat_map(|user| self.names_of(user)).collect();
+        let all: BTreeSet<String> = self
+            .instances
+            .by_user
+            .keys()
+            .flat_map(|user| self.names_of(user))
+            .collect();
         self.follow.due.retain(|name, _| all.contains(name));
     }
 
@@ -52,7 +56,9 @@ impl Server {
 
     fn names_of(&self, user: &str) -> Vec<String> {
         let instance = self.instances.by_user.get(user);
-        let names = instance.map(|one| one.sets.spec().host_names()).unwrap_or_default();
+        let names = instance
+            .map(|one| one.sets.spec().host_names())
+            .unwrap_or_default();
         names.into_iter().map(str::to_owned).collect()
     }
 

@@ -25,7 +25,13 @@ pub(super) struct Grants {
 impl Grants {
     /// Of these, those whose time is to be set anew in the kernel: the time there must reach beyond `ttl`. A name
     /// that is asked for all the time costs one change per half of `grace`.
-    pub fn due(&self, grants: &[Grant], ttl: Duration, grace: Duration, now: Instant) -> Vec<Grant> {
+    pub fn due(
+        &self,
+        grants: &[Grant],
+        ttl: Duration,
+        grace: Duration,
+        now: Instant,
+    ) -> Vec<Grant> {
         let enough = now + ttl + grace / 2;
         let is_short = |grant: &&Grant| self.until.get(grant).is_none_or(|until| *until < enough);
         grants.iter().filter(is_short).copied().collect()
@@ -42,7 +48,8 @@ impl Grants {
     /// Forgets what the kernel has forgotten.
     pub fn expire(&mut self, now: Instant) {
         self.until.retain(|_, until| *until > now);
-        self.weight.retain(|grant, _| self.until.contains_key(grant));
+        self.weight
+            .retain(|grant, _| self.until.contains_key(grant));
     }
 
     /// Those that end before `then`.
@@ -65,7 +72,10 @@ impl Grants {
             known.0 = known.0.max(*until);
             known.1 += weight;
         }
-        let new = coming.iter().filter(|one| !addresses.contains_key(one)).count();
+        let new = coming
+            .iter()
+            .filter(|one| !addresses.contains_key(one))
+            .count();
         let mut count = addresses.len() + new;
         let mut elements = weight + addresses.values().map(|(_, weight)| weight).sum::<usize>();
         if count <= ADDRESSES_MOST && elements <= ELEMENTS_MOST {
@@ -87,7 +97,8 @@ impl Grants {
             gone.insert(address);
         }
         self.until.retain(|(address, _), _| !gone.contains(address));
-        self.weight.retain(|(address, _), _| !gone.contains(address));
+        self.weight
+            .retain(|(address, _), _| !gone.contains(address));
         gone
     }
 }
@@ -112,8 +123,15 @@ mod tests {
         let (ttl, grace) = (60 * second, 300 * second);
         assert_eq!(grants.due(&[grant(1)], ttl, grace, now), [grant(1)]);
         grants.set(grant(1), now + ttl + grace, 1);
-        assert!(grants.due(&[grant(1)], ttl, grace, now + 100 * second).is_empty());
-        assert_eq!(grants.due(&[grant(1)], ttl, grace, now + 151 * second), [grant(1)]);
+        assert!(
+            grants
+                .due(&[grant(1)], ttl, grace, now + 100 * second)
+                .is_empty()
+        );
+        assert_eq!(
+            grants.due(&[grant(1)], ttl, grace, now + 151 * second),
+            [grant(1)]
+        );
         assert_eq!(grants.ending(now + 361 * second), [grant(1)]);
         assert!(grants.has(&grant(1).0) && !grants.has(&grant(2).0));
         grants.expire(now + 360 * second);
@@ -125,7 +143,11 @@ mod tests {
         let now = Instant::now();
         let mut grants = Grants::default();
         for number in 0..ADDRESSES_MOST as u32 {
-            grants.set(grant(number), now + Duration::from_secs(u64::from(number)), 1);
+            grants.set(
+                grant(number),
+                now + Duration::from_secs(u64::from(number)),
+                1,
+            );
         }
         let coming = BTreeSet::from([grant(5000).0, grant(5001).0, grant(0).0]);
         let gone = grants.make_room(&coming, 3);
@@ -134,8 +156,15 @@ mod tests {
         // Few addresses with many ports are much, too.
         let mut grants = Grants::default();
         for number in 0..70 {
-            grants.set(grant(number), now + Duration::from_secs(u64::from(number)), 512);
+            grants.set(
+                grant(number),
+                now + Duration::from_secs(u64::from(number)),
+                512,
+            );
         }
-        assert_eq!(grants.make_room(&BTreeSet::from([grant(99).0]), 512).len(), 7);
+        assert_eq!(
+            grants.make_room(&BTreeSet::from([grant(99).0]), 512).len(),
+            7
+        );
     }
 }

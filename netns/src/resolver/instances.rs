@@ -12,8 +12,8 @@ use rustix::net::{AddressFamily, SocketFlags, SocketType, netdevice, socket_with
 
 use super::Places;
 use super::grants::Grants;
-use super::system::{Stamp, stamp};
 use super::record::{self, NamesAsked, unix_now};
+use super::system::{Stamp, stamp};
 use crate::netlink::{Netlink, Refusal, visit};
 use crate::policy::{EntryId, Grant, NamedSets, flow_peers, rebinding};
 use crate::{server, sockets};
@@ -72,7 +72,9 @@ impl Kernel {
 
 /// `6.18.2-amd64` against 6.12.
 fn is_at_least(release: &str, major: u32, minor: u32) -> bool {
-    let mut numbers = release.split(|c: char| !c.is_ascii_digit()).map(str::parse::<u32>);
+    let mut numbers = release
+        .split(|c: char| !c.is_ascii_digit())
+        .map(str::parse::<u32>);
     let mut next = || numbers.next().and_then(Result::ok).unwrap_or(0);
     (next(), next()) >= (major, minor)
 }
@@ -130,7 +132,8 @@ impl Instance {
         if !gone.is_empty() {
             self.sets.remove(&mut socket, &gone)?;
         }
-        self.sets.add(&mut socket, &due, ttl + grace, kernel.renewable)?;
+        self.sets
+            .add(&mut socket, &due, ttl + grace, kernel.renewable)?;
         for (grant, weight) in due.iter().zip(weights) {
             self.grants.set(*grant, now + ttl + grace, weight);
         }
@@ -155,11 +158,15 @@ impl Instance {
         let (mut firewall, mut diagnosis) = kernel.inside(netns.as_fd(), open)?;
         let mut alive = sockets::peers(&mut diagnosis)?;
         alive.extend(flow_peers(&mut firewall)?);
-        let kept: Vec<Grant> = ending.into_iter().filter(|(address, _)| alive.contains(address)).collect();
+        let kept: Vec<Grant> = ending
+            .into_iter()
+            .filter(|(address, _)| alive.contains(address))
+            .collect();
         if kept.is_empty() {
             return Ok(());
         }
-        self.sets.add(&mut firewall, &kept, grace, kernel.renewable)?;
+        self.sets
+            .add(&mut firewall, &kept, grace, kernel.renewable)?;
         for grant in kept {
             let weight = self.sets.weight(grant);
             self.grants.set(grant, now + grace, weight);
@@ -168,7 +175,12 @@ impl Instance {
     }
 
     /// Learns from the kernel what a resolver before this one accepted; what was there from the start gets a time.
-    fn adopt(&mut self, kernel: &Kernel, places: &dyn Places, grace: Duration) -> Result<(), Refusal> {
+    fn adopt(
+        &mut self,
+        kernel: &Kernel,
+        places: &dyn Places,
+        grace: Duration,
+    ) -> Result<(), Refusal> {
         let now = Instant::now();
         let mut socket = kernel.firewall(places, &self.user)?;
         let mut timeless = Vec::new();
@@ -187,7 +199,8 @@ impl Instance {
 
     pub fn answered(&mut self, name: &str, addresses: &[IpAddr], life: Duration) {
         let now = unix_now();
-        self.asked.answered(name, addresses, now + life.as_secs(), now);
+        self.asked
+            .answered(name, addresses, now + life.as_secs(), now);
         self.unwritten = true;
     }
 
@@ -238,7 +251,12 @@ impl Instances {
             self.users = server::devices(server_dir).map_err(io::Error::other)?;
             (self.stamp, self.known) = (now, true);
         }
-        let socket = socket_with(AddressFamily::INET, SocketType::DGRAM, SocketFlags::CLOEXEC, None)?;
+        let socket = socket_with(
+            AddressFamily::INET,
+            SocketType::DGRAM,
+            SocketFlags::CLOEXEC,
+            None,
+        )?;
         let (mut new, mut failed) = (Vec::new(), Vec::new());
         let gone: Vec<String> = self
             .by_user
@@ -255,7 +273,9 @@ impl Instances {
             let devices: BTreeSet<u32> = names.iter().filter_map(index).collect();
             let version = places.version(&user);
             let known = self.by_user.get(&user);
-            if known.is_some_and(|one| one.devices == devices && Some(&one.version) == version.as_ref()) {
+            if known
+                .is_some_and(|one| one.devices == devices && Some(&one.version) == version.as_ref())
+            {
                 continue;
             }
             let before = self.by_user.remove(&user);
@@ -263,7 +283,8 @@ impl Instances {
                 Ok(Some(mut instance)) => {
                     if let Some(before) = before {
                         instance.asked = before.asked;
-                        (instance.pending, instance.connections) = (before.pending, before.connections);
+                        (instance.pending, instance.connections) =
+                            (before.pending, before.connections);
                     }
                     self.by_user.insert(user.clone(), instance);
                     new.push(user);
@@ -276,7 +297,13 @@ impl Instances {
         self.by_address = self
             .by_user
             .values()
-            .flat_map(|one| one.sets.spec().addresses.iter().map(|address| (*address, one.user.clone())))
+            .flat_map(|one| {
+                one.sets
+                    .spec()
+                    .addresses
+                    .iter()
+                    .map(|address| (*address, one.user.clone()))
+            })
             .collect();
         Ok((new, failed))
     }
@@ -331,7 +358,14 @@ mod tests {
 
     #[test]
     fn kernels_are_told_apart() {
-        for (release, expected) in [("6.18.44-x", true), ("6.12.0", true), ("6.9", false), ("7.0-rc1", true), ("5.15.0-1", false), ("", false)] {
+        for (release, expected) in [
+            ("6.18.44-x", true),
+            ("6.12.0", true),
+            ("6.9", false),
+            ("7.0-rc1", true),
+            ("5.15.0-1", false),
+            ("", false),
+        ] {
             assert_eq!(is_at_least(release, 6, 12), expected, "{release}");
         }
     }

@@ -185,7 +185,9 @@ impl<'m> Record<'m> {
         let early = Malformed("a record ends early");
         let kind = u16_at(message, *at).ok_or(early)?;
         let class = u16_at(message, *at + 2).ok_or(early)?;
-        let ttl = message.get(*at + 4..*at + 8).and_then(|bytes| bytes.first_chunk());
+        let ttl = message
+            .get(*at + 4..*at + 8)
+            .and_then(|bytes| bytes.first_chunk());
         let ttl = u32::from_be_bytes(*ttl.ok_or(early)?);
         let length = usize::from(u16_at(message, *at + 8).ok_or(early)?);
         let data_at = *at + 10;
@@ -287,7 +289,11 @@ impl<'m> Response<'m> {
             ttl: u32::MAX,
             ..Chain::default()
         };
-        let ours = || self.answers.iter().filter(|record| record.class == CLASS_IN);
+        let ours = || {
+            self.answers
+                .iter()
+                .filter(|record| record.class == CLASS_IN)
+        };
         let mut last = name.clone();
         while let Some(record) = ours().find(|one| one.kind == CNAME && one.name == last) {
             if chain.names.len() == CHAIN_MOST {
@@ -304,8 +310,14 @@ impl<'m> Response<'m> {
         }
         for record in ours().filter(|one| one.kind == kind && one.name == last) {
             let address = match (kind, record.data.len()) {
-                (A, 4) => record.data.first_chunk::<4>().map(|bytes| IpAddr::from(*bytes)),
-                (AAAA, 16) => record.data.first_chunk::<16>().map(|bytes| IpAddr::from(*bytes)),
+                (A, 4) => record
+                    .data
+                    .first_chunk::<4>()
+                    .map(|bytes| IpAddr::from(*bytes)),
+                (AAAA, 16) => record
+                    .data
+                    .first_chunk::<16>()
+                    .map(|bytes| IpAddr::from(*bytes)),
                 _ => None,
             };
             let address = address.ok_or(Malformed("an address of the wrong length"))?;
@@ -324,9 +336,9 @@ impl<'m> Response<'m> {
         let mut answer = Answer::new(query, room);
         answer.code = self.code;
         // The question is a part of it, and all offsets stay when it has the same length.
-        let same = answers.get(..query.question.len()).is_some_and(|question| {
-            question.eq_ignore_ascii_case(&query.question)
-        });
+        let same = answers
+            .get(..query.question.len())
+            .is_some_and(|question| question.eq_ignore_ascii_case(&query.question));
         if same && HEADER + answers.len() + answer.tail().len() <= room {
             answer.bytes = answers.to_vec();
             answer.count = u16::try_from(self.answers.len()).unwrap_or(u16::MAX);

@@ -45,7 +45,9 @@ impl Name {
                     here += 1 + length;
                 }
                 0xc0.. => {
-                    let low = *message.get(here + 1).ok_or(Malformed("a pointer ends early"))?;
+                    let low = *message
+                        .get(here + 1)
+                        .ok_or(Malformed("a pointer ends early"))?;
                     let target = (length & 0x3f) << 8 | usize::from(low);
                     pointers += 1;
                     if target >= before || pointers > POINTERS_MOST {
@@ -190,10 +192,18 @@ mod tests {
     #[test]
     fn reverse_names_are_addresses() {
         let reverse = |text: &str| Name::from_text(text)?.reverse();
-        assert_eq!(reverse("20.0.2.10.in-addr.arpa"), Some([10, 2, 0, 20].into()));
+        assert_eq!(
+            reverse("20.0.2.10.in-addr.arpa"),
+            Some([10, 2, 0, 20].into())
+        );
         let v6 = "1.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.8.b.d.0.1.0.0.2.ip6.arpa";
         assert_eq!(reverse(v6), Some("2001:db8::1".parse().unwrap()));
-        for text in ["2.10.in-addr.arpa", "a.0.2.10.in-addr.arpa", "300.0.2.10.in-addr.arpa", "db.example.org"] {
+        for text in [
+            "2.10.in-addr.arpa",
+            "a.0.2.10.in-addr.arpa",
+            "300.0.2.10.in-addr.arpa",
+            "db.example.org",
+        ] {
             assert_eq!(reverse(text), None, "{text}");
         }
     }

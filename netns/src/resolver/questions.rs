@@ -30,7 +30,9 @@ impl Server {
         };
         match self.judge_query(user, message, &who, &query) {
             Judged::Now(answer) => self.reply(&who, &answer),
-            Judged::Ask(relay, candidates) => self.ask_upstream(user, who, query, relay, candidates),
+            Judged::Ask(relay, candidates) => {
+                self.ask_upstream(user, who, query, relay, candidates)
+            }
         }
     }
 
@@ -180,8 +182,13 @@ impl Server {
             entries.extend(instance.sets.entries_of(&base.to_string()));
             entries.sort_unstable();
             entries.dedup();
-            let granted =
-                instance.grant(&self.kernel, self.places.as_ref(), &entries, &addresses, times);
+            let granted = instance.grant(
+                &self.kernel,
+                self.places.as_ref(),
+                &entries,
+                &addresses,
+                times,
+            );
             if let Err(refusal) = granted {
                 let user = user.to_owned();
                 self.say(&format!("{user}: {text}: {}", refusal.source));
@@ -193,7 +200,12 @@ impl Server {
         if *base != query.name {
             names.push((base.clone(), ttl));
         }
-        names.extend(chain.names.iter().map(|(name, own)| (name.clone(), (*own).min(TTL_MOST))));
+        names.extend(
+            chain
+                .names
+                .iter()
+                .map(|(name, own)| (name.clone(), (*own).min(TTL_MOST))),
+        );
         let mut answer = Answer::new(query, room(who, query));
         if addresses.is_empty() {
             answer.why = forbidden;

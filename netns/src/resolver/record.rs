@@ -74,13 +74,18 @@ impl NamesAsked {
         if !self.names.contains_key(name) && self.names.len() >= NAMES_MOST {
             drop_oldest(&mut self.names, |one| one.last);
         }
-        let known = self.names.entry(name.to_owned()).or_insert_with(|| NameAsked {
-            addresses: BTreeMap::new(),
-            last: now,
-        });
+        let known = self
+            .names
+            .entry(name.to_owned())
+            .or_insert_with(|| NameAsked {
+                addresses: BTreeMap::new(),
+                last: now,
+            });
         known.last = now;
         known.addresses.retain(|_, until| *until > now);
-        known.addresses.extend(addresses.iter().map(|address| (*address, until)));
+        known
+            .addresses
+            .extend(addresses.iter().map(|address| (*address, until)));
         while known.addresses.len() > NAMES_MOST {
             let oldest = known.addresses.iter().min_by_key(|(_, until)| **until);
             let Some(oldest) = oldest.map(|(address, _)| *address) else {
@@ -94,11 +99,14 @@ impl NamesAsked {
         if !self.refused.contains_key(name) && self.refused.len() >= NAMES_MOST {
             drop_oldest(&mut self.refused, |one| one.last);
         }
-        let known = self.refused.entry(name.to_owned()).or_insert_with(|| NameRefused {
-            count: 0,
-            last: now,
-            why: String::new(),
-        });
+        let known = self
+            .refused
+            .entry(name.to_owned())
+            .or_insert_with(|| NameRefused {
+                count: 0,
+                last: now,
+                why: String::new(),
+            });
         known.count += 1;
         known.last = now;
         why.clone_into(&mut known.why);
@@ -160,7 +168,10 @@ mod tests {
             asked.refuse(&format!("r{number}"), "no entry", number);
         }
         asked.refuse("r999", "no entry", 1000);
-        assert_eq!((asked.names.len(), asked.refused.len()), (NAMES_MOST, NAMES_MOST));
+        assert_eq!(
+            (asked.names.len(), asked.refused.len()),
+            (NAMES_MOST, NAMES_MOST)
+        );
         assert!(asked.names.contains_key("n999") && !asked.names.contains_key("n0"));
         assert_eq!(asked.refused["r999"].count, 2);
         assert_eq!(NamesAsked::read(dir.path(), "a").unwrap(), None);

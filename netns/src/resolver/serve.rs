@@ -54,6 +54,8 @@ pub(super) struct Server {
     pub(super) tcp: TcpListener,
     pub(super) instances: Instances,
     pub(super) resolving: Resolving,
+    /// Name servers that did not answer, by their place, and until when that counts.
+    pub(super) silent: HashMap<usize, Instant>,
     resolv_conf: Watched,
     pub(super) hosts: Hosts,
     hosts_file: Watched,
@@ -86,19 +88,31 @@ impl Server {
                 | inotify::WatchFlags::DELETE
                 | inotify::WatchFlags::CLOSE_WRITE;
             inotify::add_watch(&changes, &settings.server_dir, events)?;
-            for (fd, id) in [(udp.as_fd(), UDP), (tcp.as_fd(), TCP), (changes.as_fd(), CHANGES)] {
-                epoll::add(&epoll, fd, epoll::EventData::new_u64(id), epoll::EventFlags::IN)?;
+            for (fd, id) in [
+                (udp.as_fd(), UDP),
+                (tcp.as_fd(), TCP),
+                (changes.as_fd(), CHANGES),
+            ] {
+                epoll::add(
+                    &epoll,
+                    fd,
+                    epoll::EventData::new_u64(id),
+                    epoll::EventFlags::IN,
+                )?;
             }
             Ok((epoll, changes, Kernel::open()?))
         };
         let (epoll, changes, kernel) =
             set_up().map_err(|error| Refusal::from(error).during("set the resolver up"))?;
-        let past = Instant::now().checked_sub(TICK * 100).unwrap_or_else(Instant::now);
+        let past = Instant::now()
+            .checked_sub(TICK * 100)
+            .unwrap_or_else(Instant::now);
         let mut server = Server {
             resolv_conf: Watched::new(settings.resolv_conf.clone()),
             hosts_file: Watched::new(settings.hosts.clone()),
             resolving: Resolving::parse("", |_| None),
             hosts: Hosts::default(),
+            silent: HashMap::new(),
             settings,
             places,
             kernel,
@@ -149,7 +163,11 @@ impl Server {
                 tv_nsec: pause.subsec_nanos().into(),
             };
             events.clear();
-            match epoll::wait(&self.epoll, rustix::buffer::spare_capacity(&mut events), Some(&limit)) {
+            match epoll::wait(
+                &self.epoll,
+                rustix::buffer::spare_capacity(&mut events),
+                Some(&limit),
+            ) {
                 Ok(_) | Err(rustix::io::Errno::INTR) => {}
                 Err(errno) => return Err(Refusal::from(errno).during("wait for questions")),
             }
@@ -179,7 +197,11 @@ impl Server {
             self.timers.remove(&(at, id));
             if self.jobs.get(&id).is_some_and(|job| job.deadline <= now) {
                 self.job_late(id);
-            } else if self.clients.get(&id).is_some_and(|client| client.deadline <= now) {
+            } else if self
+                .clients
+                .get(&id)
+                .is_some_and(|client| client.deadline <= now)
+            {
                 self.connection_late(id);
             }
         }
@@ -225,7 +247,8 @@ impl Server {
         self.read_files(false);
         let failed = self.instances.write(&self.settings.server_dir);
         failed.iter().for_each(|line| self.say(line));
-        let pace = (self.settings.grace / 8).clamp(Duration::from_millis(500), Duration::from_secs(30));
+        let pace =
+            (self.settings.grace / 8).clamp(Duration::from_millis(500), Duration::from_secs(30));
         if self.kept.elapsed() >= pace {
             self.kept = Instant::now();
             self.keep();
@@ -237,7 +260,8 @@ impl Server {
         let mut failed = Vec::new();
         for instance in self.instances.by_user.values_mut() {
             let places = self.places.as_ref();
-            if let Err(refusal) = instance.keep_connected(&self.kernel, places, self.settings.grace) {
+            if let Err(refusal) = instance.keep_connected(&self.kernel, places, self.settings.grace)
+            {
                 failed.push(format!("{}: {}", instance.user, refusal.source));
             }
         }
@@ -282,6 +306,7 @@ impl Server {
         let mut changed = false;
         if let Some(text) = self.resolv_conf.changed(first) {
             self.resolving = Resolving::parse(&text, index_of);
+            self.silent.clear();
             if !self.settings.nameservers.is_empty() {
                 let servers = self.settings.nameservers.iter();
                 self.resolving.servers = servers.map(|server| (*server, 53).into()).collect();
@@ -302,8 +327,18 @@ impl Server {
         self.next_id - 1
     }
 
-    pub(super) fn watch(&self, fd: BorrowedFd<'_>, id: Id, flags: epoll::EventFlags) -> io::Result<()> {
-        Ok(epoll::add(&self.epoll, fd, epoll::EventData::new_u64(id), flags)?)
+    pub(super) fn watch(
+        &self,
+        fd: BorrowedFd<'_>,
+        id: Id,
+        flags: epoll::EventFlags,
+    ) -> io::Result<()> {
+        Ok(epoll::add(
+            &self.epoll,
+            fd,
+            epoll::EventData::new_u64(id),
+            flags,
+        )?)
     }
 
     /// For a descriptor that is watched already.
@@ -347,6 +382,12 @@ fn sockets() -> io::Result<(UdpSocket, TcpListener)> {
 }
 
 fn index_of(device: &str) -> Option<u32> {
-    let socket = socket_with(AddressFamily::INET, SocketType::DGRAM, SocketFlags::CLOEXEC, None).ok()?;
+    let socket = socket_with(
+        AddressFamily::INET,
+        SocketType::DGRAM,
+        SocketFlags::CLOEXEC,
+        None,
+    )
+    .ok()?;
     netdevice::name_to_index(&socket, device).ok()
 }

@@ -53,7 +53,10 @@ impl Resolving {
                     result.servers.extend(server);
                 }
                 Some("search" | "domain") => {
-                    result.search = words.filter_map(Name::from_text).take(SEARCH_MOST).collect();
+                    result.search = words
+                        .filter_map(Name::from_text)
+                        .take(SEARCH_MOST)
+                        .collect();
                 }
                 Some("options") => words.for_each(|word| result.option(word)),
                 _ => {}
@@ -195,7 +198,10 @@ mod tests {
             let names = found.candidates(&Name::from_text(name).unwrap());
             names.iter().map(ToString::to_string).collect()
         };
-        assert_eq!(candidates("db"), ["db.example.org", "db.corp.example.org", "db"]);
+        assert_eq!(
+            candidates("db"),
+            ["db.example.org", "db.corp.example.org", "db"]
+        );
         assert_eq!(candidates("a.b.c"), ["a.b.c"]);
         let nobody = Resolving::parse("", |_| None);
         assert_eq!(nobody.servers, ["127.0.0.1:53".parse().unwrap()]);
@@ -203,10 +209,17 @@ mod tests {
 
     #[test]
     fn hosts_know_names_and_addresses() {
-        let hosts = Hosts::parse("10.2.0.20 DB.example.org db # x\n2001:db8::20 db.example.org\nbad line\n10.2.0.21 db.example.org\n");
-        let expected: Vec<IpAddr> = ["10.2.0.20", "2001:db8::20", "10.2.0.21"].map(|a| a.parse().unwrap()).into();
+        let hosts = Hosts::parse(
+            "10.2.0.20 DB.example.org db # x\n2001:db8::20 db.example.org\nbad line\n10.2.0.21 db.example.org\n",
+        );
+        let expected: Vec<IpAddr> = ["10.2.0.20", "2001:db8::20", "10.2.0.21"]
+            .map(|a| a.parse().unwrap())
+            .into();
         assert_eq!(hosts.addresses("db.example.org"), Some(expected.as_slice()));
         assert_eq!(hosts.addresses("other"), None);
-        assert_eq!(hosts.name(&expected[0]).unwrap().to_string(), "db.example.org");
+        assert_eq!(
+            hosts.name(&expected[0]).unwrap().to_string(),
+            "db.example.org"
+        );
     }
 }

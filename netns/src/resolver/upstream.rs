@@ -2,6 +2,7 @@
 //! connection.
 
 use std::collections::VecDeque;
+use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use rustix::event::epoll;
@@ -16,6 +17,8 @@ use crate::plan::random;
 
 /// No question takes longer, whatever resolv.conf says: the applications give up after five seconds.
 const JOB_MOST: Duration = Duration::from_secs(10);
+/// How long a server that did not answer is asked after the others.
+const SILENT: Duration = Duration::from_secs(30);
 /// So many questions under way, of all instances.
 const JOBS_MOST: usize = 4096;
 
@@ -70,6 +73,10 @@ pub(super) struct Job {
     /// The server that is asked first, and how often one was asked.
     first: usize,
     tries: usize,
+    /// How many servers said that they have no answer; when all have, asking again is no use.
+    failures: usize,
+    /// The one that is asked at the moment.
+    server: usize,
     edns: bool,
     stream: bool,
     /// When the next server is asked, and when it is enough.
@@ -106,11 +113,28 @@ impl Job {
             id: 0,
             first: 0,
             tries: 0,
+            failures: 0,
+            server: 0,
             edns: true,
             stream: false,
             deadline: now,
             end: now + JOB_MOST,
         })
+    }
+
+    /// The next name to ask for, from the beginning.
+    fn next_candidate(&mut self) -> bool {
+        let Some(next) = self.candidates.pop_front() else {
+            return false;
+        };
+        self.base = next.clone();
+        self.ask_for(next);
+        true
+    }
+
+    fn ask_for(&mut self, name: Name) {
+        self.name = name;
+        (self.stream, self.tries, self.failures) = (false, 0, 0);
     }
 
     fn message(&self) -> Vec<u8> {
@@ -159,14 +183,17 @@ impl Server {
 
     /// Sends the question of a job to its next server; ends the job when there is none left.
     fn send(&mut self, mut job: Job, mut code: u8) {
-        let servers = self.resolving.servers.len().max(1);
+        let servers = self.resolving.servers.len();
         let most = servers * self.resolving.attempts;
-        while job.tries < most && Instant::now() < job.end {
-            let place = (job.first + job.tries) % servers;
-            let Some(server) = self.resolving.servers.get(place).copied() else {
+        while job.tries < most && job.failures < servers && Instant::now() < job.end {
+            let Some((place, server)) = self.upstream(job.first, job.tries) else {
                 break;
             };
-            job.id = random().to_be_bytes().first_chunk().map_or(0, |bytes| u16::from_be_bytes(*bytes));
+            job.server = place;
+            job.id = random()
+                .to_be_bytes()
+                .first_chunk()
+                .map_or(0, |bytes| u16::from_be_bytes(*bytes));
             let message = job.message();
             let exchange = match job.stream {
                 true => Exchange::stream(server, job.id, &message),
@@ -196,7 +223,22 @@ impl Server {
                 }
             }
         }
+        // Nobody knows; that may be different for the next name.
+        if job.next_candidate() {
+            return self.send(job, SERVFAIL);
+        }
         self.done(&job, Outcome::Failed(code));
+    }
+
+    /// The server for the `tries`th question. Those that kept somebody waiting lately come last.
+    fn upstream(&self, first: usize, tries: usize) -> Option<(usize, SocketAddr)> {
+        let servers = &self.resolving.servers;
+        let count = servers.len().max(1);
+        let mut places: Vec<usize> = (0..count).map(|place| (first + place) % count).collect();
+        let now = Instant::now();
+        places.sort_by_key(|place| self.silent.get(place).is_some_and(|until| *until > now));
+        let place = *places.get(tries % count)?;
+        Some((place, *servers.get(place)?))
     }
 
     /// Something came, or can be sent, for a job.
@@ -213,7 +255,8 @@ impl Server {
         match result {
             Ok(Some(message)) => self.take(job, &message),
             Ok(None) => {
-                if let Some(exchange) = job.exchange.as_ref().filter(|exchange| !exchange.writes()) {
+                if let Some(exchange) = job.exchange.as_ref().filter(|exchange| !exchange.writes())
+                {
                     // All is sent: only an answer is waited for.
                     self.watch_again(exchange.fd(), id, epoll::EventFlags::IN);
                 }
@@ -227,6 +270,7 @@ impl Server {
     /// A server took too long.
     pub(super) fn job_late(&mut self, id: Id) {
         if let Some(job) = self.jobs.remove(&id) {
+            self.silent.insert(job.server, Instant::now() + SILENT);
             self.other(job, SERVFAIL);
         }
     }
@@ -244,7 +288,10 @@ impl Server {
                 job.exchange = None;
                 self.send(job, SERVFAIL);
             }
-            Next::Other(code) => self.other(job, code),
+            Next::Other(code) => {
+                job.failures += 1;
+                self.other(job, code);
+            }
             Next::Done => {}
         }
     }
@@ -264,22 +311,17 @@ impl Server {
         }
         match response.code {
             NOERROR => self.judge_answer(job, response),
-            NXDOMAIN => match job.candidates.pop_front() {
-                Some(next) => {
-                    job.name = next.clone();
-                    job.base = next;
-                    (job.stream, job.tries) = (false, 0);
-                    Next::Again
-                }
-                None if job.takes_addresses() => {
-                    self.done(job, Outcome::Failed(NXDOMAIN));
-                    Next::Done
-                }
-                None => {
-                    self.done(job, Outcome::Response(response));
-                    Next::Done
-                }
-            },
+            NXDOMAIN if job.next_candidate() => Next::Again,
+            NXDOMAIN => {
+                self.done(
+                    job,
+                    match job.takes_addresses() {
+                        true => Outcome::Failed(NXDOMAIN),
+                        false => Outcome::Response(response),
+                    },
+                );
+                Next::Done
+            }
             // Some do not know the extension mechanism.
             FORMERR if job.edns && job.takes_addresses() => {
                 job.edns = false;
@@ -304,9 +346,10 @@ impl Server {
         let target = job.chain.names.last().map(|(name, _)| name.clone());
         match target {
             // It told where the name leads, and nothing more: not every server follows.
-            Some(target) if job.chain.addresses.is_empty() && more && job.chain.names.len() < CHAIN_MOST => {
-                job.name = target;
-                (job.stream, job.tries) = (false, 0);
+            Some(target)
+                if job.chain.addresses.is_empty() && more && job.chain.names.len() < CHAIN_MOST =>
+            {
+                job.ask_for(target);
                 Next::Again
             }
             _ => {

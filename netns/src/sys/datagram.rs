@@ -18,7 +18,11 @@ pub(crate) fn want_device(socket: BorrowedFd<'_>) -> io::Result<()> {
             size_of::<libc::c_int>() as u32,
         )
     };
-    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+    if result < 0 {
+        Err(io::Error::last_os_error())
+    } else {
+        Ok(())
+    }
 }
 
 /// Room for one control message, aligned as one.
@@ -46,7 +50,8 @@ pub(crate) fn receive(
     message.msg_control = control.0.as_mut_ptr().cast();
     message.msg_controllen = control.0.len() as _;
     // SAFETY: every pointer in `message` leads to a buffer that is alive and writable during the call, with its size.
-    let received = unsafe { libc::recvmsg(socket.as_raw_fd(), &raw mut message, libc::MSG_DONTWAIT) };
+    let received =
+        unsafe { libc::recvmsg(socket.as_raw_fd(), &raw mut message, libc::MSG_DONTWAIT) };
     let received = usize::try_from(received).map_err(|_| io::Error::last_os_error())?;
     let mut device = 0;
     // SAFETY: the kernel has filled `control` with whole messages and set its length, and it is aligned; CMSG_FIRSTHDR
@@ -54,14 +59,23 @@ pub(crate) fn receive(
     unsafe {
         let mut header = libc::CMSG_FIRSTHDR(&raw const message);
         while !header.is_null() {
-            let long = (*header).cmsg_len as usize >= libc::CMSG_LEN(size_of::<libc::in_pktinfo>() as u32) as usize;
-            if (*header).cmsg_level == libc::IPPROTO_IP && (*header).cmsg_type == libc::IP_PKTINFO && long {
-                let info: libc::in_pktinfo = std::ptr::read_unaligned(libc::CMSG_DATA(header).cast());
+            let long = (*header).cmsg_len as usize
+                >= libc::CMSG_LEN(size_of::<libc::in_pktinfo>() as u32) as usize;
+            if (*header).cmsg_level == libc::IPPROTO_IP
+                && (*header).cmsg_type == libc::IP_PKTINFO
+                && long
+            {
+                let info: libc::in_pktinfo =
+                    std::ptr::read_unaligned(libc::CMSG_DATA(header).cast());
                 device = u32::try_from(info.ipi_ifindex).unwrap_or_default();
             }
             header = libc::CMSG_NXTHDR(&raw const message, header);
         }
     }
     let address = Ipv4Addr::from_bits(u32::from_be(from.sin_addr.s_addr));
-    Ok((received, SocketAddrV4::new(address, u16::from_be(from.sin_port)), device))
+    Ok((
+        received,
+        SocketAddrV4::new(address, u16::from_be(from.sin_port)),
+        device,
+    ))
 }

@@ -30,7 +30,10 @@ fn parse(message: &[u8], kind: u16) -> Result<Response<'_>, Malformed> {
 }
 
 fn chain(message: &[u8]) -> Chain {
-    parse(message, A).unwrap().chain(&name("www.example.org"), A).unwrap()
+    parse(message, A)
+        .unwrap()
+        .chain(&name("www.example.org"), A)
+        .unwrap()
 }
 
 fn query(edns: bool) -> Query {
@@ -100,9 +103,16 @@ fn a_chain_leads_from_the_question_to_its_addresses() {
         ],
     );
     let found = chain(&message);
-    assert_eq!(found.addresses, [IpAddr::from([10, 0, 0, 1]), [10, 0, 0, 2].into()]);
+    assert_eq!(
+        found.addresses,
+        [IpAddr::from([10, 0, 0, 1]), [10, 0, 0, 2].into()]
+    );
     assert_eq!(found.ttl, 30);
-    let names: Vec<String> = found.names.iter().map(|(name, _)| name.to_string()).collect();
+    let names: Vec<String> = found
+        .names
+        .iter()
+        .map(|(name, _)| name.to_string())
+        .collect();
     assert_eq!(names, ["a.cdn.example", "web.cdn.example"]);
 }
 
@@ -133,7 +143,15 @@ fn malformed_addresses_and_endless_chains_are_errors() {
     };
     assert!(bad(&[record("www.example.org", A, 1, &[10, 0, 0])]).is_err());
     assert!(bad(&[record("www.example.org", A, 1, &[0; 16])]).is_err());
-    assert!(bad(&[record("www.example.org", CNAME, 1, &target("www.example.org"))]).is_err());
+    assert!(
+        bad(&[record(
+            "www.example.org",
+            CNAME,
+            1,
+            &target("www.example.org")
+        )])
+        .is_err()
+    );
     assert!(bad(&[record("www.example.org", CNAME, 1, &[1, b'a', 0, 0])]).is_err());
     assert!(bad(&[record("www.example.org", CNAME, 1, &[0xc0, 0xff])]).is_err());
     // Another one of the wrong length does not matter.
@@ -143,7 +161,14 @@ fn malformed_addresses_and_endless_chains_are_errors() {
 #[test]
 fn times_and_numbers_are_bounded() {
     let many: Vec<Vec<u8>> = (0..4000u32)
-        .map(|n| record("www.example.org", A, u32::MAX, &(0x0a00_0000 | n).to_be_bytes()))
+        .map(|n| {
+            record(
+                "www.example.org",
+                A,
+                u32::MAX,
+                &(0x0a00_0000 | n).to_be_bytes(),
+            )
+        })
         .collect();
     let found = chain(&response(0, A, &many));
     assert_eq!(found.addresses.len(), ADDRESSES_MOST);
@@ -174,7 +199,10 @@ fn answers_are_made_to_fit() {
         assert_eq!((answer.len(), answer.truncated), (102, false));
     }
     let empty = query(true).empty(NXDOMAIN, Some("no"));
-    assert!(empty.ends_with(&[0, 15, 0, 4, 0, 15, b'n', b'o']), "{empty:?}");
+    assert!(
+        empty.ends_with(&[0, 15, 0, 4, 0, 15, b'n', b'o']),
+        "{empty:?}"
+    );
 }
 
 #[test]
@@ -190,7 +218,10 @@ fn records_of_other_types_are_passed_on_without_what_is_behind_them() {
     let read = parse(&message, 16).unwrap();
     let answer = read.answers_for(&question, 1232);
     let again = Response::parse(&answer, 9, &question.name, 16).unwrap();
-    assert_eq!((again.answers.len(), again.answers[0].data), (1, &b"\x05hello"[..]));
+    assert_eq!(
+        (again.answers.len(), again.answers[0].data),
+        (1, &b"\x05hello"[..])
+    );
     assert!(!answer.windows(4).any(|four| four == [10, 6, 6, 6]));
     // What does not fit is asked for again by connection.
     let cut = read.answers_for(&question, 40);
