@@ -64,6 +64,9 @@ pub struct Settings {
     /// How long an address stays when the time of its answer is over: applications keep addresses longer than
     /// they should.
     pub grace: Duration,
+    /// Replace the elements of sets to give them another time, as kernels before 6.12 need. Those are known
+    /// without being told.
+    pub replace_elements: bool,
 }
 
 impl Settings {
@@ -75,6 +78,7 @@ impl Settings {
             hosts: "/etc/hosts".into(),
             nameservers: Vec::new(),
             grace: Duration::from_secs(300),
+            replace_elements: false,
         }
     }
 }

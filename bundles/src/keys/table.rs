@@ -461,7 +461,7 @@ pub(super) const KEYS: &[Key] = &[
         "nameservers",
         Kind::Addresses,
         None,
-        "Name servers for instances that may connect to everything; those of the server without it.",
+        "Name servers that answer for all instances; those of the server (`/etc/resolv.conf`) without it.",
     ),
 ];
 

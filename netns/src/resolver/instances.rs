@@ -47,12 +47,12 @@ pub(super) struct Kernel {
 }
 
 impl Kernel {
-    pub fn open() -> io::Result<Kernel> {
+    pub fn open(replace_elements: bool) -> io::Result<Kernel> {
         let home = std::fs::File::open("/proc/thread-self/ns/net")?.into();
         let release = std::fs::read_to_string("/proc/sys/kernel/osrelease")?;
         Ok(Kernel {
             home,
-            renewable: is_at_least(&release, 6, 12),
+            renewable: !replace_elements && is_at_least(&release, 6, 12),
         })
     }
 

@@ -100,7 +100,7 @@ impl Server {
                     epoll::EventFlags::IN,
                 )?;
             }
-            Ok((epoll, changes, Kernel::open()?))
+            Ok((epoll, changes, Kernel::open(settings.replace_elements)?))
         };
         let (epoll, changes, kernel) =
             set_up().map_err(|error| Refusal::from(error).during("set the resolver up"))?;
@@ -232,6 +232,12 @@ impl Server {
             true => TICK.min(Duration::from_secs(1)),
             false => TICK,
         }
+        .min(self.keep_pace())
+    }
+
+    /// How often it is looked whether something is connected to addresses whose time is nearly over.
+    fn keep_pace(&self) -> Duration {
+        (self.settings.grace / 8).clamp(Duration::from_millis(500), Duration::from_secs(30))
     }
 
     /// The read descriptor of changes is emptied; what changed is seen by looking.
@@ -247,9 +253,7 @@ impl Server {
         self.read_files(false);
         let failed = self.instances.write(&self.settings.server_dir);
         failed.iter().for_each(|line| self.say(line));
-        let pace =
-            (self.settings.grace / 8).clamp(Duration::from_millis(500), Duration::from_secs(30));
-        if self.kept.elapsed() >= pace {
+        if self.kept.elapsed() >= self.keep_pace() {
             self.kept = Instant::now();
             self.keep();
         }
