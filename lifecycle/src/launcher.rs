@@ -202,7 +202,7 @@ impl Runtime {
     }
 
     /// The resolver of this server; it says `ready`, and ends when the last instance is gone.
-    pub(crate) fn resolve(&self, nameservers: &[IpAddr]) -> Command {
+    pub(crate) fn resolve(&self, nameservers: &[IpAddr], log: &Path) -> Command {
         let mut command = self.command();
         command
             .arg("resolve")
@@ -211,6 +211,7 @@ impl Runtime {
         for server in nameservers {
             command.arg("--nameserver").arg(server.to_string());
         }
+        command.arg("--log-file").arg(log);
         command
     }
 

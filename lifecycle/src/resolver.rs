@@ -5,7 +5,7 @@
 //! is none. So there is always somebody who does, and nobody has to end it: it ends with the last
 //! instance. A unit of a service manager can take the place of [`Keeper::ensure`] and nothing else.
 
-use std::io::{BufRead, BufReader};
+use std::io::{self, BufRead, BufReader, Read};
 use std::net::IpAddr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
@@ -17,7 +17,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 
 use crate::error::{LifecycleError, OnPath, Result};
-use crate::launcher::{Runtime, append};
+use crate::launcher::Runtime;
 
 /// How long it may take to begin.
 const BEGIN: Duration = Duration::from_secs(5);
@@ -138,46 +138,44 @@ impl Keeper {
     }
 
     fn start(&mut self) -> Result<()> {
-        let mut command = self.runtime.resolve(&self.nameservers);
-        let log = append(&self.log)?;
+        let mut command = self.runtime.resolve(&self.nameservers, &self.log);
         command
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
-            .stderr(log);
+            .stderr(Stdio::piped());
         let mut child = command
             .spawn()
             .map_err(|error| self.runtime.absent(&error))?;
-        let failed = |why: &str| {
-            let lines = crate::tail::since(&self.log, 0, 3).join("; ");
-            LifecycleError::Runtime {
-                verb: "resolve".to_owned(),
-                why: format!("{why}: {lines}"),
-            }
-        };
-        let Some(output) = child.stdout.take() else {
-            return Err(failed("it has no output"));
-        };
-        let mut polled = [PollFd::new(&output, PollFlags::IN)];
-        let limit = Timespec {
-            tv_sec: i64::try_from(BEGIN.as_secs()).unwrap_or(1),
-            tv_nsec: 0,
-        };
-        let spoke = poll(&mut polled, Some(&limit)).is_ok_and(|ready| ready > 0);
-        let mut said = String::new();
-        if spoke {
-            BufReader::new(output)
-                .read_line(&mut said)
-                .on("read", &self.log)?;
-        }
-        if said.trim() == "ready" {
+        let said = first_line(child.stdout.take()).on("read", &self.log)?;
+        if said.as_deref() == Some("ready") {
             self.child = Some(child);
             return Ok(());
         }
         // It is given up either way.
         let _killed = child.kill().and_then(|()| child.wait());
-        Err(failed(match spoke {
-            true => "it ended before it answered",
-            false => "it does not begin",
-        }))
+        let reason = first_line(child.stderr.take()).on("read", &self.log)?;
+        Err(LifecycleError::Runtime {
+            verb: "resolve".to_owned(),
+            why: reason.unwrap_or_else(|| "it does not begin".to_owned()),
+        })
     }
+}
+
+/// The first line that a program says, when it says one in time.
+fn first_line<T: Read + AsFd>(output: Option<T>) -> io::Result<Option<String>> {
+    let Some(output) = output else {
+        return Ok(None);
+    };
+    let limit = Timespec {
+        tv_sec: i64::try_from(BEGIN.as_secs()).unwrap_or(1),
+        tv_nsec: 0,
+    };
+    let mut polled = [PollFd::new(&output, PollFlags::IN)];
+    if !poll(&mut polled, Some(&limit)).is_ok_and(|ready| ready > 0) {
+        return Ok(None);
+    }
+    let mut line = String::new();
+    BufReader::new(output).read_line(&mut line)?;
+    let line = line.trim();
+    Ok((!line.is_empty()).then(|| line.to_owned()))
 }

@@ -67,6 +67,8 @@ pub struct Settings {
     /// Replace the elements of sets to give them another time, as kernels before 6.12 need. Those are known
     /// without being told.
     pub replace_elements: bool,
+    /// Where it says what went wrong; made when there is something to say, emptied when it is long. None: standard error.
+    pub log: Option<PathBuf>,
 }
 
 impl Settings {
@@ -79,6 +81,7 @@ impl Settings {
             nameservers: Vec::new(),
             grace: Duration::from_secs(300),
             replace_elements: false,
+            log: None,
         }
     }
 }

@@ -35,7 +35,7 @@ metactl-runtime [--root DIR] [--log FILE] [--log-format text|json]
   features                                    what this runtime can do, as JSON
   network up --spec FILE [--names FILE] [--uplink DEVICE] --pin PATH --user NAME
   network down --pin PATH --user NAME         a network without a process
-  resolve [--nameserver ADDRESS]... [--grace SECONDS] [--resolv-conf FILE] [--hosts FILE]
+  resolve [--nameserver ADDRESS]... [--grace SECONDS] [--resolv-conf FILE] [--hosts FILE] [--log-file FILE]
                                               answers what instances ask for by name, until none is left
 
   LAUNCH: --bundle DIR, --pid-file FILE, --console-socket SOCKET, --pidfd-socket SOCKET,

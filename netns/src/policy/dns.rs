@@ -119,9 +119,8 @@ impl Compiler<'_> {
             |entry: &&Entry| entry.names_port(DNS) && entry.protocol != Some(Protocol::Icmp);
         let mut elements = Vec::new();
         for entry in self.spec.out.accept.iter().filter(named) {
-            match &entry.peer {
-                Peer::Net(net @ IpNet::V4(_)) => elements.extend(cells_of_port(net, entry, DNS)),
-                _ => {}
+            if let Peer::Net(net @ IpNet::V4(_)) = &entry.peer {
+                elements.extend(cells_of_port(net, entry, DNS));
             }
         }
         let elements = super::sets::without_overlaps(elements);

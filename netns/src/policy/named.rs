@@ -1,6 +1,6 @@
 //! What a resolver changes in the firewall of a running sandbox: addresses of names come, stay longer, and go.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::IpAddr;
 use std::time::Duration;
 
@@ -28,16 +28,30 @@ pub(crate) struct NamedSets {
     spec: NetworkSpec,
     out: AcceptSets,
     inbound: AcceptSets,
+    /// The entries by their host names, and by what stands behind their stars.
+    hosts: HashMap<String, Vec<EntryId>>,
+    suffixes: HashMap<String, Vec<EntryId>>,
 }
 
 impl NamedSets {
     /// Errors are entries that cannot be enforced.
     pub fn of(spec: NetworkSpec) -> Result<NamedSets, NetError> {
-        Ok(NamedSets {
+        let mut sets = NamedSets {
             out: AcceptSets::of(&spec, Direction::Out)?,
             inbound: AcceptSets::of(&spec, Direction::In)?,
             spec,
-        })
+            hosts: HashMap::new(),
+            suffixes: HashMap::new(),
+        };
+        for id in sets.named() {
+            let (map, name) = match sets.entry(id).map(|entry| entry.peer.clone()) {
+                Some(Peer::Host(name)) => (&mut sets.hosts, name),
+                Some(Peer::Suffix(suffix)) => (&mut sets.suffixes, suffix),
+                _ => continue,
+            };
+            map.entry(name).or_default().push(id);
+        }
+        Ok(sets)
     }
 
     pub fn spec(&self) -> &NetworkSpec {
@@ -51,12 +65,24 @@ impl NamedSets {
         }
     }
 
-    /// The entries by which `name` is meant.
+    /// The entries by which `name` is meant, as [`Peer::covers_name`] says.
     pub fn entries_of(&self, name: &str) -> Vec<EntryId> {
-        self.entries(|peer| peer.covers_name(name))
+        let mut found = self.hosts.get(name).cloned().unwrap_or_default();
+        let mut rest = name;
+        while let Some((_, suffix)) = rest.split_once('.') {
+            found.extend(self.suffixes.get(suffix).into_iter().flatten());
+            rest = suffix;
+        }
+        found
     }
 
-    fn entries(&self, wanted: impl Fn(&Peer) -> bool) -> Vec<EntryId> {
+    /// Whether an entry has this very name.
+    pub fn names(&self, name: &str) -> bool {
+        self.hosts.contains_key(name)
+    }
+
+    /// The entries with names.
+    fn named(&self) -> Vec<EntryId> {
         let lists = [
             (Direction::Out, &self.spec.out),
             (Direction::In, &self.spec.inbound),
@@ -64,8 +90,8 @@ impl NamedSets {
         let mut found = Vec::new();
         for (direction, list) in lists {
             let entries = list.accept.iter().enumerate();
-            let fitting = entries.filter(|(_, entry)| wanted(&entry.peer));
-            found.extend(fitting.map(|(index, _)| EntryId { direction, index }));
+            let named = entries.filter(|(_, entry)| entry.peer.written_name().is_some());
+            found.extend(named.map(|(index, _)| EntryId { direction, index }));
         }
         found
     }
@@ -143,7 +169,7 @@ impl NamedSets {
         socket: &mut Netlink,
         addresses: &BTreeSet<IpAddr>,
     ) -> Result<(), Refusal> {
-        let names = self.entries(|peer| peer.written_name().is_some());
+        let names = self.named();
         let grants: Vec<Grant> = addresses
             .iter()
             .flat_map(|address| names.iter().map(|id| (*address, *id)))
@@ -172,7 +198,7 @@ impl NamedSets {
     /// start.
     pub fn read(&self, socket: &mut Netlink) -> Result<Vec<(Grant, Option<Duration>)>, Refusal> {
         let mut by_comment: BTreeMap<(Direction, &str), EntryId> = BTreeMap::new();
-        for id in self.entries(|peer| peer.written_name().is_some()) {
+        for id in self.named() {
             if let Some(entry) = self.entry(id) {
                 by_comment
                     .entry((id.direction, shown_comment(&entry.name)))

@@ -21,12 +21,35 @@ const AT_ONCE: usize = 64;
 #[derive(Default)]
 pub(super) struct Follow {
     due: BTreeMap<String, Instant>,
+    order: BTreeSet<(Instant, String)>,
 }
 
 impl Follow {
     /// When the next one is due.
     pub fn next(&self) -> Option<Instant> {
-        self.due.values().min().copied()
+        self.order.first().map(|(at, _)| *at)
+    }
+
+    fn set(&mut self, name: &str, at: Instant) {
+        if let Some(before) = self.due.insert(name.to_owned(), at) {
+            self.order.remove(&(before, name.to_owned()));
+        }
+        self.order.insert((at, name.to_owned()));
+    }
+
+    fn has(&self, name: &str) -> bool {
+        self.due.contains_key(name)
+    }
+
+    fn retain(&mut self, names: &BTreeSet<String>) {
+        self.due.retain(|name, _| names.contains(name));
+        self.order.retain(|(_, name)| names.contains(name));
+    }
+
+    /// Some of those that are due.
+    fn due(&self, now: Instant) -> Vec<String> {
+        let due = self.order.iter().take_while(|(at, _)| *at <= now);
+        due.take(AT_ONCE).map(|(_, name)| name.clone()).collect()
     }
 }
 
@@ -36,7 +59,7 @@ impl Server {
         let now = Instant::now();
         for user in users {
             for name in self.names_of(user) {
-                self.follow.due.insert(name, now);
+                self.follow.set(&name, now);
             }
         }
         let all: BTreeSet<String> = self
@@ -45,13 +68,14 @@ impl Server {
             .keys()
             .flat_map(|user| self.names_of(user))
             .collect();
-        self.follow.due.retain(|name, _| all.contains(name));
+        self.follow.retain(&all);
     }
 
     /// The server's files changed: everything is looked up now.
     pub(super) fn follow_all(&mut self) {
         let now = Instant::now();
-        self.follow.due.values_mut().for_each(|due| *due = now);
+        let names: Vec<String> = self.follow.due.keys().cloned().collect();
+        names.iter().for_each(|name| self.follow.set(name, now));
     }
 
     fn names_of(&self, user: &str) -> Vec<String> {
@@ -65,10 +89,8 @@ impl Server {
     /// Begins to look up what is due.
     pub(super) fn follow_due(&mut self) {
         let now = Instant::now();
-        let due = self.follow.due.iter().filter(|(_, due)| **due <= now);
-        let due: Vec<String> = due.map(|(name, _)| name.clone()).take(AT_ONCE).collect();
-        for text in due {
-            self.follow.due.insert(text.clone(), now + LEAST);
+        for text in self.follow.due(now) {
+            self.follow.set(&text, now + LEAST);
             let Some(name) = Name::from_text(&text) else {
                 continue;
             };
@@ -92,8 +114,7 @@ impl Server {
             let mut users = self.instances.by_user.values();
             users.any(|one| {
                 let spec = one.sets.spec();
-                spec.addresses.iter().any(|address| address.is_ipv6() == v6)
-                    && spec.host_names().contains(&name)
+                spec.addresses.iter().any(|address| address.is_ipv6() == v6) && one.sets.names(name)
             })
         };
         [(false, A), (true, AAAA)]
@@ -111,15 +132,16 @@ impl Server {
         };
         let ttl = Duration::from_secs(chain.ttl.min(TTL_MOST).into());
         let grace = self.settings().grace;
-        if let Some(due) = self.follow.due.get_mut(name) {
+        if self.follow.has(name) {
             // It has to be known again before the time of the addresses is over.
             let (least, most) = (LEAST.min(grace / 4), MOST.min(grace / 2));
-            *due = Instant::now() + ttl.clamp(least, most.max(least));
+            let next = Instant::now() + ttl.clamp(least, most.max(least));
+            self.follow.set(name, next);
         }
         let mut failed = Vec::new();
         for instance in self.instances.by_user.values_mut() {
             let entries = instance.sets.entries_of(name);
-            let listed = instance.sets.spec().host_names().contains(&name);
+            let listed = instance.sets.names(name);
             let family = |v6: bool| {
                 let addresses = &instance.sets.spec().addresses;
                 addresses.iter().any(|address| address.is_ipv6() == v6)

@@ -417,7 +417,7 @@ impl<'q> Answer<'q> {
     }
 
     /// How many records are in it.
-    pub fn len(&self) -> usize {
+    pub fn records(&self) -> usize {
         usize::from(self.count)
     }
 

@@ -105,10 +105,10 @@ impl Server {
                 return Judged::Now(query.empty(NXDOMAIN, Some(NOT_LISTED)));
             }
         }
-        if let (true, Some(address)) = (query.kind == PTR, query.name.reverse()) {
-            if self.hosts.name(&address).is_some() {
-                return self.reverse(query, &address);
-            }
+        if let (true, Some(address)) = (query.kind == PTR, query.name.reverse())
+            && self.hosts.name(&address).is_some()
+        {
+            return self.reverse(query, &address);
         }
         let addresses = matches!(query.kind, A | AAAA);
         if let (true, Some((name, chain))) = (addresses, self.in_hosts(&candidates, query.kind)) {

@@ -240,12 +240,20 @@ impl Server {
         (self.settings.grace / 8).clamp(Duration::from_millis(500), Duration::from_secs(30))
     }
 
-    /// The read descriptor of changes is emptied; what changed is seen by looking.
+    /// Somebody came or went: an instance, or who waits for one.
     fn something_changed(&mut self) {
-        let mut bytes = [0u8; 4096];
-        while matches!(rustix::io::read(&self.changes, &mut bytes), Ok(length) if length > 0) {}
-        self.changed = Instant::now();
-        self.ticked = self.changed.checked_sub(TICK).unwrap_or(self.changed);
+        let mut space = [const { std::mem::MaybeUninit::uninit() }; 4096];
+        let mut events = inotify::Reader::new(&self.changes, &mut space);
+        let mut matters = false;
+        // Until there are no more.
+        while let Ok(event) = events.next() {
+            let name = event.file_name().map(std::ffi::CStr::to_bytes);
+            matters |= matches!(name, Some(b"network.json" | b"resolver-wanted.lock"));
+        }
+        if matters {
+            self.changed = Instant::now();
+            self.ticked = self.changed.checked_sub(TICK).unwrap_or(self.changed);
+        }
     }
 
     fn tick(&mut self) {
@@ -351,7 +359,7 @@ impl Server {
         epoll::modify(&self.epoll, fd, epoll::EventData::new_u64(id), flags).unwrap_or_default();
     }
 
-    /// A line in the log, which is standard error; at most one a second.
+    /// A line in the log; at most one a second.
     pub(super) fn say(&mut self, line: &str) {
         if self.said.elapsed() < Duration::from_secs(1) {
             self.unsaid += 1;
@@ -362,8 +370,27 @@ impl Server {
             0 => String::new(),
             count => format!(" ({count} lines before were left out)"),
         };
-        eprintln!("metactl resolver: {line}{more}");
+        match &self.settings.log {
+            // Who cannot say it has nobody to tell that.
+            Some(log) => append(log, &format!("{line}{more}\n")).unwrap_or_default(),
+            None => eprintln!("metactl resolver: {line}{more}"),
+        }
     }
+}
+
+/// A log that is longer begins anew.
+const LOG_MOST: u64 = 1 << 20;
+
+fn append(log: &std::path::Path, line: &str) -> io::Result<()> {
+    use std::io::Write;
+    use std::os::unix::fs::OpenOptionsExt;
+    let mut options = std::fs::OpenOptions::new();
+    let mut file = options.create(true).append(true).mode(0o640).open(log)?;
+    if file.metadata()?.len() > LOG_MOST {
+        file.set_len(0)?;
+    }
+    let now = super::record::unix_now();
+    file.write_all(format!("{now} {line}").as_bytes())
 }
 
 /// The two sockets. The address belongs to the devices of instances, which come and go.

@@ -24,6 +24,7 @@ pub(super) fn run(globals: &Globals, parser: &mut Parser) -> Result<u8, Failure>
                 "--grace" => settings.grace = Duration::from_secs(parser.value()?.parse()?),
                 "--resolv-conf" => settings.resolv_conf = parser.value()?.into(),
                 "--hosts" => settings.hosts = parser.value()?.into(),
+                "--log-file" => settings.log = Some(parser.value()?.into()),
                 _ => return Err(unexpected(&word)),
             },
             word => return Err(unexpected(word)),
@@ -32,6 +33,7 @@ pub(super) fn run(globals: &Globals, parser: &mut Parser) -> Result<u8, Failure>
     let server_dir = std::path::absolute(&settings.server_dir)
         .map_err(|source| system("find the server's directory", source))?;
     settings.server_dir = server_dir.clone();
+    let has_log = settings.log.is_some();
     let places = OnDisk {
         run: server_dir.parent().map_or_else(PathBuf::new, PathBuf::from),
         root: globals.root.clone(),
@@ -44,10 +46,29 @@ pub(super) fn run(globals: &Globals, parser: &mut Parser) -> Result<u8, Failure>
     // Away from the terminal and the directory of whoever needed it first. It fails for who is away already.
     let _away = rustix::process::setsid();
     rustix::process::chdir("/").map_err(|e| system("go to /", e.into()))?;
+    settle().map_err(|source| system("take over signals and limits", source))?;
     give_up_privileges().map_err(|source| system("give up privileges", source))?;
     print("ready\n")?;
+    if has_log {
+        // Whoever started it listens no longer.
+        let null = std::fs::OpenOptions::new().write(true).open("/dev/null");
+        let null = null.map_err(|source| system("open /dev/null", source))?;
+        let quiet =
+            rustix::stdio::dup2_stdout(&null).and_then(|()| rustix::stdio::dup2_stderr(&null));
+        quiet.map_err(|e| system("leave the output", e.into()))?;
+    }
     resolver.run().map_err(Error::from)?;
     Ok(0)
+}
+
+/// Whoever started it may have blocked signals for itself; and each question under way takes a descriptor.
+fn settle() -> io::Result<()> {
+    nix::sys::signal::SigSet::empty().thread_set_mask()?;
+    let kind = rustix::process::Resource::Nofile;
+    let mut limit = rustix::process::getrlimit(kind);
+    limit.current = limit.maximum;
+    rustix::process::setrlimit(kind, limit)?;
+    Ok(())
 }
 
 fn system(what: &str, source: io::Error) -> Failure {

@@ -183,7 +183,7 @@ fn answers_are_made_to_fit() {
         let addresses: Vec<IpAddr> = (0..100).map(|n| [10, 0, 0, n].into()).collect();
         let mut answer = Answer::new(&query, query.room());
         answer.add(&names, &addresses, 30);
-        let held = answer.len();
+        let held = answer.records();
         let message = answer.finish();
         assert!(message.len() <= query.room() && message.len() + 16 > query.room());
         let mut whole = message.clone();
@@ -196,7 +196,7 @@ fn answers_are_made_to_fit() {
         // By connection there is room for all.
         let mut answer = Answer::new(&query, MESSAGE_MOST);
         answer.add(&names, &addresses, 30);
-        assert_eq!((answer.len(), answer.truncated), (102, false));
+        assert_eq!((answer.records(), answer.truncated), (102, false));
     }
     let empty = query(true).empty(NXDOMAIN, Some("no"));
     assert!(
