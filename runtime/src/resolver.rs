@@ -12,7 +12,7 @@ use metactl_bundles::network::{FORMAT, Mode, NetworkSpec};
 use metactl_netns::resolver::Places;
 use rustix::fs::{CWD, OFlags, fstatfs, openat};
 
-use crate::state;
+use crate::state::{self, StateError};
 
 /// `NSFS_MAGIC`.
 const NSFS: i64 = 0x6e73_6673;
@@ -57,7 +57,11 @@ impl Places for OnDisk {
             return Ok(pin);
         }
         let gone = || io::Error::new(io::ErrorKind::NotFound, "its network namespace is gone");
-        let state = state::read(&self.root, user).map_err(io::Error::other)?;
+        let state = match state::read(&self.root, user) {
+            Ok(state) => state,
+            Err(StateError::NotFound { .. }) => return Err(gone()),
+            Err(error) => return Err(io::Error::other(error)),
+        };
         let process = state.process.ok_or_else(gone)?;
         process.open()?.ok_or_else(gone)
     }

@@ -6,6 +6,7 @@ use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
 use super::grants::TTL_MOST;
+use super::instances::is_gone;
 use super::message::{A, AAAA};
 use super::name::Name;
 use super::serve::Server;
@@ -156,8 +157,10 @@ impl Server {
                 .filter(|address| instance.forbids(address).is_none())
                 .collect();
             let places = self.places.as_ref();
-            if let Err(refusal) =
-                instance.grant(&self.kernel, places, &entries, &addresses, (ttl, grace))
+            let times = (ttl, grace);
+            let granted = instance.grant(&self.kernel, places, &entries, &addresses, times);
+            if let Err(refusal) = granted
+                && !is_gone(&refusal)
             {
                 failed.push(format!("{}: {name}: {}", instance.user, refusal.source));
             }

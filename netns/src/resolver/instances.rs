@@ -70,6 +70,12 @@ impl Kernel {
     }
 }
 
+/// Its namespace is not there yet, or not any more: nothing to tell.
+pub(super) fn is_gone(refusal: &Refusal) -> bool {
+    let no_process = refusal.is(rustix::io::Errno::SRCH);
+    no_process || refusal.source.kind() == io::ErrorKind::NotFound
+}
+
 /// `6.18.2-amd64` against 6.12.
 fn is_at_least(release: &str, major: u32, minor: u32) -> bool {
     let mut numbers = release
@@ -291,6 +297,7 @@ impl Instances {
                 }
                 // Not ready yet, or about to go: whoever changes something there is looked at again.
                 Ok(None) => {}
+                Err(refusal) if is_gone(&refusal) => {}
                 Err(refusal) => failed.push(format!("{user}: {}", refusal.source)),
             }
         }

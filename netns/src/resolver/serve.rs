@@ -14,7 +14,7 @@ use rustix::net::{
 
 use super::clients::Connection;
 use super::follow::Follow;
-use super::instances::{Instances, Kernel};
+use super::instances::{Instances, Kernel, is_gone};
 use super::system::{Hosts, Resolving, Watched};
 use super::upstream::Job;
 use super::{Places, Settings};
@@ -272,7 +272,9 @@ impl Server {
         let mut failed = Vec::new();
         for instance in self.instances.by_user.values_mut() {
             let places = self.places.as_ref();
-            if let Err(refusal) = instance.keep_connected(&self.kernel, places, self.settings.grace)
+            let kept = instance.keep_connected(&self.kernel, places, self.settings.grace);
+            if let Err(refusal) = kept
+                && !is_gone(&refusal)
             {
                 failed.push(format!("{}: {}", instance.user, refusal.source));
             }
