@@ -4,6 +4,7 @@
 // A failed expectation is a failed test.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::time::{Duration, Instant};
 
@@ -312,33 +313,36 @@ fn no_name_leads_inside_and_none_to_thousands() {
             "10.20.0.22"
         );
         is_refused("169.254.169.254:80");
-        let many: String = (0..3000)
-            .map(|n| format!("many.web IN A 10.3.{}.{}\n", n / 250, n % 250 + 1))
-            .collect();
+        // One name with 3,000 addresses (no message holds more than 4,095), and forty with 64 each.
+        let one = (0..3000).map(|n| format!("many.web IN A 10.3.{}.{}\n", n / 250, n % 250 + 1));
+        let forty =
+            (0..40 * 64).map(|n| format!("n{}.web IN A 10.4.{}.{}\n", n / 64, n / 64, n % 64));
+        let many: String = one.chain(forty).collect();
         around
             .dns
             .change("example.org", &format!("{EXAMPLE}{many}"));
-        let found = dig(host, &["+short", "+tcp", "many.web.example.org"]);
-        assert_eq!(found.lines().count(), 64, "{found}");
-        for _ in 0..30 {
-            // Another choice each time.
-            dig(host, &["+short", "+tcp", "many.web.example.org"]);
+        for how in ["+tcp", "+notcp", "+noedns"] {
+            let found = dig(host, &["+short", how, "many.web.example.org"]);
+            let addresses = found
+                .lines()
+                .filter(|line| line.starts_with("10.3."))
+                .count();
+            assert_eq!(addresses, 64, "{how}: {found}");
         }
-        let rules = host.command(
-            "nsenter",
-            &[
-                &format!("--net={}", host.run_dir().join("hello/netns").display()),
-                "nft",
-                "list",
-                "set",
-                "inet",
-                "metactl",
-                "out4",
-            ],
-        );
-        let count = rules.stdout.matches("10.3.").count();
-        // Two elements each, for TCP and UDP.
-        assert!(count >= 128 && count <= 2 * 1024, "{count}");
+        let all = "for n in $(seq 0 39); do dig +short n$n.web.example.org; done";
+        inside(host, &["sh", "-c", all]).ok();
+        let netns = format!("--net={}", host.run_dir().join("hello/netns").display());
+        let list = ["nft", "list", "set", "inet", "metactl", "out4"];
+        let set = host
+            .command("nsenter", &[&[netns.as_str()][..], &list].concat())
+            .ok()
+            .stdout;
+        let addresses: BTreeSet<&str> = set
+            .split_whitespace()
+            .filter(|word| word.starts_with("10."))
+            .collect();
+        assert_eq!(addresses.len(), 1024, "{}", addresses.len());
+        assert!(addresses.contains("10.4.39.7") && !addresses.contains("10.4.0.7"));
         reaches("db.example.org:3306");
         host.run(&["hello", "stop"]).ok();
     });
@@ -509,6 +513,23 @@ fn instances_ask_for_themselves_alone() {
         assert_eq!(pids_of(&["metactl-runtime", " resolve "]).len(), 1);
         host.run(&["other", "stop"]).ok();
         assert_eq!(asked("hello", "db.example.org"), "10.20.0.20");
+        // It may little, and holds no sandbox: only the network that it is in itself.
+        let proc = format!("/proc/{}", resolver().unwrap());
+        let status = fs::read_to_string(format!("{proc}/status")).unwrap();
+        for line in [
+            "CapEff:\t0000000000281000",
+            "CapBnd:\t0000000000281000",
+            "NoNewPrivs:\t1",
+        ] {
+            assert!(status.contains(line), "{line}: {status}");
+        }
+        let open = fs::read_dir(format!("{proc}/fd")).unwrap().flatten();
+        let targets = open.filter_map(|entry| fs::read_link(entry.path()).ok());
+        let own = fs::read_link("/proc/self/ns/net").unwrap();
+        let namespaces: Vec<_> = targets
+            .filter(|target| target.to_string_lossy().starts_with("net:"))
+            .collect();
+        assert_eq!(namespaces, [own]);
         // Nobody else is answered: not the server, not the network.
         for node in [Node::server()] {
             let outcome = node.connect("169.254.1.1:253");
