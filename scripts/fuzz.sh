@@ -5,12 +5,14 @@
 #   config       config.json of a bundle, up to the plan (runtime/fuzz)
 #   layers       layers of configuration, up to the model of an application (bundles/fuzz)
 #   destination  lines of accept lists (bundles/fuzz)
+#   dns          what name servers answer and applications ask (netns/fuzz)
 #
 # Begins with the seeds beside the target and what earlier runs found (target/fuzz-corpus). A crash, a hang of
 # 10 seconds or more than 1 GB of memory fails, and leaves the input in target/fuzz-artifacts. To see one again:
 #
 #   runtime/fuzz/target/x86_64-unknown-linux-gnu/release/config FILE
 #   bundles/fuzz/target/x86_64-unknown-linux-gnu/release/layers FILE
+#   netns/fuzz/target/x86_64-unknown-linux-gnu/release/dns FILE
 #
 # fuzz.sh --seeds: takes the configurations that the tests of the runtime use as seeds.
 set -euo pipefail
@@ -35,7 +37,8 @@ target() {
   case $1 in
     config) dir=runtime/fuzz ;;
     layers | destination) dir=bundles/fuzz ;;
-    *) die "no such target: $1" "config, layers or destination" ;;
+    dns) dir=netns/fuzz ;;
+    *) die "no such target: $1" "config, layers, destination or dns" ;;
   esac
   # An environment variable and not a configuration file: the flags are for this build only.
   RUSTFLAGS="${flags[*]} -Ccodegen-units=16" \
@@ -63,7 +66,7 @@ fi
 
 seconds=${1:-60}
 shift || true
-(($# > 0)) || set -- config layers destination
+(($# > 0)) || set -- config layers destination dns
 for name in "$@"; do
   target "$name"
   "$fuzzer" -max_total_time="$seconds" -timeout=10 -rss_limit_mb=1024 -malloc_limit_mb=256 -max_len=65536 \

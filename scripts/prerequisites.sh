@@ -39,6 +39,7 @@ TEST=(
   javac:openjdk-17-jdk-headless
   jq:jq
   mkfs.ext4:e2fsprogs
+  named:bind9
   mmdebstrap:mmdebstrap
   named:bind9
   tcpdump:tcpdump

@@ -6,7 +6,8 @@
 mod parse;
 mod publish;
 
-use std::net::IpAddr;
+use std::borrow::Cow;
+use std::net::{IpAddr, Ipv4Addr};
 
 pub use parse::{EntryError, parse_entry};
 pub use publish::parse_publish;
@@ -16,6 +17,10 @@ use serde::{Deserialize, Serialize};
 
 /// The format number of `network.json`.
 pub const FORMAT: u32 = 1;
+
+/// Where every sandbox with an IPv4 address asks for names: the server's end of its link. No machine
+/// has this address.
+pub const RESOLVER: Ipv4Addr = Ipv4Addr::new(169, 254, 1, 1);
 
 /// `network.json`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -94,6 +99,14 @@ pub struct Entry {
     pub protocol: Option<Protocol>,
 }
 
+impl Entry {
+    /// Whether it names this port (an entry without ports names none).
+    pub fn names_port(&self, port: u16) -> bool {
+        let covers = |range: &PortRange| range.first <= port && port <= range.last;
+        self.ports.iter().any(covers)
+    }
+}
+
 /// The other end.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -102,6 +115,33 @@ pub enum Peer {
     Net(IpNet),
     /// A host name, followed while the instance runs.
     Host(String),
+    /// Every name below this one, however deep (`*.example.org`, here without the star). What
+    /// addresses they have is known when the instance asks for one.
+    Suffix(String),
+}
+
+impl Peer {
+    /// The name or names as they are written: `db.example.org`, `*.example.org`. None for an address
+    /// or a prefix.
+    pub fn written_name(&self) -> Option<Cow<'_, str>> {
+        match self {
+            Peer::Net(_) => None,
+            Peer::Host(name) => Some(Cow::Borrowed(name)),
+            Peer::Suffix(suffix) => Some(Cow::Owned(format!("*.{suffix}"))),
+        }
+    }
+
+    /// Whether `name` (in lower case, without a final dot) is meant by this name, or is one of
+    /// these names. Never for an address or a prefix.
+    pub fn covers_name(&self, name: &str) -> bool {
+        match self {
+            Peer::Net(_) => false,
+            Peer::Host(host) => host == name,
+            Peer::Suffix(suffix) => name
+                .strip_suffix(suffix.as_str())
+                .is_some_and(|rest| rest.len() > 1 && rest.ends_with('.')),
+        }
+    }
 }
 
 /// An inclusive range of ports.
@@ -144,7 +184,7 @@ impl NetworkSpec {
         let mut names: Vec<&str> = entries
             .filter_map(|e| match &e.peer {
                 Peer::Host(name) => Some(name.as_str()),
-                Peer::Net(_) => None,
+                Peer::Net(_) | Peer::Suffix(_) => None,
             })
             .collect();
         names.sort_unstable();

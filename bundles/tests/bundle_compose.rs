@@ -335,7 +335,7 @@ fn the_host_network_is_the_hosts() {
 }
 
 #[test]
-fn name_servers_are_named_when_the_policy_lets_them_be_asked() {
+fn the_name_server_is_the_own_one_unless_the_policy_names_another() {
     let mut app = with(app("myapp"), daemon("a", "exec", &[("command", "a")]));
     let resolv = |app: &metactl_bundles::app::App| {
         let bundle = compose(app, &somewhere(), &debian());
@@ -346,8 +346,8 @@ fn name_servers_are_named_when_the_policy_lets_them_be_asked() {
         )
     };
     let (conf, switch) = resolv(&app);
-    assert!(!conf.contains("nameserver"), "{conf}");
-    assert!(switch.contains("hosts: files\n"), "{switch}");
+    assert_eq!(conf, "nameserver 169.254.1.1\n");
+    assert!(switch.contains("hosts: files dns\n"), "{switch}");
     app.sandbox.out.accept.push(Entry {
         name: "dns".to_owned(),
         peer: Peer::Net("10.1.1.0/24".parse().unwrap()),
@@ -362,7 +362,11 @@ fn name_servers_are_named_when_the_policy_lets_them_be_asked() {
     assert!(switch.contains("hosts: files dns\n"), "{switch}");
     app.sandbox.out.accept.clear();
     app.sandbox.out.policy = Verdict::Accept;
-    assert_eq!(resolv(&app).0, "nameserver 10.1.1.1\n");
+    assert_eq!(resolv(&app).0, "nameserver 169.254.1.1\n");
+    app.sandbox.net.mode = Mode::None;
+    let (conf, switch) = resolv(&app);
+    assert!(!conf.contains("nameserver"), "{conf}");
+    assert!(switch.contains("hosts: files\n"), "{switch}");
 }
 
 #[test]

@@ -60,7 +60,7 @@ fn everything_wrong_in_all_layers_is_told_together() {
         "[health.web] is not available in this version",
         "it belongs into [build]",
         "this is `99999:x`",
-        "not supported yet",
+        "no other star",
         "must have a minute from 0 to 59",
         "/etc/metactl/nodes/myapp.conf:4:2",
         "[daemon.wb] has no platform",

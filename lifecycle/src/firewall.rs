@@ -12,6 +12,7 @@ use metactl_bundles::network::{Mode, NetworkSpec};
 use metactl_netns::Resolved;
 use metactl_netns::connections::Connection;
 use metactl_netns::policy::{self, Direction, FirewallStatus};
+use metactl_netns::resolver::NamesAsked;
 use serde::Serialize;
 
 use crate::error::{LifecycleError, OnPath, Result};
@@ -31,6 +32,8 @@ pub struct Firewall {
     pub names: BTreeMap<IpAddr, String>,
     /// Connections that are open, and could not be opened any more.
     pub unwanted: Vec<OpenConnection>,
+    /// What it asked for by name, as far as the resolver remembers.
+    pub asked: NamesAsked,
 }
 
 /// An open connection of an instance.
@@ -61,6 +64,7 @@ pub(crate) struct LiveNetwork {
     pub(crate) spec: NetworkSpec,
     pub(crate) netns: File,
     pub(crate) run: RunDir,
+    asked: NamesAsked,
 }
 
 impl Instance {
@@ -84,7 +88,14 @@ impl Instance {
         }
         let path = run.netns();
         let netns = File::open(&path).on("open", &path)?;
-        Ok(LiveNetwork { spec, netns, run })
+        let server_dir = self.runtime().server_dir().to_owned();
+        let asked = NamesAsked::read(&server_dir, &self.name).on("read", &server_dir)?;
+        Ok(LiveNetwork {
+            spec,
+            netns,
+            run,
+            asked: asked.unwrap_or_default(),
+        })
     }
 
     /// What the firewall of the sandbox has seen, and what is open behind its back.
@@ -102,6 +113,7 @@ impl Instance {
             spec: live.spec,
             status,
             names,
+            asked: live.asked,
         })
     }
 }
@@ -112,10 +124,15 @@ impl LiveNetwork {
         Ok(files::read_json(&self.run.names())?.unwrap_or_default())
     }
 
-    /// The names of addresses: those of the policy, then those that the server's own /etc/hosts has.
+    /// The names of addresses: those of the policy, then those that were asked for, then those that the server's own
+    /// /etc/hosts has.
     pub(crate) fn known_names(&self) -> Result<BTreeMap<IpAddr, String>> {
         let hosts = files::read(Path::new("/etc/hosts"))?.unwrap_or_default();
         let mut known = names_in_hosts(&String::from_utf8_lossy(&hosts));
+        for (name, one) in &self.asked.names {
+            let addresses = one.addresses.keys();
+            known.extend(addresses.map(|address| (*address, name.clone())));
+        }
         for (name, addresses) in self.names()? {
             known.extend(addresses.into_iter().map(|address| (address, name.clone())));
         }

@@ -7,16 +7,17 @@
 //! Who kills this process with SIGKILL takes the sandbox along (the runtime asks for a signal at
 //! its parent's death); the directories are removed by [`sweep`], with the next command.
 
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus};
+use std::time::Instant;
 
 use metactl_bundles::bundle::{EntryKind, EntryRef, Manifest, read_manifest};
 use metactl_bundles::network::{Mode, NetworkSpec};
 use metactl_runtime::ProcessId;
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
-use rustix::event::{PollFd, PollFlags, poll};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use serde::{Deserialize, Serialize};
 
 use crate::conflicts::{self, Look};
@@ -26,6 +27,8 @@ use crate::manager::{Manager, RunTarget, require_root};
 use crate::materialize::Ingredients;
 use crate::progress::Progress;
 use crate::release::APP_LAYER;
+use crate::resolver::Keeper;
+use crate::standalone::asks_for_names;
 use crate::{converge, files, hosts};
 
 /// The format number of `owner.json`.
@@ -215,10 +218,16 @@ impl Run<'_> {
         }
         let names_file = self.dir.join("names.json");
         files::replace_json(&names_file, &names, 0o644)?;
-        hosts::write(
-            hosts_file,
-            &hosts::text(&manifest.hostname, &spec.addresses, &names),
-        )?;
+        hosts::write(hosts_file, &hosts::text(&manifest.hostname, &spec, &names))?;
+        // The resolver finds the policy there.
+        files::replace_json(&self.dir.join("network.json"), &spec, 0o644)?;
+        let mut resolver = self.manager.resolver()?;
+        if asks_for_names(&spec) {
+            resolver.ensure();
+            if let Some(why) = resolver.trouble() {
+                progress.note(&format!("names have no answer: {why}"));
+            }
+        }
         let net = match spec.mode {
             Mode::Host => Net::AsConfigured,
             _ => Net::Own {
@@ -237,7 +246,7 @@ impl Run<'_> {
         let runtime = self.manager.runtime();
         let command = runtime.foreground(&self.id, &bundle.join(&entry.dir), net);
         let unannounced = metactl_netns::announce::beside(&spec, uplink);
-        let code = run_to_end(command, &runtime, &self.signals);
+        let code = run_to_end(command, &runtime, &self.signals, &mut resolver);
         for error in unannounced.try_iter() {
             progress.note(&error.to_string());
         }
@@ -293,25 +302,31 @@ impl Drop for Signals {
 }
 
 /// Runs the runtime, passes signals on, and gives the exit code.
-fn run_to_end(mut command: Command, runtime: &Runtime, signals: &Signals) -> Result<i32> {
+fn run_to_end(
+    mut command: Command,
+    runtime: &Runtime,
+    signals: &Signals,
+    resolver: &mut Keeper,
+) -> Result<i32> {
     let mut child = command.spawn().map_err(|error| runtime.absent(&error))?;
-    let status = pass_on(&mut child, &signals.fd).on("wait for", Path::new("metactl-runtime"));
+    let status =
+        pass_on(&mut child, &signals.fd, resolver).on("wait for", Path::new("metactl-runtime"));
     Ok(exit_code(status?))
 }
 
-fn pass_on(child: &mut Child, signals: &SignalFd) -> std::io::Result<ExitStatus> {
+fn pass_on(
+    child: &mut Child,
+    signals: &SignalFd,
+    resolver: &mut Keeper,
+) -> std::io::Result<ExitStatus> {
     let process = ProcessId::of(i32::try_from(child.id()).unwrap_or_default())?;
     let Some(pidfd) = process.open()? else {
         return child.wait();
     };
     loop {
-        let mut fds = [
-            PollFd::new(&pidfd, PollFlags::IN),
-            PollFd::from_borrowed_fd(signals.as_fd(), PollFlags::IN),
-        ];
-        match poll(&mut fds, None) {
-            Ok(_) | Err(rustix::io::Errno::INTR) => {}
-            Err(error) => return Err(error.into()),
+        wait(&pidfd, signals, resolver)?;
+        if let Some(line) = resolver.look_after() {
+            eprintln!("metactl: {line}");
         }
         while let Ok(Some(info)) = signals.read_signal() {
             let number = i32::try_from(info.ssi_signo).unwrap_or_default();
@@ -327,6 +342,27 @@ fn pass_on(child: &mut Child, signals: &SignalFd) -> std::io::Result<ExitStatus>
         if let Some(status) = child.try_wait()? {
             return Ok(status);
         }
+    }
+}
+
+/// Until the application ends, a signal comes, or the resolver needs to be looked after.
+fn wait(pidfd: &OwnedFd, signals: &SignalFd, resolver: &Keeper) -> std::io::Result<()> {
+    let deadline = resolver.deadline();
+    let mut fds = vec![
+        PollFd::new(pidfd, PollFlags::IN),
+        PollFd::from_borrowed_fd(signals.as_fd(), PollFlags::IN),
+    ];
+    if let Some(process) = resolver.pidfd().filter(|_| deadline.is_none()) {
+        fds.push(PollFd::from_borrowed_fd(process, PollFlags::IN));
+    }
+    let left = deadline.map(|at| at.saturating_duration_since(Instant::now()));
+    let limit = left.map(|left| Timespec {
+        tv_sec: i64::try_from(left.as_secs()).unwrap_or(1),
+        tv_nsec: i64::from(left.subsec_nanos()),
+    });
+    match poll(&mut fds, limit.as_ref()) {
+        Ok(_) | Err(rustix::io::Errno::INTR) => Ok(()),
+        Err(error) => Err(error.into()),
     }
 }
 

@@ -1,26 +1,32 @@
-//! `/etc/hosts` of an instance: the only file that it sees that changes while it runs.
+//! `/etc/hosts` of an instance: the only file that it sees that is written at each start.
 //!
 //! It is a bind mount, so it is written in place: a new file under its name would not be seen.
 
 use std::fs::OpenOptions;
 use std::io::{self, Write};
-use std::net::IpAddr;
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::Path;
 
+use metactl_bundles::network::NetworkSpec;
 use metactl_netns::Resolved;
 use rustix::fs::OFlags;
 
 use crate::error::{OnPath, Result};
+use crate::standalone::asks_for_names;
 
-/// The text: its own names, then those that its accept lists name.
-pub(crate) fn text(hostname: &str, addresses: &[IpAddr], names: &Resolved) -> String {
+/// The text: its own names. Where the resolver cannot be asked (it has an IPv4 address), also those
+/// that the accept lists name, with the addresses of the start.
+pub(crate) fn text(hostname: &str, spec: &NetworkSpec, names: &Resolved) -> String {
+    let addresses = &spec.addresses;
     let mut text = "127.0.0.1 localhost\n::1 localhost ip6-localhost ip6-loopback\n".to_owned();
     if addresses.is_empty() {
         text.push_str(&format!("127.0.1.1 {hostname}\n"));
     }
     for address in addresses {
         text.push_str(&format!("{address} {hostname}\n"));
+    }
+    if asks_for_names(spec) {
+        return text;
     }
     for (name, addresses) in names {
         for address in addresses {
@@ -62,21 +68,29 @@ mod tests {
     fn the_file_stays_the_same_file() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("hosts");
-        let address = IpAddr::from([10, 77, 0, 2]);
-        let names = Resolved::from([("db.example.org".to_owned(), vec![[10, 2, 0, 20].into()])]);
-        write(&path, &text("a", &[address], &names)).unwrap();
+        let spec = |address: &str| -> NetworkSpec {
+            let open = serde_json::json!({"policy": "accept", "accept": []});
+            let spec = serde_json::json!({
+                "format": 1, "instance": "a", "mode": "routed", "addresses": [address],
+                "out": open, "in": open,
+            });
+            serde_json::from_value(spec).unwrap()
+        };
+        let names = Resolved::from([(
+            "db.example.org".to_owned(),
+            vec!["2001:db8::20".parse().unwrap()],
+        )]);
+        write(&path, &text("a", &spec("2001:db8::5"), &names)).unwrap();
         let before = std::fs::metadata(&path).unwrap().ino();
         let written = std::fs::read_to_string(&path).unwrap();
         assert!(
-            written.contains("10.77.0.2 a\n10.2.0.20 db.example.org\n"),
+            written.contains("2001:db8::5 a\n2001:db8::20 db.example.org\n"),
             "{written}"
         );
-        write(&path, &text("a", &[address], &Resolved::new())).unwrap();
-        assert!(
-            !std::fs::read_to_string(&path)
-                .unwrap()
-                .contains("db.example.org")
-        );
+        // Who can ask the resolver needs no copy.
+        write(&path, &text("a", &spec("10.77.0.2"), &names)).unwrap();
+        let written = std::fs::read_to_string(&path).unwrap();
+        assert!(written.ends_with("10.77.0.2 a\n"), "{written}");
         assert_eq!(std::fs::metadata(&path).unwrap().ino(), before);
     }
 }

@@ -4,6 +4,7 @@
 use std::ffi::{OsStr, OsString};
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Seek};
+use std::net::IpAddr;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus, Stdio};
@@ -198,6 +199,20 @@ impl Runtime {
             .arg(&self.server_dir)
             .args(["--user", user]);
         self.quiet(command, &format!("network down for {user}"))
+    }
+
+    /// The resolver of this server; it says `ready`, and ends when the last instance is gone.
+    pub(crate) fn resolve(&self, nameservers: &[IpAddr], log: &Path) -> Command {
+        let mut command = self.command();
+        command
+            .arg("resolve")
+            .arg("--server-dir")
+            .arg(&self.server_dir);
+        for server in nameservers {
+            command.arg("--nameserver").arg(server.to_string());
+        }
+        command.arg("--log-file").arg(log);
+        command
     }
 
     /// The steps that would launch a bundle.

@@ -85,6 +85,7 @@ mod person;
 mod progress;
 mod release;
 mod reload;
+mod resolver;
 mod scm;
 mod secrets;
 mod standalone;
@@ -108,6 +109,7 @@ pub use manager::{Manager, RunTarget};
 pub use metactl_netns::doctor::Finding;
 pub use metactl_netns::policy::learn::Learned;
 pub use metactl_netns::policy::{Direction, EntryStatus as FirewallEntry, FirewallStatus, Refused};
+pub use metactl_netns::resolver::{NameAsked, NameRefused, NamesAsked};
 pub use progress::{Progress, Silent};
 pub use reload::{Reload, Reloaded};
 pub use status::{

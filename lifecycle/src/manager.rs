@@ -4,10 +4,12 @@ use std::path::{Path, PathBuf};
 
 use metactl_bundles::check;
 use metactl_bundles::paths::Paths;
+use metactl_bundles::server::Server;
 
 use crate::error::{LifecycleError, OnPath, Result};
 use crate::instance::Instance;
 use crate::launcher::{Runtime, find_runtime};
+use crate::resolver::Keeper;
 use crate::status::Summary;
 use crate::{dns, files, foreground, names};
 
@@ -127,6 +129,13 @@ impl Manager {
 
     pub(crate) fn runtime(&self) -> Runtime {
         Runtime::new(&self.runtime, &self.paths)
+    }
+
+    /// Who keeps the resolver of this server running.
+    pub(crate) fn resolver(&self) -> Result<Keeper> {
+        let nameservers = Server::read(&self.paths)?.nameservers;
+        let log = self.paths.log.join("resolver.log");
+        Ok(Keeper::new(self.runtime(), log, nameservers))
     }
 }
 

@@ -10,7 +10,7 @@ use rustix::io::Errno;
 
 use crate::link::{Device, GROUP, Holder, Links, Route};
 use crate::netlink::{Netlink, Refusal, inside};
-use crate::plan::{NetPlan, Side, Step, Veth, random};
+use crate::plan::{GATEWAY4, NetPlan, Side, Step, Veth, random};
 use crate::{NetError, nftables, server};
 
 /// What was made.
@@ -157,6 +157,10 @@ impl Work<'_> {
             } => {
                 let (links, device) = self.side(*side)?;
                 links.add_address(device, net, *only_this_link)
+            }
+            Step::Resolver(_) => {
+                let (links, device) = self.side(Side::Server)?;
+                links.add_own_address(device, GATEWAY4)
             }
             Step::Up(side, _) => {
                 let (links, device) = self.side(*side)?;

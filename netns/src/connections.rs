@@ -58,22 +58,30 @@ impl Connection {
 /// All sockets of the namespace that have a peer elsewhere.
 pub fn list(netns: BorrowedFd<'_>) -> Result<Vec<Connection>, NetError> {
     inside(netns, || {
-        read().map_err(|refusal| refusal.during("list the connections of the sandbox"))
+        let found = Netlink::sock_diag()
+            .map_err(Refusal::from)
+            .and_then(|mut socket| read(&mut socket));
+        found.map_err(|refusal| refusal.during("list the connections of the sandbox"))
     })
 }
 
-fn read() -> Result<Vec<Connection>, Refusal> {
-    let mut socket = Netlink::sock_diag()?;
+/// The peers of all of them. `socket` is one of [`Netlink::sock_diag`] in the namespace.
+pub(crate) fn peers(socket: &mut Netlink) -> Result<BTreeSet<IpAddr>, Refusal> {
+    let peers = read(socket)?.into_iter().map(|found| found.peer.ip());
+    Ok(peers.map(|peer| peer.to_canonical()).collect())
+}
+
+fn read(socket: &mut Netlink) -> Result<Vec<Connection>, Refusal> {
     let mut ports = BTreeSet::new();
     for family in [AF_INET, AF_INET6] {
-        dump(&mut socket, family, TCP, LISTEN, |found| {
+        dump(socket, family, TCP, LISTEN, |found| {
             ports.insert(found.local.port());
         })?;
     }
     let mut all = Vec::new();
     for (protocol, states) in [(TCP, ALIVE), (UDP, CONNECTED)] {
         for family in [AF_INET, AF_INET6] {
-            dump(&mut socket, family, protocol, states, |mut found| {
+            dump(socket, family, protocol, states, |mut found| {
                 if protocol == TCP && ports.contains(&found.local.port()) {
                     found.direction = Direction::In;
                 }
@@ -124,6 +132,8 @@ fn dump(
     match result {
         // A kernel without IPv6 has no such sockets.
         Err(refusal) if refusal.is(Errno::NOENT) => Ok(()),
+        // Something changed during the dump: what was seen is good enough.
+        Err(refusal) if refusal.is(Errno::INTR) => Ok(()),
         result => result,
     }
 }

@@ -48,6 +48,7 @@ mod packets;
 pub mod plan;
 pub mod policy;
 pub mod probe;
+pub mod resolver;
 pub mod server;
 mod sys;
 

@@ -3,7 +3,7 @@
 mod messages;
 mod outer;
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::os::fd::{AsRawFd, BorrowedFd};
 
 use ipnet::IpNet;
@@ -299,6 +299,24 @@ impl Links {
         message.attributes = vec![
             AddressAttribute::Address(net.addr()),
             AddressAttribute::Local(net.addr()),
+        ];
+        self.change(
+            RouteNetlinkMessage::NewAddress(message),
+            NLM_F_CREATE | NLM_F_EXCL,
+        )
+    }
+
+    /// An address of the machine's own on a device, at which it is reached there, and which is no source
+    /// for anything else (scope host).
+    pub fn add_own_address(&mut self, device: u32, address: Ipv4Addr) -> Result<(), Refusal> {
+        let mut message = AddressMessage::default();
+        message.header.family = AddressFamily::Inet;
+        message.header.prefix_len = 32;
+        message.header.index = device;
+        message.header.scope = AddressScope::Host;
+        message.attributes = vec![
+            AddressAttribute::Address(address.into()),
+            AddressAttribute::Local(address.into()),
         ];
         self.change(
             RouteNetlinkMessage::NewAddress(message),

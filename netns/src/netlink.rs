@@ -298,6 +298,23 @@ pub(crate) fn inside<T: Send>(
     })
 }
 
+/// Calls `open` with the calling thread inside `netns`, and brings it back to `home`: 5 us, where a thread of its
+/// own takes 50. For what opens a socket and nothing else. Who cannot come back must not go on: it would do the
+/// server's work in a sandbox.
+pub(crate) fn visit<T>(
+    netns: BorrowedFd<'_>,
+    home: BorrowedFd<'_>,
+    open: impl FnOnce() -> io::Result<T>,
+) -> io::Result<T> {
+    let kind = Some(rustix::thread::LinkNameSpaceType::Network);
+    rustix::thread::move_into_link_name_space(netns, kind)?;
+    let opened = open();
+    if rustix::thread::move_into_link_name_space(home, kind).is_err() {
+        std::process::abort();
+    }
+    opened
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -109,6 +109,12 @@ pub enum Kind {
     Hash,
     /// Ranges in every field.
     Interval,
+    /// As [`Kind::Hash`] or [`Kind::Interval`], with elements that may vanish after a time of their own:
+    /// addresses of names.
+    Timed {
+        /// Ranges in every field.
+        interval: bool,
+    },
     /// Filled by rules; elements vanish after a time without traffic.
     Dynamic {
         /// Milliseconds.
@@ -189,6 +195,13 @@ pub enum At {
     Postrouting = 4,
 }
 
+impl Kind {
+    /// Whether its elements are ranges.
+    pub(crate) fn is_interval(self) -> bool {
+        matches!(self, Kind::Interval | Kind::Timed { interval: true })
+    }
+}
+
 impl fmt::Display for Ruleset {
     /// The table in nft(8) syntax.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -212,6 +225,10 @@ impl fmt::Display for Set {
         match self.kind {
             Kind::Hash => writeln!(f, "\t\tcounter")?,
             Kind::Interval => writeln!(f, "\t\tflags interval\n\t\tcounter")?,
+            Kind::Timed { interval: false } => writeln!(f, "\t\tflags timeout\n\t\tcounter")?,
+            Kind::Timed { interval: true } => {
+                writeln!(f, "\t\tflags interval,timeout\n\t\tcounter")?;
+            }
             Kind::Dynamic { timeout, size } => {
                 let size = size.unwrap_or(65_535);
                 writeln!(

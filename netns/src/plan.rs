@@ -23,7 +23,7 @@ use crate::{NetError, Resolved, policy};
 /// The name of the device inside every sandbox.
 pub const INNER: &str = "eth0";
 /// The gateway inside every sandbox; no machine has this address, a permanent neighbour leads to the server.
-pub const GATEWAY4: Ipv4Addr = Ipv4Addr::new(169, 254, 1, 1);
+pub const GATEWAY4: Ipv4Addr = metactl_bundles::network::RESOLVER;
 /// The same for IPv6.
 pub const GATEWAY6: Ipv6Addr = Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 1);
 /// Link-local addresses of IPv4 (RFC 3927): those of a cloud's metadata are among them.
@@ -139,6 +139,9 @@ pub enum Step {
         /// Not used for talking to anybody beyond the device.
         only_this_link: bool,
     },
+    /// The outer device has the gateway's address, where the resolver answers. It is the server's own and
+    /// never a source for talking to the sandbox otherwise (scope host).
+    Resolver(String),
     /// The device goes up.
     Up(Side, String),
     /// A permanent neighbour: nothing waits for ARP or NDP.

@@ -15,8 +15,10 @@
 //! - ICMP errors, echo replies and neighbour discovery pass: path MTU depends on them, and only the kernel can
 //!   send them.
 
+mod dns;
 pub mod learn;
 mod live;
+mod named;
 mod replace;
 mod sets;
 mod unwanted;
@@ -27,7 +29,10 @@ use ipnet::IpNet;
 use metactl_bundles::network::{NetworkSpec, Verdict};
 use serde::Serialize;
 
+pub use dns::RESOLVER_PORT;
+pub(crate) use dns::rebinding;
 pub use live::{EntryStatus, FirewallStatus, Refused, status, update_names};
+pub(crate) use named::{EntryId, Grant, NamedSets, flow_peers};
 pub use replace::{differ_in_policy_only, replace};
 pub use unwanted::{cut, unwanted};
 
@@ -178,6 +183,7 @@ impl Compiler<'_> {
         }
         result.chains.push(self.output());
         result.chains.push(self.input());
+        self.add_dns(&mut result);
         result
     }
 
@@ -197,6 +203,7 @@ impl Compiler<'_> {
                     .drop(),
             });
         }
+        rules.extend(self.dns_out());
         self.judge(Direction::Out, &mut rules);
         let hook = Hook {
             kind: "filter",
@@ -213,6 +220,7 @@ impl Compiler<'_> {
 
     fn input(&self) -> Chain {
         let mut rules = vec![Rule::new().in_by_loopback().accept()];
+        rules.extend(self.dns_in());
         self.judge(Direction::In, &mut rules);
         let hook = Hook {
             kind: "filter",
@@ -451,9 +459,11 @@ fn shown_entry(entry: &metactl_bundles::network::Entry, names: &Resolved) -> Str
         Peer::Net(net) if net.prefix_len() == net.max_prefix_len() => net.addr().to_string(),
         Peer::Net(net) => net.to_string(),
         Peer::Host(name) => name.clone(),
+        Peer::Suffix(suffix) => format!("*.{suffix}"),
     };
     let known = match &entry.peer {
         Peer::Net(_) => String::new(),
+        Peer::Suffix(_) => " (as they are asked for)".into(),
         Peer::Host(name) => match names.get(name).filter(|list| !list.is_empty()) {
             Some(list) => format!(
                 " ({})",

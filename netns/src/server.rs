@@ -10,7 +10,7 @@ mod sysctl;
 mod table;
 mod uplinks;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use ipnet::Ipv4Net;
@@ -153,6 +153,15 @@ pub fn users(server_dir: &Path) -> Result<Vec<String>, NetError> {
         .keys()
         .cloned()
         .collect())
+}
+
+/// The outer devices of every user; of some the sandbox may be over. Waits for nobody.
+pub(crate) fn all_devices(
+    server_dir: &Path,
+) -> Result<BTreeMap<String, BTreeSet<String>>, NetError> {
+    let users = record::read(server_dir)?.map(|record| record.users);
+    let devices = |(user, needs): (String, record::User)| (user, needs.devices);
+    Ok(users.into_iter().flatten().map(devices).collect())
 }
 
 /// The sysctls that are changed at the moment, as (key, original value, value), for `doctor`.

@@ -1,6 +1,8 @@
-//! The only `unsafe` of this crate: packet sockets (packet(7)), for which no safe wrapper is at hand, and a thread that
-//! leaves its network namespace.
+//! The only `unsafe` of this crate: packet sockets (packet(7)) and the device of a datagram, for which no safe wrapper is
+//! at hand, and a thread that leaves its network namespace.
 #![allow(unsafe_code)]
+
+pub(crate) mod datagram;
 
 use std::io;
 use std::mem::{size_of, zeroed};

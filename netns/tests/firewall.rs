@@ -322,6 +322,9 @@ fn the_text_of_a_ruleset_is_what_nft_lists() {
         "lan = 10.0.0.0/8:80-90",
         "deep = 10.1.0.0/16",
         "h = 10.3.3.3",
+        "dns = 10.4.0.0/24:53",
+        "named = db.example.org:3306",
+        "wide = wide.example.org:1000-9000",
     ]);
     spec.inbound = reject(&["web = 0.0.0.0/0:80", "ping = 10.0.0.0/8/icmp"]);
     let app = world.start(spec, &names(&[]));
@@ -332,7 +335,9 @@ fn the_text_of_a_ruleset_is_what_nft_lists() {
         let plain = rules.map(|line| match line.split_once(" packets ") {
             // A counter that has counted: ` packets 1 bytes 76 drop`.
             Some((before, after)) => format!("{before} {}", after.rsplit(' ').next().unwrap()),
-            None => line.replace("priority filter", "priority 0"),
+            None => line
+                .replace("priority filter", "priority 0")
+                .replace("priority raw", "priority -300"),
         });
         // Without /etc/protocols nft shows numbers.
         let named = |line: String| {

@@ -90,6 +90,7 @@ server:  ip link property add dev m-myapp-3f2a altname pid24749
 server:  ip link property add dev m-myapp-3f2a altname metactl-myapp
 server:  ip link set m-myapp-3f2a addrgenmode none
 server:  sysctl net/ipv4/conf/m-myapp-3f2a/forwarding=1
+server:  ip address add 169.254.1.1/32 dev m-myapp-3f2a scope host
 server:  ip link set m-myapp-3f2a up
 sandbox: ip link set eth0 addrgenmode none
 sandbox: ip address add 192.168.0.5/32 dev eth0
@@ -125,6 +126,7 @@ table inet metactl {
 \t}
 \tset out4 {
 \t\ttype ipv4_addr . inet_proto . inet_service
+\t\tflags timeout
 \t\tcounter
 \t\telements = { 10.2.0.20 . tcp . 3306 comment \"database\" }
 \t}
@@ -147,6 +149,8 @@ table inet metactl {
 \t\toif \"lo\" accept
 \t\tip saddr != 192.168.0.5 counter drop
 \t\tmeta nfproto ipv6 drop
+\t\tip daddr 169.254.1.1 udp dport 253 accept
+\t\tip daddr 169.254.1.1 tcp dport 253 accept
 \t\tip hdrlength != 5 goto refuse_out
 \t\ttcp flags != syn / syn,ack accept
 \t\tip daddr . udp dport . udp sport @flows4 accept
@@ -163,6 +167,23 @@ table inet metactl {
 \t\tiif \"lo\" accept
 \t\tupdate @flows4 { ip saddr . udp sport . udp dport }
 \t\taccept
+\t}
+\tchain track_out {
+\t\ttype filter hook output priority -300; policy accept;
+\t\toif \"lo\" notrack accept
+\t\tmeta nfproto ipv4 udp dport 53 accept
+\t\tmeta nfproto ipv4 tcp dport 53 accept
+\t\tnotrack
+\t}
+\tchain track_in {
+\t\ttype filter hook prerouting priority -300; policy accept;
+\t\tip saddr 169.254.1.1 accept
+\t\tnotrack
+\t}
+\tchain questions {
+\t\ttype nat hook output priority -100; policy accept;
+\t\tmeta nfproto ipv4 udp dport 53 dnat ip to 169.254.1.1:253
+\t\tmeta nfproto ipv4 tcp dport 53 dnat ip to 169.254.1.1:253
 \t}
 }
 ";

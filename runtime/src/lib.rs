@@ -86,6 +86,7 @@ pub mod plan;
 pub mod process;
 mod report;
 pub mod request;
+pub mod resolver;
 mod rootfs;
 pub mod seccomp;
 mod shield;

@@ -36,6 +36,8 @@ metactl-runtime [--root DIR] [--log FILE] [--log-format text|json]
   network up --spec FILE [--names FILE] [--uplink DEVICE,...] --pin PATH --user NAME
   network down --pin PATH --user NAME         a network without a process
   network refresh                             what instances share is put back as recorded
+  resolve [--nameserver ADDRESS]... [--grace SECONDS] [--resolv-conf FILE] [--hosts FILE] [--log-file FILE]
+                                              answers what instances ask for by name, until none is left
 
   LAUNCH: --bundle DIR, --pid-file FILE, --console-socket SOCKET, --pidfd-socket SOCKET,
     --preserve-fds N, --no-pivot, --no-new-keyring,

@@ -250,6 +250,12 @@ impl Host {
         fs::write("/etc/hosts", hosts).unwrap();
     }
 
+    /// Says whom this host's resolver asks (`/etc/resolv.conf`).
+    pub fn resolv_conf(&self, text: &str) {
+        // In place: the file is a mount.
+        fs::write("/etc/resolv.conf", text).unwrap();
+    }
+
     /// The command line under test, not yet run, with a clean environment.
     pub fn metactl(&self, args: &[&str]) -> Command {
         let mut metactl = Command::new(&self.binaries.metactl);

@@ -116,6 +116,50 @@ impl Node {
         }
     }
 
+    /// The name of its network namespace.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Answers every datagram to a port with what `answers` makes of it, one datagram each, until the end of the test.
+    pub fn serve_datagrams(
+        &self,
+        port: u16,
+        mut answers: impl FnMut(&[u8]) -> Vec<Vec<u8>> + Send + 'static,
+    ) {
+        let node = self.clone();
+        let (ready, is_ready) = mpsc::channel();
+        thread::spawn(move || {
+            node.enter();
+            let udp = UdpSocket::bind(("0.0.0.0", port)).unwrap();
+            ready.send(()).unwrap();
+            let mut datagram = [0; 1500];
+            while let Ok((size, from)) = udp.recv_from(&mut datagram) {
+                for answer in answers(&datagram[..size]) {
+                    udp.send_to(&answer, from).ok();
+                }
+            }
+        });
+        is_ready.recv().unwrap();
+    }
+
+    /// Takes one TCP connection, and sends `text` when the other end of the channel that is returned says so.
+    pub fn hold_connection(&self, port: u16, text: &'static str) -> mpsc::Sender<()> {
+        let node = self.clone();
+        let (ready, is_ready) = mpsc::channel();
+        let (go, when) = mpsc::channel();
+        thread::spawn(move || {
+            node.enter();
+            let listener = TcpListener::bind(("0.0.0.0", port)).unwrap();
+            ready.send(()).unwrap();
+            let (mut connection, _) = listener.accept().unwrap();
+            when.recv().ok();
+            connection.write_all(text.as_bytes()).ok();
+        });
+        is_ready.recv().unwrap();
+        go
+    }
+
     /// Adds a route, as `default via 10.1.1.1`.
     pub fn route(&self, route: &str) {
         ip(&format!("-n {} route add {route}", self.name));

@@ -23,6 +23,7 @@
 //! | [`engines`] | podman and containerd as clients of the runtime |
 //! | [`tree`] | a directory as it was, to compare with what it is |
 //! | [`terminal`] | a command on a terminal of its own, for Ctrl-C |
+//! | [`bind`] | a real name server on such a host |
 //! | [`binaries`] | the binaries under test |
 //! | [`needs`] | what a test needs of the machine; what is missing is a loud skip |
 //!
@@ -45,6 +46,7 @@ pub mod needs;
 pub mod oci;
 pub mod terminal;
 pub mod tree;
+pub mod upstream;
 
 pub use host::{Host, on_host};
 

@@ -22,6 +22,16 @@ pub const NFT: Need = Need {
     what: "nft",
     hint: "apt-get install nftables",
 };
+/// A name server.
+pub const NAMED: Need = Need {
+    what: "named",
+    hint: "apt-get install bind9",
+};
+/// Asks name servers.
+pub const DIG: Need = Need {
+    what: "dig",
+    hint: "apt-get install bind9-dnsutils",
+};
 /// A shell with programmable completion.
 pub const BASH: Need = Need {
     what: "bash",

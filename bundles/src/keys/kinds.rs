@@ -52,6 +52,8 @@ pub enum Kind {
     Destinations,
     /// Ports of the server that lead to the instance.
     Published,
+    /// The same for what comes in: who it is must be known beforehand.
+    Sources,
     /// A path from the root.
     AbsolutePath,
     /// A path below a folder, without `..`.
@@ -110,6 +112,7 @@ impl Kind {
             Kind::Pool => "IPv4 prefix".to_owned(),
             Kind::Destinations => "destinations".to_owned(),
             Kind::Published => "ports".to_owned(),
+            Kind::Sources => "sources".to_owned(),
             Kind::AbsolutePath => "absolute path".to_owned(),
             Kind::RelativePath => "relative path".to_owned(),
             Kind::Repository => "repository".to_owned(),
@@ -165,6 +168,7 @@ impl Kind {
             Kind::Pool => "10.77.0.0/16",
             Kind::Destinations => "mysql.example.org:3306",
             Kind::Published => "8080:80 53/udp",
+            Kind::Sources => "10.1.1.0/24",
             Kind::AbsolutePath => "/opt/example",
             Kind::RelativePath => "target/dist",
             Kind::Repository => "https://git.example.org/myapp.git",
@@ -228,6 +232,7 @@ impl Kind {
                 .map(drop)
                 .map_err(|error| error.to_string()),
             Kind::Published => network::parse_publish(text).map(drop),
+            Kind::Sources => sources(text),
             Kind::AbsolutePath => values::absolute_path(text).map(drop),
             Kind::RelativePath => values::relative_path(text).map(drop),
             Kind::Repository => values::repository(text).map(drop),
@@ -268,5 +273,20 @@ fn choice(text: &str, words: &[&str]) -> Result<(), String> {
     match suggest::nearest(text, words.iter().copied()) {
         Some(near) => Err(format!("must be one of {known}; did you mean `{near}`?")),
         None => Err(format!("must be one of {known}")),
+    }
+}
+/// Sources of an accept list. Which addresses the names below a suffix have is known only when the
+/// instance asks for one, and it asks for no name of who comes in.
+fn sources(text: &str) -> Result<(), String> {
+    let entries = network::parse_entry("", text).map_err(|error| error.to_string())?;
+    let star = entries.iter().find_map(|entry| match &entry.peer {
+        network::Peer::Suffix(suffix) => Some(suffix),
+        _ => None,
+    });
+    match star {
+        Some(suffix) => Err(format!(
+            "must be a host name, address or prefix: what has a name below {suffix} cannot be known here"
+        )),
+        None => Ok(()),
     }
 }

@@ -318,7 +318,7 @@ pub(super) const KEYS: &[Key] = &[
             "firewall.out.accept",
             "*",
             Kind::Destinations,
-            "Destinations: host name, address or prefix, each with `:port` and `/tcp`, `/udp` or `/icmp` if wanted.",
+            "Destinations: host name, `*.` and a name for all names below it, address or prefix, each with `:port` and `/tcp`, `/udp` or `/icmp` if wanted.",
         )
     },
     key(
@@ -344,7 +344,7 @@ pub(super) const KEYS: &[Key] = &[
         ..key(
             "firewall.in.accept",
             "*",
-            Kind::Destinations,
+            Kind::Sources,
             "Who may come in, written like a destination; the port is the application's own.",
         )
     },
@@ -509,7 +509,7 @@ pub(super) const KEYS: &[Key] = &[
         "nameservers",
         Kind::Addresses,
         None,
-        "Name servers for instances that may connect to everything; those of the server without it.",
+        "Name servers that answer for all instances; those of the server (`/etc/resolv.conf`) without it.",
     ),
 ];
 

@@ -21,7 +21,7 @@ pub struct EntryError {
 
 /// The entries of the line `name = text`: one for each destination, separated by spaces or commas.
 ///
-/// A destination is a host name, an address or a prefix. Behind it may stand `:port`,
+/// A destination is a host name, `*.` and a name for all names below it, an address or a prefix. Behind it may stand `:port`,
 /// `:first-last`, several of these with commas between, and `/tcp`, `/udp` or `/icmp`. IPv6 with
 /// ports is written in brackets.
 ///
@@ -182,7 +182,10 @@ fn parse_peer(whole: &str, host: &str) -> Result<Peer, EntryError> {
             format!("must have an IPv6 address in the brackets: `{whole}`"),
         ));
     }
-    parse_name(whole, host)
+    match host.strip_prefix("*.") {
+        Some(suffix) => parse_suffix(whole, suffix),
+        None => parse_name(whole, host),
+    }
 }
 
 /// How many digits the prefix length has as it is written: `/024` is refused.
@@ -225,12 +228,6 @@ fn prefix(whole: &str, address: IpAddr, length: u8) -> Result<Peer, EntryError> 
 }
 
 fn parse_name(whole: &str, host: &str) -> Result<Peer, EntryError> {
-    if host.starts_with("*.") {
-        let problem = format!(
-            "must be one name: `{host}` for all names below is not supported yet; name each host, or its prefix"
-        );
-        return Err(error(whole, problem));
-    }
     if matches!(host, "*" | "any" | "all") {
         let problem = format!(
             "must be a destination; for all of them write 0.0.0.0/0 and ::/0, not `{host}`"
@@ -257,6 +254,17 @@ fn parse_name(whole: &str, host: &str) -> Result<Peer, EntryError> {
         return Err(error(whole, problem));
     }
     Ok(Peer::Host(name))
+}
+
+/// `*.example.org`: a star for one label or several, and nowhere else.
+fn parse_suffix(whole: &str, suffix: &str) -> Result<Peer, EntryError> {
+    let Ok(Peer::Host(suffix)) = parse_name(whole, suffix) else {
+        let problem = format!(
+            "must have a name behind the star, like *.example.org, and no other star: `{whole}`"
+        );
+        return Err(error(whole, problem));
+    };
+    Ok(Peer::Suffix(suffix))
 }
 
 /// RFC 1123, 2.1, and the underscores that people use. The last label is not a number: what looks
@@ -287,6 +295,7 @@ mod tests {
                 let peer = match &entry.peer {
                     Peer::Net(net) => net.to_string(),
                     Peer::Host(name) => name.clone(),
+                    Peer::Suffix(suffix) => format!("*.{suffix}"),
                 };
                 let ports: Vec<_> = entry
                     .ports
@@ -339,6 +348,10 @@ mod tests {
             ),
             ("0.0.0.0/0 ::/0", vec!["0.0.0.0/0  None", "::/0  None"]),
             ("my_db", vec!["my_db  None"]),
+            (
+                "*.Example.org.:443/tcp *.a:80,443",
+                vec!["*.example.org 443-443 Some(Tcp)", "*.a 80-80,443-443 None"],
+            ),
         ] {
             assert_eq!(shown(text), expected, "{text}");
         }
@@ -348,7 +361,11 @@ mod tests {
     fn what_is_refused_says_what_it_must_be() {
         for (text, expected) in [
             ("", "must be a destination"),
-            ("*.example.org", "not supported yet"),
+            ("*.", "behind the star"),
+            ("*.*.example.org", "no other star"),
+            ("*.10.1", "behind the star"),
+            ("a.*.example.org", "must be a host name"),
+            ("*example.org", "must be a host name"),
             ("*", "0.0.0.0/0"),
             ("http://a/b", "not a URL"),
             ("10.1.1.5/24", "10.1.1.0/24"),
@@ -382,5 +399,23 @@ mod tests {
                 error.problem
             );
         }
+    }
+
+    #[test]
+    fn a_star_covers_names_below_and_not_the_name_itself() {
+        let peer = Peer::Suffix("example.org".to_owned());
+        for name in ["a.example.org", "a.b.example.org", "_x.example.org"] {
+            assert!(peer.covers_name(name), "{name}");
+        }
+        for name in [
+            "example.org",
+            ".example.org",
+            "badexample.org",
+            "example.org.evil",
+            "",
+        ] {
+            assert!(!peer.covers_name(name), "{name}");
+        }
+        assert_eq!(peer.written_name().as_deref(), Some("*.example.org"));
     }
 }

@@ -147,8 +147,7 @@ pub(super) fn nsswitch(servers: &[IpAddr]) -> String {
 pub(super) fn resolv_conf(servers: &[IpAddr]) -> String {
     if servers.is_empty() {
         return "\
-# No DNS in this sandbox: [firewall.out] policy is not accept. The names that its accept list has\n\
-# are in /etc/hosts and are kept up to date there.\n"
+# No DNS in this sandbox: the names that its accept list has are in /etc/hosts.\n"
             .to_owned();
     }
     let mut text = String::new();

@@ -22,7 +22,7 @@ pub use host::{Access, Fact, HostView, Kind, NeedFacts, launches};
 
 use crate::app::{App, Launch};
 use crate::bundle::{Placement, Problems};
-use crate::network::{Mode, Peer, Policy, Verdict};
+use crate::network::{self, Mode, Peer, RESOLVER, Verdict};
 use crate::platforms::APP_DIR;
 use crate::secrets;
 
@@ -204,26 +204,32 @@ fn own_entries(builder: &mut mounts::Builder, app: &App, place: &Placement) {
     builder.file(Path::new("/etc/resolv.conf"), &base::resolv_conf(&servers));
 }
 
-/// The name servers that the policy lets the instance ask.
+/// The name servers of the instance: metactl's own resolver, which knows the policy. Where an entry
+/// names port 53 of a server's name servers, these: then the application may ask them anything.
 fn nameservers(app: &App, place: &Placement) -> Vec<IpAddr> {
-    let reachable = |server: &IpAddr| match app.sandbox.net.mode {
-        Mode::Host => true,
-        Mode::None => false,
-        Mode::Routed | Mode::Nat => allows_dns(&app.sandbox.out, server),
+    let net = &app.sandbox.net;
+    match net.mode {
+        Mode::Host => return place.nameservers.clone(),
+        Mode::None => return Vec::new(),
+        Mode::Routed | Mode::Nat => {}
+    }
+    let out = &app.sandbox.out;
+    let named = |server: &IpAddr| out.accept.iter().any(|entry| names_dns(entry, server));
+    let asked: Vec<IpAddr> = match out.policy {
+        Verdict::Accept => Vec::new(),
+        _ => place.nameservers.iter().copied().filter(named).collect(),
     };
-    place
-        .nameservers
-        .iter()
-        .copied()
-        .filter(reachable)
-        .collect()
+    if !asked.is_empty() {
+        return asked;
+    }
+    // The resolver has an IPv4 address; an instance without one may ask what it can reach.
+    if net.addresses.is_empty() || net.addresses.iter().any(IpAddr::is_ipv4) {
+        return vec![RESOLVER.into()];
+    }
+    let open = |_: &IpAddr| out.policy == Verdict::Accept;
+    place.nameservers.iter().copied().filter(open).collect()
 }
 
-fn allows_dns(out: &Policy, server: &IpAddr) -> bool {
-    out.policy == Verdict::Accept
-        || out.accept.iter().any(|entry| {
-            let ports = &entry.ports;
-            matches!(&entry.peer, Peer::Net(net) if net.contains(server))
-                && (ports.is_empty() || ports.iter().any(|p| p.first <= 53 && 53 <= p.last))
-        })
+fn names_dns(entry: &network::Entry, server: &IpAddr) -> bool {
+    matches!(&entry.peer, Peer::Net(net) if net.contains(server)) && entry.names_port(53)
 }

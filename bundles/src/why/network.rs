@@ -67,7 +67,7 @@ impl Network<'_> {
             .chain([asked])
             .filter_map(|entry| match &entry.peer {
                 Peer::Host(name) => Some(name.clone()),
-                Peer::Net(_) => None,
+                Peer::Net(_) | Peer::Suffix(_) => None,
             });
         let mut names: Vec<String> = hosts.collect();
         names.sort_unstable();
@@ -133,6 +133,7 @@ impl Network<'_> {
         let own = match &asked.peer {
             Peer::Host(name) => name == "localhost",
             Peer::Net(net) => net.addr().is_loopback() && net.prefix_len() >= 8,
+            Peer::Suffix(_) => false,
         };
         if own {
             let because = Because::rule("localhost is the instance itself");
@@ -220,6 +221,20 @@ impl Network<'_> {
     fn peer(&self, entry: &Entry, asked: &Entry) -> Option<(bool, Option<String>)> {
         match (&entry.peer, &asked.peer) {
             (Peer::Host(a), Peer::Host(b)) if a == b => Some((true, None)),
+            (Peer::Suffix(a), Peer::Suffix(b)) => {
+                let below = a == b || b.ends_with(&format!(".{a}"));
+                let above = a.ends_with(&format!(".{b}"));
+                (below || above).then(|| (below, above.then(|| format!("of it only *.{a}"))))
+            }
+            (Peer::Suffix(_), Peer::Host(name)) if entry.peer.covers_name(name) => {
+                Some((true, None))
+            }
+            (Peer::Host(name), Peer::Suffix(_)) => asked
+                .peer
+                .covers_name(name)
+                .then(|| (false, Some(format!("of it only {name}")))),
+            // What addresses the names below have is known only when they are asked for.
+            (Peer::Suffix(_), _) | (_, Peer::Suffix(_)) => None,
             (Peer::Net(a), Peer::Net(b)) if a.contains(b) => Some((true, None)),
             (Peer::Net(a), Peer::Net(b)) => {
                 (b.contains(a)).then(|| (false, Some(format!("of it only {}", short(a)))))
@@ -238,6 +253,7 @@ impl Network<'_> {
                 let inside = |address: &IpAddr| match peer {
                     Peer::Net(net) => net.contains(address),
                     Peer::Host(other) => self.addresses_of(other).contains(address),
+                    Peer::Suffix(_) => false,
                 };
                 let addresses = self.addresses_of(name);
                 let found: Vec<String> = addresses
@@ -373,7 +389,9 @@ impl Network<'_> {
     /// A name for a new entry that replaces no other.
     fn free_name(&self, list: &str, asked: &Entry) -> String {
         let base = match &asked.peer {
-            Peer::Host(name) => name.split('.').next().unwrap_or(name).to_owned(),
+            Peer::Host(name) | Peer::Suffix(name) => {
+                name.split('.').next().unwrap_or(name).to_owned()
+            }
             Peer::Net(net) => short(net)
                 .replace(|c: char| !c.is_ascii_alphanumeric(), "-")
                 .trim_matches('-')
@@ -441,6 +459,7 @@ fn limit(entry: &Entry, asked: &Entry) -> Option<String> {
 pub fn text_of(entry: &Entry) -> String {
     let mut text = match &entry.peer {
         Peer::Host(name) => name.clone(),
+        Peer::Suffix(suffix) => format!("*.{suffix}"),
         Peer::Net(net @ IpNet::V6(_)) if !entry.ports.is_empty() => format!("[{}]", short(net)),
         Peer::Net(net) => short(net),
     };

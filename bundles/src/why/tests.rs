@@ -367,13 +367,14 @@ fn words_are_understood() {
         "10.1.1.0/24",
         "[::1]:5",
         "a.b/tcp",
+        "*.example.org:443",
     ] {
         assert!(
             matches!(understand(destination), Ok(Question::Destination(_))),
             "{destination}"
         );
     }
-    for bad in ["", "a b", "*.example.org", "sandbox.net:ipp", "http://x/"] {
+    for bad in ["", "a b", "*.*.example.org", "sandbox.net:ipp", "http://x/"] {
         assert!(understand(bad).is_err(), "{bad:?}");
     }
 }

@@ -13,8 +13,8 @@ use metactl_bundles::why::quoted;
 use metactl_lifecycle::{Direction, Firewall, OpenConnection, Refused};
 use serde::Serialize;
 
-use super::Context;
 use super::reload::connection;
+use super::{Context, asked};
 use crate::args;
 use crate::failure::Outcome;
 use crate::output::table::{Cell, Table, Tone};
@@ -34,6 +34,9 @@ struct Facts<'a> {
     inbound: Side<'a>,
     /// Connections that are open, and would be refused now.
     unwanted: &'a [OpenConnection],
+    names: Vec<asked::Answered<'a>>,
+    #[serde(rename = "namesRefused")]
+    names_refused: Vec<asked::RefusedName<'a>>,
 }
 
 #[derive(Serialize)]
@@ -142,6 +145,8 @@ impl<'a> View<'a> {
             out: self.side(Direction::Out),
             inbound: self.side(Direction::In),
             unwanted: &self.firewall.unwanted,
+            names: asked::answered(&self.firewall.asked),
+            names_refused: asked::refused(&self.firewall.asked),
         }
     }
 
@@ -179,6 +184,7 @@ impl<'a> View<'a> {
         for direction in [Direction::Out, Direction::In] {
             lines.extend(self.direction_lines(direction, style));
         }
+        lines.extend(asked::lines(&self.firewall.asked, style));
         if !self.firewall.unwanted.is_empty() {
             lines.push(style.strong("open, and would be refused now"));
             let open = self.firewall.unwanted.iter();

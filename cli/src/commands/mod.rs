@@ -1,5 +1,6 @@
 //! One file for each command: it asks lifecycle, and prints what lifecycle says.
 
+mod asked;
 mod bundle;
 mod change;
 mod check;

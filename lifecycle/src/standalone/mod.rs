@@ -10,7 +10,7 @@
 //! | `supervisor` | the process: its loop |
 //! | `entry` | one daemon, as a machine of states: when it is started again |
 //! | `schedule` | when cron jobs run |
-//! | `network` | the network, and names followed |
+//! | `network` | the network, and the resolver kept running |
 //! | `exits` | how a process ended, in words |
 //! | `notify` | telling somebody that an entry point failed |
 //! | `rotate` | logs that do not grow for ever |
@@ -28,6 +28,7 @@ use std::collections::BTreeMap;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
+pub(crate) use network::asks_for_names;
 pub(crate) use supervisor::supervise;
 
 use crate::error::{LifecycleError, OnPath, Result};

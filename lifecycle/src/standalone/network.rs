@@ -1,5 +1,5 @@
 //! The network of an instance while it is supervised: made before the first entry point, taken
-//! away after the last, its names followed in between.
+//! away after the last. Its names are followed by the server's resolver, which this keeps running.
 
 mod live;
 
@@ -18,9 +18,8 @@ use crate::error::{LifecycleError, OnPath, Result};
 use crate::files;
 use crate::hosts;
 use crate::launcher::{NetworkUp, Runtime};
+use crate::resolver::Keeper;
 
-/// How often names are looked up.
-const FOLLOW: Duration = Duration::from_secs(30);
 /// How long a start waits for names.
 const PATIENCE: Duration = Duration::from_secs(5);
 /// How long a later start waits for those that had no address.
@@ -40,6 +39,7 @@ pub(crate) struct Network {
     trouble: Vec<String>,
     /// What went wrong with telling the network of the addresses.
     unannounced: mpsc::Receiver<NetError>,
+    resolver: Keeper,
 }
 
 /// A network that is there.
@@ -47,14 +47,17 @@ pub(crate) struct Network {
 struct Up {
     text: Vec<u8>,
     spec: NetworkSpec,
-    hostname: String,
-    names: Resolved,
+    /// Names that had no address when it was made.
     missing: Vec<String>,
-    follower: Option<Follower>,
 }
 
 impl Network {
-    pub(crate) fn new(instance: &str, run: RunDir, hosts_file: PathBuf) -> Network {
+    pub(crate) fn new(
+        instance: &str,
+        run: RunDir,
+        hosts_file: PathBuf,
+        resolver: Keeper,
+    ) -> Network {
         Network {
             instance: instance.to_owned(),
             run,
@@ -63,6 +66,7 @@ impl Network {
             mended: Instant::now(),
             trouble: Vec::new(),
             unannounced: mpsc::channel().1,
+            resolver,
         }
     }
 
@@ -92,24 +96,19 @@ impl Network {
     ) -> Result<()> {
         let (text, spec) = read_spec(bundle)?;
         if self.up.as_ref().is_some_and(|up| up.text == text) {
-            return self.look_again();
+            self.look_again();
+            return Ok(());
         }
         self.down(runtime)?;
-        let follower = Follower::start(&spec, &self.run);
+        let listed: Vec<String> = spec.host_names().into_iter().map(str::to_owned).collect();
         // Names that take longer are accepted when they are there; until then nothing is.
-        let (names, missing) = match &follower {
-            Some(follower) => follower.first(&spec, PATIENCE),
-            None => (Resolved::new(), Vec::new()),
-        };
-        let mut up = Up {
+        let (names, missing) = look_up(&listed, PATIENCE);
+        let up = Up {
             text,
             spec,
-            hostname: manifest.hostname.clone(),
-            names,
             missing,
-            follower,
         };
-        self.write_names(&up)?;
+        self.write_names(&up, &manifest.hostname, &names)?;
         if up.spec.mode != Mode::Host {
             runtime.network_up(NetworkUp {
                 spec: &bundle.join("network.json"),
@@ -122,13 +121,16 @@ impl Network {
         self.unannounced = metactl_netns::announce::beside(&up.spec, uplink);
         // Written last: without it, what is there is made anew.
         files::replace(&self.run.network(), &up.text, 0o644)?;
-        up.missing.sort();
+        let asks = asks_for_names(&up.spec);
         self.up = Some(up);
+        if asks {
+            self.resolver.ensure();
+        }
         Ok(())
     }
 
     /// Takes over the network that a supervisor before this one made.
-    pub(crate) fn adopt(&mut self, manifest: &Manifest) -> Result<bool> {
+    pub(crate) fn adopt(&mut self) -> Result<bool> {
         let Some(text) = files::read(&self.run.network())? else {
             return Ok(false);
         };
@@ -136,17 +138,15 @@ impl Network {
         if spec.mode != Mode::Host && !is_pinned(&self.run.netns()) {
             return Ok(false);
         }
-        let names = files::read_json(&self.run.names())?.unwrap_or_default();
-        let follower = Follower::start(&spec, &self.run);
-        let hostname = manifest.hostname.clone();
+        let asks = asks_for_names(&spec);
         self.up = Some(Up {
             text,
             spec,
-            hostname,
-            names,
             missing: Vec::new(),
-            follower,
         });
+        if asks {
+            self.resolver.ensure();
+        }
         Ok(true)
     }
 
@@ -154,6 +154,7 @@ impl Network {
     pub(crate) fn down(&mut self, runtime: &Runtime) -> Result<()> {
         files::remove_file(&self.run.network())?;
         self.up = None;
+        self.resolver.release();
         runtime.network_down(&self.run.netns(), &self.instance)
     }
 
@@ -166,70 +167,40 @@ impl Network {
     /// Names without an address, in words.
     pub(crate) fn notes(&self) -> Vec<String> {
         let missing = self.up.iter().flat_map(|up| &up.missing);
+        let trouble = self
+            .resolver
+            .trouble()
+            .map(|why| format!("names have no answer: {why}"));
         missing
             .map(|name| {
-                format!("{name} has no address, so nothing is accepted for it; it is asked for again every 30 s")
+                format!("{name} had no address at the start, so nothing was accepted for it; the resolver asks again every 30 s")
             })
+            .chain(trouble)
             .collect()
     }
 
-    /// Takes what was looked up meanwhile into the firewall and `/etc/hosts`. Returns what is worth
-    /// a line in the log.
-    pub(crate) fn follow(&mut self) -> Result<Vec<String>> {
-        let Some(up) = &mut self.up else {
-            return Ok(Vec::new());
-        };
+    /// Starts the resolver again when it has ended, and hears how the network was told of the addresses. Returns what is
+    /// worth a line in the log.
+    pub(crate) fn look_after(&mut self) -> Vec<String> {
         let failures = self.unannounced.try_iter();
         let mut said: Vec<String> = failures.map(|error| error.to_string()).collect();
-        if let Some(looked) = up.follower.as_ref().and_then(Follower::latest) {
-            said.extend(self.take(looked)?);
-        }
-        Ok(said)
+        said.extend(self.resolver.look_after());
+        said
     }
 
-    /// Asks once more for names that had no address: whoever starts something again may have mended
-    /// that just now.
-    fn look_again(&mut self) -> Result<()> {
+    /// The resolver, to be waited for.
+    pub(crate) fn resolver(&self) -> &Keeper {
+        &self.resolver
+    }
+
+    /// Tells again which names have no address: whoever starts something again may have mended that
+    /// just now. The resolver follows them by itself.
+    fn look_again(&mut self) {
         let Some(up) = self.up.as_mut().filter(|up| !up.missing.is_empty()) else {
-            return Ok(());
+            return;
         };
-        up.follower = Follower::start(&up.spec, &self.run);
-        let Some(follower) = &up.follower else {
-            return Ok(());
-        };
-        let (names, missing) = follower.first(&up.spec, SECOND_PATIENCE);
-        self.take(Looked { names, missing }).map(drop)
-    }
-
-    fn take(&mut self, looked: Looked) -> Result<Vec<String>> {
-        let Some(up) = &mut self.up else {
-            return Ok(Vec::new());
-        };
-        let mut said = Vec::new();
-        let mut changed = false;
-        for (name, addresses) in looked.names {
-            // Who cannot be looked up any more keeps the addresses it had.
-            if !addresses.is_empty() && up.names.get(&name) != Some(&addresses) {
-                said.push(format!("{name} is {}", join(&addresses)));
-                up.names.insert(name, addresses);
-                changed = true;
-            }
-        }
-        up.missing = looked.missing;
-        up.missing
-            .retain(|name| up.names.get(name).is_none_or(Vec::is_empty));
-        up.missing.sort();
-        if changed {
-            if up.spec.mode != Mode::Host {
-                let path = self.run.netns();
-                let netns = File::open(&path).on("open", &path)?;
-                metactl_netns::policy::update_names(netns.as_fd(), &up.spec, &up.names)?;
-            }
-            if let Some(up) = &self.up {
-                self.write_names(up)?;
-            }
-        }
-        Ok(said)
+        let (_, missing) = look_up(&up.missing, SECOND_PATIENCE);
+        up.missing = missing;
     }
 
     /// Puts back what somebody took away (a flushed table, a changed sysctl, a route, a device that was set down),
@@ -267,29 +238,33 @@ impl Network {
         let path = self.run.netns();
         let netns = File::open(&path).on("open", &path)?;
         let (dir, user) = (runtime.server_dir(), self.instance.as_str());
-        let mend = metactl_netns::mend::mend(&up.spec, &up.names, netns.as_fd(), dir, user, uplink);
-        Ok(mend?)
+        let names: Resolved = files::read_json(&self.run.names())?.unwrap_or_default();
+        let mend = metactl_netns::mend::mend(&up.spec, &names, netns.as_fd(), dir, user, uplink);
+        let found = mend?;
+        if !found.is_empty() {
+            // The resolver looks again what is there: addresses that it added may be gone.
+            files::replace(&self.run.network(), &up.text, 0o644)?;
+        }
+        Ok(found)
     }
 
-    fn write_names(&self, up: &Up) -> Result<()> {
-        files::replace_json(&self.run.names(), &up.names, 0o644)?;
-        let text = hosts::text(&up.hostname, &up.spec.addresses, &up.names);
+    fn write_names(&self, up: &Up, hostname: &str, names: &Resolved) -> Result<()> {
+        files::replace_json(&self.run.names(), names, 0o644)?;
+        let text = hosts::text(hostname, &up.spec, names);
         hosts::write(&self.hosts_file, &text)
     }
+}
+
+/// Whether the application asks the resolver: it has a network of its own, and an IPv4 address.
+pub(crate) fn asks_for_names(spec: &NetworkSpec) -> bool {
+    matches!(spec.mode, Mode::Routed | Mode::Nat)
+        && spec.addresses.iter().any(std::net::IpAddr::is_ipv4)
 }
 
 /// Whether a namespace is mounted there (`NSFS_MAGIC`, statfs(2)); an empty file is left of one
 /// after a reboot.
 fn is_pinned(path: &Path) -> bool {
     rustix::fs::statfs(path).is_ok_and(|stat| stat.f_type == 0x6e73_6673)
-}
-
-fn join(addresses: &[std::net::IpAddr]) -> String {
-    addresses
-        .iter()
-        .map(ToString::to_string)
-        .collect::<Vec<_>>()
-        .join(", ")
 }
 
 fn read_spec(bundle: &Path) -> Result<(Vec<u8>, NetworkSpec)> {
@@ -306,72 +281,23 @@ fn parse(path: &Path, text: &[u8]) -> Result<NetworkSpec> {
     })
 }
 
-/// What a look-up of all names found.
-#[derive(Debug, Default)]
-struct Looked {
-    names: Resolved,
-    missing: Vec<String>,
-}
-
-/// A thread that looks names up every now and then: the resolver can take long to answer. It ends
-/// when this is dropped, after the look-up that it is at.
-#[derive(Debug)]
-struct Follower {
-    results: mpsc::Receiver<Looked>,
-    _alive: mpsc::Sender<()>,
-}
-
-impl Follower {
-    fn start(spec: &NetworkSpec, run: &RunDir) -> Option<Follower> {
-        let names: Vec<String> = spec.host_names().into_iter().map(str::to_owned).collect();
-        if names.is_empty() {
-            return None;
-        }
-        let (sender, results) = mpsc::channel();
-        let (alive, dead) = mpsc::channel::<()>();
-        let run = run.clone();
-        std::thread::spawn(move || {
-            loop {
-                if sender.send(look_up(&names)).is_err() {
-                    return;
-                }
-                run.wake();
-                if dead.recv_timeout(FOLLOW) != Err(mpsc::RecvTimeoutError::Timeout) {
-                    return;
-                }
-            }
-        });
-        Some(Follower {
-            results,
-            _alive: alive,
-        })
+/// Looks names up, for `patience` at most. Who has no address, or no answer so far, is in the second
+/// list, sorted.
+fn look_up(names: &[String], patience: Duration) -> (Resolved, Vec<String>) {
+    if names.is_empty() {
+        return (Resolved::new(), Vec::new());
     }
-
-    /// The first result, or that nothing is known yet.
-    fn first(&self, spec: &NetworkSpec, patience: Duration) -> (Resolved, Vec<String>) {
-        match self.results.recv_timeout(patience) {
-            Ok(looked) => (looked.names, looked.missing),
-            Err(_) => (
-                Resolved::new(),
-                spec.host_names().into_iter().map(str::to_owned).collect(),
-            ),
-        }
-    }
-
-    /// The newest result, if there is one that nobody has seen.
-    fn latest(&self) -> Option<Looked> {
-        self.results.try_iter().last()
-    }
-}
-
-fn look_up(names: &[String]) -> Looked {
-    let names: Vec<&str> = names.iter().map(String::as_str).collect();
-    let (names, missing) = metactl_netns::names::resolve(&names);
-    Looked {
-        names,
-        missing: missing
-            .into_iter()
-            .map(|unresolved| unresolved.name)
-            .collect(),
-    }
+    let (sender, result) = mpsc::channel();
+    let asked = names.to_vec();
+    std::thread::spawn(move || {
+        let names: Vec<&str> = asked.iter().map(String::as_str).collect();
+        let (found, missing) = metactl_netns::names::resolve(&names);
+        let missing: Vec<String> = missing.into_iter().map(|one| one.name).collect();
+        // Who asked may have gone on without it.
+        sender.send((found, missing)).unwrap_or_default();
+    });
+    let late = |_| (Resolved::new(), names.to_vec());
+    let (found, mut missing) = result.recv_timeout(patience).unwrap_or_else(late);
+    missing.sort();
+    (found, missing)
 }

@@ -110,7 +110,12 @@ pub(crate) fn supervise(instance: &Instance) -> Result<()> {
         instance: instance.name.clone(),
         log_dir: paths.instance_log(&instance.name),
         runtime: instance.runtime(),
-        network: Network::new(&instance.name, run.clone(), hosts),
+        network: Network::new(
+            &instance.name,
+            run.clone(),
+            hosts,
+            instance.manager.resolver()?,
+        ),
         registrar: Registrar::new(instance),
         state_dir,
         run,
@@ -140,7 +145,7 @@ impl Supervisor {
         self.read_wanted();
         self.adopt()?;
         loop {
-            self.follow_names();
+            self.look_after_network();
             self.read_wanted();
             self.act();
             self.register();
@@ -238,10 +243,9 @@ impl Supervisor {
 
     // --- Telling and waiting --------------------------------------------------------------------
 
-    fn follow_names(&mut self) {
-        match self.network.follow() {
-            Ok(lines) => lines.iter().for_each(|line| self.say(line)),
-            Err(error) => self.say(&format!("names: {error}")),
+    fn look_after_network(&mut self) {
+        for line in self.network.look_after() {
+            self.say(&line);
         }
     }
 
@@ -262,6 +266,7 @@ impl Supervisor {
             .values()
             .filter_map(Daemon::deadline)
             .chain(self.alive.values().filter_map(|alive| alive.kill_at))
+            .chain(self.network.resolver().deadline())
             .chain(self.notifier.deadlines());
         for at in deadlines {
             // A deadline that has passed waits for the death of what was killed.
@@ -274,6 +279,10 @@ impl Supervisor {
         }
         let pidfds = self.alive.values().map(|alive| alive.pidfd.as_fd());
         let pidfds = pidfds.chain(self.notifier.pidfds().map(AsFd::as_fd));
+        let resolver = self.network.resolver();
+        // One that has ended is waited for by time.
+        let resolver = resolver.pidfd().filter(|_| resolver.deadline().is_none());
+        let pidfds = pidfds.chain(resolver);
         let fds: Vec<BorrowedFd<'_>> = std::iter::once(wake.as_fd()).chain(pidfds).collect();
         let mut polled: Vec<PollFd<'_>> = fds
             .iter()

@@ -203,7 +203,7 @@ impl Change {
             }
             let there = elements(socket, &found.name, set.shape)?;
             match set.kind {
-                Kind::Interval => {
+                kind if kind.is_interval() => {
                     let wanted = with_kept(set, &there, keeps);
                     if is_same(&wanted, &there) {
                         change.stays(set, &found.name, &mut used);
@@ -238,7 +238,7 @@ impl Change {
             name,
             ..set.clone()
         };
-        if set.kind != Kind::Interval {
+        if !set.kind.is_interval() {
             self.made.push(made);
             return;
         }

@@ -15,6 +15,7 @@ const NEW_CHAIN: u16 = 3;
 const NEW_RULE: u16 = 6;
 const NEW_SET: u16 = 9;
 pub(super) const NEW_ELEMENTS: u16 = 12;
+const DEL_ELEMENTS: u16 = 14;
 /// `NFPROTO_INET`, `NFPROTO_UNSPEC`.
 pub(super) const INET: u8 = 1;
 const UNSPEC: u8 = 0;
@@ -191,8 +192,8 @@ impl<'a> Batch<'a> {
         attrs.u32(5, set.shape.key_length());
         attrs.u32(10, id);
         match set.kind {
-            Kind::Hash => {}
-            Kind::Interval => attrs.nested(9, |desc| {
+            Kind::Hash | Kind::Timed { interval: false } => {}
+            Kind::Interval | Kind::Timed { interval: true } => attrs.nested(9, |desc| {
                 desc.nested(2, |fields| {
                     for length in set.shape.fields() {
                         fields.nested(1, |field| field.u32(1, *length));
@@ -215,17 +216,45 @@ impl<'a> Batch<'a> {
 
     /// Adds elements to a set, of this transaction or live. Equal ones stay as they are, with their counters.
     pub fn elements(&mut self, set: &Set, elements: &[Element]) {
+        let extra = Extra::default();
+        self.change(NEW_ELEMENTS, NLM_F_CREATE, set, elements, &extra);
+    }
+
+    /// Adds elements that vanish after `life` milliseconds to a set with times. Since Linux 6.12 those that
+    /// are there already get the new time and keep their counters; before, they stay as they are.
+    pub fn timed_elements(&mut self, set: &Set, elements: &[Element], life: u64) {
+        let extra = Extra {
+            life: Some(life),
+            packets: None,
+        };
+        self.change(NEW_ELEMENTS, NLM_F_CREATE, set, elements, &extra);
+    }
+
+    /// One element anew, in place of an equal one that is there: with another time, and with the packets
+    /// that were counted so far.
+    pub fn replace_element(&mut self, set: &Set, element: &Element, life: u64, packets: u64) {
+        let one = std::slice::from_ref(element);
+        self.change(DEL_ELEMENTS, 0, set, one, &Extra::default());
+        let extra = Extra {
+            life: Some(life),
+            packets: Some(packets),
+        };
+        self.change(NEW_ELEMENTS, NLM_F_CREATE, set, one, &extra);
+    }
+
+    /// Removes elements; one that is not there makes the whole transaction fail.
+    pub fn remove_elements(&mut self, set: &Set, elements: &[Element]) {
+        self.change(DEL_ELEMENTS, 0, set, elements, &Extra::default());
+    }
+
+    fn change(&mut self, kind: u16, flags: u16, set: &Set, elements: &[Element], extra: &Extra) {
         for chunk in elements.chunks(ELEMENTS_PER_MESSAGE) {
             let mut attrs = Attrs::default();
             attrs.string(1, TABLE);
             attrs.string(2, &set.name);
-            attrs.nested(3, |list| element_list(list, set, chunk));
-            self.push(
-                NEW_ELEMENTS,
-                NLM_F_CREATE,
-                &attrs,
-                format!("elements of set {}", set.name),
-            );
+            attrs.nested(3, |list| element_list(list, set, chunk, extra));
+            let subject = format!("elements of set {}", set.name);
+            self.push(kind, flags, &attrs, subject);
         }
     }
 
@@ -296,6 +325,8 @@ pub(super) fn set_flags(kind: Kind) -> u32 {
     match kind {
         Kind::Hash => 0,
         Kind::Interval => SET_INTERVAL | SET_CONCAT,
+        Kind::Timed { interval: false } => SET_TIMEOUT,
+        Kind::Timed { interval: true } => SET_INTERVAL | SET_CONCAT | SET_TIMEOUT,
         Kind::Dynamic { .. } => SET_EVAL | SET_TIMEOUT,
     }
 }
@@ -341,15 +372,37 @@ pub(crate) fn shown_comment(text: &str) -> &str {
     text.get(..end).unwrap_or_default()
 }
 
-pub(super) fn element_list(list: &mut Attrs, set: &Set, elements: &[Element]) {
+/// What elements have besides key and comment.
+#[derive(Default)]
+pub(super) struct Extra {
+    /// Milliseconds until they vanish.
+    life: Option<u64>,
+    /// What their counters begin with.
+    packets: Option<u64>,
+}
+
+pub(super) fn element_list(list: &mut Attrs, set: &Set, elements: &[Element], extra: &Extra) {
     for element in elements {
         list.nested(1, |one| {
             one.data(1, &key(&element.first, set.shape));
-            if set.kind == Kind::Interval {
+            if set.kind.is_interval() {
                 one.data(10, &key(&element.last, set.shape));
             }
             if let Some(comment) = comment(&element.comment) {
                 one.bytes(6, &comment);
+            }
+            if let Some(life) = extra.life {
+                one.u64(4, life);
+                one.u64(5, life);
+            }
+            if let Some(packets) = extra.packets {
+                one.nested(7, |expr| {
+                    expr.string(1, "counter");
+                    expr.nested(2, |data| {
+                        data.u64(1, 0);
+                        data.u64(2, packets);
+                    });
+                });
             }
         });
     }
@@ -376,6 +429,9 @@ fn expression(list: &mut Attrs, expr: &Expr) {
         Expr::Dnat { .. } => "nat",
         Expr::Reject { .. } => "reject",
         Expr::Masquerade => "masq",
+        Expr::Immediate { .. } => "immediate",
+        Expr::Redirect => "nat",
+        Expr::NoTrack => "notrack",
         Expr::Verdict { .. } => "immediate",
     };
     list.nested(1, |one| {
@@ -441,7 +497,18 @@ fn expression_data(data: &mut Attrs, expr: &Expr) {
                 data.u32(5, 1);
             }
         }
-        Expr::Counter | Expr::Masquerade => {}
+        Expr::Counter | Expr::Masquerade | Expr::NoTrack => {}
+        Expr::Immediate { to, value } => {
+            data.u32(1, *to);
+            data.data(2, value);
+        }
+        Expr::Redirect => {
+            // NFT_NAT_DNAT of NFPROTO_IPV4; the address is in the first register, the port in the second.
+            data.u32(1, 1);
+            data.u32(2, 2);
+            data.u32(3, 1);
+            data.u32(5, 2);
+        }
         Expr::Fib { to } => {
             // NFTA_FIB_F_SADDR | NFTA_FIB_F_IIF | NFTA_FIB_F_PRESENT; NFT_FIB_RESULT_OIF.
             data.u32(3, 1 | 8 | 32);

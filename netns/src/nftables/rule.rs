@@ -4,6 +4,7 @@ mod translate;
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::net::Ipv4Addr;
 
 use ipnet::IpNet;
 
@@ -456,6 +457,54 @@ impl Rule {
     pub(crate) fn masquerade(mut self) -> Rule {
         self.word("masquerade");
         self.exprs.push(Expr::Masquerade);
+        self
+    }
+
+    /// The port of `end`; behind [`Rule::transport`].
+    pub(crate) fn port(mut self, end: End, port: u16) -> Rule {
+        let protocol = self.transport.unwrap_or("th");
+        self.word(format_args!("{protocol} {} {port}", end.port_word()));
+        self.exprs.push(Expr::Payload {
+            base: BASE_TRANSPORT,
+            offset: end.port_offset(),
+            length: 2,
+            to: FIRST,
+        });
+        self.compare(true, &port.to_be_bytes());
+        self
+    }
+
+    /// Conntrack knows the packet as a reply, or related to one.
+    pub(crate) fn established(mut self) -> Rule {
+        self.word("ct state established,related");
+        self.exprs.push(Expr::CtState { to: FIRST });
+        self.exprs.push(Expr::Bitwise {
+            register: FIRST,
+            mask: 6u32.to_ne_bytes().to_vec(),
+        });
+        self.compare(false, &0u32.to_ne_bytes());
+        self
+    }
+
+    /// IPv4 packets go there instead, and their answers seem to come from where they were sent to. In
+    /// chains of type `nat`.
+    pub(crate) fn redirect(mut self, address: Ipv4Addr, port: u16) -> Rule {
+        self.imply_family(Family::V4);
+        self.word(format_args!("dnat ip to {address}:{port}"));
+        for (to, value) in [
+            (1, address.octets().to_vec()),
+            (2, port.to_be_bytes().to_vec()),
+        ] {
+            self.exprs.push(Expr::Immediate { to, value });
+        }
+        self.exprs.push(Expr::Redirect);
+        self
+    }
+
+    /// Nothing for conntrack. In chains before it.
+    pub(crate) fn no_track(mut self) -> Rule {
+        self.word("notrack");
+        self.exprs.push(Expr::NoTrack);
         self
     }
 }

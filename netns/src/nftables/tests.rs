@@ -97,6 +97,7 @@ fn encoded_element(kind: Kind, first: Key, last: Key, comment: &str) -> String {
             last,
             comment: comment.into(),
         }],
+        &super::encode::Extra::default(),
     );
     hex(&attrs.0)
 }

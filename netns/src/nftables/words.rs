@@ -173,6 +173,12 @@ pub(crate) enum Expr {
         code: u8,
     },
     Masquerade,
+    Immediate {
+        to: u32,
+        value: Vec<u8>,
+    },
+    Redirect,
+    NoTrack,
     Verdict {
         code: i32,
         chain: Option<String>,

@@ -191,6 +191,9 @@ impl Maker<'_> {
                 only_this_link: true,
             });
         }
+        if self.has(false) && self.server_address() != Some(GATEWAY4.into()) {
+            steps.push(Step::Resolver(device()));
+        }
         if self.has(true) {
             // A source address for a server that has no other.
             let net = IpNet::V6(ipnet::Ipv6Net::new_assert(GATEWAY6, 64));

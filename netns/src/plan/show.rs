@@ -5,7 +5,7 @@ use std::net::IpAddr;
 
 use ipnet::IpNet;
 
-use super::{NetPlan, ServerEffect, Side, Step};
+use super::{GATEWAY4, NetPlan, ServerEffect, Side, Step};
 use crate::link::GROUP;
 
 impl fmt::Display for NetPlan {
@@ -101,6 +101,11 @@ impl fmt::Display for Step {
                     option(&net.addr())
                 )
             }
+            Step::Resolver(device) => write!(
+                f,
+                "{} ip address add {GATEWAY4}/32 dev {device} scope host",
+                Side::Server
+            ),
             Step::Carrier(device) => write!(f, "{} {device} has its carrier", Side::Server),
             Step::InForce {
                 side,

@@ -85,7 +85,7 @@ fn exchange(socket: &mut Netlink, rules: &Ruleset, kept: &BTreeSet<String>) -> R
 
 /// The comments of entries with a host name that are in both, word for word: their addresses stay.
 fn kept(before: &NetworkSpec, after: &NetworkSpec) -> BTreeSet<String> {
-    let named = |entry: &&Entry| matches!(entry.peer, Peer::Host(_));
+    let named = |entry: &&Entry| matches!(entry.peer, Peer::Host(_) | Peer::Suffix(_));
     let pairs = [(&before.out, &after.out), (&before.inbound, &after.inbound)];
     let mut kept = BTreeSet::new();
     for (old, new) in pairs {

@@ -16,7 +16,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use ipnet::IpNet;
 use metactl_bundles::network::{Entry, NetworkSpec, Peer, Policy, PortRange, Protocol, Verdict};
 
-use super::{Direction, FAMILIES, digit};
+use super::{Direction, FAMILIES, digit, rebinding};
 use crate::nftables::{Element, Family, Key, Kind, Set, Shape};
 use crate::{NetError, Resolved};
 
@@ -155,9 +155,9 @@ impl AcceptSets {
         for (index, entry) in self.entries.iter().enumerate() {
             let services = Services::of(entry, family);
             match &entry.peer {
-                Peer::Host(_) if services.exact() => exact.names.push(index),
-                Peer::Host(_) if services.everything() => hosts.names.push(index),
-                Peer::Host(_) => {
+                Peer::Host(_) | Peer::Suffix(_) if services.exact() => exact.names.push(index),
+                Peer::Host(_) | Peer::Suffix(_) if services.everything() => hosts.names.push(index),
+                Peer::Host(_) | Peer::Suffix(_) => {
                     let name = name_set(&base, entry);
                     // The same line twice is one.
                     if !named.iter().any(|plan: &Plan| plan.set.name == name) {
@@ -182,9 +182,8 @@ impl AcceptSets {
                 }
             }
         }
-        self.plans
-            .extend([exact, hosts].into_iter().filter(Plan::used));
-        self.plans.extend(named);
+        let with_names = [exact, hosts].into_iter().filter(Plan::used).chain(named);
+        self.plans.extend(with_names.map(Plan::timed));
         for (index, elements) in layers(boxes).into_iter().enumerate() {
             let mut plan = Plan::empty(format!("{base}_net{}", index + 1), service, Kind::Interval);
             plan.set.elements = elements;
@@ -197,6 +196,36 @@ impl AcceptSets {
         self.plans
             .iter()
             .map(|plan| (plan.set.name.as_str(), plan.set.shape))
+    }
+
+    /// What `address` of entry `index` puts into which sets; without what the configuration itself put
+    /// there, which stays whatever becomes of names.
+    pub(super) fn of_address(&self, index: usize, address: IpAddr) -> Vec<(&Set, Vec<Element>)> {
+        let Some(entry) = self.entries.get(index) else {
+            return Vec::new();
+        };
+        let family = Family::of(&address);
+        let plans = self.plans.iter();
+        let fitting =
+            plans.filter(|plan| plan.set.shape.family() == family && plan.names.contains(&index));
+        let elements = |plan: &'_ Plan| {
+            let mut elements = plan.elements_of(address, entry);
+            let own = |element: &Element| {
+                plan.set
+                    .elements
+                    .iter()
+                    .any(|one| one.first == element.first)
+            };
+            elements.retain(|element| !own(element));
+            elements
+        };
+        fitting.map(|plan| (&plan.set, elements(plan))).collect()
+    }
+
+    /// The sets that names fill, with what the configuration itself put there.
+    pub(super) fn named(&self) -> impl Iterator<Item = &Set> {
+        let named = self.plans.iter().filter(|plan| !plan.names.is_empty());
+        named.map(|plan| &plan.set)
     }
 
     /// The sets with all of their elements. Of equal ones the first stays.
@@ -222,18 +251,14 @@ impl AcceptSets {
             .iter()
             .filter_map(|index| self.entries.get(*index))
         {
-            let Peer::Host(name) = &entry.peer else {
+            let Some(name) = entry.peer.written_name() else {
                 continue;
             };
-            let services = Services::of(entry, family);
-            let addresses = names.get(name).into_iter().flatten();
+            let addresses = names.get(name.as_ref()).into_iter().flatten();
             for address in addresses.filter(|address| Family::of(address) == family) {
-                match (plan.set.shape, plan.set.kind) {
-                    (Shape::Address(_), _) => elements.push(host(*address, &entry.name)),
-                    (_, Kind::Interval) => {
-                        elements.extend(cells((*address, *address), &services, &entry.name))
-                    }
-                    _ => elements.extend(singles(*address, &services, &entry.name)),
+                // Whoever looked it up: a name leads to no such address.
+                if rebinding(address).is_none() {
+                    elements.extend(plan.elements_of(*address, entry));
                 }
             }
         }
@@ -251,6 +276,24 @@ impl Plan {
                 elements: Vec::new(),
             },
             names: Vec::new(),
+        }
+    }
+
+    /// Elements of names come and go.
+    fn timed(mut self) -> Plan {
+        if !self.names.is_empty() {
+            let interval = self.set.kind == Kind::Interval;
+            self.set.kind = Kind::Timed { interval };
+        }
+        self
+    }
+
+    fn elements_of(&self, address: IpAddr, entry: &Entry) -> Vec<Element> {
+        let services = Services::of(entry, self.set.shape.family());
+        match (self.set.shape, self.set.kind.is_interval()) {
+            (Shape::Address(_), _) => vec![host(address, &entry.name)],
+            (_, true) => cells((address, address), &services, &entry.name),
+            (_, false) => singles(address, &services, &entry.name),
         }
     }
 
@@ -392,9 +435,39 @@ fn check(spec: &NetworkSpec, policy: &Policy, direction: Direction) -> Result<()
         if entry.ports.iter().any(|range| range.first > range.last) {
             return fail(entry, "a range of ports ends before it begins");
         }
+        if direction == Direction::In && matches!(entry.peer, Peer::Suffix(_)) {
+            return fail(
+                entry,
+                "who has a name below a suffix cannot be known for what comes in",
+            );
+        }
         if entry.name.contains(['"', '\n', '\0']) {
             return fail(entry, "its name holds a quote or a line break");
         }
     }
     Ok(())
+}
+
+/// One port of a prefix, of the protocols of an entry.
+pub(super) fn cells_of_port(net: &IpNet, entry: &Entry, port: u16) -> Vec<Element> {
+    let services = Services {
+        ports: vec![PortRange {
+            first: port,
+            last: port,
+        }],
+        ..Services::of(entry, Family::of(&net.addr()))
+    };
+    cells(span(net), &services, &entry.name)
+}
+
+/// Without elements that are in others; the rest of those that overlap cannot be told apart by prefixes.
+pub(super) fn without_overlaps(mut elements: Vec<Element>) -> Vec<Element> {
+    elements.sort_by_key(|element| std::cmp::Reverse(size(element)));
+    let mut kept: Vec<Element> = Vec::new();
+    for element in elements {
+        if !kept.iter().any(|other| overlap(other, &element)) {
+            kept.push(element);
+        }
+    }
+    kept
 }

@@ -70,6 +70,26 @@ pub(super) fn exists(server_dir: &Path) -> bool {
     server_dir.join(NAME).exists()
 }
 
+/// The record as it is, without a lock: it is replaced as a whole. None when there is none of this boot.
+pub(super) fn read(server_dir: &Path) -> Result<Option<Record>, NetError> {
+    let path = server_dir.join(NAME);
+    let bytes = match fs::read(&path) {
+        Ok(bytes) => bytes,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(source) => {
+            let what = "read";
+            return Err(NetError::File { what, path, source });
+        }
+    };
+    let record = parse(&path, &bytes)?;
+    Ok((record.boot == boot_id()).then_some(record))
+}
+
+fn boot_id() -> String {
+    let text = fs::read_to_string("/proc/sys/kernel/random/boot_id");
+    text.unwrap_or_default().trim().to_string()
+}
+
 impl Locked {
     pub(super) fn open(server_dir: &Path) -> Result<Locked, NetError> {
         let file = |what, path: &Path| {
@@ -94,10 +114,7 @@ impl Locked {
         lock.lock().map_err(file("lock", &lock_path))?;
 
         let path = server_dir.join(NAME);
-        let boot = fs::read_to_string("/proc/sys/kernel/random/boot_id")
-            .unwrap_or_default()
-            .trim()
-            .to_string();
+        let boot = boot_id();
         let netns = fs::read_link("/proc/thread-self/ns/net")
             .unwrap_or_default()
             .to_string_lossy()

@@ -11,7 +11,7 @@ use super::record::Record;
 use super::sysctl;
 use crate::link::GROUP;
 use crate::nftables::{At, Batch, Chain, End, Family, Hook, Map, MapShape, Pair, Rule, Ruleset};
-use crate::plan::{LINK_LOCAL4, LINK_LOCAL6, ServerEffect};
+use crate::plan::{GATEWAY4, LINK_LOCAL4, LINK_LOCAL6, ServerEffect};
 
 /// What the record calls for; none without users.
 pub(super) fn wanted(record: &Record) -> Option<Ruleset> {
@@ -41,6 +41,7 @@ pub(super) fn wanted(record: &Record) -> Option<Ruleset> {
     let publishes = !published(record).is_empty();
     let mut chains = vec![
         sources(publishes),
+        resolver(),
         forward(&Closed::of(record), &pools, &listed),
     ];
     if publishes {
@@ -222,6 +223,23 @@ fn sources(publishes: bool) -> Chain {
         name: "sources".into(),
         hook: Some(hook),
         rules,
+    }
+}
+
+/// The resolver's address is for instances alone, whoever else sends something there.
+fn resolver() -> Chain {
+    let hook = Hook {
+        kind: "filter",
+        at: At::Input,
+        priority: 0,
+        drop: false,
+    };
+    let address = IpNet::from(std::net::IpAddr::from(GATEWAY4));
+    let to_it = Rule::new().address(End::Destination, &address, true);
+    Chain {
+        name: "resolver".into(),
+        hook: Some(hook),
+        rules: vec![to_it.in_by_group(GROUP, false).drop()],
     }
 }
 

@@ -26,6 +26,7 @@ mod pause;
 mod plan;
 mod ps;
 mod relay;
+mod resolve;
 mod resume;
 mod run;
 mod spec;
@@ -182,6 +183,7 @@ pub fn find(name: &str) -> Option<Verb> {
         "pause" => pause::run,
         "plan" => plan::run,
         "ps" => ps::run,
+        "resolve" => resolve::run,
         "resume" => resume::run,
         "run" => run::run,
         "spec" => spec::run,

@@ -79,6 +79,17 @@ impl Shown {
         still.status.entries.iter_mut().for_each(|one| {
             one.expires.values_mut().for_each(|left| *left = 0);
         });
+        for one in still.asked.names.values_mut() {
+            one.last = 0;
+            one.addresses
+                .values_mut()
+                .for_each(|until| *until = u64::MAX);
+        }
+        still
+            .asked
+            .refused
+            .values_mut()
+            .for_each(|one| one.last = 0);
         let still = View {
             firewall: &still,
             ..*view

@@ -5,10 +5,11 @@ use std::fs::File;
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 
+use metactl_bundles::bundle::read_manifest;
 use metactl_bundles::network::Mode;
 use metactl_netns::{Resolved, policy};
 
-use super::{Follower, Network, SECOND_PATIENCE, read_spec};
+use super::{Network, SECOND_PATIENCE, Up, asks_for_names, look_up, read_spec};
 use crate::error::{OnPath, Result};
 use crate::files;
 
@@ -22,43 +23,43 @@ impl Network {
         if !policy::differ_in_policy_only(&up.spec, &spec) {
             return Ok(false);
         }
-        let follower = Follower::start(&spec, &self.run);
+        // Only names that nobody has asked for yet are worth a pause; the others are followed as before, and what the
+        // resolver added for them stays.
+        let before = up.spec.host_names();
         let wanted = spec.host_names();
-        let mut names: Resolved = up
-            .names
-            .iter()
-            .filter(|(name, _)| wanted.contains(&name.as_str()))
-            .map(|(name, addresses)| (name.clone(), addresses.clone()))
-            .collect();
-        let mut missing = Vec::new();
-        // Only names that nobody has asked for yet are worth a pause; the others are followed as before.
-        let new = wanted.iter().any(|name| !names.contains_key(*name));
-        if let (Some(follower), true) = (&follower, new) {
-            let (found, without) = follower.first(&spec, SECOND_PATIENCE);
-            names.extend(
-                found
-                    .into_iter()
-                    .filter(|(_, addresses)| !addresses.is_empty()),
-            );
-            missing = without;
-        }
-        missing.retain(|name| !names.contains_key(name));
+        let new = wanted.iter().filter(|name| !before.contains(name));
+        let new: Vec<String> = new.map(|name| (*name).to_owned()).collect();
+        let (found, mut missing) = look_up(&new, SECOND_PATIENCE);
+        missing.extend(
+            up.missing
+                .iter()
+                .filter(|name| wanted.contains(&name.as_str()))
+                .cloned(),
+        );
         missing.sort();
+        missing.dedup();
+        let mut names: Resolved = files::read_json(&self.run.names())?.unwrap_or_default();
+        names.retain(|name, _| wanted.contains(&name.as_str()));
+        names.extend(found);
         if spec.mode != Mode::Host {
             let path = self.run.netns();
             let netns = File::open(&path).on("open", &path)?;
             policy::replace(netns.as_fd(), &up.spec, &spec, &names)?;
         }
-        up.text = text;
-        up.spec = spec;
-        up.names = names;
-        up.missing = missing;
-        up.follower = follower;
+        *up = Up {
+            text,
+            spec,
+            missing,
+        };
+        let asks = asks_for_names(&up.spec);
         if let Some(up) = &self.up {
-            self.write_names(up)?;
+            self.write_names(up, &read_manifest(bundle)?.hostname, &names)?;
             forget_origin(&self.run.netns())?;
-            // Whoever comes after a crash before this does the same again.
+            // Whoever comes after a crash before this does the same again. The resolver takes it from here.
             files::replace(&self.run.network(), &up.text, 0o644)?;
+        }
+        if asks {
+            self.resolver.ensure();
         }
         Ok(true)
     }

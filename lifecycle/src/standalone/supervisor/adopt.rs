@@ -32,9 +32,8 @@ impl Supervisor {
                 self.run.remove_launched(&name)?;
             }
         }
-        if let Some(bundle) = &self.bundle {
-            let manifest = bundle.manifest.clone();
-            self.network.adopt(&manifest)?;
+        if self.bundle.is_some() {
+            self.network.adopt()?;
         }
         Ok(())
     }

@@ -1,0 +1,224 @@
+//! Questions for names, inside the sandbox.
+//!
+//! Whatever the application thinks its name server is, it asks the server's resolver
+//! ([`crate::resolver`]): packets to port 53 go to [`RESOLVER`] and a port of its own, so that it is in nobody's
+//! way who serves port 53 on the server. Only that traffic is seen by conntrack, which everything else would
+//! pay for. With policy accept only what is sent to [`RESOLVER`] itself goes there. A name server that an entry
+//! names with port 53 is asked directly.
+
+use std::net::{IpAddr, Ipv6Addr};
+
+use ipnet::IpNet;
+use metactl_bundles::network::{Entry, Peer, Protocol, RESOLVER};
+
+use super::sets::cells_of_port;
+use super::{Compiler, Direction};
+use crate::nftables::{At, Chain, End, Family, Hook, Kind, Rule, Ruleset, Selector, Set, Shape};
+
+/// Where the resolver listens, at [`RESOLVER`], by UDP and TCP. Below 1024, so that nobody but root can stand in
+/// for it; no service has this number.
+pub const RESOLVER_PORT: u16 = 253;
+
+const DNS: u16 = 53;
+const TCP: u8 = 6;
+const UDP: u8 = 17;
+/// The name servers that are asked directly.
+const DIRECT: &str = "dns4";
+
+impl Compiler<'_> {
+    /// The resolver has an IPv4 address only.
+    fn asks(&self) -> bool {
+        !self.own(Family::V4).is_empty()
+    }
+
+    /// Answers count as outgoing for no entry: they are accepted before the lists.
+    pub(super) fn dns_out(&self) -> Vec<Rule> {
+        if !self.asks() || self.open(Direction::Out) {
+            return Vec::new();
+        }
+        let to = IpNet::from(IpAddr::from(RESOLVER));
+        let accept = |protocol| {
+            let rule = Rule::new().address(End::Destination, &to, true);
+            let rule = rule
+                .transport(protocol)
+                .port(End::Destination, RESOLVER_PORT);
+            rule.accept()
+        };
+        vec![accept(UDP), accept(TCP)]
+    }
+
+    /// What conntrack knows is an answer to a question. (Of TCP everything but a first packet passes anyway.)
+    pub(super) fn dns_in(&self) -> Option<Rule> {
+        let needed = self.asks() && !self.open(Direction::In);
+        needed.then(|| Rule::new().protocol(UDP).established().accept())
+    }
+
+    /// The chains that lead questions to the resolver.
+    pub(super) fn add_dns(&self, result: &mut Ruleset) {
+        if !self.asks() {
+            return;
+        }
+        let direct = self.direct();
+        if let Some(set) = &direct {
+            result.sets.push(set.clone());
+        }
+        let hook = |kind, at, priority| Hook {
+            kind,
+            at,
+            priority,
+            drop: false,
+        };
+        let is_direct = || {
+            direct.as_ref().map(|set| {
+                let shape = Shape::Service(Family::V4);
+                Rule::new().found_in(Selector::Service(End::Destination), shape, &set.name)
+            })
+        };
+        let mut track = vec![Rule::new().out_by_loopback().no_track().accept()];
+        track.extend(is_direct().map(|rule| rule.no_track().accept()));
+        track.extend([UDP, TCP].map(|protocol| self.question(protocol).accept()));
+        track.push(Rule::new().no_track());
+        let from = IpNet::from(IpAddr::from(RESOLVER));
+        let answers = vec![
+            Rule::new().address(End::Source, &from, true).accept(),
+            Rule::new().no_track(),
+        ];
+        let questions = [UDP, TCP].map(|protocol| {
+            let rule = self.question(protocol);
+            rule.redirect(RESOLVER, RESOLVER_PORT)
+        });
+        for (name, hook, rules) in [
+            ("track_out", hook("filter", At::Output, -300), track),
+            ("track_in", hook("filter", At::Prerouting, -300), answers),
+            ("questions", hook("nat", At::Output, -100), questions.into()),
+        ] {
+            result.chains.push(Chain {
+                name: name.into(),
+                hook: Some(hook),
+                rules,
+            });
+        }
+    }
+
+    fn question(&self, protocol: u8) -> Rule {
+        let rule = match self.open(Direction::Out) {
+            true => {
+                let to = IpNet::from(IpAddr::from(RESOLVER));
+                Rule::new().address(End::Destination, &to, true)
+            }
+            false => Rule::new().family(Family::V4),
+        };
+        rule.transport(protocol).port(End::Destination, DNS)
+    }
+
+    fn direct(&self) -> Option<Set> {
+        if self.open(Direction::Out) {
+            return None;
+        }
+        let named =
+            |entry: &&Entry| entry.names_port(DNS) && entry.protocol != Some(Protocol::Icmp);
+        let mut elements = Vec::new();
+        for entry in self.spec.out.accept.iter().filter(named) {
+            if let Peer::Net(net @ IpNet::V4(_)) = &entry.peer {
+                elements.extend(cells_of_port(net, entry, DNS));
+            }
+        }
+        let elements = super::sets::without_overlaps(elements);
+        (!elements.is_empty()).then(|| Set {
+            name: DIRECT.into(),
+            shape: Shape::Service(Family::V4),
+            kind: Kind::Interval,
+            elements,
+        })
+    }
+}
+
+/// Why no name leads to this address, whatever a name server says (DNS rebinding): it is the machine's own, or
+/// means something else on every link, like the metadata service of a cloud (169.254.169.254). Who wants it
+/// lists the address itself.
+pub(crate) fn rebinding(address: &IpAddr) -> Option<&'static str> {
+    let v4 = match address {
+        IpAddr::V4(v4) => *v4,
+        IpAddr::V6(v6) => match inner(v6) {
+            Some(v4) => v4,
+            None => return rebinding6(v6),
+        },
+    };
+    match v4.octets() {
+        [0, ..] => Some("unspecified"),
+        [127, ..] => Some("loopback"),
+        [169, 254, ..] => Some("link-local"),
+        [224..=239, ..] => Some("multicast"),
+        [240..=255, ..] => Some("broadcast or reserved"),
+        _ => None,
+    }
+}
+
+fn rebinding6(address: &Ipv6Addr) -> Option<&'static str> {
+    match address.segments() {
+        [0, 0, 0, 0, 0, 0, 0, 0] => Some("unspecified"),
+        [0, 0, 0, 0, 0, 0, 0, 1] => Some("loopback"),
+        [0xfe80..=0xfebf, ..] => Some("link-local"),
+        [0xff00..=0xffff, ..] => Some("multicast"),
+        // The metadata service of one cloud, in a range that others use for themselves.
+        [0xfd00, 0x0ec2, 0, 0, 0, 0, 0, 0x0254] => Some("a metadata service"),
+        _ => None,
+    }
+}
+
+/// The IPv4 address in an IPv6 one: mapped and compatible (RFC 4291, 2.5.5), NAT64 (RFC 6052), 6to4 (RFC 3056).
+fn inner(address: &Ipv6Addr) -> Option<std::net::Ipv4Addr> {
+    let v4 = |a: u16, b: u16| {
+        let ([a, b], [c, d]) = (a.to_be_bytes(), b.to_be_bytes());
+        std::net::Ipv4Addr::new(a, b, c, d)
+    };
+    match address.segments() {
+        [0, 0, 0, 0, 0, 0, 0, 0..=1] => None,
+        [0, 0, 0, 0, 0, 0 | 0xffff, a, b] => Some(v4(a, b)),
+        [0x64, 0xff9b, 0, 0, 0, 0, a, b] => Some(v4(a, b)),
+        [0x2002, a, b, ..] => Some(v4(a, b)),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_name_leads_to_these() {
+        for text in [
+            "127.0.0.1",
+            "127.9.9.9",
+            "0.0.0.0",
+            "0.1.2.3",
+            "169.254.169.254",
+            "169.254.1.1",
+            "224.0.0.1",
+            "255.255.255.255",
+            "::",
+            "::1",
+            "fe80::1",
+            "febf::1",
+            "ff02::1",
+            "::ffff:127.0.0.1",
+            "::ffff:169.254.169.254",
+            "::127.0.0.1",
+            "64:ff9b::7f00:1",
+            "2002:7f00:1::1",
+            "fd00:ec2::254",
+        ] {
+            assert!(rebinding(&text.parse().unwrap()).is_some(), "{text}");
+        }
+        for text in [
+            "10.1.2.3",
+            "198.51.100.1",
+            "2001:db8::1",
+            "fd00::1",
+            "::ffff:10.0.0.1",
+            "64:ff9b::a00:1",
+        ] {
+            assert_eq!(rebinding(&text.parse().unwrap()), None, "{text}");
+        }
+    }
+}

@@ -1,0 +1,267 @@
+//! What a resolver changes in the firewall of a running sandbox: addresses of names come, stay longer, and go.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::net::IpAddr;
+use std::time::Duration;
+
+use metactl_bundles::network::{NetworkSpec, Peer};
+
+use super::sets::AcceptSets;
+use super::{Direction, FAMILIES, flow_set};
+use crate::NetError;
+use crate::netlink::{Netlink, Refusal};
+use crate::nftables::{self, Batch, Element, Key, Set, Shape, change::Live, shown_comment};
+
+/// A line of an accept list.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) struct EntryId {
+    pub direction: Direction,
+    /// Its place in the list.
+    pub index: usize,
+}
+
+/// An address for an entry.
+pub(crate) type Grant = (IpAddr, EntryId);
+
+/// The parts of a policy that names fill.
+pub(crate) struct NamedSets {
+    spec: NetworkSpec,
+    out: AcceptSets,
+    inbound: AcceptSets,
+    /// The entries by their host names, and by what stands behind their stars.
+    hosts: HashMap<String, Vec<EntryId>>,
+    suffixes: HashMap<String, Vec<EntryId>>,
+    /// What sets are called in the kernel, where that is another name: a policy that was replaced while it was in
+    /// force has made some anew.
+    kernel: BTreeMap<String, String>,
+}
+
+impl NamedSets {
+    /// Errors are entries that cannot be enforced.
+    pub fn of(spec: NetworkSpec) -> Result<NamedSets, NetError> {
+        let mut sets = NamedSets {
+            out: AcceptSets::of(&spec, Direction::Out)?,
+            inbound: AcceptSets::of(&spec, Direction::In)?,
+            spec,
+            hosts: HashMap::new(),
+            suffixes: HashMap::new(),
+            kernel: BTreeMap::new(),
+        };
+        for id in sets.named() {
+            let (map, name) = match sets.entry(id).map(|entry| entry.peer.clone()) {
+                Some(Peer::Host(name)) => (&mut sets.hosts, name),
+                Some(Peer::Suffix(suffix)) => (&mut sets.suffixes, suffix),
+                _ => continue,
+            };
+            map.entry(name).or_default().push(id);
+        }
+        Ok(sets)
+    }
+
+    /// Finds out what the sets are called in the kernel now.
+    pub fn locate(&mut self, socket: &mut Netlink) -> Result<(), Refusal> {
+        let live = Live::read(socket)?;
+        let named = self.out.named().chain(self.inbound.named());
+        let found = named.map(|set| (set.name.clone(), live.name_of(&set.name).to_owned()));
+        self.kernel = found.filter(|(name, kernel)| name != kernel).collect();
+        Ok(())
+    }
+
+    /// A set as it is in the kernel, without elements.
+    fn in_kernel(&self, set: &Set) -> Set {
+        Set {
+            name: self.kernel.get(&set.name).unwrap_or(&set.name).clone(),
+            shape: set.shape,
+            kind: set.kind,
+            elements: Vec::new(),
+        }
+    }
+
+    pub fn spec(&self) -> &NetworkSpec {
+        &self.spec
+    }
+
+    fn of_direction(&self, direction: Direction) -> &AcceptSets {
+        match direction {
+            Direction::Out => &self.out,
+            Direction::In => &self.inbound,
+        }
+    }
+
+    /// The entries by which `name` is meant, as [`Peer::covers_name`] says.
+    pub fn entries_of(&self, name: &str) -> Vec<EntryId> {
+        let mut found = self.hosts.get(name).cloned().unwrap_or_default();
+        let mut rest = name;
+        while let Some((_, suffix)) = rest.split_once('.') {
+            found.extend(self.suffixes.get(suffix).into_iter().flatten());
+            rest = suffix;
+        }
+        found
+    }
+
+    /// Whether an entry has this very name.
+    pub fn names(&self, name: &str) -> bool {
+        self.hosts.contains_key(name)
+    }
+
+    /// The entries with names.
+    fn named(&self) -> Vec<EntryId> {
+        let lists = [
+            (Direction::Out, &self.spec.out),
+            (Direction::In, &self.spec.inbound),
+        ];
+        let mut found = Vec::new();
+        for (direction, list) in lists {
+            let entries = list.accept.iter().enumerate();
+            let named = entries.filter(|(_, entry)| entry.peer.written_name().is_some());
+            found.extend(named.map(|(index, _)| EntryId { direction, index }));
+        }
+        found
+    }
+
+    /// How many elements one address of an entry takes.
+    pub fn weight(&self, (address, id): Grant) -> usize {
+        let sets = self
+            .of_direction(id.direction)
+            .of_address(id.index, address);
+        sets.iter().map(|(_, elements)| elements.len()).sum()
+    }
+
+    fn changes(&self, grants: &[Grant]) -> BTreeMap<&str, (Set, Vec<Element>)> {
+        let mut changes: BTreeMap<&str, (Set, Vec<Element>)> = BTreeMap::new();
+        for (address, id) in grants {
+            for (set, elements) in self
+                .of_direction(id.direction)
+                .of_address(id.index, *address)
+            {
+                let new = || (self.in_kernel(set), Vec::new());
+                let change = changes.entry(&set.name).or_insert_with(new);
+                change.1.extend(elements);
+            }
+        }
+        for (_, elements) in changes.values_mut() {
+            let mut seen = BTreeSet::new();
+            elements.retain(|element| seen.insert((element.first, element.last)));
+        }
+        changes
+    }
+
+    /// Accepts these from now on, for `life`. `renewable`: the kernel gives those that are there already the new
+    /// time by itself (Linux 6.12); otherwise they are replaced, in one transaction with the rest.
+    pub fn add(
+        &self,
+        socket: &mut Netlink,
+        grants: &[Grant],
+        life: Duration,
+        renewable: bool,
+    ) -> Result<(), Refusal> {
+        let changes = self.changes(grants);
+        let life = u64::try_from(life.as_millis()).unwrap_or(u64::MAX);
+        let mut known: BTreeMap<&str, BTreeMap<(Key, Key), u64>> = BTreeMap::new();
+        if !renewable {
+            for (name, (set, _)) in &changes {
+                let elements = nftables::elements(socket, &set.name, set.shape)?;
+                let packets = elements
+                    .into_iter()
+                    .map(|one| ((one.first, one.last), one.packets));
+                known.insert(name, packets.collect());
+            }
+        }
+        let mut batch = Batch::new(socket);
+        let mut some = false;
+        for (name, (set, elements)) in &changes {
+            let known = known.get(name);
+            let packets = |element: &Element| known?.get(&(element.first, element.last)).copied();
+            let (old, new): (Vec<_>, Vec<_>) = elements
+                .iter()
+                .cloned()
+                .map(|element| (packets(&element), element))
+                .partition(|(packets, _)| packets.is_some());
+            for (packets, element) in &old {
+                batch.replace_element(set, element, life, packets.unwrap_or_default());
+            }
+            let new: Vec<Element> = new.into_iter().map(|(_, element)| element).collect();
+            batch.timed_elements(set, &new, life);
+            some |= !elements.is_empty();
+        }
+        if some { batch.commit() } else { Ok(()) }
+    }
+
+    /// Accepts these no longer. Those that vanish meanwhile are no error.
+    pub fn remove(
+        &self,
+        socket: &mut Netlink,
+        addresses: &BTreeSet<IpAddr>,
+    ) -> Result<(), Refusal> {
+        let names = self.named();
+        let grants: Vec<Grant> = addresses
+            .iter()
+            .flat_map(|address| names.iter().map(|id| (*address, *id)))
+            .collect();
+        let changes = self.changes(&grants);
+        let mut there = Vec::new();
+        for (set, elements) in changes.values() {
+            let known: BTreeSet<(Key, Key)> = nftables::elements(socket, &set.name, set.shape)?
+                .into_iter()
+                .map(|one| (one.first, one.last))
+                .collect();
+            let is_there = |one: &&Element| known.contains(&(one.first, one.last));
+            let elements: Vec<Element> = elements.iter().filter(is_there).cloned().collect();
+            there.push((set, elements));
+        }
+        let mut batch = Batch::new(socket);
+        let mut some = false;
+        for (set, elements) in &there {
+            batch.remove_elements(set, elements);
+            some |= !elements.is_empty();
+        }
+        if some { batch.commit() } else { Ok(()) }
+    }
+
+    /// What names have put into the firewall, with the time that is left; none for what was there from the
+    /// start.
+    pub fn read(&self, socket: &mut Netlink) -> Result<Vec<(Grant, Option<Duration>)>, Refusal> {
+        let mut by_comment: BTreeMap<(Direction, &str), EntryId> = BTreeMap::new();
+        for id in self.named() {
+            if let Some(entry) = self.entry(id) {
+                by_comment
+                    .entry((id.direction, shown_comment(&entry.name)))
+                    .or_insert(id);
+            }
+        }
+        let mut found: BTreeMap<Grant, Option<Duration>> = BTreeMap::new();
+        for direction in [Direction::Out, Direction::In] {
+            let accept = self.of_direction(direction);
+            for set in accept.named() {
+                let kernel = self.in_kernel(set);
+                for element in nftables::elements(socket, &kernel.name, set.shape)? {
+                    let id = by_comment.get(&(direction, element.comment.as_str()));
+                    let own = set.elements.iter().any(|one| one.first == element.first);
+                    if let (Some(id), false) = (id, own) {
+                        let left = element.expires.map(Duration::from_millis);
+                        found.insert((element.first.address, *id), left);
+                    }
+                }
+            }
+        }
+        Ok(found.into_iter().collect())
+    }
+
+    fn entry(&self, id: EntryId) -> Option<&metactl_bundles::network::Entry> {
+        let list = match id.direction {
+            Direction::Out => &self.spec.out.accept,
+            Direction::In => &self.spec.inbound.accept,
+        };
+        list.get(id.index)
+    }
+}
+
+/// The peers with which UDP packets were exchanged within the last half minute.
+pub(crate) fn flow_peers(socket: &mut Netlink) -> Result<BTreeSet<IpAddr>, Refusal> {
+    let mut peers = BTreeSet::new();
+    for family in FAMILIES {
+        let flows = nftables::elements(socket, &flow_set(family), Shape::Flow(family))?;
+        peers.extend(flows.into_iter().map(|flow| flow.first.address));
+    }
+    Ok(peers)
+}

@@ -1,0 +1,353 @@
+//! The times of addresses that names lead to: with real sets, real connections and a name server of the test's own.
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+mod common;
+
+use std::collections::BTreeMap;
+use std::io;
+use std::net::{Ipv4Addr, TcpStream, UdpSocket};
+use std::os::fd::OwnedFd;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use common::{MACHINE, Sandbox, World, names, reject, spec, world};
+use metactl_bundles::network::{Mode, NetworkSpec};
+use metactl_netns::policy::status;
+use metactl_netns::resolver::{NamesAsked, Places, Resolver, Settings, Wanted, running};
+
+const APP: &str = "198.51.100.5";
+/// The address of the name server, on the server's own loopback device.
+const DNS: &str = "127.0.0.1";
+
+/// Sandboxes by their names.
+struct Here(Arc<Mutex<BTreeMap<String, (NetworkSpec, OwnedFd)>>>);
+
+impl Places for Here {
+    fn policy(&self, user: &str) -> io::Result<Option<(NetworkSpec, String)>> {
+        let known = self.0.lock().unwrap();
+        Ok(known.get(user).map(|(spec, _)| (spec.clone(), "1".into())))
+    }
+
+    fn version(&self, user: &str) -> Option<String> {
+        self.0.lock().unwrap().get(user).map(|_| "1".into())
+    }
+
+    fn namespace(&self, user: &str) -> io::Result<OwnedFd> {
+        let known = self.0.lock().unwrap();
+        let (_, fd) = known.get(user).ok_or(io::ErrorKind::NotFound)?;
+        fd.try_clone()
+    }
+}
+
+/// Addresses by name: what the name server says, with a time of one second.
+type Zone = Arc<Mutex<BTreeMap<&'static str, Vec<Ipv4Addr>>>>;
+
+fn serve(world: &World, zone: &Zone) {
+    let socket = world.server.run(|| UdpSocket::bind((DNS, 53)).unwrap());
+    let zone = zone.clone();
+    std::thread::spawn(move || {
+        let mut buffer = [0; 1500];
+        while let Ok((length, from)) = socket.recv_from(&mut buffer) {
+            let question = &buffer[..length];
+            let end = 12 + question[12..].iter().position(|byte| *byte == 0).unwrap();
+            let mut name = Vec::new();
+            let mut at = 12;
+            while at < end {
+                let length = usize::from(question[at]);
+                name.push(String::from_utf8_lossy(&question[at + 1..at + 1 + length]).into_owned());
+                at += 1 + length;
+            }
+            let found = zone
+                .lock()
+                .unwrap()
+                .get(name.join(".").as_str())
+                .cloned()
+                .unwrap_or_default();
+            let found = if question[end + 2] == 1 {
+                found
+            } else {
+                Vec::new()
+            };
+            let mut answer = question[..2].to_vec();
+            answer.extend([0x81, 0x80, 0, 1, 0, found.len() as u8, 0, 0, 0, 0]);
+            answer.extend_from_slice(&question[12..end + 5]);
+            for address in found {
+                answer.extend([0xc0, 12, 0, 1, 0, 1, 0, 0, 0, 1, 0, 4]);
+                answer.extend(address.octets());
+            }
+            socket.send_to(&answer, from).unwrap_or_default();
+        }
+    });
+}
+
+struct Running {
+    known: Arc<Mutex<BTreeMap<String, (NetworkSpec, OwnedFd)>>>,
+    thread: std::thread::JoinHandle<()>,
+    server_dir: PathBuf,
+}
+
+/// Starts a resolver with a short grace in the world's server.
+fn resolver(world: &World, sandbox: &Sandbox, grace: Duration) -> Running {
+    resolver_that(world, sandbox, grace, false)
+}
+
+/// `replace`: as on a kernel before 6.12.
+fn resolver_that(world: &World, sandbox: &Sandbox, grace: Duration, replace: bool) -> Running {
+    let known: Arc<Mutex<BTreeMap<_, _>>> = Arc::default();
+    let fd = sandbox.ns.fd().try_clone_to_owned().unwrap();
+    known
+        .lock()
+        .unwrap()
+        .insert(sandbox.spec.instance.clone(), (sandbox.spec.clone(), fd));
+    let server_dir = world.server_dir();
+    let settings = Settings {
+        resolv_conf: "/nonexistent".into(),
+        hosts: "/nonexistent".into(),
+        nameservers: vec![DNS.parse().unwrap()],
+        grace,
+        replace_elements: replace,
+        ..Settings::of(&server_dir)
+    };
+    let places = known.clone();
+    let (ready, is_ready) = std::sync::mpsc::channel();
+    let thread = world.server.run(|| {
+        std::thread::spawn(move || {
+            let opened = Resolver::open(settings, Box::new(Here(places))).unwrap();
+            ready.send(()).unwrap();
+            opened.expect("no other resolver").run().unwrap();
+        })
+    });
+    is_ready.recv().unwrap();
+    Running {
+        known,
+        thread,
+        server_dir,
+    }
+}
+
+impl Running {
+    /// The sandbox is over: so is the resolver.
+    fn end(self, world: &World, sandbox: Sandbox) {
+        self.known.lock().unwrap().clear();
+        world.stop(sandbox);
+        let begun = Instant::now();
+        while !self.thread.is_finished() {
+            assert!(begun.elapsed() < Duration::from_secs(5), "it does not end");
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        self.thread.join().unwrap();
+        assert_eq!(running(&self.server_dir).unwrap(), None);
+    }
+}
+
+/// Asks from inside, as an application does; the addresses in the answer.
+fn ask(sandbox: &Sandbox, name: &str) -> Vec<Ipv4Addr> {
+    let mut question = vec![0, 7, 1, 0, 0, 1, 0, 0, 0, 0, 0, 0];
+    for label in name.split('.') {
+        question.push(label.len() as u8);
+        question.extend_from_slice(label.as_bytes());
+    }
+    question.extend([0, 0, 1, 0, 1]);
+    let answer = sandbox.ns.run(|| {
+        let socket = UdpSocket::bind("0.0.0.0:0").unwrap();
+        socket.connect(("169.254.1.1", 53)).unwrap();
+        socket
+            .set_read_timeout(Some(Duration::from_secs(3)))
+            .unwrap();
+        socket.send(&question).unwrap();
+        let mut buffer = [0; 1500];
+        let length = socket.recv(&mut buffer).unwrap();
+        buffer[..length].to_vec()
+    });
+    let count = usize::from(answer[7]);
+    let records = &answer[question.len()..];
+    let address = |record: &[u8]| Ipv4Addr::new(record[12], record[13], record[14], record[15]);
+    (0..count).map(|n| address(&records[n * 16..])).collect()
+}
+
+fn peers(sandbox: &Sandbox) -> Vec<String> {
+    let status = status(sandbox.ns.fd(), &sandbox.spec).unwrap();
+    status
+        .entries
+        .into_iter()
+        .flat_map(|entry| entry.peers)
+        .collect()
+}
+
+#[track_caller]
+fn eventually(what: &str, limit: Duration, mut is: impl FnMut() -> bool) {
+    let begun = Instant::now();
+    while !is() {
+        assert!(begun.elapsed() < limit, "not within {limit:?}: {what}");
+        std::thread::sleep(Duration::from_millis(50));
+    }
+}
+
+fn start(world: &World, lines: &[&str], list: &[(&str, &[&str])]) -> Sandbox {
+    let mut spec = spec("myapp", Mode::Routed, &[APP]);
+    spec.out = reject(lines);
+    // Answers come in all the same.
+    spec.inbound = reject(&[]);
+    spec.out.accept.iter_mut().for_each(|entry| {
+        use metactl_bundles::network::Peer;
+        if let Peer::Host(name) = &entry.peer
+            && let Some(suffix) = name.strip_prefix("*.")
+        {
+            entry.peer = Peer::Suffix(suffix.to_owned());
+        }
+    });
+    world.start(spec, &names(list))
+}
+
+#[test]
+fn addresses_go_after_their_time_unless_something_is_connected() {
+    let Some(world) = world("addresses_go_after_their_time_unless_something_is_connected") else {
+        return;
+    };
+    world
+        .machine
+        .sh("ip addr add 10.1.0.1/32 dev lo; ip addr add 10.1.0.3/32 dev lo");
+    world.machine.serve_udp(4000);
+    let listener = world
+        .machine
+        .run(|| std::net::TcpListener::bind("0.0.0.0:7000").unwrap());
+    let zone: Zone = Arc::new(Mutex::new(BTreeMap::from([(
+        "a.star.example",
+        vec![
+            Ipv4Addr::new(10, 1, 0, 1),
+            Ipv4Addr::new(198, 51, 100, 9),
+            Ipv4Addr::new(10, 1, 0, 3),
+        ],
+    )])));
+    serve(&world, &zone);
+    let app = start(&world, &["star = *.star.example"], &[]);
+    let resolver = resolver(&world, &app, Duration::from_secs(4));
+    // Nothing before it is asked for.
+    assert_eq!(peers(&app), Vec::<String>::new());
+    assert_eq!(ask(&app, "a.star.example").len(), 3);
+    assert_eq!(peers(&app), ["10.1.0.1", "10.1.0.3", MACHINE]);
+    // One has a TCP connection, one an exchange of datagrams, one nothing.
+    let stream = app.ns.run(|| TcpStream::connect("10.1.0.1:7000").unwrap());
+    let (served, _) = listener.accept().unwrap();
+    let exchange = app.ns.run(|| UdpSocket::bind("0.0.0.0:0").unwrap());
+    let talk = || {
+        exchange.send_to(b"x", (MACHINE, 4000)).unwrap();
+        exchange
+            .set_read_timeout(Some(Duration::from_secs(1)))
+            .unwrap();
+        exchange.recv(&mut [0; 8]).unwrap()
+    };
+    assert_eq!(talk(), 1);
+    eventually(
+        "the end of the unused address",
+        Duration::from_secs(9),
+        || !peers(&app).contains(&"10.1.0.3".to_owned()),
+    );
+    std::thread::sleep(Duration::from_secs(5));
+    assert_eq!(peers(&app), ["10.1.0.1", MACHINE]);
+    assert_eq!(talk(), 1);
+    // Further connections to the same place, too.
+    assert!(app.ns.run(|| TcpStream::connect("10.1.0.1:7000")).is_ok());
+    drop((stream, served));
+    eventually(
+        "the end of what was connected",
+        Duration::from_secs(15),
+        || !peers(&app).contains(&"10.1.0.1".to_owned()),
+    );
+    resolver.end(&world, app);
+}
+
+#[test]
+fn names_of_entries_are_followed_without_being_asked_for() {
+    follows(
+        "names_of_entries_are_followed_without_being_asked_for",
+        false,
+    );
+}
+
+#[test]
+fn older_kernels_follow_them_too() {
+    follows("older_kernels_follow_them_too", true);
+}
+
+fn follows(test: &str, replace: bool) {
+    let Some(world) = world(test) else {
+        return;
+    };
+    let zone: Zone = Arc::new(Mutex::new(BTreeMap::from([(
+        "db.example",
+        vec![Ipv4Addr::new(10, 1, 0, 1)],
+    )])));
+    serve(&world, &zone);
+    let lines = [
+        "db = db.example:1-1000",
+        "same = db.example:80/tcp",
+        "fixed = 10.1.0.9",
+    ];
+    // At the start it was another one.
+    let app = start(&world, &lines, &[("db.example", &["10.1.0.7"])]);
+    let resolver = resolver_that(&world, &app, Duration::from_secs(4), replace);
+    let has = |address: &str| peers(&app).contains(&address.to_owned());
+    eventually("the address of now", Duration::from_secs(2), || {
+        has("10.1.0.1")
+    });
+    eventually(
+        "the end of the one of the start",
+        Duration::from_secs(8),
+        || !has("10.1.0.7"),
+    );
+    zone.lock()
+        .unwrap()
+        .insert("db.example", vec![Ipv4Addr::new(10, 1, 0, 2)]);
+    eventually("the new address", Duration::from_secs(5), || {
+        has("10.1.0.2")
+    });
+    eventually("the end of the old address", Duration::from_secs(9), || {
+        !has("10.1.0.1")
+    });
+    // It stays for as long as the name leads to it.
+    std::thread::sleep(Duration::from_secs(6));
+    assert!(has("10.1.0.2") && has("10.1.0.9"));
+    resolver.end(&world, app);
+}
+
+#[test]
+fn one_at_a_time_that_learns_what_the_one_before_did() {
+    let Some(world) = world("one_at_a_time_that_learns_what_the_one_before_did") else {
+        return;
+    };
+    let zone: Zone = Arc::new(Mutex::new(BTreeMap::from([(
+        "a.star.example",
+        vec![Ipv4Addr::new(10, 1, 0, 1)],
+    )])));
+    serve(&world, &zone);
+    let app = start(&world, &["star = *.star.example:80"], &[]);
+    let first = resolver(&world, &app, Duration::from_secs(60));
+    assert!(running(&first.server_dir).unwrap().is_some());
+    let settings = Settings::of(&first.server_dir);
+    let second = world
+        .server
+        .run(|| Resolver::open(settings, Box::new(Here(Arc::default()))).map(|one| one.is_some()));
+    assert!(!second.unwrap());
+    assert_eq!(ask(&app, "a.star.example"), [Ipv4Addr::new(10, 1, 0, 1)]);
+    assert_eq!(ask(&app, "b.other.example"), Vec::<Ipv4Addr>::new());
+    eventually("the record", Duration::from_secs(5), || {
+        let asked = NamesAsked::read(&first.server_dir, "myapp")
+            .unwrap()
+            .unwrap_or_default();
+        asked.names.contains_key("a.star.example") && asked.refused.contains_key("b.other.example")
+    });
+    // Somebody who waits keeps it alive without instances.
+    let wanted = Wanted::hold(&first.server_dir).unwrap();
+    first.known.lock().unwrap().clear();
+    let server_dir = first.server_dir.clone();
+    world.stop(app);
+    std::thread::sleep(Duration::from_millis(500));
+    assert!(running(&server_dir).unwrap().is_some());
+    drop(wanted);
+    eventually("the end", Duration::from_secs(5), || {
+        running(&server_dir).unwrap().is_none()
+    });
+    first.thread.join().unwrap();
+}

@@ -1,0 +1,99 @@
+//! The resolver of the server ([`metactl_netns::resolver`]) as a process: where instances are, and how little it may.
+
+use std::collections::HashSet;
+use std::fs;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+use caps::{CapSet, Capability};
+use metactl_bundles::network::{FORMAT, Mode, NetworkSpec};
+use metactl_netns::resolver::Places;
+use rustix::fs::{CWD, OFlags, fstatfs, openat};
+
+use crate::state::{self, StateError};
+
+/// `NSFS_MAGIC`.
+const NSFS: i64 = 0x6e73_6673;
+
+/// Instances as metactl keeps them: the policy in `<run>/<user>/network.json`, the namespace pinned beside it,
+/// or that of the container of this name.
+#[derive(Debug, Clone)]
+pub struct OnDisk {
+    /// metactl's run directory.
+    pub run: PathBuf,
+    /// The state of containers.
+    pub root: PathBuf,
+}
+
+impl OnDisk {
+    fn file(&self, user: &str) -> Option<PathBuf> {
+        // A user is the name of an instance or container, and never a path.
+        let plain = !user.is_empty() && !user.starts_with('.') && !user.contains('/');
+        plain.then(|| self.run.join(user).join("network.json"))
+    }
+}
+
+impl Places for OnDisk {
+    fn policy(&self, user: &str) -> io::Result<Option<(NetworkSpec, String)>> {
+        // The version first: what is replaced meanwhile is read again.
+        let (Some(version), Some(path)) = (self.version(user), self.file(user)) else {
+            return Ok(None);
+        };
+        let spec: NetworkSpec = serde_json::from_slice(&fs::read(path)?)?;
+        let has_policy = matches!(spec.mode, Mode::Routed | Mode::Nat) && spec.format == FORMAT;
+        Ok(has_policy.then_some((spec, version)))
+    }
+
+    fn version(&self, user: &str) -> Option<String> {
+        let meta = fs::metadata(self.file(user)?).ok()?;
+        let (ino, size, time, nanos) = (meta.ino(), meta.size(), meta.mtime(), meta.mtime_nsec());
+        Some(format!("{ino}-{size}-{time}-{nanos}"))
+    }
+
+    fn namespace(&self, user: &str) -> io::Result<OwnedFd> {
+        if let Some(pin) = pinned(&self.run.join(user).join("netns")) {
+            return Ok(pin);
+        }
+        let gone = || io::Error::new(io::ErrorKind::NotFound, "its network namespace is gone");
+        let state = match state::read(&self.root, user) {
+            Ok(state) => state,
+            Err(StateError::NotFound { .. }) => return Err(gone()),
+            Err(error) => return Err(io::Error::other(error)),
+        };
+        let process = state.process.ok_or_else(gone)?;
+        process.open()?.ok_or_else(gone)
+    }
+}
+
+fn pinned(path: &Path) -> Option<OwnedFd> {
+    let flags = OFlags::RDONLY | OFlags::CLOEXEC;
+    let fd = openat(CWD, path, flags, rustix::fs::Mode::empty()).ok()?;
+    (fstatfs(&fd).ok()?.f_type == NSFS).then_some(fd)
+}
+
+/// Gives up what the resolver does not need for the rest of its life: it keeps entering namespaces (CAP_SYS_ADMIN, and
+/// CAP_SYS_PTRACE for those of processes) and changing sets (CAP_NET_ADMIN), as root who may read root's files.
+///
+/// # Errors
+/// The kernel refuses. Nothing may be answered then.
+pub fn give_up_privileges() -> io::Result<()> {
+    let kept = HashSet::from([
+        Capability::CAP_SYS_ADMIN,
+        Capability::CAP_NET_ADMIN,
+        Capability::CAP_SYS_PTRACE,
+    ]);
+    let refused = |error: caps::errors::CapsError| io::Error::other(error.to_string());
+    for capability in caps::all() {
+        let supported = caps::has_cap(None, CapSet::Bounding, capability).unwrap_or(false);
+        if supported && !kept.contains(&capability) {
+            caps::drop(None, CapSet::Bounding, capability).map_err(refused)?;
+        }
+    }
+    caps::clear(None, CapSet::Inheritable).map_err(refused)?;
+    caps::set(None, CapSet::Effective, &kept).map_err(refused)?;
+    caps::set(None, CapSet::Permitted, &kept).map_err(refused)?;
+    rustix::thread::set_no_new_privs(true)?;
+    Ok(())
+}
