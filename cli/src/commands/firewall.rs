@@ -402,12 +402,14 @@ mod tests {
         };
         let name = ("10.9.2.9".parse().unwrap(), "smtp.example.org".to_owned());
         Firewall {
+            asked: Default::default(),
             spec: NetworkSpec {
                 format: FORMAT,
                 instance: "myapp".to_owned(),
                 mode: Mode::Routed,
                 addresses: Vec::new(),
                 pool: None,
+                publish: Vec::new(),
                 out: policy(),
                 inbound: policy(),
             },
