@@ -101,7 +101,10 @@ fn ports_are_published_only_where_that_means_something() {
     on_host(NEEDS, |host| {
         let repository = host.example("hello", "1.0");
         for (net, problem) in [
-            ("ip = 10.20.0.5\npublish = 80", "no use with `mode = routed`"),
+            (
+                "ip = 10.20.0.5\npublish = 80",
+                "no use with `mode = routed`",
+            ),
             ("mode = none\npublish = 80", "no use with `mode = none`"),
             ("publish = 80 80:8080", "must not name port 80/tcp twice"),
             ("publish = 8000-8010", "must be ports from 1 to 65535"),
