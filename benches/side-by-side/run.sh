@@ -3,7 +3,7 @@
 # medians and ratios, and at the end one table with the targets; below 1 means faster or smaller.
 #
 # Needs root, crun, iproute2, iptables, gcc; compares with runc and bubblewrap, and counts system
-# calls, where runc, bwrap and strace are there. Works in namespaces of its own: this machine's
+# calls, where runc, bwrap and strace are there; what the network adds also with podman's bridge. Works in namespaces of its own: this machine's
 # mounts, network and processes stay as they are. Its cgroups are called metactl-bench-*, and are
 # gone afterwards.
 #

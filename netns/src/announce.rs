@@ -155,6 +155,7 @@ mod tests {
             index: 2,
             mtu: 1500,
             default: *default,
+            without_ipv6: false,
             networks: networks.iter().map(|net| net.parse().unwrap()).collect(),
         };
         HostFacts {

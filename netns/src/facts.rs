@@ -41,6 +41,8 @@ pub struct Uplink {
     pub mtu: u32,
     /// A default route leads over it.
     pub default: bool,
+    /// It does not do IPv6: its packets are too small for that, or it is switched off for good.
+    pub without_ipv6: bool,
     /// The networks on it: their machines are asked for by ARP and NDP, not by way of a router.
     pub networks: Vec<IpNet>,
 }
@@ -50,7 +52,9 @@ impl HostFacts {
     /// none, those with a default route; on a server without one, all.
     pub fn towards(&self, address: IpAddr) -> Vec<&Uplink> {
         let choose = |which: &dyn Fn(&Uplink) -> bool| -> Vec<&Uplink> {
-            self.uplinks.iter().filter(|uplink| which(uplink)).collect()
+            let able = |uplink: &&Uplink| address.is_ipv4() || !uplink.without_ipv6;
+            let uplinks = self.uplinks.iter().filter(able);
+            uplinks.filter(|uplink| which(uplink)).collect()
         };
         let on_link = choose(&|uplink| uplink.networks.iter().any(|net| net.contains(&address)));
         if !on_link.is_empty() {
@@ -89,6 +93,10 @@ pub fn gather(uplink: Option<&str>) -> Result<HostFacts, NetError> {
             named.push(known.cloned().unwrap_or(device));
         }
         uplinks = named;
+    }
+    for uplink in &mut uplinks {
+        let settings = Path::new("/proc/sys/net/ipv6/conf").join(&uplink.name);
+        uplink.without_ipv6 = !settings.exists();
     }
     let has_ipv4 = links.has_ipv4().map_err(look)?;
     let force_forwarding = Path::new("/proc/sys/net/ipv6/conf/all/force_forwarding").exists();

@@ -169,6 +169,23 @@ fn every_network_of_the_server_is_an_uplink() {
 }
 
 #[test]
+fn an_uplink_without_ipv6_is_no_obstacle() {
+    let Some(world) = world("an_uplink_without_ipv6_is_no_obstacle") else {
+        return;
+    };
+    // IPv6 needs packets of 1280 bytes.
+    world.server.sh("ip link add tiny type bridge; ip addr add 10.8.0.1/24 dev tiny; ip link set tiny mtu 1200 up");
+    assert!(!world.server.try_sh("ls /proc/sys/net/ipv6/conf/tiny").0);
+    let app = world.start(spec("myapp", Mode::Routed, &[APP, APP6]), &names(&[]));
+    app.ns.serve_tcp(80);
+    for (to, from) in [(APP, MACHINE), (APP6, MACHINE6)] {
+        assert_eq!(world.machine.connect(to, 80).0.unwrap(), from);
+    }
+    world.stop(app);
+    world.settle();
+}
+
+#[test]
 fn uplinks_can_be_named() {
     let Some(world) = world("uplinks_can_be_named") else {
         return;

@@ -1,8 +1,8 @@
 //! `address [--rounds N] --spec network.json --bundle DIRECTORY --runtime PROGRAM --dir DIRECTORY [--record FILE]
-//! [--podman COMMAND] SIZE...`
+//! [--podman COMMAND] [--first] SIZE...`
 //!
-//! What an address and a firewall with SIZE accept entries add to a start: the time of a start with them, less that
-//! of a start with an empty network namespace; beside the command lines that people type for the same (`ip`, `sysctl`
+//! What an address and a firewall with SIZE accept entries add to a start: the time until the program runs with them,
+//! less that with an empty network namespace; beside the command lines that people type for the same (`ip`, `sysctl`
 //! and one `iptables` for each entry), and beside what podman's bridge adds to podman. In turn, in each round.
 //!
 //! Has to be called in network, mount and process namespaces of its own, with a device `eth0`.
@@ -23,7 +23,7 @@ use serde_json::{Value, json};
 /// The same distance of every measurement from what the one before left to the kernel.
 const GAP: Duration = Duration::from_millis(60);
 /// Rounds of the command lines: thousands of programs take seconds, and vary little.
-const LINES_MOST: usize = 20_000;
+const LINES_MOST: usize = 10_000;
 /// The address of the sandbox, as in `bench-bundle`.
 const ADDRESS: &str = "198.51.100.77";
 
@@ -35,6 +35,8 @@ struct Options {
     dir: PathBuf,
     record: Option<PathBuf>,
     podman: Option<String>,
+    /// There is no other instance.
+    first: bool,
     sizes: Vec<usize>,
 }
 
@@ -57,6 +59,7 @@ fn options() -> Result<Options, String> {
         dir: PathBuf::new(),
         record: None,
         podman: None,
+        first: false,
         sizes: Vec::new(),
     };
     let text = |error: lexopt::Error| error.to_string();
@@ -73,6 +76,7 @@ fn options() -> Result<Options, String> {
             Arg::Long("runtime") => options.runtime = string(&mut parser)?,
             Arg::Long("dir") => options.dir = string(&mut parser)?.into(),
             Arg::Long("record") => options.record = Some(string(&mut parser)?.into()),
+            Arg::Long("first") => options.first = true,
             Arg::Long("podman") => options.podman = Some(string(&mut parser)?),
             Arg::Value(size) => options.sizes.push(size.parse().map_err(text)?),
             other => return Err(text(other.unexpected())),
@@ -112,19 +116,25 @@ impl Starts<'_> {
         self.number += 1;
         let options = self.options;
         let path = |path: &Path| path.display().to_string();
-        let mut words = vec![
+        let id = format!("address{}", self.number);
+        let runtime = [
             options.runtime.clone(),
             "--root".into(),
             path(&options.dir.join("run")),
-            "run".into(),
         ];
-        words.extend(["--bundle".into(), path(&options.bundle)]);
+        let mut words = runtime.to_vec();
+        // It returns when the program runs.
+        words.extend(["run", "--detach", "--bundle"].map(str::to_owned));
+        words.push(path(&options.bundle));
         if let Some(spec) = spec {
             words.extend(["--server-dir".into(), path(&options.dir.join("server"))]);
             words.extend(["--network".into(), path(spec)]);
         }
-        words.push(format!("address{}", self.number));
-        Ok(milliseconds(timed(&words)?))
+        words.push(id.clone());
+        let taken = timed(&words)?;
+        let delete = [&runtime[..], &["delete".into(), "--force".into(), id]].concat();
+        timed(&delete)?;
+        Ok(milliseconds(taken))
     }
 
     /// What the network of `spec` adds.
@@ -158,7 +168,14 @@ fn beside_command_lines(options: &Options, size: usize) -> Result<Row, String> {
     }
     let target = if size < 100 { 15.0 } else { 100.0 };
     let row = row(
-        &format!("address and {size} accept entries, added to a start"),
+        &format!(
+            "address and {size} accept entries{}, added to a start",
+            if options.first {
+                ", first instance"
+            } else {
+                ""
+            }
+        ),
         "ip, sysctl, iptables",
         &added,
         &lines,

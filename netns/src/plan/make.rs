@@ -61,6 +61,12 @@ impl Maker<'_> {
             }));
         };
         let uplinks = || self.facts.uplinks.iter().map(|uplink| uplink.name.as_str());
+        let able = self
+            .facts
+            .uplinks
+            .iter()
+            .filter(|uplink| !uplink.without_ipv6);
+        let uplinks6 = able.map(|uplink| uplink.name.as_str());
         if self.has(true) {
             // Before forwarding: switching that on throws learned default routes away.
             for device in &self.facts.accept_ra {
@@ -71,7 +77,7 @@ impl Maker<'_> {
             sysctl(format!("net/ipv4/conf/{device}/forwarding"), "1");
             sysctl(format!("net/ipv4/neigh/{device}/proxy_delay"), "0");
         }
-        for device in uplinks().filter(|_| self.has(true)) {
+        for device in uplinks6.filter(|_| self.has(true)) {
             // Answering for others needs `forwarding`, sending on needs `force_forwarding`.
             sysctl(format!("net/ipv6/conf/{device}/forwarding"), "1");
             if self.facts.force_forwarding {
