@@ -198,7 +198,10 @@ fn an_uplink_may_be_renamed_replaced_and_lose_its_address() {
     );
     let forwarded = || {
         world.machine.try_sh("ping -n -c 1 -W 1 10.5.0.5");
-        !world.server.sh("nft list table inet watch").contains("packets 0")
+        !world
+            .server
+            .sh("nft list table inet watch")
+            .contains("packets 0")
     };
     assert!(!forwarded());
     let routes = format!(

@@ -22,6 +22,11 @@ pub const NFT: Need = Need {
     what: "nft",
     hint: "apt-get install nftables",
 };
+/// A C compiler.
+pub const CC: Need = Need {
+    what: "cc",
+    hint: "apt-get install gcc libc6-dev",
+};
 /// A shell with programmable completion.
 pub const BASH: Need = Need {
     what: "bash",
