@@ -423,16 +423,16 @@ fn no_address_comes_by_advertisement() {
     let app = world.start(spec("myapp", Mode::Routed, &[APP, APP6]), &names(&[]));
     app.ns
         .sh("echo 2 > /proc/sys/net/ipv6/conf/eth0/use_tempaddr");
-    let before = app.ns.sh("ip -6 addr; ip -6 route show default");
+    let before = app.ns.sh("ip -6 addr; ip -6 route");
     let outer = app.applied.outer.as_deref().unwrap();
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/common/attacks.py");
     let advertise = format!(
-        "DEVICE={outer} /usr/bin/python3 {} x=router@fe80::1,2001:db8:bad::",
+        "DEVICE={outer} /usr/bin/python3 {} x=router@fe80::99,2001:db8:bad::",
         script.display()
     );
     assert_eq!(world.server.sh(&advertise), "x ok\n");
     std::thread::sleep(std::time::Duration::from_millis(300));
-    assert_eq!(app.ns.sh("ip -6 addr; ip -6 route show default"), before);
+    assert_eq!(app.ns.sh("ip -6 addr; ip -6 route"), before);
     app.ns
         .sh("ip -6 addr add 2001:db8:bad::77/64 dev eth0 nodad");
     let watch = Watch::new(
