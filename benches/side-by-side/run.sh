@@ -7,7 +7,7 @@
 # mounts, network and processes stay as they are. Its cgroups are called metactl-bench-*, and are
 # gone afterwards.
 #
-# PARTS chooses among: launch verbs many memory calls exits app network (see the files); timeline
+# PARTS chooses among: launch verbs many memory calls exits app network throughput (see the files); timeline
 # comes only when it is asked for.
 # METACTL_RUNTIME and BENCH_PROGRAMS (a directory) name programs that are built already. On a
 # machine that is busy, PRIORITY="chrt --rr 1" keeps the others out of the figures (not of those on
@@ -77,7 +77,7 @@ part() {
   ((code == 0 || code == 77)) || failed+=("$1")
 }
 
-for chosen in ${PARTS:-launch verbs many memory calls exits app network}; do
+for chosen in ${PARTS:-launch verbs many memory calls exits app network throughput}; do
   case $chosen in
     launch)
       part launch v2

@@ -220,6 +220,10 @@ impl Compiler<'_> {
 
     fn input(&self) -> Chain {
         let mut rules = vec![Rule::new().in_by_loopback().accept()];
+        // Address and route of a sandbox are given; an advertisement would add others, of which it may not send.
+        for family in self.families().filter(|family| *family == Family::V6) {
+            rules.extend(ROUTER_ICMP6.map(|kind| Rule::new().icmp(family, kind).drop()));
+        }
         rules.extend(self.dns_in());
         self.judge(Direction::In, &mut rules);
         let hook = Hook {
@@ -375,6 +379,9 @@ fn kernel_icmp(family: Family) -> &'static [u8] {
         Family::V6 => &[1, 2, 3, 4, 129, 135, 136],
     }
 }
+
+/// Router advertisement and redirect (RFC 4861).
+const ROUTER_ICMP6: [u8; 2] = [134, 137];
 
 fn own_name(family: Family) -> String {
     format!("own{}", digit(family))

@@ -412,3 +412,38 @@ fn the_server_believes_no_neighbour_and_no_router() {
     works(&rogue.ns, &["router@fe80::666,2001:db8:bad::".into()]);
     assert_ne!(routes(), before, "the attack works without the defence");
 }
+
+/// Privacy addresses: an advertisement that reaches the sandbox (radvd on all devices of the server) gives it neither an
+/// address nor a route, and an address that it has all the same does not get past the firewall.
+#[test]
+fn no_address_comes_by_advertisement() {
+    let Some(world) = world_with_python("no_address_comes_by_advertisement") else {
+        return;
+    };
+    let app = world.start(spec("myapp", Mode::Routed, &[APP, APP6]), &names(&[]));
+    app.ns
+        .sh("echo 2 > /proc/sys/net/ipv6/conf/eth0/use_tempaddr");
+    let before = app.ns.sh("ip -6 addr; ip -6 route");
+    let outer = app.applied.outer.as_deref().unwrap();
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/common/attacks.py");
+    let advertise = format!(
+        "DEVICE={outer} /usr/bin/python3 {} x=router@fe80::99,2001:db8:bad::",
+        script.display()
+    );
+    assert_eq!(world.server.sh(&advertise), "x ok\n");
+    std::thread::sleep(std::time::Duration::from_millis(300));
+    assert_eq!(app.ns.sh("ip -6 addr; ip -6 route"), before);
+    app.ns
+        .sh("ip -6 addr add 2001:db8:bad::77/64 dev eth0 nodad");
+    let watch = Watch::new(
+        &world.machine,
+        "prerouting",
+        &[("private", "ip6 saddr 2001:db8:bad::77".into())],
+    );
+    assert!(
+        !app.ns
+            .try_sh(&format!("ping -n -c 1 -W 1 -I 2001:db8:bad::77 {MACHINE6}"))
+            .0
+    );
+    assert_eq!(watch.count("private"), 0);
+}

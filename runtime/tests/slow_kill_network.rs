@@ -18,7 +18,7 @@ use serde_json::json;
 use tracer::Point;
 
 /// The most points of a process, unless all are wanted (`METACTL_KILL_POINTS=all`).
-const SAMPLE: usize = 60;
+const SAMPLE: usize = 40;
 const MINIMUM: usize = 30;
 
 struct Scene {

@@ -32,6 +32,11 @@ pub const DIG: Need = Need {
     what: "dig",
     hint: "apt-get install bind9-dnsutils",
 };
+/// A C compiler.
+pub const CC: Need = Need {
+    what: "cc",
+    hint: "apt-get install gcc libc6-dev",
+};
 /// A shell with programmable completion.
 pub const BASH: Need = Need {
     what: "bash",

@@ -13,7 +13,7 @@ use std::os::unix::net::{SocketAddr, UnixListener};
 use std::time::Duration;
 
 use metactl_tests::lan::Node;
-use metactl_tests::needs::{GIT, NFT, Need, PYTHON};
+use metactl_tests::needs::{CC, GIT, NFT, Need, PYTHON};
 use metactl_tests::{Host, on_host};
 
 const ATTACKS: &str = include_str!("../../netns/tests/common/attacks.py");
@@ -489,5 +489,57 @@ fn only_what_is_served_comes_in() {
         let found = try_outside(&closed);
         assert!(found.values().all(|outcome| outcome == "ok"), "{found:?}");
         host.run(&["served", "stop"]).ok();
+    });
+}
+
+/// Without a C library: its first instructions are those of `socket` and `connect`. It tells what came of it.
+const FIRST: &str = r#"
+static long call(long n, long a, long b, long c) {
+    long r;
+    __asm__ volatile("syscall" : "=a"(r) : "a"(n), "D"(a), "S"(b), "d"(c) : "rcx", "r11", "memory");
+    return r;
+}
+void _start(void) {
+    static const unsigned char to[16] = {2, 0, 0, 80, 10, 20, 0, 66};
+    long s = call(41, 2, 1, 0), error = call(42, s, (long)to, 16);
+    if (error == 0) call(1, 1, (long)"connected\n", 10);
+    else if (error == -111) call(1, 1, (long)"refused\n", 8);
+    else call(1, 1, (long)"other\n", 6);
+    call(60, 0, 0, 0);
+}
+"#;
+
+/// A connection opened before the policy: there is no such moment, not even for the first instruction of all.
+#[test]
+fn the_first_instruction_is_behind_the_policy() {
+    on_host(&[GIT, NFT, PYTHON, CC], |host| {
+        let outside = around(host);
+        let dir = host.work().join("first");
+        fs::create_dir_all(&dir).unwrap();
+        fs::write(dir.join("first.c"), FIRST).unwrap();
+        let program = dir.join("first");
+        let (source, out) = (dir.join("first.c"), program.to_str().unwrap());
+        host.command(
+            "cc",
+            &[
+                "-static",
+                "-nostdlib",
+                "-O2",
+                "-o",
+                out,
+                source.to_str().unwrap(),
+            ],
+        )
+        .ok();
+        fs::write(
+            dir.join(".metactl"),
+            "[daemon.first]\nplatform = exec\ncommand = ./first\n",
+        )
+        .unwrap();
+        for _ in 0..10 {
+            let outcome = host.run(&["-q", "run", dir.to_str().unwrap()]).ok();
+            assert_eq!(outcome.stdout, "refused\n", "{outcome}");
+        }
+        assert_eq!(outside.run(&[out]).ok().stdout, "connected\n");
     });
 }

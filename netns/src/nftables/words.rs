@@ -201,6 +201,8 @@ pub(super) fn icmp_word(family: Family, kind: u8) -> String {
         (Family::V4, 11) | (Family::V6, 3) => "time-exceeded",
         (Family::V4, 12) | (Family::V6, 4) => "parameter-problem",
         (Family::V6, 2) => "packet-too-big",
+        (Family::V6, 134) => "nd-router-advert",
+        (Family::V6, 137) => "nd-redirect",
         (Family::V6, 135) => "nd-neighbor-solicit",
         (Family::V6, 136) => "nd-neighbor-advert",
         (_, kind) => return kind.to_string(),

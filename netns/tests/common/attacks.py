@@ -321,7 +321,7 @@ def datagram(source, address, port):
 
 def frame(kind, payload, to=b'\2mc\0\0\1', source=b'\2mc\0\0\2'):
     s = socket.socket(socket.AF_PACKET, socket.SOCK_RAW)
-    s.bind(('eth0', 0))
+    s.bind((os.environ.get('DEVICE', 'eth0'), 0))
     s.send(to + source + struct.pack('!H', kind) + payload)
 
 
@@ -354,7 +354,7 @@ def advertise(source, address, to):
 
 
 def router(source, prefix):
-    """A router advertisement: a default route, a prefix to take an address of, a name server."""
+    """A router advertisement: a default route, a prefix to take an address of."""
     packed = socket.inet_pton(socket.AF_INET6, prefix)
     body = struct.pack('!BBHBBHII', 134, 0, 0, 64, 0, 1800, 0, 0)
     body += struct.pack('!BBBBIII', 3, 4, 64, 0xc0, 3600, 3600, 0) + packed
