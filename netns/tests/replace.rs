@@ -259,7 +259,7 @@ fn learning_accepts_records_and_ends_by_itself() {
     };
     world.machine.serve_tcp(25);
     world.machine.serve_tcp(80);
-    world.machine.serve_udp(53);
+    world.machine.serve_udp(123);
     let mut app = start(&world, &["web = 198.51.100.9:80"]);
     is_refused(&app, MACHINE, 25);
     let none = Resolved::new();
@@ -268,7 +268,7 @@ fn learning_accepts_records_and_ends_by_itself() {
     reaches(&app, MACHINE, 25);
     reaches(&app, MACHINE6, 25);
     reaches(&app, MACHINE, 80);
-    assert_eq!(app.ns.ask_udp(MACHINE, 53).unwrap(), "ping");
+    assert_eq!(app.ns.ask_udp(MACHINE, 123).unwrap(), "ping");
     app.ns.sh(&format!("ping -c 1 -W 1 {MACHINE}"));
     let (learned, left) = learn::read(app.ns.fd()).unwrap();
     let told: Vec<String> = learned
@@ -280,7 +280,7 @@ fn learning_accepts_records_and_ends_by_itself() {
         [
             format!("{MACHINE} icmp 0"),
             format!("{MACHINE} tcp 25"),
-            format!("{MACHINE} udp 53"),
+            format!("{MACHINE} udp 123"),
             format!("{MACHINE6} tcp 25"),
         ]
     );
