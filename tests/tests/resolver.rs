@@ -483,9 +483,9 @@ fn bad_answers_are_harmless() {
 fn instances_ask_for_themselves_alone() {
     on_host(NEEDS, |host| {
         let lan = host.lan();
-        let _around = around(host, &lan);
         let stranger = lan.node("stranger", &["10.20.0.66/24"]);
         stranger.route("169.254.1.1 via 10.20.0.1");
+        let _around = around(host, &lan);
         start(host, LISTED);
         host.hello(
             "other",
