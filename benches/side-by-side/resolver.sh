@@ -78,7 +78,8 @@ sandbox app 198.51.100.5
 resolver=$!
 
 # dnsmasq, on the server, putting answers into a set of the server's.
-nft 'table inet t { set s { type ipv4_addr; flags timeout; timeout 6m; } }'
+nft add table inet t
+nft 'add set inet t s { type ipv4_addr; flags timeout; timeout 6m; }'
 cat >$dir/dnsmasq.conf <<END
 no-resolv
 no-hosts

@@ -28,7 +28,7 @@ use crate::materialize::Ingredients;
 use crate::progress::Progress;
 use crate::release::APP_LAYER;
 use crate::resolver::Keeper;
-use crate::standalone::asks_for_names;
+use crate::standalone::needs_resolver;
 use crate::{converge, files, hosts};
 
 /// The format number of `owner.json`.
@@ -222,7 +222,7 @@ impl Run<'_> {
         // The resolver finds the policy there.
         files::replace_json(&self.dir.join("network.json"), &spec, 0o644)?;
         let mut resolver = self.manager.resolver()?;
-        if asks_for_names(&spec) {
+        if needs_resolver(&spec) {
             resolver.ensure();
             if let Some(why) = resolver.trouble() {
                 progress.note(&format!("names have no answer: {why}"));

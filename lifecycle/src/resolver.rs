@@ -85,6 +85,7 @@ impl Keeper {
 
     /// Starts it again when it has ended. Returns what is worth a line in the log.
     pub(crate) fn look_after(&mut self) -> Option<String> {
+        self.bury();
         if self.deadline().is_none_or(|at| at > Instant::now()) {
             return None;
         }

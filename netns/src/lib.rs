@@ -2,7 +2,7 @@
 //!
 //! An instance gets a network namespace of its own with a veth pair, an address of its own (/32, /128), a
 //! default route through the server, and a firewall inside the namespace that knows its destinations by name.
-//! No bridge, no process that stays, no `ip`, `nft` or `iptables` program.
+//! No bridge, no process for each, no `ip`, `nft` or `iptables` program.
 //!
 //! Begin reading in [`plan`]: a pure function turns `network.json` ([`metactl_bundles::network`]) and the facts
 //! of the server ([`facts`]) into a printable list of steps. [`apply`] carries them out over two netlink sockets.
@@ -19,7 +19,8 @@
 //! | [`nftables`] | the encoder of one nftables transaction |
 //! | [`server`] | what all instances share on the server, counted by user, given back by the last one |
 //! | [`doctor`] | what on the server would stop it, and the command that mends it |
-//! | [`names`] | looks host names up (never on the path of the static runtime) |
+//! | [`names`] | looks host names up at the start (never on the path of the static runtime) |
+//! | [`resolver`] | answers what applications ask for by name, and opens the way: one process for all |
 //! | [`announce`] | tells the physical network where an address is now |
 //! | [`dns_update`] | registers addresses by name with a name server, signed (lifecycle decides when) |
 //! | [`probe`] | asks the physical network whether an address is in use already |

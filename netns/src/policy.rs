@@ -203,7 +203,6 @@ impl Compiler<'_> {
                     .drop(),
             });
         }
-        rules.extend(self.dns_out());
         self.judge(Direction::Out, &mut rules);
         let hook = Hook {
             kind: "filter",
@@ -224,7 +223,6 @@ impl Compiler<'_> {
         for family in self.families().filter(|family| *family == Family::V6) {
             rules.extend(ROUTER_ICMP6.map(|kind| Rule::new().icmp(family, kind).drop()));
         }
-        rules.extend(self.dns_in());
         self.judge(Direction::In, &mut rules);
         let hook = Hook {
             kind: "filter",
@@ -250,6 +248,10 @@ impl Compiler<'_> {
             return;
         }
         rules.extend(self.before_ports(direction));
+        rules.extend(match direction {
+            Direction::Out => self.dns_out(),
+            Direction::In => self.dns_in(),
+        });
         rules.push(Rule::new().tcp_not_first().accept());
         for family in self.families() {
             let (shape, set) = (Shape::Flow(family), flow_set(family));

@@ -483,6 +483,8 @@ fn bad_answers_are_harmless() {
 fn instances_ask_for_themselves_alone() {
     on_host(NEEDS, |host| {
         let lan = host.lan();
+        let stranger = lan.node("stranger", &["10.20.0.66/24"]);
+        stranger.route("169.254.1.1 via 10.20.0.1");
         let _around = around(host, &lan);
         start(host, LISTED);
         host.hello(
@@ -531,10 +533,47 @@ fn instances_ask_for_themselves_alone() {
             .collect();
         assert_eq!(namespaces, [own]);
         // Nobody else is answered: not the server, not the network.
-        for node in [Node::server()] {
+        for node in [Node::server(), stranger.clone()] {
             let outcome = node.connect("169.254.1.1:253");
             assert!(outcome.is_err(), "{outcome:?}");
         }
+        let ask = [
+            "dig",
+            "+time=1",
+            "+tries=1",
+            "@169.254.1.1",
+            "-p",
+            "253",
+            "db.example.org",
+        ];
+        let outcome = stranger.run(&ask);
+        assert!(
+            outcome.stdout.contains("no servers could be reached"),
+            "{outcome}"
+        );
+        host.run(&["hello", "stop"]).ok();
+    });
+}
+
+#[test]
+fn addresses_of_both_families_are_opened() {
+    on_host(NEEDS, |host| {
+        let lan = host.lan();
+        lan.server_address("2001:db8::1/64");
+        let dns = lan.node("dns", &["10.20.0.53/24"]);
+        let server = lan.node("dbserver", &["10.20.0.20/24", "2001:db8::20/64"]);
+        server.listen(80);
+        let zone =
+            "a.six IN AAAA 2001:db8::20\na.six IN AAAA ::ffff:127.0.0.1\na.six IN AAAA fe80::7\n";
+        let _dns = NameServer::start(host, &dns, "10.20.0.53", &[("example.org", zone)]);
+        let local = "[firewall.out.accept]\nsix = *.six.example.org:80\n\
+                     [sandbox.net]\nip = 10.20.0.5 2001:db8::5\n";
+        start(host, local);
+        is_refused("[2001:db8::20]:80");
+        let found = dig(host, &["+short", "a.six.example.org", "AAAA"]);
+        assert_eq!(found.trim(), "2001:db8::20");
+        reaches("[2001:db8::20]:80");
+        reaches("a.six.example.org:80");
         host.run(&["hello", "stop"]).ok();
     });
 }

@@ -121,9 +121,9 @@ impl Network {
         self.unannounced = metactl_netns::announce::beside(&up.spec, uplink);
         // Written last: without it, what is there is made anew.
         files::replace(&self.run.network(), &up.text, 0o644)?;
-        let asks = asks_for_names(&up.spec);
+        let needs = needs_resolver(&up.spec);
         self.up = Some(up);
-        if asks {
+        if needs {
             self.resolver.ensure();
         }
         Ok(())
@@ -138,13 +138,13 @@ impl Network {
         if spec.mode != Mode::Host && !is_pinned(&self.run.netns()) {
             return Ok(false);
         }
-        let asks = asks_for_names(&spec);
+        let needs = needs_resolver(&spec);
         self.up = Some(Up {
             text,
             spec,
             missing: Vec::new(),
         });
-        if asks {
+        if needs {
             self.resolver.ensure();
         }
         Ok(true)
@@ -255,10 +255,14 @@ impl Network {
     }
 }
 
-/// Whether the application asks the resolver: it has a network of its own, and an IPv4 address.
-pub(crate) fn asks_for_names(spec: &NetworkSpec) -> bool {
+/// Whether the resolver follows its names: it has a network of its own.
+pub(crate) fn needs_resolver(spec: &NetworkSpec) -> bool {
     matches!(spec.mode, Mode::Routed | Mode::Nat)
-        && spec.addresses.iter().any(std::net::IpAddr::is_ipv4)
+}
+
+/// Whether the application can ask the resolver, too: that has an IPv4 address.
+pub(crate) fn asks_for_names(spec: &NetworkSpec) -> bool {
+    needs_resolver(spec) && spec.addresses.iter().any(std::net::IpAddr::is_ipv4)
 }
 
 /// Whether a namespace is mounted there (`NSFS_MAGIC`, statfs(2)); an empty file is left of one

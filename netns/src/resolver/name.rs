@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::message::Malformed;
+use super::message::{HEADER, Malformed};
 
 /// The longest name, with its length bytes.
 const NAME_MOST: usize = 255;
@@ -16,17 +16,17 @@ const POINTERS_MOST: usize = 127;
 pub struct Name(Vec<u8>);
 
 impl Name {
-    /// Reads the name at `at` of a message, and moves `at` behind it. A pointer leads backwards only, so
-    /// that no name is endless.
+    /// Reads the name at `at` of a message, and moves `at` behind it. A pointer leads to a name that is complete before
+    /// it, and not into the header: so no name is endless, and none depends on what comes later in the message.
     pub(super) fn parse(message: &[u8], at: &mut usize) -> Result<Name, Malformed> {
         let mut name = Vec::with_capacity(32);
         let mut here = *at;
         // The end of the name where it stands; known once its rest is elsewhere.
         let mut end = None;
-        let mut before = *at;
+        let mut seen = message;
         let mut pointers = 0;
         loop {
-            let length = usize::from(*message.get(here).ok_or(Malformed("a name ends early"))?);
+            let length = usize::from(*seen.get(here).ok_or(Malformed("a name ends early"))?);
             match length {
                 0 => {
                     name.push(0);
@@ -34,7 +34,7 @@ impl Name {
                     return Ok(Name(name));
                 }
                 1..=LABEL_MOST => {
-                    let label = message.get(here + 1..here + 1 + length);
+                    let label = seen.get(here + 1..here + 1 + length);
                     let label = label.ok_or(Malformed("a label ends early"))?;
                     name.push(length as u8);
                     name.extend(label.iter().map(u8::to_ascii_lowercase));
@@ -45,16 +45,16 @@ impl Name {
                     here += 1 + length;
                 }
                 0xc0.. => {
-                    let low = *message
+                    let low = *seen
                         .get(here + 1)
                         .ok_or(Malformed("a pointer ends early"))?;
                     let target = (length & 0x3f) << 8 | usize::from(low);
                     pointers += 1;
-                    if target >= before || pointers > POINTERS_MOST {
+                    if !(HEADER..here).contains(&target) || pointers > POINTERS_MOST {
                         return Err(Malformed("a pointer does not lead backwards"));
                     }
                     end.get_or_insert(here + 2);
-                    before = target;
+                    seen = seen.get(..here).unwrap_or_default();
                     here = target;
                 }
                 _ => return Err(Malformed("a label of an unknown kind")),
@@ -147,13 +147,16 @@ impl fmt::Display for Name {
 mod tests {
     use super::*;
 
-    fn parse(bytes: &[u8], mut at: usize) -> Result<(String, usize), Malformed> {
-        Name::parse(bytes, &mut at).map(|name| (name.to_string(), at))
+    /// Behind a header of nothing.
+    fn parse(bytes: &[u8], at: usize) -> Result<(String, usize), Malformed> {
+        let message = [&[0; HEADER], bytes].concat();
+        let mut at = at + HEADER;
+        Name::parse(&message, &mut at).map(|name| (name.to_string(), at - HEADER))
     }
 
     #[test]
     fn names_are_read_and_shown() {
-        let message = b"\x03WWW\x07example\x03org\0\x04mail\xc0\x04\xc0\x00";
+        let message = b"\x03WWW\x07example\x03org\0\x04mail\xc0\x10\xc0\x0c";
         assert_eq!(parse(message, 0).unwrap(), ("www.example.org".into(), 17));
         assert_eq!(parse(message, 17).unwrap(), ("mail.example.org".into(), 24));
         assert_eq!(parse(message, 24).unwrap(), ("www.example.org".into(), 26));
@@ -176,9 +179,10 @@ mod tests {
             b"\x03ab",
             b"\x03abc",
             b"\xc0",
-            b"\xc0\x00",
-            b"\x01a\xc0\x00",
-            b"\x01a\xc0\x05\0\0",
+            b"\xc0\x0c",
+            b"\x01a\xc0\x0c",
+            b"\x01a\xc0\x10\0\0",
+            b"\x01a\xc0\x02",
             b"\x40abc\0",
             b"\x80\0",
             &long,
@@ -186,7 +190,11 @@ mod tests {
             assert!(parse(bytes, 0).is_err(), "{bytes:?}");
         }
         // Two pointers at each other.
-        assert!(parse(b"\xc0\x02\xc0\x00", 2).is_err());
+        assert!(parse(b"\xc0\x0e\xc0\x0c", 2).is_err());
+        // Into the header, and to a name that goes on behind the pointer.
+        assert!(parse(b"\xc0\x05", 0).is_err());
+        assert!(parse(b"\x03abc\xc0\x0c\x01d\0", 4).is_err());
+        assert!(parse(b"\x03a\xc0\x0c\0\0", 2).is_err());
     }
 
     #[test]
