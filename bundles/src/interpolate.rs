@@ -6,11 +6,13 @@
 //!
 //! Two texts are made at once: the true one, and one that may be printed.
 
+use std::borrow::Cow;
 use std::collections::BTreeSet;
 use std::ops::Range;
 use std::rc::Rc;
 
 use crate::maps::HashMap;
+use crate::text::Str;
 use crate::{redact, secrets};
 
 /// How many names a chain of references may have.
@@ -83,7 +85,7 @@ fn is_name_char(c: char) -> bool {
 #[derive(Debug, Clone, Copy)]
 pub struct Definition<'a> {
     /// The value as written.
-    pub raw: &'a str,
+    pub raw: &'a Str,
     /// Whether the app layer wrote it.
     pub from_app: bool,
 }
@@ -92,11 +94,11 @@ pub struct Definition<'a> {
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Resolved {
     /// The text.
-    pub text: String,
+    pub text: Str,
     /// The text without what must not be printed.
-    pub shown: String,
+    pub shown: Str,
     /// A name, defined by the app layer, that is in it.
-    pub from_app: Option<String>,
+    pub from_app: Option<Str>,
     /// Names that are in it and not known yet; they stand in the text as they were written. Only
     /// when [`Interpolator::lenient`].
     pub missing: BTreeSet<String>,
@@ -106,23 +108,42 @@ pub struct Resolved {
 
 impl Resolved {
     /// A value in which nothing is replaced.
-    pub fn as_written(raw: &str) -> Resolved {
-        let shown = redact::redact(raw).into_owned();
+    pub fn as_written(raw: &Str) -> Resolved {
         Resolved {
-            text: raw.to_owned(),
-            shown,
+            shown: printable(raw.clone()),
+            ..Resolved::of(raw.clone())
+        }
+    }
+
+    /// A text that is printed as it is.
+    fn of(text: Str) -> Resolved {
+        Resolved {
+            shown: text.clone(),
+            text,
             ..Resolved::default()
         }
     }
 
     /// A value of `[secrets]`.
-    pub fn secret(raw: &str) -> Resolved {
+    pub fn secret(raw: &Str) -> Resolved {
+        let shown = match secrets::shown(raw) {
+            same if same == raw.as_str() => raw.clone(),
+            other => other.into(),
+        };
         Resolved {
-            text: raw.to_owned(),
-            shown: secrets::shown(raw).to_owned(),
-            ..Resolved::default()
+            shown,
+            ..Resolved::of(raw.clone())
         }
     }
+}
+
+/// A text without the passwords of URLs.
+fn printable(text: Str) -> Str {
+    let masked = match redact::redact(&text) {
+        Cow::Borrowed(_) => None,
+        Cow::Owned(masked) => Some(masked.into()),
+    };
+    masked.unwrap_or(text)
 }
 
 /// Why a value cannot be resolved.
@@ -198,7 +219,7 @@ impl<'a> Interpolator<'a> {
     ///
     /// # Errors
     /// The fault, or `None` when it is in a name and was told before.
-    pub fn value(&mut self, raw: &str) -> Result<Resolved, Failure> {
+    pub fn value(&mut self, raw: &Str) -> Result<Resolved, Failure> {
         self.expand(raw, None)
     }
 
@@ -230,10 +251,10 @@ impl<'a> Interpolator<'a> {
         self.stack.pop();
         let result = result.map(|mut resolved| {
             if definition.from_app {
-                resolved.from_app.get_or_insert_with(|| name.to_owned());
+                resolved.from_app.get_or_insert_with(|| name.into());
             }
             if redact::is_secret_name(name) && !resolved.text.is_empty() {
-                redact::MASK.clone_into(&mut resolved.shown);
+                resolved.shown = Str::built_in(redact::MASK);
             }
             Rc::new(resolved)
         });
@@ -242,33 +263,61 @@ impl<'a> Interpolator<'a> {
     }
 
     /// `raw`, the value of `owner` or, without one, of something outside of `[env]`.
-    fn expand(&mut self, raw: &str, owner: Option<&str>) -> Result<Resolved, Failure> {
+    fn expand(&mut self, raw: &Str, owner: Option<&str>) -> Result<Resolved, Failure> {
         let here = |range| Step {
             name: owner.map(str::to_owned),
             range,
         };
+        let mut resolved = if raw.as_bytes().contains(&b'%') {
+            self.replaced(raw, &here)?
+        } else {
+            Resolved::of(raw.clone())
+        };
+        self.spent += resolved.text.len();
+        if resolved.text.len() > MAX_LENGTH || self.spent > MAX_TOTAL {
+            return Err(here(0..raw.len()).fault(FaultKind::TooLong));
+        }
+        resolved.shown = printable(resolved.shown);
+        Ok(resolved)
+    }
+
+    /// `raw` with something replaced, passwords of URLs not masked yet; `here` makes the step that a
+    /// part of it is.
+    fn replaced(
+        &mut self,
+        raw: &Str,
+        here: &impl Fn(Range<usize>) -> Step,
+    ) -> Result<Resolved, Failure> {
         let syntax = |bad: BadReference| here(bad.range).fault(FaultKind::Syntax(bad.problem));
-        let mut out = Resolved::default();
+        let (mut out, mut text) = (Resolved::default(), String::new());
+        // What may be printed, once that is not the text itself.
+        let mut shown: Option<String> = None;
         for part in parts(raw).map_err(syntax)? {
             match part {
-                Part::Text(text) => {
-                    out.text.push_str(text);
-                    out.shown.push_str(text);
+                Part::Text(part) => {
+                    text.push_str(part);
+                    shown.iter_mut().for_each(|shown| shown.push_str(part));
                 }
                 Part::Name(name, range) => {
                     let found = self.refer(name, here(range.clone()))?;
-                    append(&mut out, raw, name, range, found.as_deref());
+                    let (own, printed) = match &found {
+                        Some(found) => (&*found.text, &*found.shown),
+                        None => (&raw[range.clone()], &raw[range]),
+                    };
+                    if own != printed {
+                        shown.get_or_insert_with(|| text.clone());
+                    }
+                    text.push_str(own);
+                    shown.iter_mut().for_each(|shown| shown.push_str(printed));
+                    out.take_note(name, found.as_deref());
                 }
             }
-            if out.text.len() > MAX_LENGTH {
+            if text.len() > MAX_LENGTH {
                 return Err(here(0..raw.len()).fault(FaultKind::TooLong));
             }
         }
-        self.spent += out.text.len();
-        if self.spent > MAX_TOTAL {
-            return Err(here(0..raw.len()).fault(FaultKind::TooLong));
-        }
-        out.shown = redact::redact(&out.shown).into_owned();
+        out.text = text.into();
+        out.shown = shown.map_or_else(|| out.text.clone(), Str::from);
         Ok(out)
     }
 
@@ -311,28 +360,18 @@ impl Step {
     }
 }
 
-fn append(
-    out: &mut Resolved,
-    raw: &str,
-    name: &str,
-    range: Range<usize>,
-    found: Option<&Resolved>,
-) {
-    match found {
-        Some(found) => {
-            out.text.push_str(&found.text);
-            out.shown.push_str(&found.shown);
-            out.depth = out.depth.max(found.depth + 1);
-            // One is enough to know that some are missing: the others are told where they are
-            // referred to, and many values may refer to a value that has many.
-            out.missing.extend(found.missing.first().cloned());
-            out.from_app = out.from_app.take().or_else(|| found.from_app.clone());
-        }
-        None => {
-            out.text.push_str(&raw[range.clone()]);
-            out.shown.push_str(&raw[range]);
-            out.missing.insert(name.to_owned());
-        }
+impl Resolved {
+    /// What follows from a reference to `name`, which stands for `found`.
+    fn take_note(&mut self, name: &str, found: Option<&Resolved>) {
+        let Some(found) = found else {
+            self.missing.insert(name.to_owned());
+            return;
+        };
+        self.depth = self.depth.max(found.depth + 1);
+        // One is enough to know that some are missing: the others are told where they are referred
+        // to, and many values may refer to a value that has many.
+        self.missing.extend(found.missing.first().cloned());
+        self.from_app = self.from_app.take().or_else(|| found.from_app.clone());
     }
 }
 
@@ -340,21 +379,22 @@ fn append(
 mod tests {
     use super::*;
 
-    fn interpolator<'a>(pairs: &[(&'a str, &'a str)]) -> Interpolator<'a> {
-        let definition = |raw| Definition {
-            raw,
+    fn interpolator<'a>(pairs: &[(&'a str, &str)]) -> Interpolator<'a> {
+        let definition = |raw: &str| Definition {
+            raw: Box::leak(Box::new(Str::from(raw))),
             from_app: false,
         };
-        Interpolator::new(pairs.iter().map(|(name, raw)| (*name, definition(*raw))))
+        Interpolator::new(pairs.iter().map(|(name, raw)| (*name, definition(raw))))
     }
 
     fn text(pairs: &[(&str, &str)], raw: &str) -> String {
-        interpolator(pairs).value(raw).expect("no fault").text
+        let resolved = interpolator(pairs).value(&raw.into());
+        resolved.expect("no fault").text.to_string()
     }
 
     fn fault(pairs: &[(&str, &str)], raw: &str) -> Fault {
         interpolator(pairs)
-            .value(raw)
+            .value(&raw.into())
             .expect_err("a fault")
             .expect("told now")
     }
@@ -409,15 +449,15 @@ mod tests {
     #[test]
     fn a_fault_in_a_name_is_told_once() {
         let mut interpolator = interpolator(&[("A", "%(X)")]);
-        assert!(interpolator.value("%(A)").unwrap_err().is_some());
-        assert!(interpolator.value("%(A)").unwrap_err().is_none());
+        assert!(interpolator.value(&"%(A)".into()).unwrap_err().is_some());
+        assert!(interpolator.value(&"%(A)".into()).unwrap_err().is_none());
         assert!(interpolator.name("A").unwrap_err().is_none());
     }
 
     #[test]
     fn unknown_names_can_wait() {
         let mut interpolator = interpolator(&[("A", "%(X)")]).lenient(true);
-        let resolved = interpolator.value("<%(A)>").unwrap();
+        let resolved = interpolator.value(&"<%(A)>".into()).unwrap();
         assert_eq!(resolved.text, "<%(X)>");
         assert!(resolved.missing.contains("X"));
     }
@@ -464,11 +504,14 @@ mod tests {
         let mut interpolator = interpolator(&pairs);
         assert_eq!(interpolator.name("URL").unwrap().shown, "db://me:***@h");
         assert_eq!(
-            interpolator.value("x %(DB_PASSWORD)").unwrap().shown,
+            interpolator
+                .value(&"x %(DB_PASSWORD)".into())
+                .unwrap()
+                .shown,
             "x ***"
         );
         assert_eq!(
-            interpolator.value("x %(DB_PASSWORD)").unwrap().text,
+            interpolator.value(&"x %(DB_PASSWORD)".into()).unwrap().text,
             "x hush"
         );
     }

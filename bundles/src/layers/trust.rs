@@ -6,8 +6,7 @@
 //! to another place in the configuration directory, but not out of it.
 
 use std::cell::RefCell;
-use std::collections::HashMap;
-use std::fs::{self, Metadata};
+use std::fs;
 use std::io;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
@@ -22,9 +21,19 @@ const OTHER_WRITE: u32 = 0o002;
 #[derive(Debug)]
 pub(crate) struct Trust {
     config: PathBuf,
+    /// Who reads.
+    own: u32,
     /// Folders that were looked at, and their real paths. Within one command nothing is looked at
-    /// twice: the same folders hold the layers of every instance.
-    folders: RefCell<HashMap<PathBuf, PathBuf>>,
+    /// twice: the same few folders hold the layers of every instance.
+    folders: RefCell<Vec<(PathBuf, PathBuf)>>,
+}
+
+/// Who can write something.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Hands {
+    pub(super) uid: u32,
+    pub(super) gid: u32,
+    pub(super) mode: u32,
 }
 
 impl Trust {
@@ -32,8 +41,22 @@ impl Trust {
     pub(crate) fn new(config: &Path) -> Trust {
         Trust {
             config: config.to_owned(),
+            own: rustix::process::geteuid().as_raw(),
             folders: RefCell::default(),
         }
+    }
+
+    /// Where the file `path` really is if it is no link, when its folder was looked at before.
+    pub(super) fn known_path(&self, path: &Path) -> Option<PathBuf> {
+        let real = self.known(path.parent()?)?;
+        Some(real.join(path.file_name()?))
+    }
+
+    fn known(&self, folder: &Path) -> Option<PathBuf> {
+        let folders = self.folders.borrow();
+        let is_same = |known: &Path| known.as_os_str() == folder.as_os_str();
+        let (_, real) = folders.iter().find(|(known, _)| is_same(known))?;
+        Some(real.clone())
     }
 
     /// The real path of the file `path` below the directory, to be opened without following links;
@@ -75,8 +98,8 @@ impl Trust {
 
     /// The real path of a folder in the directory, when nobody else can change it or one above it.
     fn folder(&self, path: &Path, folder: &Path) -> Result<PathBuf, Box<Diagnostic>> {
-        if let Some(real) = self.folders.borrow().get(folder) {
-            return Ok(real.clone());
+        if let Some(real) = self.known(folder) {
+            return Ok(real);
         }
         let real = fs::canonicalize(folder).map_err(|error| cannot_look(path, folder, &error))?;
         self.is_inside(path, &real)?;
@@ -89,11 +112,16 @@ impl Trust {
             .take_while(|above| above.starts_with(&root));
         for above in written.chain(really) {
             let facts = fs::metadata(above).map_err(|error| cannot_look(path, above, &error))?;
-            check(path, above, &facts)?;
+            let hands = Hands {
+                uid: facts.uid(),
+                gid: facts.gid(),
+                mode: facts.mode(),
+            };
+            self.check(path, above, hands)?;
         }
         self.folders
             .borrow_mut()
-            .insert(folder.to_owned(), real.clone());
+            .push((folder.to_owned(), real.clone()));
         Ok(real)
     }
 
@@ -113,43 +141,50 @@ impl Trust {
     fn root(&self, path: &Path) -> Result<PathBuf, Box<Diagnostic>> {
         fs::canonicalize(&self.config).map_err(|error| cannot_look(path, &self.config, &error))
     }
+
+    /// Whether only root or the caller can write what `hands` are about: `at`, which is `path`
+    /// itself or a folder on the way to it.
+    ///
+    /// # Errors
+    /// Who else can.
+    pub(super) fn check(
+        &self,
+        path: &Path,
+        at: &Path,
+        hands: Hands,
+    ) -> Result<(), Box<Diagnostic>> {
+        let Hands { uid, gid, mode } = hands;
+        // A user's own group, as distributions make it, is the user; of root's files nobody else's
+        // hands.
+        let own_group = uid != 0 && gid == uid;
+        let is_owned = uid == 0 || uid == self.own;
+        let by_group = mode & GROUP_WRITE != 0 && !own_group;
+        if is_owned && !by_group && mode & OTHER_WRITE == 0 {
+            return Ok(());
+        }
+        let it = if at == path {
+            "this file".to_owned()
+        } else {
+            at.display().to_string()
+        };
+        if !is_owned {
+            let message = format!("{it} belongs to uid {uid}, who could change it at any time");
+            let hint = format!("it has to be root's, or yours: chown root {}", at.display());
+            return Err(fail(path, message, &hint));
+        }
+        let who = match mode & OTHER_WRITE {
+            0 => format!("group {gid}"),
+            _ => "everybody".to_owned(),
+        };
+        let message = format!("{it} can be written by {who} (mode {:04o})", mode & 0o7777);
+        let hint = format!("chmod go-w {}", at.display());
+        Err(fail(path, message, &hint))
+    }
 }
 
 fn cannot_look(path: &Path, at: &Path, error: &io::Error) -> Box<Diagnostic> {
     let message = format!("cannot look at {}: {error}", at.display());
     fail(path, message, "make it readable, or run metactl as root")
-}
-
-/// Whether only root or the caller can write what `facts` are about: `at`, which is `path` itself
-/// or a folder on the way to it.
-///
-/// # Errors
-/// Who else can.
-pub(super) fn check(path: &Path, at: &Path, facts: &Metadata) -> Result<(), Box<Diagnostic>> {
-    let own = rustix::process::geteuid().as_raw();
-    let it = if at == path {
-        "this file".to_owned()
-    } else {
-        at.display().to_string()
-    };
-    let (uid, gid, mode) = (facts.uid(), facts.gid(), facts.mode());
-    if uid != 0 && uid != own {
-        let message = format!("{it} belongs to uid {uid}, who could change it at any time");
-        let hint = format!("it has to be root's, or yours: chown root {}", at.display());
-        return Err(fail(path, message, &hint));
-    }
-    // A user's own group, as distributions make it, is the user; of root's files nobody else's hands.
-    let own_group = uid != 0 && gid == uid;
-    let who = if mode & OTHER_WRITE != 0 {
-        "everybody".to_owned()
-    } else if mode & GROUP_WRITE != 0 && !own_group {
-        format!("group {gid}")
-    } else {
-        return Ok(());
-    };
-    let message = format!("{it} can be written by {who} (mode {:04o})", mode & 0o7777);
-    let hint = format!("chmod go-w {}", at.display());
-    Err(fail(path, message, &hint))
 }
 
 fn is_absent(error: &io::Error) -> bool {

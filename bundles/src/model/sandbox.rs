@@ -14,15 +14,15 @@ impl Builder<'_> {
             rootfs: self.typed("sandbox", "rootfs", values::absolute_path),
             user: self
                 .value("sandbox", "user")
-                .map(|value| value.text.clone()),
-            limits: self.limits("sandbox.limits", ""),
+                .map(|value| value.text.to_string()),
+            limits: self.limits("sandbox.limits", ["memory", "pids", "cpu", "files"]),
             mounts: self.mounts(),
             capabilities: self
                 .typed("sandbox", "capabilities", values::capabilities)
                 .unwrap_or_default(),
             net: self.net(),
-            out: self.policy("firewall.out", Verdict::Reject),
-            inbound: self.policy("firewall.in", Verdict::Accept),
+            out: self.policy("firewall.out", "firewall.out.accept", Verdict::Reject),
+            inbound: self.policy("firewall.in", "firewall.in.accept", Verdict::Accept),
         };
         self.check_host_network(&sandbox);
         sandbox
@@ -96,7 +96,8 @@ impl Builder<'_> {
         }
     }
 
-    fn policy(&mut self, section: &str, fallback: Verdict) -> Policy {
+    /// The policy of a section, with its accept list.
+    fn policy(&mut self, section: &str, list: &str, fallback: Verdict) -> Policy {
         let policy = match self
             .value(section, "policy")
             .map(|value| value.text.as_str())
@@ -106,10 +107,8 @@ impl Builder<'_> {
             Some("drop") => Verdict::Drop,
             _ => fallback,
         };
-        let accept = self.usable(&format!("{section}.accept"));
-        let entries = accept
-            .into_iter()
-            .filter_map(|(name, value)| parse_entry(name, &value.text).ok());
+        let accept = self.usable(list);
+        let entries = accept.filter_map(|(name, value)| parse_entry(name, &value.text).ok());
         Policy {
             policy,
             accept: entries.flatten().collect(),
