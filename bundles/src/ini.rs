@@ -142,8 +142,10 @@ pub(crate) fn parse_shared(file: &Path, text: &Arc<str>, out: &mut Collector) ->
         file,
         text,
         line_start: 0,
+        // Without a branch, so that many bytes are looked at in one go.
+        is_suspect: text.bytes().fold(false, |any, byte| any | is_suspect(byte)),
         out,
-        sections: List::default(),
+        sections: List::with_capacity(8),
         section: None,
         skipping: false,
         open: None,
@@ -152,8 +154,11 @@ pub(crate) fn parse_shared(file: &Path, text: &Arc<str>, out: &mut Collector) ->
     };
     let mut rest: &str = text;
     for number in 1.. {
-        let (line, is_suspect, next) = first_line(rest);
-        parser.line(number, line, is_suspect);
+        let (line, next) = match split_at_byte(rest, b'\n') {
+            Some((line, next)) => (line, Some(next)),
+            None => (rest, None),
+        };
+        parser.line(number, line.strip_suffix('\r').unwrap_or(line));
         let Some(next) = next else { break };
         parser.line_start += rest.len() - next.len();
         rest = next;
@@ -169,20 +174,9 @@ pub(crate) fn parse_shared(file: &Path, text: &Arc<str>, out: &mut Collector) ->
     }
 }
 
-/// The first line of `text`, whether it may have control characters, and what stands behind it.
-fn first_line(text: &str) -> (&str, bool, Option<&str>) {
-    let bytes = text.as_bytes();
-    let mut is_suspect = false;
-    let end = bytes.iter().position(|byte| {
-        let byte = *byte;
-        is_suspect |= byte < b' ' && byte != b'\t' && byte != b'\n' || byte >= 0x7f;
-        byte == b'\n'
-    });
-    let (line, next) = match end {
-        Some(end) => (&text[..end], Some(&text[end + 1..])),
-        None => (text, None),
-    };
-    (line.strip_suffix('\r').unwrap_or(line), is_suspect, next)
+/// Whether a byte is a control character, or part of a character that may be one.
+fn is_suspect(byte: u8) -> bool {
+    (byte < b' ') & (byte != b'\t') & (byte != b'\n') | (byte >= 0x7f)
 }
 
 /// `text` before and behind the first `byte`, an ASCII character.
@@ -215,6 +209,8 @@ struct Parser<'a, 'c> {
     text: &'a Arc<str>,
     /// Where the line that is read begins in the text.
     line_start: usize,
+    /// Some of its bytes may be control characters. Mostly none is, and no line is searched for one.
+    is_suspect: bool,
     out: &'c mut Collector,
     sections: List<Open>,
     /// The section that lines belong to.
@@ -230,8 +226,9 @@ struct Parser<'a, 'c> {
 }
 
 impl Parser<'_, '_> {
-    fn line(&mut self, number: usize, line: &str, is_suspect: bool) {
-        if is_suspect
+    fn line(&mut self, number: usize, line: &str) {
+        if self.is_suspect
+            && line.bytes().any(is_suspect)
             && let Some((start, c)) = line
                 .char_indices()
                 .find(|(_, c)| c.is_control() && *c != '\t')
@@ -324,7 +321,7 @@ impl Parser<'_, '_> {
 
     fn header(&mut self, number: usize, line: &str, trimmed: &str) {
         self.close();
-        self.hidden = redact::opens_secrets(trimmed);
+        self.hidden = true;
         self.section = None;
         self.skipping = true;
         let span = span_of(number, line, trimmed);
@@ -339,6 +336,7 @@ impl Parser<'_, '_> {
             );
             return;
         };
+        self.hidden = name.trim_start_matches('[').trim() == redact::SECRETS;
         if !rest.is_empty() {
             let hint = "a comment needs a line of its own";
             let span = span_of(number, line, rest.trim_start());
@@ -510,9 +508,14 @@ fn bad_section_name(name: &str) -> Option<String> {
     if let Some(c) = name.chars().find(|c| !good(*c)) {
         return Some(format!("`{c}` in [{name}]"));
     }
-    name.split('.')
-        .any(str::is_empty)
-        .then(|| format!("an empty part in [{name}]"))
+    let mut before = '.';
+    for c in name.chars().chain(std::iter::once('.')) {
+        if c == '.' && before == '.' {
+            return Some(format!("an empty part in [{name}]"));
+        }
+        before = c;
+    }
+    None
 }
 
 /// `[daemon.x]`, but not `[2001:db8::1]`.

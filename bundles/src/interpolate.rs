@@ -45,7 +45,7 @@ pub struct BadReference {
 /// # Errors
 /// `%(` without a name and `)` behind it.
 pub fn parts(raw: &str) -> Result<Vec<Part<'_>>, BadReference> {
-    let mut parts = Vec::new();
+    let mut parts = Vec::with_capacity(4);
     let mut plain = 0;
     let mut at = 0;
     while let Some(found) = raw[at..].find('%') {
@@ -182,12 +182,18 @@ pub enum FaultKind {
 /// Why a name or value cannot be resolved: a fault, or one that was told already.
 type Failure = Option<Fault>;
 
+/// What is known of a name.
+#[derive(Debug)]
+struct Name<'a> {
+    definition: Definition<'a>,
+    /// What it stands for, once it was asked for; nothing in it: that failed, and was told.
+    done: Option<Option<Rc<Resolved>>>,
+}
+
 /// Replaces references. Every name is resolved once.
 #[derive(Debug, Default)]
 pub struct Interpolator<'a> {
-    definitions: HashMap<&'a str, Definition<'a>>,
-    /// `None`: it failed, and that was told.
-    done: HashMap<&'a str, Option<Rc<Resolved>>>,
+    names: HashMap<&'a str, Name<'a>>,
     stack: Vec<&'a str>,
     spent: usize,
     /// Whether an unknown name is no fault.
@@ -197,8 +203,13 @@ pub struct Interpolator<'a> {
 impl<'a> Interpolator<'a> {
     /// For these names.
     pub fn new(definitions: impl IntoIterator<Item = (&'a str, Definition<'a>)>) -> Self {
+        let name = |definition| Name {
+            definition,
+            done: None,
+        };
+        let names = definitions.into_iter();
         Interpolator {
-            definitions: definitions.into_iter().collect(),
+            names: names.map(|(text, defined)| (text, name(defined))).collect(),
             ..Self::default()
         }
     }
@@ -212,7 +223,7 @@ impl<'a> Interpolator<'a> {
 
     /// The names that there are.
     pub fn names(&self) -> impl Iterator<Item = &'a str> {
-        self.definitions.keys().copied()
+        self.names.keys().copied()
     }
 
     /// A value of any section but `[env]`.
@@ -228,24 +239,21 @@ impl<'a> Interpolator<'a> {
     /// # Errors
     /// As [`Interpolator::value`].
     pub fn name(&mut self, name: &str) -> Result<Rc<Resolved>, Failure> {
-        match self
-            .definitions
-            .get_key_value(name)
-            .map(|(key, definition)| (*key, *definition))
-        {
-            Some((name, definition)) => self.define(name, definition),
-            None => Err(None),
+        let Some((name, known)) = self.names.get_key_value(name) else {
+            return Err(None);
+        };
+        match &known.done {
+            Some(done) => done.clone().ok_or(None),
+            None => self.define(name, known.definition),
         }
     }
 
+    /// Resolves a name for the first time.
     fn define(
         &mut self,
         name: &'a str,
         definition: Definition<'a>,
     ) -> Result<Rc<Resolved>, Failure> {
-        if let Some(done) = self.done.get(name) {
-            return done.clone().ok_or(None);
-        }
         self.stack.push(name);
         let result = self.expand(definition.raw, Some(name));
         self.stack.pop();
@@ -258,7 +266,9 @@ impl<'a> Interpolator<'a> {
             }
             Rc::new(resolved)
         });
-        self.done.insert(name, result.as_ref().ok().cloned());
+        if let Some(known) = self.names.get_mut(name) {
+            known.done = Some(result.as_ref().ok().cloned());
+        }
         result
     }
 
@@ -289,7 +299,8 @@ impl<'a> Interpolator<'a> {
         here: &impl Fn(Range<usize>) -> Step,
     ) -> Result<Resolved, Failure> {
         let syntax = |bad: BadReference| here(bad.range).fault(FaultKind::Syntax(bad.problem));
-        let (mut out, mut text) = (Resolved::default(), String::new());
+        let mut out = Resolved::default();
+        let mut text = String::with_capacity(raw.len() + 32);
         // What may be printed, once that is not the text itself.
         let mut shown: Option<String> = None;
         for part in parts(raw).map_err(syntax)? {
@@ -323,23 +334,25 @@ impl<'a> Interpolator<'a> {
 
     /// What the reference to `name` at `step` stands for; `None`: not known, and need not be.
     fn refer(&mut self, name: &str, step: Step) -> Result<Option<Rc<Resolved>>, Failure> {
-        let definition = self
-            .definitions
-            .get_key_value(name)
-            .map(|(key, value)| (*key, *value));
-        let Some((name, definition)) = definition else {
+        let Some((name, known)) = self.names.get_key_value(name) else {
             if self.lenient {
                 return Ok(None);
             }
             return Err(step.fault(FaultKind::Unknown(name.to_owned())));
         };
+        let name = *name;
+        let (definition, done) = (known.definition, known.done.clone());
         if self.stack.contains(&name) {
             return Err(step.fault(FaultKind::Cycle(name.to_owned())));
         }
         if self.stack.len() >= MAX_DEPTH {
             return Err(step.fault(FaultKind::TooDeep));
         }
-        match self.define(name, definition) {
+        let result = match done {
+            Some(done) => done.ok_or(None),
+            None => self.define(name, definition),
+        };
+        match result {
             Ok(resolved) if resolved.depth < MAX_DEPTH => Ok(Some(resolved)),
             Ok(_) => Err(step.fault(FaultKind::TooDeep)),
             Err(failure) => Err(failure.map(|mut fault| {

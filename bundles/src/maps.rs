@@ -31,14 +31,14 @@ const FEW: usize = 24;
 pub(crate) struct List<T> {
     items: Vec<T>,
     /// Where each is, once there are more than [`FEW`].
-    index: HashMap<Str, usize>,
+    index: Option<Box<HashMap<Str, usize>>>,
 }
 
 impl<T> Default for List<T> {
     fn default() -> List<T> {
         List {
             items: Vec::new(),
-            index: HashMap::default(),
+            index: None,
         }
     }
 }
@@ -48,16 +48,15 @@ impl<T: Named> List<T> {
     pub(crate) fn with_capacity(count: usize) -> List<T> {
         List {
             items: Vec::with_capacity(count),
-            index: HashMap::default(),
+            index: None,
         }
     }
 
     /// Where the one of this name is.
     pub(crate) fn position(&self, name: &str) -> Option<usize> {
-        if self.items.len() > FEW {
-            self.index.get(name).copied()
-        } else {
-            self.items.iter().position(|item| *item.name() == *name)
+        match &self.index {
+            None => self.items.iter().position(|item| *item.name() == *name),
+            Some(index) => index.get(name).copied(),
         }
     }
 
@@ -75,14 +74,12 @@ impl<T: Named> List<T> {
     pub(crate) fn push(&mut self, item: T) -> usize {
         let at = self.items.len();
         self.items.push(item);
-        let unknown = match self.items.len() {
-            ..=FEW => &[],
-            count if count == FEW + 1 => self.items.as_slice(),
-            _ => &self.items[at..],
-        };
-        let first = self.items.len() - unknown.len();
-        for (at, item) in unknown.iter().enumerate() {
-            self.index.entry(item.name().clone()).or_insert(first + at);
+        if self.items.len() > FEW {
+            let known = if self.index.is_some() { at } else { 0 };
+            let index = self.index.get_or_insert_default();
+            for (at, item) in self.items.iter().enumerate().skip(known) {
+                index.entry(item.name().clone()).or_insert(at);
+            }
         }
         at
     }

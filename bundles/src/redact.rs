@@ -162,6 +162,11 @@ pub fn password_ranges(text: &str) -> Vec<Range<usize>> {
         let start = at + found + 3;
         let length = text[start..].find(ends_url).unwrap_or(text.len() - start);
         let url = start..start + length;
+        // What has neither sign has neither a user nor a parameter.
+        if !text[url.clone()].contains(['@', '=']) {
+            at = url.end;
+            continue;
+        }
         if let Some(password) = userinfo_password(text, url.clone()) {
             ranges.push(password);
         }

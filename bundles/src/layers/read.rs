@@ -1,7 +1,7 @@
 //! Which files an instance's configuration is made of.
 
 use std::cell::OnceCell;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use rustix::buffer::spare_capacity;
@@ -157,13 +157,11 @@ pub(crate) fn read_untrusted(path: &Path) -> Found {
 /// to write; `None` when there is none.
 pub(crate) fn read_trusted(trust: &Trust, path: &Path) -> Found {
     // Mostly it is no link, in a folder that was looked at for another instance: one call less.
-    if let Some(known) = trust.known_path(path) {
-        match open(&known) {
-            Ok(Some(file)) => return read_file(path, &file, Some(trust)),
-            Ok(None) => return Ok(None),
-            Err(Errno::LOOP) => {}
-            Err(error) => return Err(cannot_open(path, error)),
-        }
+    match trust.in_known_folder(path, |folder, name| open_at(folder, Path::new(name))) {
+        Some(Ok(Some(file))) => return read_file(path, &file, Some(trust)),
+        Some(Ok(None)) => return Ok(None),
+        None | Some(Err(Errno::LOOP)) => {}
+        Some(Err(error)) => return Err(cannot_open(path, error)),
     }
     let Some(real) = trust.real_path(path)? else {
         return Ok(None);
@@ -177,9 +175,14 @@ pub(crate) fn read_trusted(trust: &Trust, path: &Path) -> Found {
 
 /// Opens a file that is no link; `None` when there is none.
 fn open(path: &Path) -> Result<Option<OwnedFd>, Errno> {
+    open_at(rustix::fs::CWD, path)
+}
+
+/// As [`open`], for a path that begins in `folder`.
+fn open_at(folder: impl AsFd, path: &Path) -> Result<Option<OwnedFd>, Errno> {
     let flags =
         OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::NOFOLLOW;
-    match rustix::fs::open(path, flags, Mode::empty()) {
+    match rustix::fs::openat(folder, path, flags, Mode::empty()) {
         Ok(file) => Ok(Some(file)),
         Err(Errno::NOENT | Errno::NOTDIR) => Ok(None),
         Err(error) => Err(error),

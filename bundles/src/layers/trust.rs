@@ -6,10 +6,14 @@
 //! to another place in the configuration directory, but not out of it.
 
 use std::cell::RefCell;
+use std::ffi::OsStr;
 use std::fs;
 use std::io;
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
+
+use rustix::fs::{Mode, OFlags};
 
 use crate::diagnostics::{Diagnostic, Place};
 
@@ -25,7 +29,17 @@ pub(crate) struct Trust {
     own: u32,
     /// Folders that were looked at, and their real paths. Within one command nothing is looked at
     /// twice: the same few folders hold the layers of every instance.
-    folders: RefCell<Vec<(PathBuf, PathBuf)>>,
+    folders: RefCell<Vec<Folder>>,
+}
+
+/// A folder that was looked at.
+#[derive(Debug)]
+struct Folder {
+    /// As it was asked for.
+    path: PathBuf,
+    real: PathBuf,
+    /// Open, so that files in it are found without walking there again; not when it cannot be read.
+    descriptor: Option<OwnedFd>,
 }
 
 /// Who can write something.
@@ -46,17 +60,16 @@ impl Trust {
         }
     }
 
-    /// Where the file `path` really is if it is no link, when its folder was looked at before.
-    pub(super) fn known_path(&self, path: &Path) -> Option<PathBuf> {
-        let real = self.known(path.parent()?)?;
-        Some(real.join(path.file_name()?))
-    }
-
-    fn known(&self, folder: &Path) -> Option<PathBuf> {
+    /// What `open` says of the file `path`, given its folder and its name there; `None` when the
+    /// folder was not looked at before.
+    pub(super) fn in_known_folder<T>(
+        &self,
+        path: &Path,
+        open: impl FnOnce(&OwnedFd, &OsStr) -> T,
+    ) -> Option<T> {
         let folders = self.folders.borrow();
-        let is_same = |known: &Path| known.as_os_str() == folder.as_os_str();
-        let (_, real) = folders.iter().find(|(known, _)| is_same(known))?;
-        Some(real.clone())
+        let folder = known(&folders, path.parent()?)?;
+        Some(open(folder.descriptor.as_ref()?, path.file_name()?))
     }
 
     /// The real path of the file `path` below the directory, to be opened without following links;
@@ -98,8 +111,8 @@ impl Trust {
 
     /// The real path of a folder in the directory, when nobody else can change it or one above it.
     fn folder(&self, path: &Path, folder: &Path) -> Result<PathBuf, Box<Diagnostic>> {
-        if let Some(real) = self.known(folder) {
-            return Ok(real);
+        if let Some(known) = known(&self.folders.borrow(), folder) {
+            return Ok(known.real.clone());
         }
         let real = fs::canonicalize(folder).map_err(|error| cannot_look(path, folder, &error))?;
         self.is_inside(path, &real)?;
@@ -119,9 +132,12 @@ impl Trust {
             };
             self.check(path, above, hands)?;
         }
-        self.folders
-            .borrow_mut()
-            .push((folder.to_owned(), real.clone()));
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        self.folders.borrow_mut().push(Folder {
+            path: folder.to_owned(),
+            real: real.clone(),
+            descriptor: rustix::fs::open(&real, flags, Mode::empty()).ok(),
+        });
         Ok(real)
     }
 
@@ -180,6 +196,13 @@ impl Trust {
         let hint = format!("chmod go-w {}", at.display());
         Err(fail(path, message, &hint))
     }
+}
+
+fn known<'a>(folders: &'a [Folder], path: &Path) -> Option<&'a Folder> {
+    let path = path.as_os_str();
+    folders
+        .iter()
+        .find(|folder| folder.path.as_os_str() == path)
 }
 
 fn cannot_look(path: &Path, at: &Path, error: &io::Error) -> Box<Diagnostic> {

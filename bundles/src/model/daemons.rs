@@ -1,6 +1,6 @@
 //! `[daemon.*]`.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::{Builder, place};
@@ -8,6 +8,7 @@ use crate::app::{Daemon, EnvValue, Limits, Restart, Stop};
 use crate::diagnostics::Diagnostic;
 use crate::keys::{suggest, values};
 use crate::layers::{Origin, Value};
+use crate::maps::HashSet;
 use crate::platforms::{self, DaemonSection, PlatformError};
 
 /// Names in a bundle that a daemon's directory cannot have.
@@ -273,8 +274,8 @@ impl<'a> Builder<'a> {
 
 /// A chain of `after` that leads back: `a`, `b`, `a`. Every line is followed once.
 fn cycle(daemons: &BTreeMap<String, Daemon>) -> Option<Vec<String>> {
-    let mut finished: HashSet<&str> = HashSet::new();
-    let mut on_path: HashSet<&str> = HashSet::new();
+    let mut finished: HashSet<&str> = HashSet::default();
+    let mut on_path: HashSet<&str> = HashSet::default();
     for start in daemons.keys() {
         if finished.contains(start.as_str()) {
             continue;
