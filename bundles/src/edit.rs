@@ -122,7 +122,7 @@ pub fn edit(
     }
     let spot = find(&document, section, key);
     let before = spot.entry.map(|entry| match &entry.content {
-        Content::Value(value) => Said::Value(value.text.clone()),
+        Content::Value(value) => Said::Value(value.text.to_string()),
         Content::Unset => Said::Unset,
     });
     let mut lines = Lines::of(body);
@@ -204,12 +204,16 @@ fn statements(document: &Document) -> Vec<Statement> {
                 SectionMeaning::Known(spec) => spec,
                 _ => "",
             };
-            let key = keys::find(spec, &entry.key).map(|(_, key)| key);
+            let key = keys::find(spec, &entry.key).map(|(_, key)| key.into_owned());
             let said = match &entry.content {
-                Content::Value(value) => Said::Value(value.text.clone()),
+                Content::Value(value) => Said::Value(value.text.to_string()),
                 Content::Unset => Said::Unset,
             };
-            all.push((name.clone(), key.unwrap_or_else(|| entry.key.clone()), said));
+            all.push((
+                name.clone(),
+                key.unwrap_or_else(|| entry.key.to_string()),
+                said,
+            ));
         }
     }
     all
@@ -223,7 +227,7 @@ pub fn said(file: &Path, text: &str, section: &str, key: &str) -> Result<Option<
     let document = parse(file, text.strip_prefix('\u{feff}').unwrap_or(text))?;
     let found = find(&document, section, key).entry;
     Ok(found.map(|entry| match &entry.content {
-        Content::Value(value) => Said::Value(value.text.clone()),
+        Content::Value(value) => Said::Value(value.text.to_string()),
         Content::Unset => Said::Unset,
     }))
 }
@@ -333,17 +337,17 @@ fn rest(document: &Document, section: &str, key: &str) -> Vec<(String, String, O
     for found in &document.sections {
         let name = canonical(&found.name);
         if found.unset_all.is_some() {
-            all.push((found.name.clone(), "*".to_owned(), None));
+            all.push((found.name.to_string(), "*".to_owned(), None));
         }
         for entry in &found.entries {
             if name == section && means(section, &entry.key, key) {
                 continue;
             }
             let value = match &entry.content {
-                Content::Value(text) => Some(text.text.clone()),
+                Content::Value(text) => Some(text.text.to_string()),
                 Content::Unset => None,
             };
-            all.push((found.name.clone(), entry.key.clone(), value));
+            all.push((found.name.to_string(), entry.key.to_string(), value));
         }
     }
     all
@@ -423,7 +427,7 @@ impl Lines {
         let Content::Value(value) = &entry.content else {
             return usual;
         };
-        let piece = value.pieces.first().filter(|piece| piece.line == index + 1);
+        let piece = Some(value.first).filter(|piece| piece.line == index + 1);
         let (Some(piece), Some(line)) = (piece, self.0.get(index)) else {
             return usual;
         };

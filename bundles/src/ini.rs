@@ -16,163 +16,119 @@
 //! The parser goes on after a fault, takes time linear in the text, and accepts `\r\n`. What it
 //! refuses: keys outside of a section, lines without `=`, the same key twice, control characters.
 
-use crate::maps::HashMap;
+mod document;
+
 use std::path::Path;
+use std::sync::Arc;
 
 use crate::diagnostics::{Collector, Diagnostic, Place};
+use crate::maps::{List, Named};
 use crate::redact;
+use crate::text::Str;
+
+pub use document::{Content, Document, Entry, Piece, Section, Span, Text};
 
 /// The longest name of a section or key, in bytes.
 pub const MAX_NAME: usize = 200;
 
-/// A part of a line.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Span {
-    /// The line, from 1.
-    pub line: usize,
-    /// The first byte in the line, from 0.
-    pub start: usize,
-    /// How many bytes.
-    pub len: usize,
-}
-
-/// A parsed file.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Document {
-    /// The sections, each once, in the order in which they appeared first.
-    pub sections: Vec<Section>,
-}
-
-/// A section; several with the same name are one.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Section {
-    /// What stands between the brackets.
-    pub name: String,
-    /// Where.
-    pub span: Span,
-    /// Its keys in the order of the file.
-    pub entries: Vec<Entry>,
-    /// Where `unset *` stands, if it does.
-    pub unset_all: Option<Span>,
-}
-
-/// A line of a section.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Entry {
-    /// What stands before the `=`, trimmed.
-    pub key: String,
-    /// Where.
-    pub span: Span,
-    /// What is said about the key.
-    pub content: Content,
-}
-
-/// What a line says about a key.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Content {
-    /// `key = value`.
-    Value(Text),
-    /// `unset key`.
-    Unset,
-}
-
-/// A value, and where its lines stand.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Text {
-    /// The value; continuation lines are joined with `\n`, each trimmed.
-    pub text: String,
-    /// The lines of the value, at least one.
-    pub pieces: Vec<Piece>,
-}
-
-/// A line of a value.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Piece {
-    /// Where it begins in the value, in bytes.
-    pub offset: usize,
-    /// The line of the file, from 1.
-    pub line: usize,
-    /// Where it begins in that line, in bytes.
-    pub start: usize,
-}
-
-impl Text {
-    /// Where the bytes `range` of the value stand. A range over several lines is cut to the first.
-    pub fn span(&self, range: std::ops::Range<usize>) -> Span {
-        let after = self
-            .pieces
-            .partition_point(|piece| piece.offset <= range.start);
-        let Some(piece) = after
-            .checked_sub(1)
-            .and_then(|index| self.pieces.get(index))
-        else {
-            return Span {
-                line: 1,
-                start: 0,
-                len: 0,
-            };
-        };
-        let rest = self.text.get(piece.offset..).unwrap_or("");
-        let line_end = piece.offset + rest.find('\n').unwrap_or(rest.len());
-        let end = range.end.min(line_end).max(range.start);
-        let start = piece.start + (range.start - piece.offset);
-        Span {
-            line: piece.line,
-            start,
-            len: end - range.start,
-        }
-    }
-
-    /// Where the value begins: its first line.
-    pub fn first_line(&self) -> Span {
-        self.span(0..self.text.len())
-    }
-}
-
 /// Parses `text`, the content of `file`. Faults go to `out`; what could be understood is returned.
 pub fn parse(file: &Path, text: &str, out: &mut Collector) -> Document {
-    let mut parser = Parser {
-        file,
-        out,
-        document: Document::default(),
-        open: None,
-        hidden: false,
-    };
-    let mut state = State::default();
-    for (index, line) in text.split('\n').enumerate() {
-        let line = line.strip_suffix('\r').unwrap_or(line);
-        parser.line(&mut state, index + 1, line);
-    }
-    parser.document
+    parse_shared(file, &Arc::from(text), out)
 }
 
-/// Where the parser is in the file.
-#[derive(Default)]
-struct State<'t> {
-    /// Index of each section's name, and of each section's keys.
-    sections: HashMap<&'t str, usize>,
-    keys: HashMap<(usize, &'t str), Span>,
-    /// The section that lines belong to.
-    section: Option<usize>,
-    /// A bad header was reported; its keys are skipped without a word.
-    skipping: bool,
+/// As [`parse`]; names and values are parts of `text`.
+pub(crate) fn parse_shared(file: &Path, text: &Arc<str>, out: &mut Collector) -> Document {
+    let mut parser = Parser {
+        file,
+        text,
+        line_start: 0,
+        // Without a branch, so that many bytes are looked at in one go.
+        is_suspect: text.bytes().fold(false, |any, byte| any | is_suspect(byte)),
+        out,
+        sections: List::with_capacity(8),
+        section: None,
+        skipping: false,
+        open: None,
+        joined: String::new(),
+        hidden: false,
+    };
+    let mut rest: &str = text;
+    for number in 1.. {
+        let (line, next) = match split_at_byte(rest, b'\n') {
+            Some((line, next)) => (line, Some(next)),
+            None => (rest, None),
+        };
+        parser.line(number, line.strip_suffix('\r').unwrap_or(line));
+        let Some(next) = next else { break };
+        parser.line_start += rest.len() - next.len();
+        rest = next;
+    }
+    parser.close();
+    let sections = parser.sections.into_vec().into_iter();
+    let section = |open: Open| Section {
+        entries: open.entries.into_vec(),
+        ..open.section
+    };
+    Document {
+        sections: sections.map(section).collect(),
+    }
+}
+
+/// Whether a byte is a control character, or part of a character that may be one.
+fn is_suspect(byte: u8) -> bool {
+    (byte < b' ') & (byte != b'\t') & (byte != b'\n') | (byte >= 0x7f)
+}
+
+/// `text` before and behind the first `byte`, an ASCII character.
+fn split_at_byte(text: &str, byte: u8) -> Option<(&str, &str)> {
+    let at = text.bytes().position(|other| other == byte)?;
+    Some((&text[..at], &text[at + 1..]))
+}
+
+/// A section while it is being read.
+struct Open {
+    section: Section,
+    /// Its entries; of a key that stands there twice only the first is found by its name.
+    entries: List<Entry>,
+}
+
+impl Named for Open {
+    fn name(&self) -> &Str {
+        &self.section.name
+    }
+}
+
+impl Named for Entry {
+    fn name(&self) -> &Str {
+        &self.key
+    }
 }
 
 struct Parser<'a, 'c> {
     file: &'a Path,
+    text: &'a Arc<str>,
+    /// Where the line that is read begins in the text.
+    line_start: usize,
+    /// Some of its bytes may be control characters. Mostly none is, and no line is searched for one.
+    is_suspect: bool,
     out: &'c mut Collector,
-    document: Document,
+    sections: List<Open>,
+    /// The section that lines belong to.
+    section: Option<usize>,
+    /// A bad header was reported; its keys are skipped without a word.
+    skipping: bool,
     /// The section and entry that an indented line continues.
     open: Option<(usize, usize)>,
+    /// The value of that entry, when it has several lines.
+    joined: String,
     /// The lines are those of `[secrets]`: of what is wrong with one only its key is shown.
     hidden: bool,
 }
 
 impl Parser<'_, '_> {
-    fn line<'t>(&mut self, state: &mut State<'t>, number: usize, line: &'t str) {
-        // Mostly there is none, and bytes are quicker to look at.
-        let suspect = |byte: u8| byte < b' ' && byte != b'\t' || byte >= 0x7f;
-        if line.bytes().any(suspect)
+    fn line(&mut self, number: usize, line: &str) {
+        if self.is_suspect
+            && line.bytes().any(is_suspect)
             && let Some((start, c)) = line
                 .char_indices()
                 .find(|(_, c)| c.is_control() && *c != '\t')
@@ -192,23 +148,40 @@ impl Parser<'_, '_> {
             return;
         }
         let trimmed = line.trim();
-        if trimmed.is_empty() {
-            self.open = None;
-        } else if trimmed.starts_with(['#', ';']) {
+        match trimmed.as_bytes().first() {
+            None => self.close(),
             // A comment stands anywhere, also between the lines of a value.
-        } else if line.starts_with([' ', '\t']) {
-            self.continuation(state, number, line, trimmed);
-        } else if trimmed.starts_with('[') {
-            self.header(state, number, line, trimmed);
-        } else {
-            self.entry(state, number, line, trimmed);
+            Some(b'#' | b';') => {}
+            Some(_) if line.starts_with([' ', '\t']) => self.continuation(number, line, trimmed),
+            Some(b'[') => self.header(number, line, trimmed),
+            Some(_) => self.entry(number, line, trimmed),
         }
     }
 
-    fn continuation(&mut self, state: &State<'_>, number: usize, line: &str, trimmed: &str) {
+    /// `part`, a slice of the line that is read, as a part of the text.
+    fn shared(&self, line: &str, part: &str) -> Str {
+        let start = self.line_start + span_of(0, line, part).start;
+        Str::part(self.text, start..start + part.len())
+    }
+
+    /// Ends the value that further lines could have continued.
+    fn close(&mut self) {
+        let Some((section, entry)) = self.open.take() else {
+            return;
+        };
+        if !self.joined.is_empty() {
+            let joined = Str::from(std::mem::take(&mut self.joined));
+            let entry = self.sections.at_mut(section).entries.at_mut(entry);
+            if let Content::Value(value) = &mut entry.content {
+                value.text = joined;
+            }
+        }
+    }
+
+    fn continuation(&mut self, number: usize, line: &str, trimmed: &str) {
         let span = span_of(number, line, trimmed);
         let Some((section, entry)) = self.open else {
-            if !state.skipping {
+            if !self.skipping {
                 let message = "this indented line continues no value";
                 let hint =
                     "remove the space at its beginning; only further lines of a value are indented";
@@ -216,24 +189,28 @@ impl Parser<'_, '_> {
             }
             return;
         };
-        let entry = &mut self.document.sections[section].entries[entry];
+        let entry = self.sections.at_mut(section).entries.at_mut(entry);
         let Content::Value(value) = &mut entry.content else {
             return;
         };
-        let key = entry.key.clone();
-        if value.text.is_empty() {
-            value.pieces.clear();
-        } else {
-            value.text.push('\n');
+        if self.joined.is_empty() {
+            self.joined.push_str(&value.text);
         }
-        value.pieces.push(Piece {
-            offset: value.text.len(),
+        let mut piece = Piece {
+            offset: 0,
             line: number,
             start: span.start,
-        });
-        value.text.push_str(trimmed);
+        };
+        if self.joined.is_empty() {
+            value.first = piece;
+        } else {
+            self.joined.push('\n');
+            piece.offset = self.joined.len();
+            value.more.push(piece);
+        }
+        self.joined.push_str(trimmed);
         if looks_like_header(trimmed) && !self.hidden {
-            let (file, source) = (self.file, line);
+            let (file, source, key) = (self.file, line, &entry.key);
             self.out.warning(|| {
                 Diagnostic::warning(format!("{trimmed} is read as part of `{key}`"))
                     .at(Place::new(file, number, source, range(span)))
@@ -242,19 +219,13 @@ impl Parser<'_, '_> {
         }
     }
 
-    fn header<'t>(
-        &mut self,
-        state: &mut State<'t>,
-        number: usize,
-        line: &'t str,
-        trimmed: &'t str,
-    ) {
-        self.open = None;
-        self.hidden = redact::opens_secrets(trimmed);
-        state.section = None;
-        state.skipping = true;
+    fn header(&mut self, number: usize, line: &str, trimmed: &str) {
+        self.close();
+        self.hidden = true;
+        self.section = None;
+        self.skipping = true;
         let span = span_of(number, line, trimmed);
-        let Some((name, rest)) = trimmed[1..].split_once(']') else {
+        let Some((name, rest)) = split_at_byte(&trimmed[1..], b']') else {
             let hint = "a section is written [name] on a line of its own";
             self.fault(
                 line,
@@ -265,6 +236,7 @@ impl Parser<'_, '_> {
             );
             return;
         };
+        self.hidden = name.trim_start_matches('[').trim() == redact::SECRETS;
         if !rest.is_empty() {
             let hint = "a comment needs a line of its own";
             let span = span_of(number, line, rest.trim_start());
@@ -284,28 +256,29 @@ impl Parser<'_, '_> {
             self.fault(line, span, format!("bad section name: {problem}"), "", hint);
             return;
         }
-        state.skipping = false;
-        let index = *state.sections.entry(name).or_insert_with(|| {
-            let span = span_of(number, line, name);
+        self.skipping = false;
+        let index = self.sections.position(name).unwrap_or_else(|| {
             let section = Section {
-                name: name.to_owned(),
-                span,
+                name: self.shared(line, name),
+                span: span_of(number, line, name),
                 entries: Vec::new(),
                 unset_all: None,
             };
-            self.document.sections.push(section);
-            self.document.sections.len() - 1
+            self.sections.push(Open {
+                section,
+                entries: List::default(),
+            })
         });
-        state.section = Some(index);
+        self.section = Some(index);
     }
 
-    fn entry<'t>(&mut self, state: &mut State<'t>, number: usize, line: &'t str, trimmed: &'t str) {
-        self.open = None;
-        if state.skipping {
+    fn entry(&mut self, number: usize, line: &str, trimmed: &str) {
+        self.close();
+        if self.skipping {
             return;
         }
         let span = span_of(number, line, trimmed);
-        let Some(section) = state.section else {
+        let Some(section) = self.section else {
             let message = "key outside of a section".to_owned();
             self.fault(
                 line,
@@ -316,26 +289,24 @@ impl Parser<'_, '_> {
             );
             return;
         };
-        let (key, content) = match trimmed.split_once('=') {
+        let (key, content) = match split_at_byte(trimmed, b'=') {
             Some((key, value)) => {
                 let (key, value) = (key.trim_end(), value.trim_start());
-                let start = span_of(number, line, value).start;
-                let pieces = vec![Piece {
+                let first = Piece {
                     offset: 0,
                     line: number,
-                    start,
-                }];
-                (
-                    key,
-                    Content::Value(Text {
-                        text: value.to_owned(),
-                        pieces,
-                    }),
-                )
+                    start: span_of(number, line, value).start,
+                };
+                let text = Text {
+                    text: self.shared(line, value),
+                    first,
+                    more: Vec::new(),
+                };
+                (key, Content::Value(text))
             }
             None => match unset(trimmed) {
                 Some("*") => {
-                    self.document.sections[section].unset_all = Some(span);
+                    self.sections.at_mut(section).section.unset_all = Some(span);
                     return;
                 }
                 Some(key) => (key, Content::Unset),
@@ -351,30 +322,25 @@ impl Parser<'_, '_> {
         if !self.key_is_good(line, key_span, key, &content) {
             return;
         }
-        if let Some(first) = state.keys.get(&(section, key)).copied() {
-            let name = &self.document.sections[section].name;
+        let shared = self.shared(line, key);
+        let open = self.sections.at_mut(section);
+        if let Some(first) = open.entries.get(key) {
+            let (name, first) = (&open.section.name, first.span.line);
             let (file, hidden) = (self.file, self.hidden);
             self.out.error(|| {
                 Diagnostic::error(format!("`{key}` stands twice in [{name}]"))
                     .at(place(file, hidden, line, key_span))
                     .label("the second time")
-                    .hint(format!(
-                        "the first is on line {}; keep one of them",
-                        first.line
-                    ))
+                    .hint(format!("the first is on line {first}; keep one of them"))
             });
-            // What is indented below belongs to this one; it is of no use, but no fault either.
-            state.skipping = false;
-        } else {
-            state.keys.insert((section, key), key_span);
         }
-        let entries = &mut self.document.sections[section].entries;
-        entries.push(Entry {
-            key: key.to_owned(),
+        // What is indented below belongs to this one, also to a second one of the same name.
+        let entry = open.entries.push(Entry {
+            key: shared,
             span: key_span,
             content,
         });
-        self.open = Some((section, entries.len() - 1));
+        self.open = Some((section, entry));
     }
 
     fn key_is_good(&mut self, line: &str, span: Span, key: &str, content: &Content) -> bool {
@@ -442,9 +408,14 @@ fn bad_section_name(name: &str) -> Option<String> {
     if let Some(c) = name.chars().find(|c| !good(*c)) {
         return Some(format!("`{c}` in [{name}]"));
     }
-    name.split('.')
-        .any(str::is_empty)
-        .then(|| format!("an empty part in [{name}]"))
+    let mut before = '.';
+    for c in name.chars().chain(std::iter::once('.')) {
+        if c == '.' && before == '.' {
+            return Some(format!("an empty part in [{name}]"));
+        }
+        before = c;
+    }
+    None
 }
 
 /// `[daemon.x]`, but not `[2001:db8::1]`.

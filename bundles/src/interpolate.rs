@@ -6,11 +6,13 @@
 //!
 //! Two texts are made at once: the true one, and one that may be printed.
 
+use std::borrow::Cow;
 use std::collections::BTreeSet;
 use std::ops::Range;
 use std::rc::Rc;
 
 use crate::maps::HashMap;
+use crate::text::Str;
 use crate::{redact, secrets};
 
 /// How many names a chain of references may have.
@@ -43,7 +45,7 @@ pub struct BadReference {
 /// # Errors
 /// `%(` without a name and `)` behind it.
 pub fn parts(raw: &str) -> Result<Vec<Part<'_>>, BadReference> {
-    let mut parts = Vec::new();
+    let mut parts = Vec::with_capacity(4);
     let mut plain = 0;
     let mut at = 0;
     while let Some(found) = raw[at..].find('%') {
@@ -83,7 +85,7 @@ fn is_name_char(c: char) -> bool {
 #[derive(Debug, Clone, Copy)]
 pub struct Definition<'a> {
     /// The value as written.
-    pub raw: &'a str,
+    pub raw: &'a Str,
     /// Whether the app layer wrote it.
     pub from_app: bool,
 }
@@ -92,11 +94,11 @@ pub struct Definition<'a> {
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Resolved {
     /// The text.
-    pub text: String,
+    pub text: Str,
     /// The text without what must not be printed.
-    pub shown: String,
+    pub shown: Str,
     /// A name, defined by the app layer, that is in it.
-    pub from_app: Option<String>,
+    pub from_app: Option<Str>,
     /// Names that are in it and not known yet; they stand in the text as they were written. Only
     /// when [`Interpolator::lenient`].
     pub missing: BTreeSet<String>,
@@ -106,23 +108,42 @@ pub struct Resolved {
 
 impl Resolved {
     /// A value in which nothing is replaced.
-    pub fn as_written(raw: &str) -> Resolved {
-        let shown = redact::redact(raw).into_owned();
+    pub fn as_written(raw: &Str) -> Resolved {
         Resolved {
-            text: raw.to_owned(),
-            shown,
+            shown: printable(raw.clone()),
+            ..Resolved::of(raw.clone())
+        }
+    }
+
+    /// A text that is printed as it is.
+    fn of(text: Str) -> Resolved {
+        Resolved {
+            shown: text.clone(),
+            text,
             ..Resolved::default()
         }
     }
 
     /// A value of `[secrets]`.
-    pub fn secret(raw: &str) -> Resolved {
+    pub fn secret(raw: &Str) -> Resolved {
+        let shown = match secrets::shown(raw) {
+            same if same == raw.as_str() => raw.clone(),
+            other => other.into(),
+        };
         Resolved {
-            text: raw.to_owned(),
-            shown: secrets::shown(raw).to_owned(),
-            ..Resolved::default()
+            shown,
+            ..Resolved::of(raw.clone())
         }
     }
+}
+
+/// A text without the passwords of URLs.
+fn printable(text: Str) -> Str {
+    let masked = match redact::redact(&text) {
+        Cow::Borrowed(_) => None,
+        Cow::Owned(masked) => Some(masked.into()),
+    };
+    masked.unwrap_or(text)
 }
 
 /// Why a value cannot be resolved.
@@ -161,12 +182,18 @@ pub enum FaultKind {
 /// Why a name or value cannot be resolved: a fault, or one that was told already.
 type Failure = Option<Fault>;
 
+/// What is known of a name.
+#[derive(Debug)]
+struct Name<'a> {
+    definition: Definition<'a>,
+    /// What it stands for, once it was asked for; nothing in it: that failed, and was told.
+    done: Option<Option<Rc<Resolved>>>,
+}
+
 /// Replaces references. Every name is resolved once.
 #[derive(Debug, Default)]
 pub struct Interpolator<'a> {
-    definitions: HashMap<&'a str, Definition<'a>>,
-    /// `None`: it failed, and that was told.
-    done: HashMap<&'a str, Option<Rc<Resolved>>>,
+    names: HashMap<&'a str, Name<'a>>,
     stack: Vec<&'a str>,
     spent: usize,
     /// Whether an unknown name is no fault.
@@ -176,8 +203,13 @@ pub struct Interpolator<'a> {
 impl<'a> Interpolator<'a> {
     /// For these names.
     pub fn new(definitions: impl IntoIterator<Item = (&'a str, Definition<'a>)>) -> Self {
+        let name = |definition| Name {
+            definition,
+            done: None,
+        };
+        let names = definitions.into_iter();
         Interpolator {
-            definitions: definitions.into_iter().collect(),
+            names: names.map(|(text, defined)| (text, name(defined))).collect(),
             ..Self::default()
         }
     }
@@ -191,14 +223,14 @@ impl<'a> Interpolator<'a> {
 
     /// The names that there are.
     pub fn names(&self) -> impl Iterator<Item = &'a str> {
-        self.definitions.keys().copied()
+        self.names.keys().copied()
     }
 
     /// A value of any section but `[env]`.
     ///
     /// # Errors
     /// The fault, or `None` when it is in a name and was told before.
-    pub fn value(&mut self, raw: &str) -> Result<Resolved, Failure> {
+    pub fn value(&mut self, raw: &Str) -> Result<Resolved, Failure> {
         self.expand(raw, None)
     }
 
@@ -207,90 +239,120 @@ impl<'a> Interpolator<'a> {
     /// # Errors
     /// As [`Interpolator::value`].
     pub fn name(&mut self, name: &str) -> Result<Rc<Resolved>, Failure> {
-        match self
-            .definitions
-            .get_key_value(name)
-            .map(|(key, definition)| (*key, *definition))
-        {
-            Some((name, definition)) => self.define(name, definition),
-            None => Err(None),
+        let Some((name, known)) = self.names.get_key_value(name) else {
+            return Err(None);
+        };
+        match &known.done {
+            Some(done) => done.clone().ok_or(None),
+            None => self.define(name, known.definition),
         }
     }
 
+    /// Resolves a name for the first time.
     fn define(
         &mut self,
         name: &'a str,
         definition: Definition<'a>,
     ) -> Result<Rc<Resolved>, Failure> {
-        if let Some(done) = self.done.get(name) {
-            return done.clone().ok_or(None);
-        }
         self.stack.push(name);
         let result = self.expand(definition.raw, Some(name));
         self.stack.pop();
         let result = result.map(|mut resolved| {
             if definition.from_app {
-                resolved.from_app.get_or_insert_with(|| name.to_owned());
+                resolved.from_app.get_or_insert_with(|| name.into());
             }
             if redact::is_secret_name(name) && !resolved.text.is_empty() {
-                redact::MASK.clone_into(&mut resolved.shown);
+                resolved.shown = Str::built_in(redact::MASK);
             }
             Rc::new(resolved)
         });
-        self.done.insert(name, result.as_ref().ok().cloned());
+        if let Some(known) = self.names.get_mut(name) {
+            known.done = Some(result.as_ref().ok().cloned());
+        }
         result
     }
 
     /// `raw`, the value of `owner` or, without one, of something outside of `[env]`.
-    fn expand(&mut self, raw: &str, owner: Option<&str>) -> Result<Resolved, Failure> {
+    fn expand(&mut self, raw: &Str, owner: Option<&str>) -> Result<Resolved, Failure> {
         let here = |range| Step {
             name: owner.map(str::to_owned),
             range,
         };
+        let mut resolved = if raw.as_bytes().contains(&b'%') {
+            self.replaced(raw, &here)?
+        } else {
+            Resolved::of(raw.clone())
+        };
+        self.spent += resolved.text.len();
+        if resolved.text.len() > MAX_LENGTH || self.spent > MAX_TOTAL {
+            return Err(here(0..raw.len()).fault(FaultKind::TooLong));
+        }
+        resolved.shown = printable(resolved.shown);
+        Ok(resolved)
+    }
+
+    /// `raw` with something replaced, passwords of URLs not masked yet; `here` makes the step that a
+    /// part of it is.
+    fn replaced(
+        &mut self,
+        raw: &Str,
+        here: &impl Fn(Range<usize>) -> Step,
+    ) -> Result<Resolved, Failure> {
         let syntax = |bad: BadReference| here(bad.range).fault(FaultKind::Syntax(bad.problem));
         let mut out = Resolved::default();
+        let mut text = String::with_capacity(raw.len() + 32);
+        // What may be printed, once that is not the text itself.
+        let mut shown: Option<String> = None;
         for part in parts(raw).map_err(syntax)? {
             match part {
-                Part::Text(text) => {
-                    out.text.push_str(text);
-                    out.shown.push_str(text);
+                Part::Text(part) => {
+                    text.push_str(part);
+                    shown.iter_mut().for_each(|shown| shown.push_str(part));
                 }
                 Part::Name(name, range) => {
                     let found = self.refer(name, here(range.clone()))?;
-                    append(&mut out, raw, name, range, found.as_deref());
+                    let (own, printed) = match &found {
+                        Some(found) => (&*found.text, &*found.shown),
+                        None => (&raw[range.clone()], &raw[range]),
+                    };
+                    if own != printed {
+                        shown.get_or_insert_with(|| text.clone());
+                    }
+                    text.push_str(own);
+                    shown.iter_mut().for_each(|shown| shown.push_str(printed));
+                    out.take_note(name, found.as_deref());
                 }
             }
-            if out.text.len() > MAX_LENGTH {
+            if text.len() > MAX_LENGTH {
                 return Err(here(0..raw.len()).fault(FaultKind::TooLong));
             }
         }
-        self.spent += out.text.len();
-        if self.spent > MAX_TOTAL {
-            return Err(here(0..raw.len()).fault(FaultKind::TooLong));
-        }
-        out.shown = redact::redact(&out.shown).into_owned();
+        out.text = text.into();
+        out.shown = shown.map_or_else(|| out.text.clone(), Str::from);
         Ok(out)
     }
 
     /// What the reference to `name` at `step` stands for; `None`: not known, and need not be.
     fn refer(&mut self, name: &str, step: Step) -> Result<Option<Rc<Resolved>>, Failure> {
-        let definition = self
-            .definitions
-            .get_key_value(name)
-            .map(|(key, value)| (*key, *value));
-        let Some((name, definition)) = definition else {
+        let Some((name, known)) = self.names.get_key_value(name) else {
             if self.lenient {
                 return Ok(None);
             }
             return Err(step.fault(FaultKind::Unknown(name.to_owned())));
         };
+        let name = *name;
+        let (definition, done) = (known.definition, known.done.clone());
         if self.stack.contains(&name) {
             return Err(step.fault(FaultKind::Cycle(name.to_owned())));
         }
         if self.stack.len() >= MAX_DEPTH {
             return Err(step.fault(FaultKind::TooDeep));
         }
-        match self.define(name, definition) {
+        let result = match done {
+            Some(done) => done.ok_or(None),
+            None => self.define(name, definition),
+        };
+        match result {
             Ok(resolved) if resolved.depth < MAX_DEPTH => Ok(Some(resolved)),
             Ok(_) => Err(step.fault(FaultKind::TooDeep)),
             Err(failure) => Err(failure.map(|mut fault| {
@@ -311,165 +373,20 @@ impl Step {
     }
 }
 
-fn append(
-    out: &mut Resolved,
-    raw: &str,
-    name: &str,
-    range: Range<usize>,
-    found: Option<&Resolved>,
-) {
-    match found {
-        Some(found) => {
-            out.text.push_str(&found.text);
-            out.shown.push_str(&found.shown);
-            out.depth = out.depth.max(found.depth + 1);
-            // One is enough to know that some are missing: the others are told where they are
-            // referred to, and many values may refer to a value that has many.
-            out.missing.extend(found.missing.first().cloned());
-            out.from_app = out.from_app.take().or_else(|| found.from_app.clone());
-        }
-        None => {
-            out.text.push_str(&raw[range.clone()]);
-            out.shown.push_str(&raw[range]);
-            out.missing.insert(name.to_owned());
-        }
+impl Resolved {
+    /// What follows from a reference to `name`, which stands for `found`.
+    fn take_note(&mut self, name: &str, found: Option<&Resolved>) {
+        let Some(found) = found else {
+            self.missing.insert(name.to_owned());
+            return;
+        };
+        self.depth = self.depth.max(found.depth + 1);
+        // One is enough to know that some are missing: the others are told where they are referred
+        // to, and many values may refer to a value that has many.
+        self.missing.extend(found.missing.first().cloned());
+        self.from_app = self.from_app.take().or_else(|| found.from_app.clone());
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn interpolator<'a>(pairs: &[(&'a str, &'a str)]) -> Interpolator<'a> {
-        let definition = |raw| Definition {
-            raw,
-            from_app: false,
-        };
-        Interpolator::new(pairs.iter().map(|(name, raw)| (*name, definition(*raw))))
-    }
-
-    fn text(pairs: &[(&str, &str)], raw: &str) -> String {
-        interpolator(pairs).value(raw).expect("no fault").text
-    }
-
-    fn fault(pairs: &[(&str, &str)], raw: &str) -> Fault {
-        interpolator(pairs)
-            .value(raw)
-            .expect_err("a fault")
-            .expect("told now")
-    }
-
-    #[test]
-    fn references_percents_and_what_is_neither() {
-        let pairs = [("A", "1"), ("B", "<%(A)>"), ("E", "")];
-        for (raw, expected) in [
-            ("%(A)", "1"),
-            ("%(A)s", "1s"),
-            ("x%(B)y%(E)z", "x<1>yz"),
-            ("100%", "100%"),
-            ("date +%Y-%m", "date +%Y-%m"),
-            ("%%(A) %%%(A) %%%%", "%(A) %1 %%"),
-            ("ä%ö", "ä%ö"),
-        ] {
-            assert_eq!(text(&pairs, raw), expected, "{raw}");
-        }
-        for raw in ["%(", "%()", "%(A", "%(A B)", "x %(%Y)"] {
-            assert!(
-                matches!(fault(&pairs, raw).kind, FaultKind::Syntax(_)),
-                "{raw}"
-            );
-        }
-    }
-
-    #[test]
-    fn faults_show_the_whole_chain() {
-        let pairs = [("A", "%(B)"), ("B", "x %(C)")];
-        let unknown = fault(&pairs, "y%(A)");
-        assert_eq!(unknown.kind, FaultKind::Unknown("C".to_owned()));
-        let names: Vec<_> = unknown
-            .chain
-            .iter()
-            .map(|step| step.name.as_deref())
-            .collect();
-        assert_eq!(names, [None, Some("A"), Some("B")]);
-        assert_eq!(unknown.chain[2].range, 2..6);
-
-        let cycle = fault(&[("A", "%(B)"), ("B", "%(A)")], "%(A)");
-        assert_eq!(cycle.kind, FaultKind::Cycle("A".to_owned()));
-        assert_eq!(cycle.chain.len(), 3);
-        let alone = fault(&[("A", "%(A)")], "%(A)");
-        let names: Vec<_> = alone
-            .chain
-            .iter()
-            .map(|step| step.name.as_deref())
-            .collect();
-        assert_eq!(names, [None, Some("A")]);
-    }
-
-    #[test]
-    fn a_fault_in_a_name_is_told_once() {
-        let mut interpolator = interpolator(&[("A", "%(X)")]);
-        assert!(interpolator.value("%(A)").unwrap_err().is_some());
-        assert!(interpolator.value("%(A)").unwrap_err().is_none());
-        assert!(interpolator.name("A").unwrap_err().is_none());
-    }
-
-    #[test]
-    fn unknown_names_can_wait() {
-        let mut interpolator = interpolator(&[("A", "%(X)")]).lenient(true);
-        let resolved = interpolator.value("<%(A)>").unwrap();
-        assert_eq!(resolved.text, "<%(X)>");
-        assert!(resolved.missing.contains("X"));
-    }
-
-    #[test]
-    fn growth_and_depth_are_bounded() {
-        let names: Vec<String> = (0..40).map(|n| format!("A{n}")).collect();
-        let doubled: Vec<String> = (0..40).map(|n| format!("%(A{0})%(A{0})", n + 1)).collect();
-        let mut pairs: Vec<(&str, &str)> = names
-            .iter()
-            .zip(&doubled)
-            .map(|(n, v)| (n.as_str(), v.as_str()))
-            .collect();
-        pairs[30].1 = "0123456789";
-        assert_eq!(fault(&pairs, "%(A0)").kind, FaultKind::TooLong);
-        pairs[39].1 = "x";
-        pairs[30].1 = "%(A31)";
-        assert!(matches!(
-            fault(&pairs, "%(A0)").kind,
-            FaultKind::TooDeep | FaultKind::TooLong
-        ));
-        // The other way round, every link resolved before the next.
-        let single: Vec<String> = (0..40).map(|n| format!("%(A{})", n + 1)).collect();
-        let mut chain: Vec<(&str, &str)> = names
-            .iter()
-            .zip(&single)
-            .map(|(n, v)| (n.as_str(), v.as_str()))
-            .collect();
-        chain[39].1 = "x";
-        let mut interpolator = interpolator(&chain);
-        let failed = (0..40)
-            .rev()
-            .find(|n| interpolator.name(&format!("A{n}")).is_err());
-        assert_eq!(failed, Some(39 - MAX_DEPTH - 1));
-    }
-
-    #[test]
-    fn what_must_not_be_printed_is_masked_also_in_what_refers_to_it() {
-        let pairs = [
-            ("PW", "hush"),
-            ("DB_PASSWORD", "hush"),
-            ("URL", "db://me:%(PW)@h"),
-        ];
-        let mut interpolator = interpolator(&pairs);
-        assert_eq!(interpolator.name("URL").unwrap().shown, "db://me:***@h");
-        assert_eq!(
-            interpolator.value("x %(DB_PASSWORD)").unwrap().shown,
-            "x ***"
-        );
-        assert_eq!(
-            interpolator.value("x %(DB_PASSWORD)").unwrap().text,
-            "x hush"
-        );
-    }
-}
+mod tests;

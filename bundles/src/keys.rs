@@ -15,10 +15,11 @@ pub mod values;
 pub use kinds::Kind;
 pub use table::SECTIONS;
 
+use std::borrow::Cow;
 use std::sync::LazyLock;
 
 use crate::maps::HashMap;
-use crate::platforms;
+use crate::platforms::{self, Platform};
 
 /// Every key there is.
 pub static KEYS: LazyLock<Vec<Key>> = LazyLock::new(|| {
@@ -81,13 +82,21 @@ pub struct Key {
 impl Key {
     /// Whether `platform` makes use of this key.
     pub fn serves(&self, platform: &str) -> bool {
+        self.serves_found(platforms::find(platform))
+    }
+
+    /// As [`Key::serves`], for what [`platforms::find`] found.
+    pub(crate) fn serves_found(&self, found: Option<(&'static Platform, &'static str)>) -> bool {
+        if self.platforms.is_empty() {
+            return true;
+        }
         // `jetty` as a platform is jetty9, in the table it is every Jetty.
-        let Some((found, platform)) = platforms::find(platform) else {
-            return self.platforms.is_empty();
-        };
-        let is =
-            |name: &&str| *name == platform || found.aliases.iter().any(|(alias, _)| alias == name);
-        self.platforms.is_empty() || self.platforms.iter().any(is)
+        found.is_some_and(|(found, platform)| {
+            let is = |name: &&str| {
+                *name == platform || found.aliases.iter().any(|(alias, _)| alias == name)
+            };
+            self.platforms.iter().any(is)
+        })
     }
 
     /// Whether the value is split into argument words.
@@ -150,10 +159,11 @@ pub enum SectionMeaning {
 /// What the section `name` is. `daemon.web` is known as `daemon.*`.
 pub fn section(name: &str) -> SectionMeaning {
     for spec in SECTIONS {
-        let known = match spec.name.strip_suffix('*') {
-            Some(prefix) => name.strip_prefix(prefix).is_some_and(is_entry_point),
-            None => spec.name == name,
-        };
+        let known = spec.name == name
+            || spec
+                .name
+                .strip_suffix('*')
+                .is_some_and(|prefix| name.strip_prefix(prefix).is_some_and(is_entry_point));
         if known {
             return SectionMeaning::Known(spec.name);
         }
@@ -181,35 +191,63 @@ pub fn is_daemon_name(name: &str) -> bool {
         && name.chars().all(good)
 }
 
+/// The rows of a section, and how they are found.
+#[derive(Default)]
+struct Rows {
+    all: Vec<&'static Key>,
+    /// Those with a name of their own, by it.
+    by_name: HashMap<&'static str, &'static Key>,
+    /// Those that have another name, by that.
+    by_alias: HashMap<&'static str, &'static Key>,
+    /// Those that are for any name, or for any that begins so.
+    open: Vec<&'static Key>,
+    /// Those with a default.
+    defaults: Vec<&'static Key>,
+}
+
 /// The rows of each section.
-static BY_SECTION: LazyLock<HashMap<&'static str, Vec<&'static Key>>> = LazyLock::new(|| {
-    let mut sections = HashMap::<_, Vec<_>>::default();
+static BY_SECTION: LazyLock<HashMap<&'static str, Rows>> = LazyLock::new(|| {
+    let mut sections = HashMap::<_, Rows>::default();
     for row in KEYS.iter() {
-        sections.entry(row.section).or_default().push(row);
+        let rows = sections.entry(row.section).or_default();
+        rows.all.push(row);
+        if row.name.ends_with('*') {
+            rows.open.push(row);
+        } else {
+            rows.by_name.insert(row.name, row);
+        }
+        rows.by_alias.extend(row.alias.map(|alias| (alias, row)));
+        rows.defaults.extend(row.default.map(|_| row));
     }
     sections
 });
 
 /// The rows of a section, a name of [`SECTIONS`], in the order of the reference.
 pub fn in_section(section: &str) -> &'static [&'static Key] {
-    BY_SECTION.get(section).map_or(&[], Vec::as_slice)
+    BY_SECTION.get(section).map_or(&[], |rows| &rows.all)
+}
+
+/// The rows of a section, a name of [`SECTIONS`], that have a default.
+pub fn with_default(section: &str) -> &'static [&'static Key] {
+    BY_SECTION.get(section).map_or(&[], |rows| &rows.defaults)
 }
 
 /// The row of `key` in the section `section`, a name of [`SECTIONS`]; and the key's canonical name.
-pub fn find(section: &str, key: &str) -> Option<(&'static Key, String)> {
-    let rows = || in_section(section).iter();
+pub fn find<'k>(section: &str, key: &'k str) -> Option<(&'static Key, Cow<'k, str>)> {
+    let rows = BY_SECTION.get(section)?;
+    if let Some(row) = rows.by_alias.get(key) {
+        return Some((row, Cow::Borrowed(row.name)));
+    }
     // `java.heap.max` is `jvm.heap.max`.
     let canonical = match key.strip_prefix("java.") {
-        Some(rest) if section == "daemon.*" => format!("jvm.{rest}"),
-        _ => key.to_owned(),
+        Some(rest) if section == "daemon.*" => Cow::Owned(format!("jvm.{rest}")),
+        _ => Cow::Borrowed(key),
     };
-    if let Some(row) = rows().find(|row| row.alias == Some(key)) {
-        return Some((*row, row.name.to_owned()));
+    if let Some(row) = rows.by_name.get(&*canonical) {
+        return Some((row, Cow::Borrowed(row.name)));
     }
-    let exact = rows().find(|row| row.name == canonical);
-    exact
-        .or_else(|| rows().find(|row| row.matches(&canonical)))
-        .map(|row| (*row, canonical))
+    let row = rows.open.iter().find(|row| row.matches(&canonical))?;
+    Some((row, canonical))
 }
 
 /// Every key there is, in the order of the reference.

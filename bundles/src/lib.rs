@@ -31,7 +31,7 @@
 //!
 //! [`edit`] changes single keys of a layer, [`import`] reads configurations of others. [`diagnostics`] is what errors in configuration look like,
 //! [`redact`] what must not be printed, [`secrets`] what the application gets as files of its own,
-//! [`server`] the facts of this server, [`paths`] where things are.
+//! [`server`] the facts of this server, [`paths`] where things are, [`text`] what text is kept in.
 #![forbid(unsafe_code)]
 
 pub mod app;
@@ -55,5 +55,6 @@ pub mod redact;
 pub mod seccomp;
 pub mod secrets;
 pub mod server;
+pub mod text;
 pub mod view;
 pub mod why;

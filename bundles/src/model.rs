@@ -96,7 +96,8 @@ impl<'a> Builder<'a> {
         let name = self
             .value("app", "name")
             .map_or(instance, |value| value.text.as_str());
-        let mut daemons = self.daemons();
+        let env = self.env();
+        let mut daemons = self.daemons(&env);
         let sandbox = self.sandbox(&daemons);
         self.check_limits(&daemons, &sandbox.limits);
         self.divide_memory(&mut daemons, &sandbox.limits);
@@ -104,7 +105,7 @@ impl<'a> Builder<'a> {
             name: name.to_owned(),
             notify: self.notify(),
             dns: self.dns(instance),
-            env: self.env(),
+            env,
             secrets: self.secrets(),
             build: self.build(),
             daemons,
@@ -115,12 +116,11 @@ impl<'a> Builder<'a> {
 
     fn env(&self) -> BTreeMap<String, EnvValue> {
         let value = |value: &Value| EnvValue {
-            value: value.text.clone(),
+            value: value.text.to_string(),
             origin: value.origin.clone(),
             sensitive: value.sensitive,
         };
-        let values = self.usable("env").into_iter();
-        values
+        self.usable("env")
             .map(|(name, found)| (name.to_owned(), value(found)))
             .collect()
     }
@@ -147,14 +147,14 @@ impl<'a> Builder<'a> {
     }
 
     fn build(&mut self) -> Build {
-        let text = |value: Option<&Value>| value.map(|value| value.text.clone());
+        let text = |value: Option<&Value>| value.map(|value| value.text.to_string());
         let origin = |value: Option<&Value>| value.map(|value| value.origin.clone());
         let repo = self.value("build", "repo");
         let tag = self.value("build", "tag");
         let command = self.value("build", "command");
-        let variables = self.usable("build").into_iter();
+        let variables = self.usable("build");
         let env = variables.filter_map(|(key, value)| {
-            Some((key.strip_prefix("env.")?.to_owned(), value.text.clone()))
+            Some((key.strip_prefix("env.")?.to_owned(), value.text.to_string()))
         });
         Build {
             repo: text(repo),
@@ -173,17 +173,12 @@ impl<'a> Builder<'a> {
 
     /// A value that nothing was told about.
     fn value(&self, section: &str, key: &str) -> Option<&'a Value> {
-        self.config
-            .get(section, key)
-            .filter(|_| self.config.is_usable(section, key))
+        self.config.usable(section, key)
     }
 
     /// The usable values of a section.
-    fn usable(&self, section: &str) -> Vec<(&'a str, &'a Value)> {
-        let values = self.config.section(section).into_iter().flatten();
-        values
-            .filter(|(key, _)| self.config.is_usable(section, key))
-            .collect()
+    fn usable(&self, section: &str) -> impl Iterator<Item = (&'a str, &'a Value)> + use<'a> {
+        self.config.usable_in(section)
     }
 
     /// A value as `parse` understands it.
@@ -211,13 +206,9 @@ impl<'a> Builder<'a> {
         key: &str,
         parse: impl Fn(&'a str) -> Result<T, E>,
     ) -> Option<T> {
-        let unlimited = self
-            .value(section, key)
-            .is_some_and(|value| value.text == "unlimited");
-        if unlimited {
-            None
-        } else {
-            self.typed(section, key, parse)
+        match self.value(section, key) {
+            Some(value) if value.text != *"unlimited" => self.typed(section, key, parse),
+            _ => None,
         }
     }
 

@@ -52,13 +52,13 @@ impl Paths {
 
     /// The local layer of an instance: `nodes/<instance>.conf`.
     pub fn local_layer(&self, instance: &str) -> PathBuf {
-        self.config.join("nodes").join(format!("{instance}.conf"))
+        conf(self.config.join("nodes"), instance)
     }
 
     /// The site layers, lowest first: `sites/<site>/site.conf`, then `sites/<site>/<app>.conf`.
     pub fn site_layers(&self, site: &str, app: &str) -> [PathBuf; 2] {
         let dir = self.config.join("sites").join(site);
-        [dir.join("site.conf"), dir.join(format!("{app}.conf"))]
+        [dir.join("site.conf"), conf(dir, app)]
     }
 
     /// The state of an instance: releases, data, bundles.
@@ -86,6 +86,13 @@ impl Paths {
     pub fn runtime_root(&self) -> PathBuf {
         self.run.join("oci")
     }
+}
+
+/// `<name>.conf` in a folder.
+fn conf(mut folder: PathBuf, name: &str) -> PathBuf {
+    folder.push(name);
+    folder.as_mut_os_string().push(".conf");
+    folder
 }
 
 #[cfg(test)]

@@ -47,8 +47,16 @@ pub fn has_password(text: &str) -> bool {
 
 /// Whether a variable of this name holds a secret, whatever it looks like: `DB_PASSWORD`.
 pub fn is_secret_name(name: &str) -> bool {
-    let name = name.to_ascii_uppercase();
-    SECRET_NAMES.iter().any(|part| name.contains(part))
+    let bytes = name.as_bytes();
+    let is_at = |at: usize, part: &str| {
+        let found = bytes.get(at..at + part.len());
+        found.is_some_and(|found| found.eq_ignore_ascii_case(part.as_bytes()))
+    };
+    // Mostly the first letter says no.
+    bytes.iter().enumerate().any(|(at, first)| {
+        matches!(first.to_ascii_uppercase(), b'P' | b'S' | b'T' | b'A')
+            && SECRET_NAMES.iter().any(|part| is_at(at, part))
+    })
 }
 
 /// Whether a key's value is secret by its name: a variable of `[env]`, a system property of a JVM.
@@ -145,11 +153,20 @@ fn reference(text: &str) -> Option<(usize, usize)> {
 /// A password that is nothing but a reference (`%(DB_PASSWORD)`) says nothing and is left alone.
 pub fn password_ranges(text: &str) -> Vec<Range<usize>> {
     let mut ranges = Vec::new();
+    // Mostly there is none, and that is quickly seen.
+    if !text.as_bytes().contains(&b':') {
+        return ranges;
+    }
     let mut at = 0;
     while let Some(found) = text[at..].find("://") {
         let start = at + found + 3;
         let length = text[start..].find(ends_url).unwrap_or(text.len() - start);
         let url = start..start + length;
+        // What has neither sign has neither a user nor a parameter.
+        if !text[url.clone()].contains(['@', '=']) {
+            at = url.end;
+            continue;
+        }
         if let Some(password) = userinfo_password(text, url.clone()) {
             ranges.push(password);
         }
@@ -240,6 +257,12 @@ mod tests {
     #[test]
     fn names_tell_secrets() {
         assert!(is_secret_name("DB_PASSWORD") && is_secret_name("github_token"));
-        assert!(!is_secret_name("DB_HOST"));
+        assert!(!is_secret_name("DB_HOST") && !is_secret_name("PASS_PORT"));
+        for part in SECRET_NAMES {
+            assert!(
+                is_secret_name(&format!("ä{}x", part.to_lowercase())),
+                "{part}"
+            );
+        }
     }
 }

@@ -8,6 +8,7 @@ use metactl_bundles::diagnostics::Collector;
 use metactl_bundles::ini::{self, Content};
 use metactl_bundles::interpolate::{Definition, FaultKind, Interpolator, MAX_LENGTH};
 use metactl_bundles::layers::{Config, LayerKind, Source, render};
+use metactl_bundles::text::Str;
 use proptest::prelude::*;
 
 /// What a layer says about a section: whether it takes everything away first, and then about keys:
@@ -76,7 +77,7 @@ fn merged(layers: &[&Layer]) -> BTreeMap<(String, String), String> {
     let mut values = BTreeMap::new();
     for section in ["env", "firewall.out.accept"] {
         for (key, value) in config.section(section).into_iter().flatten() {
-            values.insert((section.to_owned(), key.to_owned()), value.text.clone());
+            values.insert((section.to_owned(), key.to_owned()), value.text.to_string());
         }
     }
     values
@@ -157,14 +158,14 @@ proptest! {
         prop_assert_eq!(out.errors(), 0);
         let mut read = Layer::new();
         for section in &document.sections {
-            let part = read.entry(section.name.clone()).or_default();
+            let part = read.entry(section.name.to_string()).or_default();
             part.unset_all |= section.unset_all.is_some();
             for entry in &section.entries {
                 let value = match &entry.content {
-                    Content::Value(value) => Some(value.text.clone()),
+                    Content::Value(value) => Some(value.text.to_string()),
                     Content::Unset => None,
                 };
-                prop_assert!(part.keys.insert(entry.key.clone(), value).is_none());
+                prop_assert!(part.keys.insert(entry.key.to_string(), value).is_none());
             }
         }
         prop_assert_eq!(read, layer);
@@ -189,10 +190,10 @@ proptest! {
     #[test]
     fn names_are_replaced_or_it_is_told_why_not(values in prop::collection::vec(value(), 1..7)) {
         let names: Vec<String> = (0..8).map(|n| format!("N{n}")).collect();
-        let raw: Vec<String> = values.iter().map(|parts| parts.iter().map(|part| match part {
+        let raw: Vec<Str> = values.iter().map(|parts| parts.iter().map(|part| match part {
             Ok(text) => text.clone(),
             Err(other) => format!("%(N{other})"),
-        }).collect()).collect();
+        }).collect::<String>().into()).collect();
         let definitions = names.iter().zip(&raw).map(|(name, raw)| {
             (name.as_str(), Definition { raw, from_app: false })
         });
@@ -200,7 +201,7 @@ proptest! {
         let mut told = BTreeSet::new();
         for (index, name) in names.iter().enumerate().take(values.len()) {
             match (interpolator.name(name), expanded(&values, index, &mut Vec::new())) {
-                (Ok(found), Some(expected)) => prop_assert_eq!(&found.text, &expected),
+                (Ok(found), Some(expected)) => prop_assert_eq!(found.text.as_str(), expected.as_str()),
                 (Err(fault), None) => {
                     // Every fault is told once, with a chain that begins here.
                     if let Some(fault) = fault {
@@ -220,8 +221,8 @@ proptest! {
     #[test]
     fn no_value_grows_beyond_its_bound(times in 1_usize..9, depth in 1_usize..40, length in 1_usize..2000) {
         let names: Vec<String> = (0..=depth).map(|n| format!("N{n}")).collect();
-        let mut raw = vec!["x".repeat(length)];
-        raw.extend((0..depth).map(|n| format!("%(N{n})").repeat(times)));
+        let mut raw = vec![Str::from("x".repeat(length))];
+        raw.extend((0..depth).map(|n| Str::from(format!("%(N{n})").repeat(times))));
         let definitions = names.iter().zip(&raw).map(|(name, raw)| {
             (name.as_str(), Definition { raw, from_app: false })
         });

@@ -144,7 +144,7 @@ proptest! {
         prop_assert_eq!(out.errors(), 0, "{}", text);
         let read: Vec<(String, String)> = document.sections[0].entries.iter().map(|entry| {
             let Content::Value(value) = &entry.content else { panic!("unset in {text}") };
-            (entry.key.clone(), value.text.clone())
+            (entry.key.to_string(), value.text.to_string())
         }).collect();
         prop_assert_eq!(read, expected);
     }
@@ -161,13 +161,13 @@ proptest! {
         // The order in which they are handed over does not matter.
         let config = Config::from_sources(sources.rev().collect()).unwrap();
         for key in ["A", "B", "C", "D"] {
-            let said: Vec<(LayerKind, &String)> =
-                kinds.iter().zip(&layers).filter_map(|(kind, values)| Some((*kind, values.get(key)?))).collect();
+            let said: Vec<(LayerKind, &str)> =
+                kinds.iter().zip(&layers).filter_map(|(kind, values)| Some((*kind, values.get(key)?.as_str()))).collect();
             let value = config.get("env", key);
-            prop_assert_eq!(value.map(|v| (v.origin.layer, &v.text)), said.last().copied());
+            prop_assert_eq!(value.map(|v| (v.origin.layer, v.text.as_str())), said.last().copied());
             if let Some(value) = value {
-                let history: Vec<(LayerKind, &String)> =
-                    value.overrides.iter().map(|(origin, text)| (origin.layer, text)).collect();
+                let history: Vec<(LayerKind, &str)> =
+                    value.overrides.iter().map(|(origin, text)| (origin.layer, text.as_str())).collect();
                 prop_assert_eq!(history.as_slice(), &said[..said.len() - 1]);
             }
         }

@@ -155,7 +155,7 @@ impl<'a> Creation<'a> {
             ports: Vec::new(),
         };
         let site = crate::deploy::first_config(instance)?;
-        let said = |key: &str| site.get("build", key).map(|value| value.text.clone());
+        let said = |key: &str| site.get("build", key).map(|value| value.text.to_string());
         let repo = match repo {
             Some(repo) => {
                 let repo = usable(repo)?;
@@ -387,7 +387,7 @@ fn entry_points(config: &Config) -> Vec<EntryPoint> {
             let platform = config.get(section, "platform");
             entries.push(EntryPoint {
                 name: name.to_owned(),
-                platform: platform.map(|value| value.text.clone()),
+                platform: platform.map(|value| value.text.to_string()),
             });
         }
     }

@@ -73,7 +73,7 @@ impl<'a> Deployment<'a> {
         let paths = &instance.manager.paths;
         let current = instance.current()?;
         let config = first_config(instance)?;
-        let value = |key: &str| config.get("build", key).map(|value| value.text.clone());
+        let value = |key: &str| config.get("build", key).map(|value| value.text.to_string());
         let repo = value("repo").ok_or_else(|| LifecycleError::Setting {
             what: format!("nothing says where the source of {} is", instance.name),
             hint: format!(

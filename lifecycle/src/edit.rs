@@ -178,7 +178,7 @@ impl Instance {
             return Err(LifecycleError::NoValue { section, key });
         };
         Ok(Effective {
-            value: value.text.clone(),
+            value: value.text.to_string(),
             sensitive: value.sensitive || is_secret(&section, &key, &value.text),
             origin: value.origin.clone(),
             section,

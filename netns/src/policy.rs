@@ -248,10 +248,10 @@ impl Compiler<'_> {
             return;
         }
         rules.extend(self.before_ports(direction));
-        rules.extend(match direction {
-            Direction::Out => self.dns_out(),
-            Direction::In => self.dns_in(),
-        });
+        match direction {
+            Direction::Out => rules.extend(self.dns_out()),
+            Direction::In => rules.extend(self.dns_in()),
+        }
         rules.push(Rule::new().tcp_not_first().accept());
         for family in self.families() {
             let (shape, set) = (Shape::Flow(family), flow_set(family));

@@ -30,8 +30,8 @@ fn reads(entry: &Entry, names: &Resolved, packet: &Packet) -> bool {
         Peer::Host(name) => names
             .get(name)
             .is_some_and(|all| all.contains(&packet.peer)),
-        #[allow(unreachable_patterns)]
-        _ => false,
+        // Only names that were looked up have addresses here.
+        Peer::Suffix(_) => false,
     };
     let icmp = if packet.peer.is_ipv4() { 1 } else { 58 };
     let protocol = match entry.protocol {

@@ -61,7 +61,7 @@ fn candidates(config: &Config, key: &str) -> Vec<Address> {
         };
         let address = Address {
             section: section.to_owned(),
-            key,
+            key: key.into_owned(),
         };
         let is_set = config.get(section, &address.key).is_some();
         let serves = match config.get(section, "platform") {
@@ -81,7 +81,7 @@ fn candidates(config: &Config, key: &str) -> Vec<Address> {
         {
             possible.push(Address {
                 section: spec.name.to_owned(),
-                key,
+                key: key.into_owned(),
             });
         }
     }

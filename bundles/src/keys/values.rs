@@ -78,18 +78,17 @@ pub fn list(text: &str) -> impl Iterator<Item = &str> {
 /// Bytes: a number and `k`, `m`, `g` or `t` (powers of 1024, also written `kb` or `KiB`).
 pub fn size(text: &str) -> Parsed<u64> {
     const WRONG: &str = "must be a number and a unit: 512k, 256m, 1.5g, 2t";
-    let lower = text.to_ascii_lowercase();
-    let (number, unit) = split_number(&lower).ok_or(WRONG)?;
-    let unit = unit
-        .strip_suffix("ib")
-        .or_else(|| unit.strip_suffix('b'))
-        .unwrap_or(unit);
+    let (number, unit) = split_number(text).ok_or(WRONG)?;
+    let unit = match unit.as_bytes() {
+        [unit @ .., b'i' | b'I', b'b' | b'B'] | [unit @ .., b'b' | b'B'] => unit,
+        unit => unit,
+    };
     let shift = match unit {
-        "" => 0,
-        "k" => 10,
-        "m" => 20,
-        "g" => 30,
-        "t" => 40,
+        [] => 0,
+        [b'k' | b'K'] => 10,
+        [b'm' | b'M'] => 20,
+        [b'g' | b'G'] => 30,
+        [b't' | b'T'] => 40,
         _ => return Err(WRONG.to_owned()),
     };
     let bytes = scaled(number, 1 << shift).ok_or("must be less than 8192t")?;
@@ -193,11 +192,13 @@ const SIGNALS: [(&str, i32); 12] = [
 
 /// A signal by name, with or without `SIG`, or number.
 pub fn signal(text: &str) -> Parsed<i32> {
-    let upper = text.to_ascii_uppercase();
-    let name = upper.strip_prefix("SIG").unwrap_or(&upper);
+    let name = match text.split_at_checked(3) {
+        Some((sig, name)) if sig.eq_ignore_ascii_case("SIG") => name,
+        _ => text,
+    };
     let by_name = SIGNALS
         .iter()
-        .find(|(known, _)| *known == name)
+        .find(|(known, _)| known.eq_ignore_ascii_case(name))
         .map(|(_, number)| *number);
     let digits = text.bytes().all(|b| b.is_ascii_digit());
     let by_number = || {
@@ -481,11 +482,18 @@ fn split_number(text: &str) -> Option<(&str, &str)> {
 
 /// `number`, with up to 9 decimals that count, times `unit`, rounded down.
 fn scaled(number: &str, unit: u64) -> Option<u64> {
-    let (whole, fraction) = number.split_once('.').unwrap_or((number, ""));
-    let fraction: String = format!("{fraction:0<9}").chars().take(9).collect();
-    let nanos = whole.parse::<u128>().ok()? * 1_000_000_000 + fraction.parse::<u128>().ok()?;
+    let most = |value: &u64| *value < 1 << 53;
+    let Some((whole, fraction)) = number.split_once('.') else {
+        let value = number.parse::<u64>().ok()?.checked_mul(unit);
+        return value.filter(most);
+    };
+    let mut nanos = whole.parse::<u128>().ok()?;
+    let digits = fraction.chars().chain(std::iter::repeat('0'));
+    for digit in digits.take(9) {
+        nanos = nanos * 10 + u128::from(digit.to_digit(10)?);
+    }
     let value = nanos * u128::from(unit) / 1_000_000_000;
-    u64::try_from(value).ok().filter(|value| *value < 1 << 53)
+    u64::try_from(value).ok().filter(most)
 }
 
 #[cfg(test)]

@@ -1,25 +1,24 @@
 //! The merged configuration.
 
-use std::sync::Arc;
-
-use crate::maps::HashMap;
-
 use super::files::Files;
 use super::{LayerKind, Origin, Source, finish, merge};
 use crate::diagnostics::{Collector, Diagnostic, Place, Report};
 use crate::interpolate::{self, Part};
+use crate::keys::Key;
+use crate::maps::{List, Named};
+use crate::text::Str;
 
 /// An effective value.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Value {
     /// After interpolation.
-    pub text: String,
+    pub text: Str,
     /// As written.
-    pub raw: String,
+    pub raw: Str,
     /// Where it was written.
     pub origin: Origin,
     /// What it replaced, lowest layer first: where it was and what it was, as written.
-    pub overrides: Vec<(Origin, String)>,
+    pub overrides: Vec<(Origin, Str)>,
     /// Whether `text` must not be printed; [`Config::shown`] is what may.
     pub sensitive: bool,
 }
@@ -52,29 +51,74 @@ pub struct Needed {
 
 /// A value and what belongs to it.
 #[derive(Debug, Clone)]
-pub(super) struct Entry {
-    pub(super) key: Arc<str>,
+pub(crate) struct Entry {
+    pub(super) key: Str,
+    pub(super) row: &'static Key,
     pub(super) value: Value,
     /// The text without what must not be printed.
-    pub(super) shown: String,
+    pub(super) shown: Str,
     /// The argument words of keys that hold some.
     pub(super) words: Vec<String>,
+    /// It comes from `[daemon.*]`.
+    pub(super) for_all: bool,
     /// A fault of it was reported, or a name in it is not known yet.
     pub(super) unusable: bool,
 }
 
 /// A section of the merged configuration, keys in the order in which they appeared first.
-#[derive(Debug, Clone, Default)]
-pub(super) struct Section {
-    pub(super) entries: Vec<Entry>,
-    pub(super) index: HashMap<Arc<str>, usize>,
+#[derive(Debug, Clone)]
+pub(crate) struct Section {
+    pub(super) name: Str,
+    /// Its name in the table.
+    pub(super) spec: &'static str,
+    pub(super) entries: List<Entry>,
+}
+
+impl Named for Entry {
+    fn name(&self) -> &Str {
+        &self.key
+    }
+}
+
+impl Named for Section {
+    fn name(&self) -> &Str {
+        &self.name
+    }
+}
+
+impl Section {
+    /// A value, if the key was set or has a default.
+    pub(crate) fn get(&self, key: &str) -> Option<&Value> {
+        self.entries.get(key).map(|entry| &entry.value)
+    }
+
+    /// As [`Config::words`].
+    pub(crate) fn words(&self, key: &str) -> Option<&[String]> {
+        self.entries.get(key).map(|entry| entry.words.as_slice())
+    }
+
+    /// A value of which no fault was reported, and in which every name is known.
+    pub(crate) fn usable(&self, key: &str) -> Option<&Value> {
+        let entry = self.entries.get(key).filter(|entry| !entry.unusable);
+        entry.map(|entry| &entry.value)
+    }
+
+    /// Whether all values are so.
+    pub(crate) fn is_usable(&self) -> bool {
+        self.entries.iter().all(|entry| !entry.unusable)
+    }
+
+    /// The keys and values, in the order in which they appeared first.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (&str, &Value)> {
+        let entries = self.entries.iter();
+        entries.map(|entry| (&*entry.key, &entry.value))
+    }
 }
 
 /// Everything that the layers say together, interpolated.
 #[derive(Debug, Clone, Default)]
 pub struct Config {
-    pub(super) sections: Vec<(String, Section)>,
-    pub(super) index: HashMap<String, usize>,
+    pub(super) sections: List<Section>,
     pub(super) warnings: Vec<Diagnostic>,
     pub(super) requests: Vec<Denied>,
     pub(super) needed: Vec<Needed>,
@@ -120,18 +164,13 @@ impl Config {
 
     /// The names of the sections: in the order of the key table, daemons as they appeared.
     pub fn sections(&self) -> impl Iterator<Item = &str> {
-        self.sections.iter().map(|(name, _)| name.as_str())
+        self.sections.iter().map(|section| section.name.as_str())
     }
 
     /// The keys and values of a section, in the order in which they appeared first.
     pub fn section(&self, name: &str) -> Option<impl Iterator<Item = (&str, &Value)>> {
-        let (_, section) = self.sections.get(*self.index.get(name)?)?;
-        Some(
-            section
-                .entries
-                .iter()
-                .map(|entry| (&*entry.key, &entry.value)),
-        )
+        let entries = &self.sections.get(name)?.entries;
+        Some(entries.iter().map(|entry| (&*entry.key, &entry.value)))
     }
 
     /// A value, if the key was set or has a default.
@@ -150,14 +189,32 @@ impl Config {
         self.entry(section, key).map(|entry| entry.shown.as_str())
     }
 
-    pub(crate) fn is_usable(&self, section: &str, key: &str) -> bool {
-        self.entry(section, key)
-            .is_some_and(|entry| !entry.unusable)
+    /// A section, to look several keys of it up.
+    pub(crate) fn part(&self, section: &str) -> Option<&Section> {
+        self.sections.get(section)
+    }
+
+    /// As [`Config::get`], but nothing of which a fault was reported, or in which a name is not
+    /// known yet.
+    pub(crate) fn usable(&self, section: &str, key: &str) -> Option<&Value> {
+        self.sections.get(section)?.usable(key)
+    }
+
+    /// As [`Config::section`], without the values that [`Config::usable`] leaves out.
+    pub(crate) fn usable_in<'a>(
+        &'a self,
+        section: &str,
+    ) -> impl Iterator<Item = (&'a str, &'a Value)> + use<'a> {
+        let entries = self.sections.get(section).map(|section| &section.entries);
+        let usable = entries
+            .into_iter()
+            .flatten()
+            .filter(|entry| !entry.unusable);
+        usable.map(|entry| (&*entry.key, &entry.value))
     }
 
     fn entry(&self, section: &str, key: &str) -> Option<&Entry> {
-        let (_, section) = self.sections.get(*self.index.get(section)?)?;
-        section.entries.get(*section.index.get(key)?)
+        self.sections.get(section)?.entries.get(key)
     }
 
     /// The names of `[env]` that a value refers to, directly or by other names, each once with where
@@ -190,7 +247,7 @@ impl Config {
                 Part::Text(text) => text,
                 Part::Name(name, range) => self
                     .get("env", name)
-                    .map_or(&raw[range], |value| &value.text),
+                    .map_or(&raw[range], |value| value.text.as_str()),
             })
             .collect()
     }

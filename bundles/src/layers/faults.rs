@@ -1,8 +1,7 @@
 //! What a reference that leads nowhere looks like in a report.
 
 use super::files::Files;
-use super::finish::Env;
-use super::merge::Written;
+use super::merge::{Merging, Written};
 use crate::diagnostics::{Diagnostic, Place};
 use crate::interpolate::{Fault, FaultKind, MAX_DEPTH, Step};
 use crate::keys::suggest;
@@ -10,7 +9,8 @@ use crate::keys::suggest;
 /// The value that has a fault, and what is needed to tell it.
 pub(super) struct Told<'a> {
     pub(super) files: &'a Files,
-    pub(super) env: &'a Env<'a>,
+    /// `[env]`, if there is one.
+    pub(super) env: Option<&'a Merging>,
     /// What the value is called: `build:repo`.
     pub(super) owner: String,
     pub(super) written: &'a Written,
@@ -74,7 +74,7 @@ impl Told<'_> {
         let definition = step
             .name
             .as_deref()
-            .and_then(|name| self.env.get(name).copied());
+            .and_then(|name| self.env?.slots.get(name)?.current.as_ref());
         let text = definition.unwrap_or(self.written);
         let place = self
             .files

@@ -1,20 +1,29 @@
 //! The texts of all layers, and places in them.
 
+use std::cell::OnceCell;
 use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
 
-use super::{Origin, Source};
+use super::{LayerKind, Origin, Source};
 use crate::diagnostics::Place;
 use crate::ini::{self, Span, Text};
 
-/// The sources with an index of their lines.
+/// The texts of all layers.
 pub(super) struct Files {
     pub(super) sources: Vec<Source>,
-    /// Their paths, for the origins of values.
-    paths: Vec<Arc<Path>>,
-    /// Where the lines of each source begin.
-    starts: Vec<Vec<usize>>,
+    /// For each of them what is kept once, however often it is referred to.
+    shared: Vec<Shared>,
+}
+
+/// A source as names, values and their origins share it.
+struct Shared {
+    path: Arc<Path>,
+    text: Arc<str>,
+    /// Every character is one byte, so that columns need no counting.
+    is_ascii: bool,
+    /// Where its lines begin. Only who tells something has to know.
+    starts: OnceCell<Vec<usize>>,
 }
 
 /// A part of one of the sources.
@@ -34,22 +43,15 @@ impl Files {
                 source.text = rest.to_owned();
             }
         }
-        let newlines = |text: &str| {
-            let after = text.match_indices('\n').map(|(index, _)| index + 1);
-            std::iter::once(0).chain(after).collect()
+        let shared = |source: &Source| Shared {
+            path: source.path.as_path().into(),
+            text: source.text.as_str().into(),
+            is_ascii: source.text.is_ascii(),
+            starts: OnceCell::new(),
         };
-        let starts = sources
-            .iter()
-            .map(|source| newlines(&source.text))
-            .collect();
-        let paths = sources
-            .iter()
-            .map(|source| source.path.as_path().into())
-            .collect();
         Files {
+            shared: sources.iter().map(shared).collect(),
             sources,
-            paths,
-            starts,
         }
     }
 
@@ -59,11 +61,24 @@ impl Files {
             .map_or(Path::new(""), |source| &source.path)
     }
 
+    /// The text of every source, in their order.
+    pub(super) fn texts(&self) -> impl Iterator<Item = (&Path, &Arc<str>)> {
+        let shared = self.shared.iter();
+        shared.map(|shared| (&*shared.path, &shared.text))
+    }
+
+    pub(super) fn layer(&self, source: usize) -> LayerKind {
+        self.sources[source].layer
+    }
+
     fn line(&self, source: usize, line: usize) -> &str {
         let text = || {
-            let starts = self.starts.get(source)?;
+            let Shared { text, starts, .. } = self.shared.get(source)?;
+            let starts = starts.get_or_init(|| {
+                let after = text.match_indices('\n').map(|(index, _)| index + 1);
+                std::iter::once(0).chain(after).collect()
+            });
             let begin = *starts.get(line.checked_sub(1)?)?;
-            let text = &self.sources.get(source)?.text;
             let end = starts.get(line).map_or(text.len(), |next| next - 1);
             text.get(begin..end)
         };
@@ -95,13 +110,18 @@ impl Files {
     }
 
     pub(super) fn origin(&self, at: At) -> Origin {
-        let line = self.line(at.source, at.span.line);
-        let before = line.get(..at.span.start).unwrap_or(line);
+        let shared = &self.shared[at.source];
+        let before = if shared.is_ascii {
+            at.span.start
+        } else {
+            let line = self.line(at.source, at.span.line);
+            line.get(..at.span.start).unwrap_or(line).chars().count()
+        };
         Origin {
-            layer: self.sources[at.source].layer,
-            file: self.paths.get(at.source).cloned(),
+            layer: self.layer(at.source),
+            file: Some(Arc::clone(&shared.path)),
             line: at.span.line,
-            column: before.chars().count() + 1,
+            column: before + 1,
         }
     }
 }

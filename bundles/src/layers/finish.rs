@@ -1,80 +1,74 @@
 //! From merged layers to a [`Config`]: names replaced, types checked, defaults filled in.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
-
-use crate::maps::HashMap;
 
 use super::config::{Config, Entry, Needed, Section, Value};
 use super::faults::Told;
 use super::files::{At, Files};
-use super::merge::{Merged, Merging, Slot, Written};
+use super::merge::{ALL_DAEMONS, Merged, Merging, Slot, Written};
 use super::{LayerKind, Origin};
 use crate::diagnostics::{Collector, Diagnostic, Place};
 use crate::interpolate::{Definition, Fault, Interpolator, Resolved};
 use crate::keys::values::split_words;
 use crate::keys::{self, Grant, Key, SECTIONS, suggest};
+use crate::maps::List;
+use crate::text::Str;
 use crate::{platforms, redact};
 
 /// Interpolates, checks and completes what was merged.
 ///
 /// When `lenient`, an unknown name is no error but one that is needed of a higher layer.
 pub(super) fn finish(mut merged: Merged, lenient: bool) -> (Config, Collector) {
-    let mut sections = std::mem::take(&mut merged.sections);
-    sections
-        .retain(|section| section.spec != super::merge::ALL_DAEMONS || section.declared.is_some());
+    let mut sections = std::mem::take(&mut merged.sections).into_vec();
+    sections.retain(|section| section.spec != ALL_DAEMONS || section.declared.is_some());
     let rank = |section: &Merging| SECTIONS.iter().position(|spec| spec.name == section.spec);
-    sections.sort_by_key(rank);
+    sections.sort_by_cached_key(rank);
     // Before the first deployment there is no app layer, which has the platforms of daemons.
     let whole =
         !lenient || (merged.files.sources.iter()).any(|source| source.layer == LayerKind::App);
+    let env = sections.iter().find(|section| section.spec == "env");
     let mut finisher = Finisher {
         whole,
         files: &merged.files,
         out: merged.out,
         closed: &merged.closed,
-        env: definitions(&sections),
+        env,
         daemons: sections
             .iter()
             .filter_map(|section| section.name.strip_prefix("daemon."))
             .collect(),
         needed: BTreeMap::new(),
     };
-    let mut interpolator = interpolator(&finisher.env).lenient(lenient);
-    let mut config = Config::default();
+    let mut interpolator = interpolator(env).lenient(lenient);
+    let mut finished = Vec::with_capacity(sections.len());
     for section in &sections {
-        let finished = finisher.section(section, &mut interpolator);
-        push(&mut config, section.name.clone(), finished);
+        finished.push(finisher.section(section, &mut interpolator));
     }
     drop(interpolator);
     let Finisher { out, needed, .. } = finisher;
-    config.needed = needed
-        .into_iter()
-        .map(|(name, origin)| Needed { name, origin })
-        .collect();
-    config.requests = merged.requests;
-    config.sources = merged.files.sources;
-    (complete(config), out)
+    let needed = needed.into_iter();
+    let config = Config {
+        sections: complete(finished),
+        warnings: Vec::new(),
+        needed: needed
+            .map(|(name, origin)| Needed { name, origin })
+            .collect(),
+        requests: merged.requests,
+        sources: merged.files.sources,
+    };
+    (config, out)
 }
 
-/// What `%(NAME)` can be, and where it was written.
-pub(super) type Env<'a> = HashMap<&'a str, &'a Written>;
-
-fn definitions(sections: &[Merging]) -> Env<'_> {
-    let env = sections.iter().filter(|section| section.spec == "env");
-    let slots = env.flat_map(|section| &section.slots);
-    slots
-        .filter_map(|slot| Some((&*slot.key, slot.current.as_ref()?)))
-        .collect()
-}
-
-fn interpolator<'a>(env: &Env<'a>) -> Interpolator<'a> {
-    Interpolator::new(env.iter().map(|(name, written)| {
+/// What `%(NAME)` can be.
+fn interpolator(env: Option<&Merging>) -> Interpolator<'_> {
+    let slots = env.into_iter().flat_map(|section| &section.slots);
+    Interpolator::new(slots.filter_map(|slot| {
+        let written = slot.current.as_ref()?;
         let definition = Definition {
             raw: &written.text.text,
             from_app: written.layer == LayerKind::App,
         };
-        (*name, definition)
+        Some((slot.key.as_str(), definition))
     }))
 }
 
@@ -84,7 +78,8 @@ struct Finisher<'a> {
     closed: &'a [&'static str],
     /// Whether nothing more can come that says what a daemon is.
     whole: bool,
-    env: Env<'a>,
+    /// `[env]`, if there is one.
+    env: Option<&'a Merging>,
     /// The names of all daemons.
     daemons: Vec<&'a str>,
     /// Names that a higher layer has to define, and where each is referred to first.
@@ -93,18 +88,20 @@ struct Finisher<'a> {
 
 impl<'a> Finisher<'a> {
     fn section(&mut self, section: &'a Merging, interpolator: &mut Interpolator<'a>) -> Section {
-        let mut finished = Section::default();
+        let defaults = keys::with_default(section.spec).len();
+        let mut finished = Section {
+            name: section.name.clone(),
+            spec: section.spec,
+            // Some more than those in the table depend on the platform.
+            entries: List::with_capacity(section.slots.len() + defaults + 3),
+        };
         for slot in &section.slots {
-            let Some(written) = &slot.current else {
-                continue;
-            };
-            let entry = self.entry(section, slot, written, interpolator);
-            finished
-                .index
-                .insert(entry.key.clone(), finished.entries.len());
-            finished.entries.push(entry);
+            if let Some(written) = &slot.current {
+                let entry = self.entry(section, slot, written, interpolator);
+                finished.entries.push(entry);
+            }
         }
-        if section.spec == super::merge::ALL_DAEMONS {
+        if section.spec == ALL_DAEMONS {
             self.platform(section, &mut finished);
         }
         finished
@@ -122,14 +119,14 @@ impl<'a> Finisher<'a> {
             span: written.text.first_line(),
         };
         let origin = self.files.origin(at);
-        let raw = written.text.text.clone();
+        let raw = &written.text.text;
         let resolved = match section.spec {
             "env" => interpolator
                 .name(&slot.key)
                 .map(|resolved| (*resolved).clone()),
             // Taken as written: a password may have any characters.
-            redact::SECRETS => Ok(Resolved::secret(&raw)),
-            _ => interpolator.value(&raw),
+            redact::SECRETS => Ok(Resolved::secret(raw)),
+            _ => interpolator.value(raw),
         };
         let (resolved, failed) = match resolved {
             Ok(resolved) => (resolved, false),
@@ -137,7 +134,7 @@ impl<'a> Finisher<'a> {
                 if let Some(fault) = fault {
                     self.fault(section, slot, written, &fault, interpolator);
                 }
-                (Resolved::as_written(&raw), true)
+                (Resolved::as_written(raw), true)
             }
         };
         for name in &resolved.missing {
@@ -146,17 +143,14 @@ impl<'a> Finisher<'a> {
                 .or_insert_with(|| origin.clone());
         }
         let pending = !resolved.missing.is_empty();
-        let wrong = !failed && !pending && !self.check(section, slot, written, &resolved);
-        let has_words = slot.row.has_words() && !failed && !wrong;
-        let words = match has_words.then(|| split_words(&raw)) {
-            Some(Ok(words)) => words
-                .iter()
-                .map(|word| {
-                    interpolator
-                        .value(word)
-                        .map_or_else(|_| word.clone(), |resolved| resolved.text)
-                })
-                .collect(),
+        // A word of arguments is split before names are replaced.
+        let split = match slot.row.has_words() {
+            true => split_words(raw).map_err(|problem| problem.to_string()),
+            false => Ok(Vec::new()),
+        };
+        let wrong = !failed && !pending && !self.check(section, slot, written, &resolved, &split);
+        let words = match split {
+            Ok(words) if !failed && !wrong => replaced(words, interpolator),
             _ => Vec::new(),
         };
         let Resolved {
@@ -164,21 +158,23 @@ impl<'a> Finisher<'a> {
         } = resolved;
         // Those of [env] know it by themselves, and so do values that refer to them.
         if redact::is_secret_key(&section.name, &slot.key) && !text.is_empty() {
-            redact::MASK.clone_into(&mut shown);
+            shown = Str::built_in(redact::MASK);
         }
         let sensitive = shown != text;
         let value = Value {
             text,
-            raw,
+            raw: raw.clone(),
             origin,
             overrides: slot.overrides.clone(),
             sensitive,
         };
         Entry {
             key: slot.key.clone(),
+            row: slot.row,
             value,
             shown,
             words,
+            for_all: written.for_all,
             unusable: failed || pending || wrong,
         }
     }
@@ -190,16 +186,16 @@ impl<'a> Finisher<'a> {
         slot: &Slot,
         written: &Written,
         resolved: &Resolved,
+        words: &Result<Vec<String>, String>,
     ) -> bool {
         let (files, row) = (self.files, slot.row);
         let place = || files.place_in(written.source, &written.text, 0..written.text.text.len());
-        // A word of arguments is split before names are replaced.
-        let text = if row.has_words() {
-            &written.text.text
-        } else {
-            &resolved.text
+        let checked = match words {
+            Err(problem) => Err(problem.clone()),
+            Ok(_) if row.has_words() => Ok(()),
+            Ok(_) => row.kind.check(&resolved.text),
         };
-        if let Err(problem) = row.kind.check(text) {
+        if let Err(problem) = checked {
             let secret = resolved.shown != resolved.text;
             self.out.error(|| {
                 let problem = match secret {
@@ -239,7 +235,8 @@ impl<'a> Finisher<'a> {
             return true;
         }
         let files = self.files;
-        let defined = by_name.and_then(|name| Some((name, *self.env.get(name)?)));
+        let definition = |name: &str| self.env?.slots.get(name)?.current.as_ref();
+        let defined = by_name.and_then(|name| Some((name, definition(name)?)));
         self.out.error(|| {
             let what = format!("`{}` in [{}]", slot.key, section.name);
             let label = "only site or local may say this";
@@ -277,7 +274,7 @@ impl<'a> Finisher<'a> {
     ) {
         let told = Told {
             files: self.files,
-            env: &self.env,
+            env: self.env,
             owner: match section.spec {
                 "env" => slot.key.to_string(),
                 _ => format!("{}:{}", section.name, slot.key),
@@ -291,28 +288,20 @@ impl<'a> Finisher<'a> {
     /// Keys that the daemon's platform does not know: an error, unless they are for all daemons.
     fn platform(&mut self, section: &Merging, finished: &mut Section) {
         let Some(platform) = platform_of(finished) else {
-            let has_platform = finished.index.contains_key("platform");
+            let has_platform = finished.entries.contains("platform");
             if let (true, false, Some(at)) = (self.whole, has_platform, section.declared) {
                 self.no_platform(section, at);
             }
             return;
         };
-        let mut kept = Section::default();
-        for entry in finished.entries.drain(..) {
-            let slot = section.slots.iter().find(|slot| slot.key == entry.key);
-            let serves = slot.is_none_or(|slot| slot.row.serves(&platform));
-            let for_all = slot
-                .and_then(|slot| slot.current.as_ref())
-                .is_some_and(|written| written.for_all);
-            if let (false, false, Some(slot)) = (serves, for_all, slot) {
+        let found = platforms::find(&platform);
+        let serves = |entry: &Entry| entry.row.serves_found(found);
+        for entry in finished.entries.iter().filter(|entry| !serves(entry)) {
+            if let (false, Some(slot)) = (entry.for_all, section.slots.get(&entry.key)) {
                 self.useless(section, slot, &platform);
             }
-            if serves {
-                kept.index.insert(entry.key.clone(), kept.entries.len());
-                kept.entries.push(entry);
-            }
         }
-        *finished = kept;
+        finished.entries.retain(serves);
     }
 
     fn useless(&mut self, section: &Merging, slot: &Slot, platform: &str) {
@@ -354,6 +343,16 @@ impl<'a> Finisher<'a> {
     }
 }
 
+/// Argument words with their names replaced.
+fn replaced(mut words: Vec<String>, interpolator: &mut Interpolator<'_>) -> Vec<String> {
+    for word in words.iter_mut().filter(|word| word.contains('%')) {
+        if let Ok(resolved) = interpolator.value(&Str::from(word.as_str())) {
+            *word = resolved.text.to_string();
+        }
+    }
+    words
+}
+
 fn shortened(text: &str) -> String {
     let mut short: String = text.chars().take(60).collect();
     if short.len() < text.len() {
@@ -363,113 +362,99 @@ fn shortened(text: &str) -> String {
 }
 
 /// The platform of a daemon: as said, or clear from its keys. `None`: neither, or not usable.
-fn platform_of(section: &Section) -> Option<String> {
-    let has = |key: &str| section.index.contains_key(key);
-    match section
-        .index
-        .get("platform")
-        .and_then(|index| section.entries.get(*index))
-    {
+fn platform_of(section: &Section) -> Option<Str> {
+    match section.entries.get("platform") {
         Some(entry) if entry.unusable => None,
         Some(entry) => Some(entry.value.text.clone()),
-        None => platforms::implied(has).map(str::to_owned),
+        None => platforms::implied(|key| section.entries.contains(key)).map(Str::built_in),
     }
 }
 
-fn push(config: &mut Config, name: String, section: Section) {
-    config.index.insert(name.clone(), config.sections.len());
-    config.sections.push((name, section));
-}
-
-/// Fills in the defaults and the sections that every application has.
-fn complete(mut config: Config) -> Config {
-    let mut complete = Config {
-        needed: std::mem::take(&mut config.needed),
-        requests: std::mem::take(&mut config.requests),
-        sources: std::mem::take(&mut config.sources),
-        ..Config::default()
-    };
-    let mut sections = config.sections.into_iter().peekable();
+/// Fills in the defaults and the sections that every application has, in the order of the table.
+fn complete(sections: Vec<Section>) -> List<Section> {
+    let mut complete = List::with_capacity(sections.len() + SECTIONS.len());
+    let mut sections = sections.into_iter().peekable();
     for spec in SECTIONS.iter().filter(|spec| spec.name != "server") {
         let mut found = false;
-        let is_of_spec = |name: &str| match keys::section(name) {
-            keys::SectionMeaning::Known(known) => known == spec.name,
-            _ => false,
-        };
-        while let Some((name, mut section)) = sections.next_if(|(name, _)| is_of_spec(name)) {
+        while let Some(mut section) = sections.next_if(|section| section.spec == spec.name) {
             found = true;
-            fill(spec.name, &mut section);
-            push(&mut complete, name, section);
+            fill(&mut section);
+            complete.push(section);
         }
         if !found && !spec.name.contains('*') {
-            let mut section = Section::default();
-            fill(spec.name, &mut section);
+            let defaults = keys::with_default(spec.name).len();
+            let mut section = Section {
+                name: Str::built_in(spec.name),
+                spec: spec.name,
+                entries: List::with_capacity(defaults + 1),
+            };
+            fill(&mut section);
             if !section.entries.is_empty() {
-                push(&mut complete, spec.name.to_owned(), section);
+                complete.push(section);
             }
         }
     }
     complete
 }
 
-fn fill(spec: &str, section: &mut Section) {
-    let platform = platform_of(section);
-    match (spec, platform.as_deref()) {
-        ("daemon.*", Some(platform)) => {
-            add_default(section, "platform", platform);
-            let has = |key: &str| section.index.contains_key(key);
-            if let Some(port) = platforms::default_port(platform, has) {
-                add_default(section, "port", &port.to_string());
-            }
-            if let Some(signal) = platforms::default_stop_signal(platform) {
-                add_default(section, "stop.signal", signal);
-            }
-        }
-        ("sandbox.net", _) => {
-            let mode = if section.index.contains_key("ip") {
-                "routed"
-            } else {
-                "nat"
-            };
-            add_default(section, "mode", mode);
-        }
-        _ => {}
-    }
-    let serves = |row: &&&Key| {
-        platform
-            .as_deref()
-            .is_none_or(|platform| row.serves(platform))
+fn fill(section: &mut Section) {
+    let platform = match section.spec {
+        ALL_DAEMONS => platform_of(section),
+        _ => None,
     };
-    for row in keys::in_section(spec).iter().filter(serves) {
-        if let Some(default) = row.default {
-            add_default(section, row.name, default);
+    if let Some(platform) = &platform {
+        fill_platform(section, platform);
+    }
+    if section.spec == "sandbox.net" {
+        let mode = match section.entries.contains("ip") {
+            true => "routed",
+            false => "nat",
+        };
+        add_default(section, "mode", Str::built_in(mode));
+    }
+    let found = platform.as_deref().map(platforms::find);
+    for row in keys::with_default(section.spec) {
+        if found.is_none_or(|found| row.serves_found(found)) {
+            add_row(section, row, Str::built_in(row.default.unwrap_or("")));
         }
     }
 }
 
-fn add_default(section: &mut Section, key: &str, text: &str) {
-    if section.index.contains_key(key) {
+/// What a daemon's platform says when its section does not.
+fn fill_platform(section: &mut Section, platform: &Str) {
+    add_default(section, "platform", platform.clone());
+    let has = |key: &str| section.entries.contains(key);
+    if let Some(port) = platforms::default_port(platform, has) {
+        add_default(section, "port", port.to_string().into());
+    }
+    if let Some(signal) = platforms::default_stop_signal(platform) {
+        add_default(section, "stop.signal", Str::built_in(signal));
+    }
+}
+
+fn add_default(section: &mut Section, key: &str, text: Str) {
+    if let Some((row, _)) = keys::find(section.spec, key) {
+        add_row(section, row, text);
+    }
+}
+
+fn add_row(section: &mut Section, row: &'static Key, text: Str) {
+    if section.entries.contains(row.name) {
         return;
     }
-    let origin = Origin::default_value();
-    let (raw, overrides) = (text.to_owned(), Vec::new());
-    let value = Value {
-        text: raw.clone(),
-        raw,
-        origin,
-        overrides,
-        sensitive: false,
-    };
-    let words = Vec::new();
-    let key: Arc<str> = key.into();
-    section
-        .index
-        .insert(Arc::clone(&key), section.entries.len());
     section.entries.push(Entry {
-        key,
-        shown: text.to_owned(),
-        value,
-        words,
+        key: Str::built_in(row.name),
+        row,
+        shown: text.clone(),
+        value: Value {
+            text: text.clone(),
+            raw: text,
+            origin: Origin::default_value(),
+            overrides: Vec::new(),
+            sensitive: false,
+        },
+        words: Vec::new(),
+        for_all: false,
         unusable: false,
     });
 }

@@ -1,16 +1,14 @@
 //! From parsed files to one value for every key: later layers win, `unset` takes back, and what the
 //! app layer may not say becomes a request.
 
-use std::sync::Arc;
-
-use crate::maps::{HashMap, HashSet};
-
 use super::files::{At, Files};
 use super::names::{self, Statement};
 use super::{Denied, LayerKind, Origin};
 use crate::diagnostics::{Collector, Diagnostic};
 use crate::ini::{Content, Text};
 use crate::keys::{Grant, Key};
+use crate::maps::{HashSet, List, Named};
+use crate::text::Str;
 use crate::{redact, secrets};
 
 /// The section whose keys are for every daemon.
@@ -33,35 +31,45 @@ pub(super) struct Written {
 
 /// A key that was set, now or once.
 pub(super) struct Slot {
-    pub(super) key: Arc<str>,
+    pub(super) key: Str,
     pub(super) row: &'static Key,
     /// `None` after `unset`.
     pub(super) current: Option<Written>,
-    pub(super) overrides: Vec<(Origin, String)>,
+    pub(super) overrides: Vec<(Origin, Str)>,
 }
 
 /// A section with the slots of its keys.
 pub(super) struct Merging {
-    pub(super) name: String,
+    pub(super) name: Str,
     /// Its name in the table.
     pub(super) spec: &'static str,
-    pub(super) slots: Vec<Slot>,
-    index: HashMap<Arc<str>, usize>,
+    pub(super) slots: List<Slot>,
     /// Where a layer has its header last, unless a later one takes the section away.
     pub(super) declared: Option<At>,
+}
+
+impl Named for Slot {
+    fn name(&self) -> &Str {
+        &self.key
+    }
+}
+
+impl Named for Merging {
+    fn name(&self) -> &Str {
+        &self.name
+    }
 }
 
 /// Everything merged, nothing interpolated.
 pub(super) struct Merged {
     pub(super) files: Files,
     pub(super) out: Collector,
-    pub(super) sections: Vec<Merging>,
-    index: HashMap<String, usize>,
+    pub(super) sections: List<Merging>,
     pub(super) requests: Vec<Denied>,
     /// `[firewall.out]` and `[firewall.in]` when their entries of the app layer do not count.
     pub(super) closed: Vec<&'static str>,
-    /// Keys about which site, server or local layer said something.
-    decided: HashSet<(String, String)>,
+    /// Sections and keys about which site, server or local layer said something.
+    decided: Vec<(Str, Str)>,
     /// What `[daemon.*]` has cost so far, in bytes; no more than [`MAX_SPREAD`].
     spread: usize,
 }
@@ -74,47 +82,42 @@ pub(super) fn merge(files: Files, mut out: Collector) -> Merged {
     let mut merged = Merged {
         files,
         out,
-        sections: Vec::new(),
-        index: HashMap::default(),
+        sections: List::default(),
         requests: Vec::new(),
         closed,
-        decided: HashSet::default(),
+        decided: Vec::new(),
         spread: 0,
     };
     let daemons = daemon_sections(&statements);
     for file in statements {
         // What is for every daemon is below what is for one, whatever the order in the file.
-        let (for_all, own): (Vec<_>, Vec<_>) = file
-            .into_iter()
-            .partition(|statement| statement.section() == ALL_DAEMONS);
-        for statement in for_all {
+        for statement in file.iter().filter(|one| one.section() == ALL_DAEMONS) {
             for daemon in &daemons {
-                if !merged.may_spread(&statement) {
+                if !merged.may_spread(statement) {
                     break;
                 }
                 merged.apply(statement.clone(), daemon, true);
             }
         }
-        for statement in own {
-            let section = Arc::clone(statement.shared_section());
-            merged.apply(statement, &section, false);
+        for statement in file {
+            if statement.section() != ALL_DAEMONS {
+                let section = statement.section().clone();
+                merged.apply(statement, &section, false);
+            }
         }
     }
-    let Merged {
-        requests, decided, ..
-    } = &mut merged;
-    requests.retain(|denied| !decided.contains(&(denied.section.clone(), denied.key.clone())));
+    merged.settle_requests();
     merged
 }
 
-fn daemon_sections(statements: &[Vec<Statement>]) -> Vec<String> {
-    let mut seen = HashSet::default();
-    let names = statements.iter().flatten().map(Statement::section);
-    let daemons = names.filter(|name| name.starts_with("daemon.") && *name != ALL_DAEMONS);
+fn daemon_sections(statements: &[Vec<Statement>]) -> List<Str> {
+    let mut daemons = List::default();
+    for name in statements.iter().flatten().map(Statement::section) {
+        if name.starts_with("daemon.") && name != ALL_DAEMONS {
+            daemons.entry(name, || name.clone());
+        }
+    }
     daemons
-        .filter(|name| seen.insert(*name))
-        .map(str::to_owned)
-        .collect()
 }
 
 /// The firewall sections in which site, server or local say `grant = site`, or anything else that is
@@ -123,22 +126,18 @@ fn closed_sections(statements: &[Vec<Statement>], files: &Files) -> Vec<&'static
     let granted = |section: &str| {
         let mut granted = true;
         for statement in statements.iter().flatten() {
-            let trusted = files.sources[statement.at().source].layer.is_trusted();
+            if statement.section() != section {
+                continue;
+            }
+            let trusted = files.layer(statement.at().source).is_trusted();
             match statement {
-                Statement::Key {
-                    section: name,
-                    key,
-                    content,
-                    ..
-                } if trusted && **name == *section && &**key == "grant" => {
+                Statement::Key { key, content, .. } if trusted && key == "grant" => {
                     granted = match content {
                         Content::Value(text) => text.text == "any",
                         Content::Unset => true,
                     }
                 }
-                Statement::UnsetAll { section: name, .. } if trusted && **name == *section => {
-                    granted = true
-                }
+                Statement::UnsetAll { .. } if trusted => granted = true,
                 _ => {}
             }
         }
@@ -177,26 +176,30 @@ impl Merged {
         false
     }
 
-    fn section_mut(&mut self, name: &str, spec: &'static str) -> &mut Merging {
-        let index = match self.index.get(name) {
-            Some(index) => *index,
-            None => {
-                self.sections.push(Merging {
-                    name: name.to_owned(),
-                    spec,
-                    slots: Vec::new(),
-                    index: HashMap::default(),
-                    declared: None,
-                });
-                let index = self.sections.len() - 1;
-                self.index.insert(name.to_owned(), index);
-                index
-            }
-        };
-        &mut self.sections[index]
+    /// Requests about which somebody who may decide has said something are none any more.
+    fn settle_requests(&mut self) {
+        if self.requests.is_empty() {
+            return;
+        }
+        let decided: HashSet<(&str, &str)> = self
+            .decided
+            .iter()
+            .map(|(section, key)| (section.as_str(), key.as_str()))
+            .collect();
+        self.requests
+            .retain(|denied| !decided.contains(&(denied.section.as_str(), denied.key.as_str())));
     }
 
-    fn apply(&mut self, statement: Statement, section: &str, for_all: bool) {
+    fn section_mut(&mut self, name: &Str, spec: &'static str) -> &mut Merging {
+        self.sections.entry(name, || Merging {
+            name: name.clone(),
+            spec,
+            slots: List::default(),
+            declared: None,
+        })
+    }
+
+    fn apply(&mut self, statement: Statement, section: &Str, for_all: bool) {
         let spec = statement.spec();
         match statement {
             Statement::Header { .. } if for_all => {}
@@ -218,7 +221,7 @@ impl Merged {
                 at,
                 ..
             } => {
-                let layer = self.files.sources[at.source].layer;
+                let layer = self.files.layer(at.source);
                 let written = Written {
                     text,
                     source: at.source,
@@ -232,9 +235,9 @@ impl Merged {
 
     fn set(
         &mut self,
-        section: &str,
+        section: &Str,
         spec: &'static str,
-        key: Arc<str>,
+        key: Str,
         row: &'static Key,
         written: Written,
     ) {
@@ -249,34 +252,24 @@ impl Merged {
                 .push(denied(section, &key, row, &written.text.text, origin));
             return;
         }
-        let previous = {
-            let section = self.section_mut(section, spec);
-            let index = *section.index.entry(key.clone()).or_insert_with(|| {
-                section.slots.push(Slot {
-                    key,
-                    row,
-                    current: None,
-                    overrides: Vec::new(),
-                });
-                section.slots.len() - 1
-            });
-            section.slots[index]
-                .current
-                .replace(written)
-                .map(|previous| (index, previous))
-        };
-        if let Some((index, previous)) = previous {
-            let entry = self.override_entry(previous);
-            self.section_mut(section, spec).slots[index]
-                .overrides
-                .push(entry);
+        let slots = &mut self.section_mut(section, spec).slots;
+        let index = slots.position(&key).unwrap_or_else(|| {
+            slots.push(Slot {
+                key,
+                row,
+                current: None,
+                overrides: Vec::new(),
+            })
+        });
+        if let Some(previous) = slots.at_mut(index).current.replace(written) {
+            self.overridden(section, spec, index, previous);
         }
     }
 
     /// Remembers who has the last word about what the app layer could only ask for.
-    fn decide(&mut self, section: &str, key: &str, row: &Key) {
+    fn decide(&mut self, section: &Str, key: &Str, row: &Key) {
         if row.grant != Grant::Any {
-            self.decided.insert((section.to_owned(), key.to_owned()));
+            self.decided.push((section.clone(), key.clone()));
         }
     }
 
@@ -290,19 +283,21 @@ impl Merged {
         }
     }
 
-    fn override_entry(&self, previous: Written) -> (Origin, String) {
-        let at = At {
+    /// Remembers what a key said before.
+    fn overridden(&mut self, section: &Str, spec: &'static str, slot: usize, previous: Written) {
+        let origin = self.files.origin(At {
             source: previous.source,
             span: previous.text.first_line(),
-        };
-        (self.files.origin(at), previous.text.text)
+        });
+        let slot = self.section_mut(section, spec).slots.at_mut(slot);
+        slot.overrides.push((origin, previous.text.text));
     }
 
     fn unset(
         &mut self,
-        section: &str,
+        section: &Str,
         spec: &'static str,
-        key: &str,
+        key: &Str,
         row: &'static Key,
         at: At,
         for_all: bool,
@@ -312,23 +307,13 @@ impl Merged {
         } else if self.is_denied(row, "") {
             return;
         }
-        let found = {
-            let section = self.section_mut(section, spec);
-            let index = section.index.get(key).copied();
-            index.and_then(|index| {
-                section.slots[index]
-                    .current
-                    .take()
-                    .map(|previous| (index, previous))
-            })
-        };
+        let slots = &mut self.section_mut(section, spec).slots;
+        let found = slots.position(key).and_then(|index| {
+            let previous = slots.at_mut(index).current.take()?;
+            Some((index, previous))
+        });
         match found {
-            Some((index, previous)) => {
-                let entry = self.override_entry(previous);
-                self.section_mut(section, spec).slots[index]
-                    .overrides
-                    .push(entry);
-            }
+            Some((index, previous)) => self.overridden(section, spec, index, previous),
             None if for_all => {}
             None => {
                 let files = &self.files;
@@ -342,9 +327,9 @@ impl Merged {
         }
     }
 
-    fn unset_all(&mut self, section: &str, spec: &'static str, at: At, for_all: bool) {
+    fn unset_all(&mut self, section: &Str, spec: &'static str, at: At, for_all: bool) {
         let trusted = self.is_trusted(at);
-        let keys: Vec<(Arc<str>, &'static Key)> = {
+        let keys: Vec<(Str, &'static Key)> = {
             let merging = self.section_mut(section, spec);
             merging.declared = None;
             let set = merging.slots.iter().filter(|slot| slot.current.is_some());
@@ -354,9 +339,9 @@ impl Merged {
             let asked = self
                 .requests
                 .iter()
-                .filter(|denied| denied.section == section);
+                .filter(|denied| denied.section == **section);
             self.decided
-                .extend(asked.map(|denied| (denied.section.clone(), denied.key.clone())));
+                .extend(asked.map(|denied| (section.clone(), denied.key.as_str().into())));
         }
         if keys.is_empty() && !for_all {
             let files = &self.files;
@@ -373,7 +358,7 @@ impl Merged {
     }
 
     fn is_trusted(&self, at: At) -> bool {
-        self.files.sources[at.source].layer.is_trusted()
+        self.files.layer(at.source).is_trusted()
     }
 }
 

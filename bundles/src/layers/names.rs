@@ -1,50 +1,45 @@
 //! From parsed files to statements about keys of the table: aliases become canonical names, unknown
 //! names become errors with a suggestion.
 
-use crate::maps::{HashMap, HashSet};
-
-use std::sync::Arc;
+use std::borrow::Cow;
 
 use super::LayerKind;
 use super::files::{At, Files};
 use crate::diagnostics::{Collector, Diagnostic};
 use crate::ini::{self, Content, Document, Entry, Section, Span};
 use crate::keys::{self, Key, SECTIONS, SectionMeaning, suggest};
+use crate::maps::{List, Named};
 use crate::redact;
+use crate::text::Str;
 
 /// What a line says, in words of the table.
 #[derive(Debug, Clone)]
 pub(super) enum Statement {
     /// `[section]` is there.
     Header {
-        section: Arc<str>,
+        section: Str,
         spec: &'static str,
         at: At,
     },
     /// `key = value` or `unset key`.
     Key {
-        section: Arc<str>,
+        section: Str,
         spec: &'static str,
-        key: Arc<str>,
+        key: Str,
         row: &'static Key,
         content: Content,
         at: At,
     },
     /// `unset *`.
     UnsetAll {
-        section: Arc<str>,
+        section: Str,
         spec: &'static str,
         at: At,
     },
 }
 
 impl Statement {
-    pub(super) fn section(&self) -> &str {
-        self.shared_section()
-    }
-
-    /// The name as all statements of the section share it.
-    pub(super) fn shared_section(&self) -> &Arc<str> {
+    pub(super) fn section(&self) -> &Str {
         match self {
             Statement::Header { section, .. }
             | Statement::Key { section, .. }
@@ -71,10 +66,9 @@ impl Statement {
 
 /// Parses every file.
 pub(super) fn parse(files: &Files, out: &mut Collector) -> Vec<Document> {
-    files
-        .sources
-        .iter()
-        .map(|source| ini::parse(&source.path, &source.text, out))
+    let texts = files.texts();
+    texts
+        .map(|(path, text)| ini::parse_shared(path, text, out))
         .collect()
 }
 
@@ -85,7 +79,13 @@ pub(super) fn understand(
     documents: Vec<Document>,
     out: &mut Collector,
 ) -> Vec<Vec<Statement>> {
-    let daemons = daemon_names(&documents);
+    // Only what is no section of the table asks which daemons there are.
+    let sections = || documents.iter().flat_map(|document| &document.sections);
+    let is_unknown = |one: &Section| matches!(keys::section(&one.name), SectionMeaning::Unknown);
+    let daemons = match sections().any(is_unknown) {
+        true => daemon_names(&documents),
+        false => List::default(),
+    };
     let mut all = Vec::new();
     for (source, document) in documents.into_iter().enumerate() {
         let mut reader = Reader {
@@ -93,9 +93,10 @@ pub(super) fn understand(
             source,
             daemons: &daemons,
             out,
-            seen: HashMap::default(),
+            seen: List::default(),
         };
-        let mut statements = Vec::new();
+        let lines = |section: &Section| section.entries.len() + 2;
+        let mut statements = Vec::with_capacity(document.sections.iter().map(lines).sum());
         for section in document.sections {
             reader.section(section, &mut statements);
         }
@@ -106,14 +107,18 @@ pub(super) fn understand(
 }
 
 /// The daemons that any layer names: as `[daemon.NAME]`, or as `[NAME]` with a key that marks one.
-fn daemon_names(documents: &[Document]) -> HashSet<String> {
-    let mut names = HashSet::default();
+fn daemon_names(documents: &[Document]) -> List<Str> {
+    let mut names = List::default();
     for section in documents.iter().flat_map(|document| &document.sections) {
         match section.name.strip_prefix("daemon.") {
-            Some(name) if keys::is_daemon_name(name) => names.insert(name.to_owned()),
-            _ if is_bare_daemon(section) => names.insert(section.name.clone()),
-            _ => false,
-        };
+            Some(name) if keys::is_daemon_name(name) => {
+                names.entry(name, || Str::from(name));
+            }
+            _ if is_bare_daemon(section) => {
+                names.entry(&section.name, || section.name.clone());
+            }
+            _ => {}
+        }
     }
     names
 }
@@ -130,15 +135,36 @@ fn is_bare_daemon(section: &Section) -> bool {
 struct Reader<'a> {
     files: &'a Files,
     source: usize,
-    daemons: &'a HashSet<String>,
+    daemons: &'a List<Str>,
     out: &'a mut Collector,
-    /// Where each key of this file stands, by canonical names; and how it is written when that is
-    /// otherwise, as `SECTION:KEY`.
-    seen: HashMap<Arc<str>, HashMap<Arc<str>, Seen>>,
+    /// What this file says of each section, by canonical names.
+    seen: List<SeenSection>,
 }
 
-/// Where a key stands, and how it is written when that is not its canonical name.
-type Seen = (Span, Option<String>);
+/// What a file says of a section.
+struct SeenSection {
+    name: Str,
+    keys: List<Seen>,
+}
+
+/// Where a key stands, and how it is written when that is not its canonical name, as `SECTION:KEY`.
+struct Seen {
+    key: Str,
+    span: Span,
+    otherwise: Option<String>,
+}
+
+impl Named for SeenSection {
+    fn name(&self) -> &Str {
+        &self.name
+    }
+}
+
+impl Named for Seen {
+    fn name(&self) -> &Str {
+        &self.key
+    }
+}
 
 impl Reader<'_> {
     fn at(&self, span: Span) -> At {
@@ -152,6 +178,12 @@ impl Reader<'_> {
         let Some((name, spec)) = self.meaning(&section) else {
             return;
         };
+        let seen = self.seen.position(&name).unwrap_or_else(|| {
+            self.seen.push(SeenSection {
+                name: name.clone(),
+                keys: List::with_capacity(section.entries.len()),
+            })
+        });
         let header = Statement::Header {
             section: name.clone(),
             spec,
@@ -171,14 +203,14 @@ impl Reader<'_> {
             statements.push(header);
         }
         for entry in section.entries {
-            statements.extend(self.entry(&section.name, &name, spec, entry));
+            statements.extend(self.entry(&section.name, seen, spec, entry));
         }
     }
 
     /// The canonical name of a section and its name in the table.
-    fn meaning(&mut self, section: &Section) -> Option<(Arc<str>, &'static str)> {
+    fn meaning(&mut self, section: &Section) -> Option<(Str, &'static str)> {
         let (files, at) = (self.files, self.at(section.span));
-        let layer = files.sources[self.source].layer;
+        let layer = files.layer(self.source);
         let name = section.name.as_str();
         match keys::section(name) {
             SectionMeaning::Known("server") if layer != LayerKind::Server => {
@@ -189,7 +221,7 @@ impl Reader<'_> {
                 });
                 None
             }
-            SectionMeaning::Known(spec) => Some((name.into(), spec)),
+            SectionMeaning::Known(spec) => Some((section.name.clone(), spec)),
             SectionMeaning::Future(future) => {
                 self.out.error(|| {
                     Diagnostic::error(format!(
@@ -216,10 +248,11 @@ impl Reader<'_> {
         }
     }
 
+    /// The statement of a line; `seen` is the section in [`Reader::seen`].
     fn entry(
         &mut self,
         written: &str,
-        section: &Arc<str>,
+        seen: usize,
         spec: &'static str,
         entry: Entry,
     ) -> Option<Statement> {
@@ -233,7 +266,6 @@ impl Reader<'_> {
             });
             return None;
         };
-        let key: Arc<str> = key.into();
         let open = row.name.strip_suffix('*');
         if let Some(problem) =
             open.and_then(|prefix| row.kind.check_name(&key[prefix.len()..]).err())
@@ -251,14 +283,21 @@ impl Reader<'_> {
             });
             return None;
         }
-        let as_written = |key: &str| format!("{written}:{key}");
-        if let Some((first, name)) = self.seen.get(section).and_then(|keys| keys.get(&key)) {
-            let name = name.clone().unwrap_or_else(|| format!("{section}:{key}"));
-            let (first, source) = (*first, self.source);
+        let key = match (open, key) {
+            (None, _) => Str::built_in(row.name),
+            (Some(_), Cow::Owned(key)) => Str::from(key),
+            (Some(_), Cow::Borrowed(_)) => entry.key.clone(),
+        };
+        let source = self.source;
+        let section = self.seen.at_mut(seen);
+        let name = section.name.clone();
+        if let Some(first) = section.keys.get(&key) {
+            let (span, first) = (first.span, first.otherwise.clone());
+            let first = first.unwrap_or_else(|| format!("{name}:{key}"));
             // The same word twice was told by the parser already.
-            if name != as_written(&entry.key) {
+            if first != format!("{written}:{}", entry.key) {
                 self.out.error(|| {
-                    let other = name.split_once(':').map_or(name.as_str(), |(_, key)| key);
+                    let other = first.split_once(':').map_or(first.as_str(), |(_, key)| key);
                     let message = format!(
                         "`{}` in [{written}] was set before, as `{other}`",
                         entry.key
@@ -266,30 +305,20 @@ impl Reader<'_> {
                     Diagnostic::error(message)
                         .at(files.place(at))
                         .label("the second time")
-                        .related(
-                            Some(files.place(At {
-                                source,
-                                span: first,
-                            })),
-                            "the first time",
-                        )
-                        .hint(format!(
-                            "both mean `{key}` of [{section}]; keep one of them"
-                        ))
+                        .related(Some(files.place(At { source, span })), "the first time")
+                        .hint(format!("both mean `{key}` of [{name}]; keep one of them"))
                 });
             }
             return None;
         }
-        let otherwise =
-            (written != &**section || entry.key != *key).then(|| as_written(&entry.key));
-        if !self.seen.contains_key(section) {
-            self.seen.insert(Arc::clone(section), HashMap::default());
-        }
-        if let Some(keys) = self.seen.get_mut(section) {
-            keys.insert(key.clone(), (entry.span, otherwise));
-        }
+        let same = name == *written && entry.key == key;
+        section.keys.push(Seen {
+            key: key.clone(),
+            span: entry.span,
+            otherwise: (!same).then(|| format!("{written}:{}", entry.key)),
+        });
         Some(Statement::Key {
-            section: Arc::clone(section),
+            section: name,
             spec,
             key,
             row,
@@ -299,13 +328,13 @@ impl Reader<'_> {
     }
 }
 
-fn section_hint(section: &Section, daemons: &HashSet<String>) -> String {
+fn section_hint(section: &Section, daemons: &List<Str>) -> String {
     let name = section.name.as_str();
     let known = SECTIONS
         .iter()
         .map(|spec| spec.name)
         .filter(|name| !name.contains('*'));
-    let mut sorted: Vec<&str> = daemons.iter().map(String::as_str).collect();
+    let mut sorted: Vec<&str> = daemons.iter().map(Str::as_str).collect();
     sorted.sort_unstable();
     if let Some(near) = suggest::nearest(name, known) {
         return format!("did you mean [{near}]?");

@@ -65,7 +65,7 @@ fn of_file(source: &Source, out: &mut Collector) -> Vec<Line> {
     let mut lines = Vec::new();
     for section in document.sections {
         let line = |key: &str, said, span: ini::Span| Line {
-            section: section.name.clone(),
+            section: section.name.to_string(),
             key: key.to_owned(),
             said,
             origin: Origin {
@@ -82,7 +82,7 @@ fn of_file(source: &Source, out: &mut Collector) -> Vec<Line> {
                 Content::Unset => Said::Unset,
                 Content::Value(value) => Said::Value {
                     shown: shown(&entry.key, &value.text),
-                    text: value.text.clone(),
+                    text: value.text.to_string(),
                 },
             };
             lines.push(line(&entry.key, said, entry.span));
@@ -127,7 +127,9 @@ fn built_in(config: &Config) -> Vec<Line> {
         let SectionMeaning::Known(spec) = keys::section(section) else {
             continue;
         };
-        let platform = config.get(section, "platform").map(|value| &value.text);
+        let platform = config
+            .get(section, "platform")
+            .map(|value| value.text.as_str());
         let rows = keys::rows().filter(|row| {
             row.section == spec && platform.is_none_or(|platform| row.serves(platform))
         });

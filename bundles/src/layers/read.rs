@@ -1,13 +1,14 @@
 //! Which files an instance's configuration is made of.
 
-use std::fs::File;
-use std::io::Read as _;
+use std::cell::OnceCell;
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{Mode, OFlags};
+use rustix::buffer::spare_capacity;
+use rustix::fs::{FileType, Mode, OFlags};
 use rustix::io::Errno;
 
-use super::trust::{self, Trust};
+use super::trust::{Hands, Trust};
 use super::{LayerKind, Request, Source};
 use crate::diagnostics::{Collector, Diagnostic, Place, Report};
 use crate::ini::{self, Content};
@@ -26,7 +27,11 @@ pub fn read(paths: &Paths, request: &Request<'_>) -> Result<Vec<Source>, Report>
     Reader::new(paths)?.read(request)
 }
 
-/// Reads the layers of instances. What they have in common is read once: `metactl.conf`.
+/// What was read of a file: its text, or nothing when there is none.
+type Found = Result<Option<String>, Box<Diagnostic>>;
+
+/// Reads the layers of instances. What they have in common is read once: `metactl.conf`, and the
+/// site's layer for all applications.
 #[derive(Debug)]
 pub struct Reader<'a> {
     paths: &'a Paths,
@@ -34,6 +39,8 @@ pub struct Reader<'a> {
     server: Server,
     /// The text of `metactl.conf`.
     server_conf: Option<String>,
+    /// `site.conf`, once somebody asked for it.
+    site_conf: OnceCell<Found>,
 }
 
 impl<'a> Reader<'a> {
@@ -54,6 +61,7 @@ impl<'a> Reader<'a> {
             trust,
             server,
             server_conf,
+            site_conf: OnceCell::new(),
         })
     }
 
@@ -73,13 +81,12 @@ impl<'a> Reader<'a> {
             return Err(Diagnostic::error(message).into());
         }
         let mut out = Collector::default();
-        let mut sources = Vec::new();
-        let mut add =
-            |layer, path: PathBuf, text: Result<Option<String>, Box<Diagnostic>>| match text {
-                Ok(Some(text)) => sources.push(Source { layer, path, text }),
-                Ok(None) => {}
-                Err(diagnostic) => out.error(|| *diagnostic),
-            };
+        let mut sources = Vec::with_capacity(LayerKind::ALL.len());
+        let mut add = |layer, path: PathBuf, text: Found| match text {
+            Ok(Some(text)) => sources.push(Source { layer, path, text }),
+            Ok(None) => {}
+            Err(diagnostic) => out.error(|| *diagnostic),
+        };
         if let Some(path) = request.app_layer {
             add(LayerKind::App, path.to_owned(), read_untrusted(path));
         }
@@ -91,10 +98,12 @@ impl<'a> Reader<'a> {
             let text = local.as_ref().ok().and_then(Option::as_ref);
             let name = text.and_then(|text| app_name(text));
             let app = name.as_deref().unwrap_or(request.instance);
-            for path in self.paths.site_layers(site, app) {
-                let text = read_trusted(&self.trust, &path);
-                add(LayerKind::Site, path, text);
-            }
+            let [for_all, own] = self.paths.site_layers(site, app);
+            let read = || read_trusted(&self.trust, &for_all);
+            let text = self.site_conf.get_or_init(read).clone();
+            add(LayerKind::Site, for_all, text);
+            let text = read_trusted(&self.trust, &own);
+            add(LayerKind::Site, own, text);
         }
         add(LayerKind::Local, path, local);
         out.finish()?;
@@ -114,6 +123,12 @@ pub fn site_name(sources: &[Source], instance: &str) -> String {
 
 /// `[app] name` of a layer, when it is one.
 pub(crate) fn app_name(text: &str) -> Option<String> {
+    let is_header = |line: &str| {
+        let name = line.trim().strip_prefix('[')?.split_once(']')?.0;
+        (name.trim() == "app").then_some(())
+    };
+    // Few layers have the section; the others need no parsing for that.
+    text.lines().find_map(is_header)?;
     let document = ini::parse(Path::new(""), text, &mut Collector::default());
     let app = document
         .sections
@@ -130,88 +145,97 @@ pub(crate) fn app_name(text: &str) -> Option<String> {
 ///
 /// It comes from a repository: a link is not followed, for a link to `/etc/shadow` would be printed
 /// in messages.
-pub(crate) fn read_untrusted(path: &Path) -> Result<Option<String>, Box<Diagnostic>> {
-    read_file(path, path, Writers::Anybody)
+pub(crate) fn read_untrusted(path: &Path) -> Found {
+    match open(path) {
+        Ok(Some(file)) => read_file(path, &file, None),
+        Ok(None) => Ok(None),
+        Err(error) => Err(cannot_open(path, error)),
+    }
 }
 
 /// The text of a file below the configuration directory, which only root and the caller may be able
 /// to write; `None` when there is none.
-pub(crate) fn read_trusted(trust: &Trust, path: &Path) -> Result<Option<String>, Box<Diagnostic>> {
-    match trust.real_path(path)? {
-        Some(real) => read_file(path, &real, Writers::Trusted),
-        None => Ok(None),
+pub(crate) fn read_trusted(trust: &Trust, path: &Path) -> Found {
+    // Mostly it is no link, in a folder that was looked at for another instance: one call less.
+    match trust.in_known_folder(path, |folder, name| open_at(folder, Path::new(name))) {
+        Some(Ok(Some(file))) => return read_file(path, &file, Some(trust)),
+        Some(Ok(None)) => return Ok(None),
+        None | Some(Err(Errno::LOOP)) => {}
+        Some(Err(error)) => return Err(cannot_open(path, error)),
+    }
+    let Some(real) = trust.real_path(path)? else {
+        return Ok(None);
+    };
+    match open(&real) {
+        Ok(Some(file)) => read_file(path, &file, Some(trust)),
+        Ok(None) => Ok(None),
+        Err(error) => Err(cannot_open(path, error)),
     }
 }
 
-/// Who may have written a file.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Writers {
-    Anybody,
-    Trusted,
+/// Opens a file that is no link; `None` when there is none.
+fn open(path: &Path) -> Result<Option<OwnedFd>, Errno> {
+    open_at(rustix::fs::CWD, path)
 }
 
-/// The text of the file `path`, which is really at `real`.
-fn read_file(
-    path: &Path,
-    real: &Path,
-    writers: Writers,
-) -> Result<Option<String>, Box<Diagnostic>> {
-    let fail = |message: String, hint: &str| {
-        Box::new(Diagnostic::error(message).at(Place::file(path)).hint(hint))
-    };
+/// As [`open`], for a path that begins in `folder`.
+fn open_at(folder: impl AsFd, path: &Path) -> Result<Option<OwnedFd>, Errno> {
     let flags =
         OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::NOFOLLOW;
-    let mut file = match rustix::fs::open(real, flags, Mode::empty()) {
-        Ok(descriptor) => File::from(descriptor),
-        Err(Errno::NOENT | Errno::NOTDIR) => return Ok(None),
-        Err(Errno::LOOP) => {
-            return Err(fail(
-                "a symbolic link is not followed here".to_owned(),
-                "put the file itself there",
-            ));
-        }
-        Err(error) => {
-            let hint = "make it readable, or run metactl as root";
-            return Err(fail(
-                format!("cannot open the configuration: {error}"),
-                hint,
-            ));
-        }
+    match rustix::fs::openat(folder, path, flags, Mode::empty()) {
+        Ok(file) => Ok(Some(file)),
+        Err(Errno::NOENT | Errno::NOTDIR) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+fn fail(path: &Path, message: String, hint: &str) -> Box<Diagnostic> {
+    Box::new(Diagnostic::error(message).at(Place::file(path)).hint(hint))
+}
+
+fn cannot_open(path: &Path, error: Errno) -> Box<Diagnostic> {
+    if error == Errno::LOOP {
+        let message = "a symbolic link is not followed here".to_owned();
+        return fail(path, message, "put the file itself there");
+    }
+    let message = format!("cannot open the configuration: {error}");
+    fail(path, message, "make it readable, or run metactl as root")
+}
+
+/// The text of an open file, which is called `path`. With `trust` only when nobody else can write
+/// it.
+fn read_file(path: &Path, file: &OwnedFd, trust: Option<&Trust>) -> Found {
+    let cannot_read = |error: Errno| {
+        let message = format!("cannot read the configuration: {error}");
+        fail(path, message, "is it a regular file?")
     };
-    let cannot_read = |error: std::io::Error| {
-        fail(
-            format!("cannot read the configuration: {error}"),
-            "is it a regular file?",
-        )
-    };
-    let facts = file.metadata().map_err(cannot_read)?;
-    if !facts.is_file() {
+    let facts = rustix::fs::fstat(file).map_err(cannot_read)?;
+    if FileType::from_raw_mode(facts.st_mode) != FileType::RegularFile {
         return Err(fail(
+            path,
             "not a regular file".to_owned(),
             "configuration is read from files only",
         ));
     }
-    if writers == Writers::Trusted {
-        trust::check(path, path, &facts)?;
+    if let Some(trust) = trust {
+        let hands = Hands {
+            uid: facts.st_uid,
+            gid: facts.st_gid,
+            mode: facts.st_mode,
+        };
+        trust.check(path, path, hands)?;
     }
-    let too_large = || {
-        fail(
-            "larger than 1 MiB".to_owned(),
-            "a configuration is a page or two of text",
-        )
+    let size = usize::try_from(facts.st_size).unwrap_or(usize::MAX);
+    let bytes = match read_to_end(file, size).map_err(cannot_read)? {
+        Some(bytes) => bytes,
+        None => {
+            return Err(fail(
+                path,
+                "larger than 1 MiB".to_owned(),
+                "a configuration is a page or two of text",
+            ));
+        }
     };
-    if facts.len() > MAX_FILE {
-        return Err(too_large());
-    }
-    // What the file says is its size is a hint only: it may grow meanwhile.
-    let mut bytes = Vec::with_capacity(usize::try_from(facts.len() + 1).unwrap_or_default());
-    file.by_ref()
-        .take(MAX_FILE + 1)
-        .read_to_end(&mut bytes)
-        .map_err(cannot_read)?;
-    if bytes.len() as u64 > MAX_FILE {
-        return Err(too_large());
-    }
     match String::from_utf8(bytes) {
         Ok(text) => Ok(Some(text)),
         Err(error) => Err(Box::new(not_utf8(
@@ -219,6 +243,32 @@ fn read_file(
             error.as_bytes(),
             error.utf8_error().valid_up_to(),
         ))),
+    }
+}
+
+/// The bytes of a regular file that says it has `size` of them; `None`: more than [`MAX_FILE`].
+fn read_to_end(file: &OwnedFd, size: usize) -> Result<Option<Vec<u8>>, Errno> {
+    let most = usize::try_from(MAX_FILE).unwrap_or(usize::MAX);
+    if size > most {
+        return Ok(None);
+    }
+    // One byte more than there should be: when it stays empty, the end was reached. The size is a
+    // hint only, the file may grow meanwhile.
+    let mut bytes = Vec::with_capacity(size + 1);
+    loop {
+        let read = match rustix::io::read(file, spare_capacity(&mut bytes)) {
+            Err(Errno::INTR) => continue,
+            read => read?,
+        };
+        if bytes.len() > most {
+            return Ok(None);
+        }
+        if read == 0 || bytes.len() == size {
+            return Ok(Some(bytes));
+        }
+        if bytes.len() == bytes.capacity() {
+            bytes.reserve(bytes.len().max(4096));
+        }
     }
 }
 

@@ -74,7 +74,7 @@ impl Config {
                         let message = format!("`{key}` in [{section}] {problem}");
                         return Err(Diagnostic::error(message).into());
                     }
-                    Some(canonical)
+                    Some(canonical.into_owned())
                 }
                 None => {
                     let hint = match suggest::nearest(key, keys::names_in(spec)) {
@@ -95,11 +95,12 @@ impl Config {
     /// The effective values, in the order of the key table; with a selector, only those.
     pub fn rows(&self, selector: Option<&Selector>) -> Vec<Row> {
         let mut rows = Vec::new();
-        for (section, values) in &self.sections {
+        for values in &self.sections {
+            let section = values.name.as_str();
             for entry in &values.entries {
                 let selected = selector.is_none_or(|selector| {
-                    selector.section == *section
-                        && selector.key.as_ref().is_none_or(|key| **key == *entry.key)
+                    selector.section == section
+                        && selector.key.as_ref().is_none_or(|key| entry.key == **key)
                 });
                 if !selected {
                     continue;
@@ -112,9 +113,9 @@ impl Config {
                 };
                 let overrides = entry.value.overrides.iter();
                 rows.push(Row {
-                    section: section.clone(),
+                    section: section.to_owned(),
                     key: entry.key.to_string(),
-                    value: entry.shown.clone(),
+                    value: entry.shown.to_string(),
                     written: hide(&entry.value.raw),
                     origin: entry.value.origin.clone(),
                     overrides: overrides

@@ -6,11 +6,14 @@
 //! to another place in the configuration directory, but not out of it.
 
 use std::cell::RefCell;
-use std::collections::HashMap;
-use std::fs::{self, Metadata};
+use std::ffi::OsStr;
+use std::fs;
 use std::io;
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
+
+use rustix::fs::{Mode, OFlags};
 
 use crate::diagnostics::{Diagnostic, Place};
 
@@ -22,9 +25,29 @@ const OTHER_WRITE: u32 = 0o002;
 #[derive(Debug)]
 pub(crate) struct Trust {
     config: PathBuf,
+    /// Who reads.
+    own: u32,
     /// Folders that were looked at, and their real paths. Within one command nothing is looked at
-    /// twice: the same folders hold the layers of every instance.
-    folders: RefCell<HashMap<PathBuf, PathBuf>>,
+    /// twice: the same few folders hold the layers of every instance.
+    folders: RefCell<Vec<Folder>>,
+}
+
+/// A folder that was looked at.
+#[derive(Debug)]
+struct Folder {
+    /// As it was asked for.
+    path: PathBuf,
+    real: PathBuf,
+    /// Open, so that files in it are found without walking there again; not when it cannot be read.
+    descriptor: Option<OwnedFd>,
+}
+
+/// Who can write something.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Hands {
+    pub(super) uid: u32,
+    pub(super) gid: u32,
+    pub(super) mode: u32,
 }
 
 impl Trust {
@@ -32,8 +55,21 @@ impl Trust {
     pub(crate) fn new(config: &Path) -> Trust {
         Trust {
             config: config.to_owned(),
+            own: rustix::process::geteuid().as_raw(),
             folders: RefCell::default(),
         }
+    }
+
+    /// What `open` says of the file `path`, given its folder and its name there; `None` when the
+    /// folder was not looked at before.
+    pub(super) fn in_known_folder<T>(
+        &self,
+        path: &Path,
+        open: impl FnOnce(&OwnedFd, &OsStr) -> T,
+    ) -> Option<T> {
+        let folders = self.folders.borrow();
+        let folder = known(&folders, path.parent()?)?;
+        Some(open(folder.descriptor.as_ref()?, path.file_name()?))
     }
 
     /// The real path of the file `path` below the directory, to be opened without following links;
@@ -75,8 +111,8 @@ impl Trust {
 
     /// The real path of a folder in the directory, when nobody else can change it or one above it.
     fn folder(&self, path: &Path, folder: &Path) -> Result<PathBuf, Box<Diagnostic>> {
-        if let Some(real) = self.folders.borrow().get(folder) {
-            return Ok(real.clone());
+        if let Some(known) = known(&self.folders.borrow(), folder) {
+            return Ok(known.real.clone());
         }
         let real = fs::canonicalize(folder).map_err(|error| cannot_look(path, folder, &error))?;
         self.is_inside(path, &real)?;
@@ -89,11 +125,19 @@ impl Trust {
             .take_while(|above| above.starts_with(&root));
         for above in written.chain(really) {
             let facts = fs::metadata(above).map_err(|error| cannot_look(path, above, &error))?;
-            check(path, above, &facts)?;
+            let hands = Hands {
+                uid: facts.uid(),
+                gid: facts.gid(),
+                mode: facts.mode(),
+            };
+            self.check(path, above, hands)?;
         }
-        self.folders
-            .borrow_mut()
-            .insert(folder.to_owned(), real.clone());
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        self.folders.borrow_mut().push(Folder {
+            path: folder.to_owned(),
+            real: real.clone(),
+            descriptor: rustix::fs::open(&real, flags, Mode::empty()).ok(),
+        });
         Ok(real)
     }
 
@@ -113,43 +157,57 @@ impl Trust {
     fn root(&self, path: &Path) -> Result<PathBuf, Box<Diagnostic>> {
         fs::canonicalize(&self.config).map_err(|error| cannot_look(path, &self.config, &error))
     }
+
+    /// Whether only root or the caller can write what `hands` are about: `at`, which is `path`
+    /// itself or a folder on the way to it.
+    ///
+    /// # Errors
+    /// Who else can.
+    pub(super) fn check(
+        &self,
+        path: &Path,
+        at: &Path,
+        hands: Hands,
+    ) -> Result<(), Box<Diagnostic>> {
+        let Hands { uid, gid, mode } = hands;
+        // A user's own group, as distributions make it, is the user; of root's files nobody else's
+        // hands.
+        let own_group = uid != 0 && gid == uid;
+        let is_owned = uid == 0 || uid == self.own;
+        let by_group = mode & GROUP_WRITE != 0 && !own_group;
+        if is_owned && !by_group && mode & OTHER_WRITE == 0 {
+            return Ok(());
+        }
+        let it = if at == path {
+            "this file".to_owned()
+        } else {
+            at.display().to_string()
+        };
+        if !is_owned {
+            let message = format!("{it} belongs to uid {uid}, who could change it at any time");
+            let hint = format!("it has to be root's, or yours: chown root {}", at.display());
+            return Err(fail(path, message, &hint));
+        }
+        let who = match mode & OTHER_WRITE {
+            0 => format!("group {gid}"),
+            _ => "everybody".to_owned(),
+        };
+        let message = format!("{it} can be written by {who} (mode {:04o})", mode & 0o7777);
+        let hint = format!("chmod go-w {}", at.display());
+        Err(fail(path, message, &hint))
+    }
+}
+
+fn known<'a>(folders: &'a [Folder], path: &Path) -> Option<&'a Folder> {
+    let path = path.as_os_str();
+    folders
+        .iter()
+        .find(|folder| folder.path.as_os_str() == path)
 }
 
 fn cannot_look(path: &Path, at: &Path, error: &io::Error) -> Box<Diagnostic> {
     let message = format!("cannot look at {}: {error}", at.display());
     fail(path, message, "make it readable, or run metactl as root")
-}
-
-/// Whether only root or the caller can write what `facts` are about: `at`, which is `path` itself
-/// or a folder on the way to it.
-///
-/// # Errors
-/// Who else can.
-pub(super) fn check(path: &Path, at: &Path, facts: &Metadata) -> Result<(), Box<Diagnostic>> {
-    let own = rustix::process::geteuid().as_raw();
-    let it = if at == path {
-        "this file".to_owned()
-    } else {
-        at.display().to_string()
-    };
-    let (uid, gid, mode) = (facts.uid(), facts.gid(), facts.mode());
-    if uid != 0 && uid != own {
-        let message = format!("{it} belongs to uid {uid}, who could change it at any time");
-        let hint = format!("it has to be root's, or yours: chown root {}", at.display());
-        return Err(fail(path, message, &hint));
-    }
-    // A user's own group, as distributions make it, is the user; of root's files nobody else's hands.
-    let own_group = uid != 0 && gid == uid;
-    let who = if mode & OTHER_WRITE != 0 {
-        "everybody".to_owned()
-    } else if mode & GROUP_WRITE != 0 && !own_group {
-        format!("group {gid}")
-    } else {
-        return Ok(());
-    };
-    let message = format!("{it} can be written by {who} (mode {:04o})", mode & 0o7777);
-    let hint = format!("chmod go-w {}", at.display());
-    Err(fail(path, message, &hint))
 }
 
 fn is_absent(error: &io::Error) -> bool {

@@ -1,10 +1,9 @@
 //! `[crontab]`.
 
-use std::collections::{HashMap, HashSet};
-
 use super::Builder;
 use crate::app::CronJob;
 use crate::keys::values;
+use crate::maps::{HashMap, HashSet};
 use crate::platforms;
 
 /// The longest name of a job as a file name.

@@ -1,6 +1,6 @@
 //! `[daemon.*]`.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::{Builder, place};
@@ -8,14 +8,14 @@ use crate::app::{Daemon, EnvValue, Limits, Restart, Stop};
 use crate::diagnostics::Diagnostic;
 use crate::keys::{suggest, values};
 use crate::layers::{Origin, Value};
+use crate::maps::HashSet;
 use crate::platforms::{self, DaemonSection, PlatformError};
 
 /// Names in a bundle that a daemon's directory cannot have.
 const RESERVED: [&str; 2] = ["cron", "rootfs"];
 
 impl<'a> Builder<'a> {
-    pub(super) fn daemons(&mut self) -> BTreeMap<String, Daemon> {
-        let env = self.env();
+    pub(super) fn daemons(&mut self, env: &BTreeMap<String, EnvValue>) -> BTreeMap<String, Daemon> {
         let config = self.config;
         let sections = config
             .sections()
@@ -23,7 +23,7 @@ impl<'a> Builder<'a> {
         let mut daemons = BTreeMap::new();
         for section in sections {
             let name = section.strip_prefix("daemon.").unwrap_or(section);
-            if let Some(daemon) = self.daemon(section, name, &env) {
+            if let Some(daemon) = self.daemon(section, name, env) {
                 daemons.insert(name.to_owned(), daemon);
             }
         }
@@ -49,7 +49,10 @@ impl<'a> Builder<'a> {
         }
         let platform = self.value(section, "platform")?;
         let port = self.typed(section, "port", values::port);
-        let limits = self.limits(section, "limits.");
+        let limits = self.limits(
+            section,
+            ["limits.memory", "limits.pids", "limits.cpu", "limits.files"],
+        );
         let stop = Stop {
             signal: self.typed(section, "stop.signal", values::signal)?,
             timeout: self
@@ -69,15 +72,11 @@ impl<'a> Builder<'a> {
             .map(|value| values::list(&value.text));
         let after = after.into_iter().flatten().map(str::to_owned).collect();
         // A key about which something was told already would only be told again by the platform.
-        let mut values = self.config.section(section).into_iter().flatten();
-        if !values.all(|(key, _)| self.config.is_usable(section, key)) {
-            return None;
-        }
-        let config = self.config;
-        let get = |key: &str| config.get(section, key);
-        let words = |key: &str| config.words(section, key);
+        let part = self.config.part(section).filter(|part| part.is_usable())?;
+        let get = |key: &str| part.get(key);
+        let words = |key: &str| part.words(key).map(<[String]>::to_vec);
         let below = |prefix: &str| -> Vec<(&str, &Value)> {
-            let values = config.section(section).into_iter().flatten();
+            let values = part.iter();
             values.filter(|(key, _)| key.starts_with(prefix)).collect()
         };
         let view = DaemonSection {
@@ -142,20 +141,20 @@ impl<'a> Builder<'a> {
         self.error(origin.as_ref().unwrap_or(first), message, Some(&hint));
     }
 
-    /// The limits in a section, whose keys begin with `prefix`.
-    pub(super) fn limits(&mut self, section: &str, prefix: &str) -> Limits {
-        let key = |name: &str| format!("{prefix}{name}");
+    /// The limits in a section, by its keys for memory, processes, processors and files.
+    pub(super) fn limits(&mut self, section: &str, keys: [&str; 4]) -> Limits {
+        let [memory, pids, cpu, files] = keys;
         Limits {
-            memory: self.limit(section, &key("memory"), values::size),
-            pids: self.limit(section, &key("pids"), values::count),
-            cpu_millis: self.limit(section, &key("cpu"), values::cpu_millis),
-            files: self.limit(section, &key("files"), values::count),
+            memory: self.limit(section, memory, values::size),
+            pids: self.limit(section, pids, values::count),
+            cpu_millis: self.limit(section, cpu, values::cpu_millis),
+            files: self.limit(section, files, values::count),
         }
     }
 
     /// `after` names daemons that there are, and never leads back.
     fn check_order(&mut self, daemons: &BTreeMap<String, Daemon>) {
-        for (name, daemon) in daemons {
+        for (name, daemon) in daemons.iter().filter(|(_, one)| !one.after.is_empty()) {
             let section = format!("daemon.{name}");
             let Some(value) = self.config.get(&section, "after") else {
                 continue;
@@ -229,7 +228,6 @@ impl<'a> Builder<'a> {
     /// A limit of a daemon is inside of the instance's.
     pub(super) fn check_limits(&mut self, daemons: &BTreeMap<String, Daemon>, instance: &Limits) {
         for (name, daemon) in daemons {
-            let section = format!("daemon.{name}");
             let pairs = [
                 ("memory", daemon.limits.memory, instance.memory),
                 ("pids", daemon.limits.pids, instance.pids),
@@ -237,7 +235,7 @@ impl<'a> Builder<'a> {
             ];
             for (limit, own, whole) in pairs {
                 if own.zip(whole).is_some_and(|(own, whole)| own > whole) {
-                    let key = format!("limits.{limit}");
+                    let (section, key) = (format!("daemon.{name}"), format!("limits.{limit}"));
                     let (own, whole) = (
                         self.value(&section, &key),
                         self.value("sandbox.limits", limit),
@@ -276,8 +274,8 @@ impl<'a> Builder<'a> {
 
 /// A chain of `after` that leads back: `a`, `b`, `a`. Every line is followed once.
 fn cycle(daemons: &BTreeMap<String, Daemon>) -> Option<Vec<String>> {
-    let mut finished: HashSet<&str> = HashSet::new();
-    let mut on_path: HashSet<&str> = HashSet::new();
+    let mut finished: HashSet<&str> = HashSet::default();
+    let mut on_path: HashSet<&str> = HashSet::default();
     for start in daemons.keys() {
         if finished.contains(start.as_str()) {
             continue;

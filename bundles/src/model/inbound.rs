@@ -14,29 +14,40 @@ pub(crate) const PING: &str = "ping";
 
 impl Builder<'_> {
     pub(super) fn inbound(&mut self, daemons: &BTreeMap<String, Daemon>, net: &Net) -> Policy {
-        let written = self.policy("firewall.in", Verdict::Accept);
+        let written = self.policy("firewall.in", "firewall.in.accept", Verdict::Accept);
         let decided = self.value("firewall.in", "policy").is_some();
         let firewalled = matches!(net.mode, Mode::Routed | Mode::Nat);
         let says_which = daemons.values().any(|daemon| daemon.port.is_some());
         if decided || !firewalled || !says_which {
             return written;
         }
-        let served = daemons
+        // A daemon's port is TCP; what is published beside those is served too.
+        let mut served: Vec<(String, u16, Protocol)> = Vec::new();
+        let of_daemons = daemons.iter().filter_map(|(name, daemon)| {
+            Some((format!("daemon.{name}"), daemon.port?, Protocol::Tcp))
+        });
+        let published = net
+            .publish
             .iter()
-            .filter_map(|(name, daemon)| Some((name, daemon.port?)));
+            .map(|one| ("publish".to_owned(), one.inside, one.protocol));
+        for (name, port, protocol) in of_daemons.chain(published) {
+            if !served.iter().any(|one| (one.1, one.2) == (port, protocol)) {
+                served.push((name, port, protocol));
+            }
+        }
         let mut accept = Vec::new();
-        for (name, port) in served {
+        for (name, port, protocol) in served {
             // A port that the list names is left to the list: who writes `office = 10.1.0.0/16:80` means them alone.
-            if !written.accept.iter().any(|entry| speaks_of(entry, port)) {
+            if !written
+                .accept
+                .iter()
+                .any(|entry| speaks_of(entry, port, protocol))
+            {
                 let ports = vec![PortRange {
                     first: port,
                     last: port,
                 }];
-                accept.extend(from_anybody(
-                    &format!("daemon.{name}"),
-                    &ports,
-                    Protocol::Tcp,
-                ));
+                accept.extend(from_anybody(&name, &ports, protocol));
             }
         }
         if !written.accept.iter().any(speaks_of_ping) {
@@ -50,13 +61,13 @@ impl Builder<'_> {
     }
 }
 
-fn speaks_of(entry: &Entry, port: u16) -> bool {
+fn speaks_of(entry: &Entry, port: u16, protocol: Protocol) -> bool {
     let ports = entry.ports.is_empty()
         || entry
             .ports
             .iter()
             .any(|range| (range.first..=range.last).contains(&port));
-    ports && matches!(entry.protocol, None | Some(Protocol::Tcp))
+    ports && entry.protocol.is_none_or(|listed| listed == protocol)
 }
 
 fn speaks_of_ping(entry: &Entry) -> bool {

@@ -15,13 +15,13 @@ impl Builder<'_> {
             rootfs: self.typed("sandbox", "rootfs", values::absolute_path),
             user: self
                 .value("sandbox", "user")
-                .map(|value| value.text.clone()),
-            limits: self.limits("sandbox.limits", ""),
+                .map(|value| value.text.to_string()),
+            limits: self.limits("sandbox.limits", ["memory", "pids", "cpu", "files"]),
             mounts: self.mounts(),
             capabilities: self
                 .typed("sandbox", "capabilities", values::capabilities)
                 .unwrap_or_default(),
-            out: self.policy("firewall.out", Verdict::Reject),
+            out: self.policy("firewall.out", "firewall.out.accept", Verdict::Reject),
             inbound: self.inbound(daemons, &net),
             net,
         };
@@ -122,7 +122,8 @@ impl Builder<'_> {
         }
     }
 
-    pub(super) fn policy(&mut self, section: &str, fallback: Verdict) -> Policy {
+    /// The policy of a section, with its accept list.
+    pub(super) fn policy(&mut self, section: &str, list: &str, fallback: Verdict) -> Policy {
         let policy = match self
             .value(section, "policy")
             .map(|value| value.text.as_str())
@@ -132,10 +133,8 @@ impl Builder<'_> {
             Some("drop") => Verdict::Drop,
             _ => fallback,
         };
-        let accept = self.usable(&format!("{section}.accept"));
-        let entries = accept
-            .into_iter()
-            .filter_map(|(name, value)| parse_entry(name, &value.text).ok());
+        let accept = self.usable(list);
+        let entries = accept.filter_map(|(name, value)| parse_entry(name, &value.text).ok());
         Policy {
             policy,
             accept: entries.flatten().collect(),

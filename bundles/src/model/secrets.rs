@@ -14,7 +14,6 @@ impl Builder<'_> {
     pub(super) fn secrets(&mut self) -> BTreeMap<String, Secret> {
         let mut found: BTreeMap<String, Secret> = self
             .usable(SECRETS)
-            .into_iter()
             .map(|(name, value)| {
                 let source = match secrets::file(&value.text) {
                     Some(path) => SecretSource::File(path.into()),
@@ -37,7 +36,7 @@ impl Builder<'_> {
                     other.origin
                 );
                 wrong.push((value, message, hint));
-            } else if let Some(secret) = found.get_mut(&value.text) {
+            } else if let Some(secret) = found.get_mut(value.text.as_str()) {
                 let origin = value.origin.clone();
                 secret.variables.insert(variable.to_owned(), origin);
             } else if self.config.get(SECRETS, &value.text).is_none() {

@@ -1,5 +1,6 @@
 //! Lines of accept lists: `mysql.example.org:3306`, `10.1.1.0/24`, `[2001:db8::1]:80,443/tcp`.
 
+use std::borrow::Cow;
 use std::net::IpAddr;
 
 use ipnet::IpNet;
@@ -196,10 +197,12 @@ fn host_len(host: &str) -> usize {
 }
 
 /// `[2001:db8::1]` and `[2001:db8::]/32` without the brackets; also `[2001:db8::/32]`.
-fn unbracketed(host: &str) -> String {
+fn unbracketed(host: &str) -> Cow<'_, str> {
     match host.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
-        Some((inner, rest)) if rest.is_empty() || rest.starts_with('/') => format!("{inner}{rest}"),
-        _ => host.to_owned(),
+        Some((inner, rest)) if rest.is_empty() || rest.starts_with('/') => {
+            Cow::Owned(format!("{inner}{rest}"))
+        }
+        _ => Cow::Borrowed(host),
     }
 }
 

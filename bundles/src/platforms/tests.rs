@@ -19,8 +19,8 @@ pub(super) fn try_launch(
         .iter()
         .map(|(key, text)| {
             let value = Value {
-                text: (*text).to_owned(),
-                raw: (*text).to_owned(),
+                text: (*text).into(),
+                raw: (*text).into(),
                 origin: origin.clone(),
                 overrides: Vec::new(),
                 sensitive: false,

@@ -32,8 +32,8 @@ pub fn origin(line: usize) -> Origin {
 /// The launch of a section made of pairs; the words of a value are split at blanks.
 pub fn launch(name: &str, platform: &str, port: Option<u16>, pairs: &[(&str, &str)]) -> Launch {
     let value = |text: &str, line| Value {
-        text: text.to_owned(),
-        raw: text.to_owned(),
+        text: text.into(),
+        raw: text.into(),
         origin: origin(line),
         overrides: Vec::new(),
         sensitive: false,

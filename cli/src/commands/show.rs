@@ -91,8 +91,8 @@ impl How {
         for row in &mut rows {
             let value = config.get(&row.section, &row.key);
             match (value, self.as_written, self.secrets) {
-                (Some(value), true, true) => row.value.clone_from(&value.raw),
-                (Some(value), false, true) => row.value.clone_from(&value.text),
+                (Some(value), true, true) => row.value = value.raw.to_string(),
+                (Some(value), false, true) => row.value = value.text.to_string(),
                 (_, true, false) => row.value.clone_from(&row.written),
                 _ => {}
             }

@@ -140,7 +140,7 @@ impl<'a> Layer<'a> {
     /// The repository and the tag that the layers name.
     fn source(&self) -> Option<(Git, String)> {
         let config = deploy::first_config(self.instance).ok()?;
-        let value = |key: &str| config.get("build", key).map(|value| value.text.clone());
+        let value = |key: &str| config.get("build", key).map(|value| value.text.to_string());
         let cache = &self.instance.manager.paths.cache;
         Some((scm::open(&value("repo")?, cache).ok()?, value("tag")?))
     }

@@ -1,0 +1,138 @@
+use super::*;
+
+fn interpolator<'a>(pairs: &[(&'a str, &str)]) -> Interpolator<'a> {
+    let definition = |raw: &str| Definition {
+        raw: Box::leak(Box::new(Str::from(raw))),
+        from_app: false,
+    };
+    Interpolator::new(pairs.iter().map(|(name, raw)| (*name, definition(raw))))
+}
+
+fn text(pairs: &[(&str, &str)], raw: &str) -> String {
+    let resolved = interpolator(pairs).value(&raw.into());
+    resolved.expect("no fault").text.to_string()
+}
+
+fn fault(pairs: &[(&str, &str)], raw: &str) -> Fault {
+    interpolator(pairs)
+        .value(&raw.into())
+        .expect_err("a fault")
+        .expect("told now")
+}
+
+#[test]
+fn references_percents_and_what_is_neither() {
+    let pairs = [("A", "1"), ("B", "<%(A)>"), ("E", "")];
+    for (raw, expected) in [
+        ("%(A)", "1"),
+        ("%(A)s", "1s"),
+        ("x%(B)y%(E)z", "x<1>yz"),
+        ("100%", "100%"),
+        ("date +%Y-%m", "date +%Y-%m"),
+        ("%%(A) %%%(A) %%%%", "%(A) %1 %%"),
+        ("ä%ö", "ä%ö"),
+    ] {
+        assert_eq!(text(&pairs, raw), expected, "{raw}");
+    }
+    for raw in ["%(", "%()", "%(A", "%(A B)", "x %(%Y)"] {
+        assert!(
+            matches!(fault(&pairs, raw).kind, FaultKind::Syntax(_)),
+            "{raw}"
+        );
+    }
+}
+
+#[test]
+fn faults_show_the_whole_chain() {
+    let pairs = [("A", "%(B)"), ("B", "x %(C)")];
+    let unknown = fault(&pairs, "y%(A)");
+    assert_eq!(unknown.kind, FaultKind::Unknown("C".to_owned()));
+    let names: Vec<_> = unknown
+        .chain
+        .iter()
+        .map(|step| step.name.as_deref())
+        .collect();
+    assert_eq!(names, [None, Some("A"), Some("B")]);
+    assert_eq!(unknown.chain[2].range, 2..6);
+
+    let cycle = fault(&[("A", "%(B)"), ("B", "%(A)")], "%(A)");
+    assert_eq!(cycle.kind, FaultKind::Cycle("A".to_owned()));
+    assert_eq!(cycle.chain.len(), 3);
+    let alone = fault(&[("A", "%(A)")], "%(A)");
+    let names: Vec<_> = alone
+        .chain
+        .iter()
+        .map(|step| step.name.as_deref())
+        .collect();
+    assert_eq!(names, [None, Some("A")]);
+}
+
+#[test]
+fn a_fault_in_a_name_is_told_once() {
+    let mut interpolator = interpolator(&[("A", "%(X)")]);
+    assert!(interpolator.value(&"%(A)".into()).unwrap_err().is_some());
+    assert!(interpolator.value(&"%(A)".into()).unwrap_err().is_none());
+    assert!(interpolator.name("A").unwrap_err().is_none());
+}
+
+#[test]
+fn unknown_names_can_wait() {
+    let mut interpolator = interpolator(&[("A", "%(X)")]).lenient(true);
+    let resolved = interpolator.value(&"<%(A)>".into()).unwrap();
+    assert_eq!(resolved.text, "<%(X)>");
+    assert!(resolved.missing.contains("X"));
+}
+
+#[test]
+fn growth_and_depth_are_bounded() {
+    let names: Vec<String> = (0..40).map(|n| format!("A{n}")).collect();
+    let doubled: Vec<String> = (0..40).map(|n| format!("%(A{0})%(A{0})", n + 1)).collect();
+    let mut pairs: Vec<(&str, &str)> = names
+        .iter()
+        .zip(&doubled)
+        .map(|(n, v)| (n.as_str(), v.as_str()))
+        .collect();
+    pairs[30].1 = "0123456789";
+    assert_eq!(fault(&pairs, "%(A0)").kind, FaultKind::TooLong);
+    pairs[39].1 = "x";
+    pairs[30].1 = "%(A31)";
+    assert!(matches!(
+        fault(&pairs, "%(A0)").kind,
+        FaultKind::TooDeep | FaultKind::TooLong
+    ));
+    // The other way round, every link resolved before the next.
+    let single: Vec<String> = (0..40).map(|n| format!("%(A{})", n + 1)).collect();
+    let mut chain: Vec<(&str, &str)> = names
+        .iter()
+        .zip(&single)
+        .map(|(n, v)| (n.as_str(), v.as_str()))
+        .collect();
+    chain[39].1 = "x";
+    let mut interpolator = interpolator(&chain);
+    let failed = (0..40)
+        .rev()
+        .find(|n| interpolator.name(&format!("A{n}")).is_err());
+    assert_eq!(failed, Some(39 - MAX_DEPTH - 1));
+}
+
+#[test]
+fn what_must_not_be_printed_is_masked_also_in_what_refers_to_it() {
+    let pairs = [
+        ("PW", "hush"),
+        ("DB_PASSWORD", "hush"),
+        ("URL", "db://me:%(PW)@h"),
+    ];
+    let mut interpolator = interpolator(&pairs);
+    assert_eq!(interpolator.name("URL").unwrap().shown, "db://me:***@h");
+    assert_eq!(
+        interpolator
+            .value(&"x %(DB_PASSWORD)".into())
+            .unwrap()
+            .shown,
+        "x ***"
+    );
+    assert_eq!(
+        interpolator.value(&"x %(DB_PASSWORD)".into()).unwrap().text,
+        "x hush"
+    );
+}
