@@ -47,11 +47,13 @@ pub struct Proposal {
     pub early: bool,
 }
 
-/// In the run directory while it learns, for those who may not look into the sandbox.
+/// In the run directory while it learns, for those who may not look into the sandbox, and for the resolver, which
+/// answers everything meanwhile (`runtime/src/resolver.rs`).
 #[derive(Debug, Serialize, Deserialize)]
 struct LearningRecord {
     format: u32,
-    until: String,
+    /// Seconds since 1970.
+    until: i64,
 }
 
 fn record(run: &RunDir) -> std::path::PathBuf {
@@ -63,8 +65,7 @@ pub(crate) fn note(instance: &Instance) -> Result<Option<String>> {
     let Some(record) = files::read_json::<LearningRecord>(&record(&instance.run_dir()))? else {
         return Ok(None);
     };
-    let until = record.until.parse::<Timestamp>();
-    let left = until.map_or(0, |until| until.as_second() - Timestamp::now().as_second());
+    let left = record.until - Timestamp::now().as_second();
     Ok((left > 0).then(|| {
         format!("its firewall learns for another {left} s: everything may leave, and is recorded")
     }))
@@ -111,7 +112,7 @@ impl Instance {
         let until = Timestamp::now().checked_add(time).unwrap_or(Timestamp::MAX);
         let learning = LearningRecord {
             format: FORMAT,
-            until: files::rfc3339(until),
+            until: until.as_second(),
         };
         files::replace_json(&record(&live.run), &learning, 0o644)?;
         let started = learn::start(live.netns.as_fd(), &live.spec, &live.names()?, time);

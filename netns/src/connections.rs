@@ -20,6 +20,8 @@ const AF_INET6: u8 = 10;
 /// `TCP_ESTABLISHED`, `TCP_SYN_SENT`, `TCP_SYN_RECV`, `TCP_FIN_WAIT1`, `TCP_FIN_WAIT2`, `TCP_CLOSE_WAIT`: bits of
 /// states in which something can still be sent or received.
 const ALIVE: u32 = 1 << 1 | 1 << 2 | 1 << 3 | 1 << 4 | 1 << 5 | 1 << 8;
+/// `TCP_ESTABLISHED`, `TCP_SYN_SENT`, `TCP_CLOSE_WAIT`.
+const IN_USE: u32 = 1 << 1 | 1 << 2 | 1 << 8;
 const LISTEN: u32 = 1 << 10;
 /// A UDP socket with a peer.
 const CONNECTED: u32 = 1 << 1;
@@ -60,18 +62,20 @@ pub fn list(netns: BorrowedFd<'_>) -> Result<Vec<Connection>, NetError> {
     inside(netns, || {
         let found = Netlink::sock_diag()
             .map_err(Refusal::from)
-            .and_then(|mut socket| read(&mut socket));
+            .and_then(|mut socket| read(&mut socket, ALIVE));
         found.map_err(|refusal| refusal.during("list the connections of the sandbox"))
     })
 }
 
-/// The peers of all of them. `socket` is one of [`Netlink::sock_diag`] in the namespace.
+/// The peers of those that are in use: what the application has closed needs its address no longer. `socket` is one of [`Netlink::sock_diag`] in the namespace.
 pub(crate) fn peers(socket: &mut Netlink) -> Result<BTreeSet<IpAddr>, Refusal> {
-    let peers = read(socket)?.into_iter().map(|found| found.peer.ip());
+    let peers = read(socket, IN_USE)?
+        .into_iter()
+        .map(|found| found.peer.ip());
     Ok(peers.map(|peer| peer.to_canonical()).collect())
 }
 
-fn read(socket: &mut Netlink) -> Result<Vec<Connection>, Refusal> {
+fn read(socket: &mut Netlink, tcp: u32) -> Result<Vec<Connection>, Refusal> {
     let mut ports = BTreeSet::new();
     for family in [AF_INET, AF_INET6] {
         dump(socket, family, TCP, LISTEN, |found| {
@@ -79,7 +83,7 @@ fn read(socket: &mut Netlink) -> Result<Vec<Connection>, Refusal> {
         })?;
     }
     let mut all = Vec::new();
-    for (protocol, states) in [(TCP, ALIVE), (UDP, CONNECTED)] {
+    for (protocol, states) in [(TCP, tcp), (UDP, CONNECTED)] {
         for family in [AF_INET, AF_INET6] {
             dump(socket, family, protocol, states, |mut found| {
                 if protocol == TCP && ports.contains(&found.local.port()) {

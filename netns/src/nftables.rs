@@ -197,7 +197,7 @@ pub enum At {
 
 impl Kind {
     /// Whether its elements are ranges.
-    pub(crate) fn is_interval(self) -> bool {
+    pub fn is_interval(self) -> bool {
         matches!(self, Kind::Interval | Kind::Timed { interval: true })
     }
 }

@@ -87,7 +87,7 @@ fn is_loadable(set: &Set) -> bool {
         let others = set.elements.iter().skip(index + 1);
         others.into_iter().all(|other| apart(one, other))
     };
-    let exact = set.kind == Kind::Interval || set.elements.iter().all(|one| one.first == one.last);
+    let exact = set.kind.is_interval() || set.elements.iter().all(|one| one.first == one.last);
     exact
         && set
             .elements

@@ -149,9 +149,9 @@ table inet metactl {
 \t\toif \"lo\" accept
 \t\tip saddr != 192.168.0.5 counter drop
 \t\tmeta nfproto ipv6 drop
+\t\tip hdrlength != 5 goto refuse_out
 \t\tip daddr 169.254.1.1 udp dport 253 accept
 \t\tip daddr 169.254.1.1 tcp dport 253 accept
-\t\tip hdrlength != 5 goto refuse_out
 \t\ttcp flags != syn / syn,ack accept
 \t\tip daddr . udp dport . udp sport @flows4 accept
 \t\tip daddr . meta l4proto . th dport @out4 accept

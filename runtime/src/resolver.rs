@@ -6,9 +6,10 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use caps::{CapSet, Capability};
-use metactl_bundles::network::{FORMAT, Mode, NetworkSpec};
+use metactl_bundles::network::{FORMAT, Mode, NetworkSpec, Verdict};
 use metactl_netns::resolver::Places;
 use rustix::fs::{CWD, OFlags, fstatfs, openat};
 
@@ -33,6 +34,23 @@ impl OnDisk {
         let plain = !user.is_empty() && !user.starts_with('.') && !user.contains('/');
         plain.then(|| self.run.join(user).join("network.json"))
     }
+
+    /// Whether its firewall lets everything out for a while (`metactl APP firewall learn`): then it may ask for
+    /// everything, too.
+    fn learns(&self, user: &str) -> bool {
+        #[derive(serde::Deserialize)]
+        struct Learning {
+            until: u64,
+        }
+        let text = self
+            .file(user)
+            .and_then(|file| fs::read(file.with_file_name("learning.json")).ok());
+        let learning = text.and_then(|text| serde_json::from_slice::<Learning>(&text).ok());
+        let now = SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .map_or(u64::MAX, |now| now.as_secs());
+        learning.is_some_and(|learning| learning.until > now)
+    }
 }
 
 impl Places for OnDisk {
@@ -41,7 +59,10 @@ impl Places for OnDisk {
         let (Some(version), Some(path)) = (self.version(user), self.file(user)) else {
             return Ok(None);
         };
-        let spec: NetworkSpec = serde_json::from_slice(&fs::read(path)?)?;
+        let mut spec: NetworkSpec = serde_json::from_slice(&fs::read(path)?)?;
+        if self.learns(user) {
+            spec.out.policy = Verdict::Accept;
+        }
         let has_policy = matches!(spec.mode, Mode::Routed | Mode::Nat) && spec.format == FORMAT;
         Ok(has_policy.then_some((spec, version)))
     }
@@ -49,7 +70,8 @@ impl Places for OnDisk {
     fn version(&self, user: &str) -> Option<String> {
         let meta = fs::metadata(self.file(user)?).ok()?;
         let (ino, size, time, nanos) = (meta.ino(), meta.size(), meta.mtime(), meta.mtime_nsec());
-        Some(format!("{ino}-{size}-{time}-{nanos}"))
+        let learns = if self.learns(user) { "-learns" } else { "" };
+        Some(format!("{ino}-{size}-{time}-{nanos}{learns}"))
     }
 
     fn namespace(&self, user: &str) -> io::Result<OwnedFd> {
