@@ -11,7 +11,7 @@ use common::spec;
 use ipnet::IpNet;
 use metactl_bundles::network::{Entry, Mode, Peer, Policy, PortRange, Protocol, Verdict};
 use metactl_netns::Resolved;
-use metactl_netns::nftables::{Element, Kind, Ruleset, Set, Shape};
+use metactl_netns::nftables::{Element, Ruleset, Set, Shape};
 use metactl_netns::policy::ruleset;
 use proptest::prelude::*;
 
