@@ -41,13 +41,14 @@ TEST=(
   mkfs.ext4:e2fsprogs
   named:bind9
   mmdebstrap:mmdebstrap
-  named:bind9
   tcpdump:tcpdump
   newuidmap:uidmap
   ping:iputils-ping
   podman:podman
   qemu-system-x86_64:qemu-system-x86
   runc:runc
+  rpmbuild:rpm
+  readelf:binutils
   strace:strace
   lsof:lsof
   traceroute:traceroute

@@ -76,11 +76,14 @@ if [[ " ${failed[*]} " != *" build "* ]]; then
     run_tests cargo "cargo test" cargo test --workspace --locked --no-fail-fast "${skip[@]}"
   fi
   if [[ $tier == all ]]; then
-    part fuzz "config.json, layers of configuration and destinations, a minute each" as_person scripts/fuzz.sh 60
+    part fuzz "config.json, layers of configuration, destinations and DNS messages, a minute each" as_person scripts/fuzz.sh 60
     code=0
     step vm "metactl under real systemd with unified cgroup v2" tests/vm/run.sh || code=$?
     # 77: it cannot be run here, and has said why.
     ((code == 0 || code == 77)) || failed+=(vm)
+    code=0
+    step packages "deb, rpm and tar; the deb installed and purged in a clean root" tests/package/run.sh || code=$?
+    ((code == 0 || code == 77)) || failed+=(packages)
   fi
 fi
 

@@ -1,8 +1,8 @@
 //! Finds what on this server would stop the network of instances, and says the command that mends it.
 //!
 //! Nothing is changed. Each check looks at the server as it is: the rules of others at the forward hook
-//! ([`forward`]), the settings that metactl made and somebody took back, the pool and the addresses of instances, and
-//! what the kernel can do ([`kernel`]).
+//! (`forward`), the settings that metactl made and somebody took back, the pool and the addresses of instances, and
+//! what the kernel can do (`kernel`).
 
 mod addresses;
 mod forward;

@@ -6,7 +6,7 @@
 //! | room | what it holds |
 //! | --- | --- |
 //! | [`name`] | a domain name, in text and on the wire |
-//! | [`plan`] | records wanted + records had -> [`plan::Update`]s |
+//! | [`mod@plan`] | records wanted + records had -> [`plan::Update`]s |
 //! | [`message`] | an update as a message; an answer read |
 //! | [`tsig`] | the key: signing, verifying |
 //! | `key_file` | the key as a file |

@@ -14,7 +14,7 @@ use crate::{NetError, Resolved};
 /// Makes the policy of `after` the one in force, in a sandbox where that of `before` is. Every packet is judged by
 /// the one or the other, whole. Counters of entries that stay are kept, and so are exchanges of UDP packets and
 /// what was refused; of host names that stay, also the addresses that `names` does not have. Open TCP
-/// connections go on: see [`super::unwanted`] for those that the new policy would refuse. A sandbox whose rules
+/// connections go on: see [`super::unwanted()`] for those that the new policy would refuse. A sandbox whose rules
 /// somebody flushed gets them again. While it learns ([`learn::start`]) it goes on learning.
 ///
 /// On an error the policy of `before` is in force as it was.
