@@ -433,7 +433,9 @@ pub fn loopback_up() -> Result<(), Errno> {
             *to = from.cast_signed();
         }
         request.ifr_ifru.ifru_flags = (libc::IFF_UP | libc::IFF_RUNNING) as i16;
-        let done = libc::ioctl(socket.as_raw_fd(), libc::SIOCSIFFLAGS, &raw const request);
+        // C libraries do not agree on the type of the request; all have this one.
+        let set_flags = libc::SIOCSIFFLAGS as _;
+        let done = libc::ioctl(socket.as_raw_fd(), set_flags, &raw const request);
         check(c_long::from(done)).map(drop)
     }
 }

@@ -22,6 +22,8 @@ const MAX_NESTING: usize = 4096;
 /// `MS_NOSYMFOLLOW` of mount(2) and `ST_NOSYMFOLLOW` of statfs(2), of Linux 5.10.
 const MS_NOSYMFOLLOW: MountFlags = MountFlags::from_bits_retain(256);
 const ST_NOSYMFOLLOW: u64 = 0x2000;
+/// Of statfs(2); not every C library has it.
+const ST_RELATIME: u64 = 0x1000;
 
 /// `(MOUNT_ATTR_*, MS_*, ST_*)`, without the times of access, which exclude each other.
 const FLAGS: [(u64, MountFlags, u64); 6] = [
@@ -131,7 +133,7 @@ pub fn remount(mount: impl AsFd, attr: &MountAttr) -> Result<(), Errno> {
         flags_of(time)
     } else if has & libc::ST_NOATIME != 0 {
         MountFlags::NOATIME
-    } else if has & libc::ST_RELATIME != 0 {
+    } else if has & ST_RELATIME != 0 {
         MountFlags::RELATIME
     } else {
         MountFlags::STRICTATIME
