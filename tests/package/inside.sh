@@ -32,7 +32,7 @@ echo '# mine' >/etc/metactl/nodes/shop.conf
 echo precious >/var/lib/metactl/shop/data/orders
 dpkg -i /metactl.deb >/tmp/dpkg.log 2>&1 || { cat /tmp/dpkg.log; fail "it cannot be installed again"; }
 dpkg -r metactl >/tmp/dpkg.log 2>&1 || { cat /tmp/dpkg.log; fail "it cannot be removed"; }
-command -v metactl >/dev/null && fail "metactl is still there"
+[[ ! -e /usr/bin/metactl ]] || fail "metactl is still there"
 [[ -s /etc/metactl/nodes/shop.conf ]] || fail "removing it took the configuration away"
 
 dpkg -P metactl >/tmp/dpkg.log 2>&1 || { cat /tmp/dpkg.log; fail "it cannot be purged"; }
