@@ -231,13 +231,13 @@ fn prefix(whole: &str, address: IpAddr, length: u8) -> Result<Peer, EntryError> 
 }
 
 fn parse_name(whole: &str, host: &str) -> Result<Peer, EntryError> {
-    if matches!(host, "*" | "any" | "all") {
+    let name = host.strip_suffix('.').unwrap_or(host).to_ascii_lowercase();
+    if matches!(name.as_str(), "*" | "any" | "all") {
         let problem = format!(
             "must be a destination; for all of them write 0.0.0.0/0 and ::/0, not `{host}`"
         );
         return Err(error(whole, problem));
     }
-    let name = host.strip_suffix('.').unwrap_or(host).to_ascii_lowercase();
     if !name.is_ascii() {
         return Err(error(
             whole,
@@ -308,6 +308,14 @@ mod tests {
                 format!("{peer} {} {:?}", ports.join(","), entry.protocol)
             })
             .collect()
+    }
+
+    #[test]
+    fn everything_is_no_name_however_it_is_written() {
+        for text in ["*", "any", "all", "All", "ANY.", "all:80/tcp"] {
+            let error = parse_entry("n", text).unwrap_err().to_string();
+            assert!(error.contains("0.0.0.0/0 and ::/0"), "{text}: {error}");
+        }
     }
 
     #[test]
