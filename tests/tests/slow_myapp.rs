@@ -133,7 +133,7 @@ fn from_a_tag_to_a_reachable_application() {
         host.run(&["myapp", "firewall"]).ok().says(&[
             "mysql-prod.example.org:3306",
             "10.20.0.9:80",
-            "10.20.0.20:22",
+            "mysql-prod.example.org:22 (10.20.0.20)",
         ]);
 
         // Cron: `localhost` is the application.
