@@ -31,7 +31,7 @@ use serde::Serialize;
 
 pub use dns::RESOLVER_PORT;
 pub(crate) use dns::rebinding;
-pub use live::{EntryStatus, FirewallStatus, Refused, status, update_names};
+pub use live::{EntryStatus, FirewallStatus, Refused, status};
 pub(crate) use named::{EntryId, Grant, NamedSets, flow_peers};
 pub use replace::{differ_in_policy_only, replace};
 pub use unwanted::{cut, unwanted};

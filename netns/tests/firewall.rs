@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use common::{MACHINE, MACHINE6, SERVER, SERVER6, Sandbox, World, names, reject, spec, world};
 use metactl_bundles::network::{Mode, Verdict};
-use metactl_netns::policy::{Direction, FirewallStatus, Refused, status, update_names};
+use metactl_netns::policy::{Direction, FirewallStatus, Refused, replace, status};
 
 const APP: &str = "198.51.100.5";
 const APP6: &str = "2001:db8:1::5";
@@ -129,7 +129,15 @@ fn names_are_followed_without_disturbing_anything() {
         ("db.example.org", &[MACHINE, MACHINE6]),
         ("wide.example.org", &["10.9.9.9"]),
     ]);
-    assert_eq!(update_names(app.ns.fd(), &app.spec, &found).unwrap(), 5);
+    let add = |names| replace(app.ns.fd(), &app.spec, &app.spec, names).unwrap();
+    let peers = || -> Vec<Vec<String>> {
+        let entries = read(&app).entries.into_iter();
+        entries.map(|entry| entry.peers).collect()
+    };
+    let db = vec![MACHINE.to_owned(), MACHINE6.to_owned()];
+    let wide = vec!["10.9.9.9".to_owned()];
+    add(&found);
+    assert_eq!(peers(), [db.clone(), vec![], wide.clone()]);
     assert_eq!(app.ns.connect(MACHINE, 3306).0.unwrap(), APP);
     assert_eq!(app.ns.connect(MACHINE6, 3306).0.unwrap(), APP6);
     assert_eq!(app.ns.connect("10.9.9.9", 8000).0.unwrap(), APP);
@@ -138,8 +146,13 @@ fn names_are_followed_without_disturbing_anything() {
         ("db.example.org", &[MACHINE]),
         ("any.example.org", &["10.9.9.8"]),
     ]);
-    assert_eq!(update_names(app.ns.fd(), &app.spec, &more).unwrap(), 1);
-    assert_eq!(update_names(app.ns.fd(), &app.spec, &more).unwrap(), 0);
+    for _ in 0..2 {
+        add(&more);
+        assert_eq!(
+            peers(),
+            [db.clone(), vec!["10.9.9.8".to_owned()], wide.clone()]
+        );
+    }
     assert!(app.ns.connect("10.9.9.8", 8000).0.is_ok());
     let status = read(&app);
     assert_eq!(

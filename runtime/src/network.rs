@@ -237,14 +237,7 @@ impl Pin {
 
     /// The namespace, if it is there.
     pub fn open(&self) -> Option<OwnedFd> {
-        let fd = openat(
-            CWD,
-            &self.path,
-            OFlags::RDONLY | OFlags::CLOEXEC,
-            rustix::fs::Mode::empty(),
-        )
-        .ok()?;
-        (fstatfs(&fd).ok()?.f_type == NSFS).then_some(fd)
+        pinned(&self.path)
     }
 
     /// Makes the namespace and its network. When it is there, whole, and made from the same
@@ -325,4 +318,10 @@ impl Pin {
         let _held = &self.lock;
         Ok(journal::replay(&self.beside(".journal"))?)
     }
+}
+/// The namespace that is mounted at `path`, if one is.
+pub(crate) fn pinned(path: &Path) -> Option<OwnedFd> {
+    let flags = OFlags::RDONLY | OFlags::CLOEXEC;
+    let fd = openat(CWD, path, flags, rustix::fs::Mode::empty()).ok()?;
+    (fstatfs(&fd).ok()?.f_type == NSFS).then_some(fd)
 }

@@ -5,18 +5,15 @@ use std::fs;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::MetadataExt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use caps::{CapSet, Capability};
 use metactl_bundles::network::{FORMAT, Mode, NetworkSpec, Verdict};
 use metactl_netns::resolver::Places;
-use rustix::fs::{CWD, OFlags, fstatfs, openat};
 
+use crate::network::pinned;
 use crate::state::{self, StateError};
-
-/// `NSFS_MAGIC`.
-const NSFS: i64 = 0x6e73_6673;
 
 /// Instances as metactl keeps them: the policy in `<run>/<user>/network.json`, the namespace pinned beside it,
 /// or that of the container of this name.
@@ -87,12 +84,6 @@ impl Places for OnDisk {
         let process = state.process.ok_or_else(gone)?;
         process.open()?.ok_or_else(gone)
     }
-}
-
-fn pinned(path: &Path) -> Option<OwnedFd> {
-    let flags = OFlags::RDONLY | OFlags::CLOEXEC;
-    let fd = openat(CWD, path, flags, rustix::fs::Mode::empty()).ok()?;
-    (fstatfs(&fd).ok()?.f_type == NSFS).then_some(fd)
 }
 
 /// Gives up what the resolver does not need for the rest of its life: it keeps entering namespaces (CAP_SYS_ADMIN, and

@@ -19,11 +19,12 @@
 //! | [`bind`] | a real name server among them, which takes updates |
 //! | [`command`] | running commands with a time limit, and judging what came out |
 //! | [`apps`] | git repositories made from `examples/` |
+//! | [`hello`] | one of these at an address of its own, and whom it reaches |
 //! | [`oci`] | bundles under other runtimes |
 //! | [`engines`] | podman and containerd as clients of the runtime |
 //! | [`tree`] | a directory as it was, to compare with what it is |
 //! | [`terminal`] | a command on a terminal of its own, for Ctrl-C |
-//! | [`bind`] | a real name server on such a host |
+//! | [`upstream`] | a real name server as one that the server asks |
 //! | [`binaries`] | the binaries under test |
 //! | [`needs`] | what a test needs of the machine; what is missing is a loud skip |
 //!
@@ -39,6 +40,7 @@ pub mod binaries;
 pub mod bind;
 pub mod command;
 pub mod engines;
+pub mod hello;
 pub mod host;
 pub mod lan;
 pub mod machine;

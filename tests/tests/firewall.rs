@@ -7,6 +7,7 @@ use std::fs;
 use std::time::{Duration, Instant};
 
 use metactl_tests::command::{Background, Outcome};
+use metactl_tests::hello::{ADDRESS, connect, is_refused, reaches, start};
 use metactl_tests::lan::{Lan, Node};
 use metactl_tests::needs::{CURL, GIT, NFT, Need, TCPDUMP};
 use metactl_tests::terminal::Terminal;
@@ -15,7 +16,6 @@ use nix::sys::signal::Signal;
 
 const SOON: Duration = Duration::from_secs(15);
 const NEEDS: &[Need] = &[GIT, NFT];
-const ADDRESS: &str = "10.20.0.5";
 
 /// An address, one named server, and one subnet.
 const LOCAL: &str = "\
@@ -36,29 +36,6 @@ fn neighbours(host: &Host, lan: &Lan) {
             node.listen(port);
         }
     }
-}
-
-fn start(host: &Host, local: &str) {
-    host.hello("hello", local);
-    Node::server().get_when_up(&format!("http://{ADDRESS}/"), SOON);
-}
-
-/// What the instance says of a connection to `to`.
-fn connect(to: &str) -> String {
-    let url = format!("http://{ADDRESS}/connect?to={to}");
-    Node::server().get(&url).unwrap().body
-}
-
-#[track_caller]
-fn reaches(to: &str) {
-    let answer = connect(to);
-    assert!(answer.starts_with("connected"), "{to}: {answer}");
-}
-
-#[track_caller]
-fn is_refused(to: &str) {
-    let answer = connect(to);
-    assert!(answer.contains("refused"), "{to}: {answer}");
 }
 
 fn json(outcome: &Outcome) -> serde_json::Value {

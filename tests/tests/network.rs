@@ -7,15 +7,13 @@
 use std::fs;
 use std::time::Duration;
 
+use metactl_tests::hello::{ADDRESS, connect, reaches, start};
 use metactl_tests::lan::{Lan, Node, SERVER};
 use metactl_tests::needs::{GIT, NFT, Need, TRACEROUTE};
 use metactl_tests::{Host, eventually, on_host};
 
 const SOON: Duration = Duration::from_secs(15);
 const NEEDS: &[Need] = &[GIT, NFT];
-
-/// Where the instances of these tests are.
-const ADDRESS: &str = "10.20.0.5";
 
 /// The local layer of an instance with an address, one named server and one subnet accepted.
 const ROUTED: &str = "\
@@ -51,18 +49,6 @@ fn neighbours(host: &Host, lan: &Lan) -> Neighbours {
     Neighbours { client, stranger }
 }
 
-/// What the instance says of a connection to `to`.
-fn connect(to: &str) -> String {
-    let url = format!("http://{ADDRESS}/connect?to={to}");
-    Node::server().get(&url).unwrap().body
-}
-
-#[track_caller]
-fn reaches(to: &str) {
-    let answer = connect(to);
-    assert!(answer.starts_with("connected"), "{answer}");
-}
-
 /// Refused at once, not after a timeout.
 #[track_caller]
 fn is_refused(to: &str) {
@@ -74,11 +60,6 @@ fn is_refused(to: &str) {
         .and_then(|text| text.rsplit(' ').next());
     let milliseconds: u64 = milliseconds.unwrap().parse().unwrap();
     assert!(milliseconds < 1000, "{answer}");
-}
-
-fn start(host: &Host, local: &str) {
-    host.hello("hello", local);
-    Node::server().get_when_up(&format!("http://{ADDRESS}/"), SOON);
 }
 
 #[test]

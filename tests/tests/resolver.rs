@@ -9,6 +9,7 @@ use std::fs;
 use std::time::{Duration, Instant};
 
 use metactl_tests::command::Outcome;
+use metactl_tests::hello::{is_refused, reaches, start};
 use metactl_tests::lan::{Lan, Node};
 use metactl_tests::machine::pids_of;
 use metactl_tests::needs::{DIG, GIT, JDK, NAMED, NFT, Need};
@@ -19,7 +20,6 @@ use nix::unistd::Pid;
 
 const SOON: Duration = Duration::from_secs(15);
 const NEEDS: &[Need] = &[GIT, NFT, NAMED, DIG];
-const ADDRESS: &str = "10.20.0.5";
 
 /// What the instance of most tests may reach.
 const LISTED: &str = "\
@@ -62,11 +62,6 @@ fn around(host: &Host, lan: &Lan) -> Around {
     Around { dns, dbserver }
 }
 
-fn start(host: &Host, local: &str) {
-    host.hello("hello", local);
-    Node::server().get_when_up(&format!("http://{ADDRESS}/"), SOON);
-}
-
 fn inside(host: &Host, words: &[&str]) -> Outcome {
     host.run(&[&["hello", "exec", "--"][..], words].concat())
 }
@@ -87,25 +82,6 @@ fn status(host: &Host, words: &[&str]) -> String {
     status
         .unwrap_or_else(|| panic!("no status in {text}"))
         .to_owned()
-}
-
-fn connect(to: &str) -> String {
-    Node::server()
-        .get(&format!("http://{ADDRESS}/connect?to={to}"))
-        .unwrap()
-        .body
-}
-
-#[track_caller]
-fn reaches(to: &str) {
-    let answer = connect(to);
-    assert!(answer.starts_with("connected"), "{to}: {answer}");
-}
-
-#[track_caller]
-fn is_refused(to: &str) {
-    let answer = connect(to);
-    assert!(answer.contains("refused"), "{to}: {answer}");
 }
 
 /// Who answers for the instances.

@@ -17,12 +17,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::encode::{
-    Attrs, Batch, ELEMENTS_PER_MESSAGE, INET, NEW_ELEMENTS, SUBSYSTEM, comment, key, message,
-    set_flags, shown_comment,
+    Attrs, Batch, ELEMENTS_PER_MESSAGE, INET, NEW_ELEMENTS, comment, key, set_flags, shown_comment,
 };
-use super::read::{ReadElement, elements, u64_of};
+use super::read::{self, ReadElement, elements, u64_of};
 use super::{Chain, Element, Key, Kind, Ruleset, Set, Shape, TABLE};
-use crate::netlink::{NLM_F_CREATE, NLM_F_DUMP, Netlink, Refusal, attributes, string};
+use crate::netlink::{NLM_F_CREATE, Netlink, Refusal, attributes, string};
 
 const GET_CHAIN: u16 = 4;
 const DEL_CHAIN: u16 = 5;
@@ -30,8 +29,6 @@ const DEL_RULE: u16 = 8;
 const GET_SET: u16 = 10;
 const DEL_SET: u16 = 11;
 const DEL_ELEMENTS: u16 = 14;
-/// A dump is interrupted when somebody changes the rules at the same time.
-const TRIES: u32 = 5;
 
 /// The table that is in force.
 #[derive(Debug, Default)]
@@ -120,39 +117,16 @@ impl Live {
 
 /// The attributes of every answer of a dump that belongs to our table.
 fn dump(socket: &mut Netlink, kind: u16) -> Result<Vec<BTreeMap<u16, Vec<u8>>>, Refusal> {
-    let mut tries = 0;
-    loop {
-        let mut attrs = Attrs::default();
-        attrs.string(1, TABLE);
-        let seq = socket.next_seq();
-        let mut bytes = Vec::new();
-        message(
-            &mut bytes,
-            SUBSYSTEM << 8 | kind,
-            NLM_F_DUMP,
-            INET,
-            seq,
-            &attrs.0,
-        );
-        let mut found = Vec::new();
-        let result = socket.transact(&bytes, seq, |_, payload| {
-            let attrs: BTreeMap<u16, Vec<u8>> = attributes(payload.get(4..).unwrap_or_default())
-                .map(|(kind, value)| (kind, value.to_vec()))
-                .collect();
-            let ours = payload.first() == Some(&INET)
-                && attrs.get(&1).is_some_and(|table| string(table) == TABLE);
-            if ours {
-                found.push(attrs);
-            }
-        });
-        tries += 1;
-        match result {
-            Ok(()) => return Ok(found),
-            Err(refusal) if refusal.is(rustix::io::Errno::NOENT) => return Ok(Vec::new()),
-            Err(refusal) if refusal.is(rustix::io::Errno::INTR) && tries < TRIES => {}
-            Err(refusal) => return Err(refusal),
-        }
-    }
+    let mut attrs = Attrs::default();
+    attrs.string(1, TABLE);
+    read::if_there(read::dump(socket, kind, INET, &attrs.0, |payload| {
+        let attrs: BTreeMap<u16, Vec<u8>> = attributes(payload.get(4..).unwrap_or_default())
+            .map(|(kind, value)| (kind, value.to_vec()))
+            .collect();
+        let ours = payload.first() == Some(&INET)
+            && attrs.get(&1).is_some_and(|table| string(table) == TABLE);
+        ours.then_some(attrs)
+    }))
 }
 
 fn u32_of(value: &[u8]) -> Option<u32> {

@@ -1,14 +1,12 @@
 //! Reads the chains and rules of everybody, as far as it takes to follow a packet through them.
 
-use super::TABLE;
 use super::encode::{Attrs, INET, SUBSYSTEM, message};
+use super::{TABLE, read};
 use crate::netlink::{NLM_F_DUMP, Netlink, Refusal, attributes, string};
 
 const GET_CHAINS: u16 = 4;
 const GET_RULES: u16 = 7;
 const GET_ELEMENTS: u16 = 13;
-/// A dump is interrupted when somebody changes something at the same time.
-const TRIES: u32 = 5;
 
 /// A chain of any table.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -55,20 +53,7 @@ pub(crate) fn chains(socket: &mut Netlink) -> Result<Vec<FoundChain>, Refusal> {
 }
 
 fn dump(socket: &mut Netlink, what: u16) -> Result<Vec<Vec<u8>>, Refusal> {
-    let mut tries = 0;
-    loop {
-        let seq = socket.next_seq();
-        let mut bytes = Vec::new();
-        message(&mut bytes, SUBSYSTEM << 8 | what, NLM_F_DUMP, 0, seq, &[]);
-        let mut answers = Vec::new();
-        let result = socket.transact(&bytes, seq, |_, payload| answers.push(payload.to_vec()));
-        tries += 1;
-        match result {
-            Ok(()) => return Ok(answers),
-            Err(refusal) if refusal.is(rustix::io::Errno::INTR) && tries < TRIES => {}
-            Err(refusal) => return Err(refusal),
-        }
-    }
+    read::dump(socket, what, 0, &[], |payload| Some(payload.to_vec()))
 }
 
 fn chain(payload: &[u8]) -> Option<FoundChain> {

@@ -54,29 +54,48 @@ pub(crate) fn elements(
     let mut attrs = Attrs::default();
     attrs.string(1, TABLE);
     attrs.string(2, name);
+    if_there(dump(socket, GET_ELEMENTS, INET, &attrs.0, |payload| {
+        parse_message(payload, shape)
+    }))
+}
+
+/// Asks for everything of a kind (`NFT_MSG_GET...`), and again when somebody changed it meanwhile. `parse` gets the
+/// payload of each answer.
+pub(super) fn dump<T, I: IntoIterator<Item = T>>(
+    socket: &mut Netlink,
+    kind: u16,
+    family: u8,
+    attrs: &[u8],
+    parse: impl Fn(&[u8]) -> I,
+) -> Result<Vec<T>, Refusal> {
     let mut tries = 0;
     loop {
         let seq = socket.next_seq();
         let mut bytes = Vec::new();
         message(
             &mut bytes,
-            SUBSYSTEM << 8 | GET_ELEMENTS,
+            SUBSYSTEM << 8 | kind,
             NLM_F_DUMP,
-            INET,
+            family,
             seq,
-            &attrs.0,
+            attrs,
         );
         let mut found = Vec::new();
-        let result = socket.transact(&bytes, seq, |_, payload| {
-            found.extend(parse_message(payload, shape));
-        });
+        let result = socket.transact(&bytes, seq, |_, payload| found.extend(parse(payload)));
         tries += 1;
         match result {
             Ok(()) => return Ok(found),
-            Err(refusal) if refusal.is(rustix::io::Errno::NOENT) => return Ok(Vec::new()),
             Err(refusal) if refusal.is(rustix::io::Errno::INTR) && tries < TRIES => {}
             Err(refusal) => return Err(refusal),
         }
+    }
+}
+
+/// Nothing of what is not there.
+pub(super) fn if_there<T>(found: Result<Vec<T>, Refusal>) -> Result<Vec<T>, Refusal> {
+    match found {
+        Err(refusal) if refusal.is(rustix::io::Errno::NOENT) => Ok(Vec::new()),
+        found => found,
     }
 }
 

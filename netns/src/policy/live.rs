@@ -1,4 +1,4 @@
-//! The firewall of a running sandbox: new addresses of names in, counters out.
+//! The firewall of a running sandbox: counters and addresses out.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -11,9 +11,9 @@ use serde::Serialize;
 
 use super::sets::AcceptSets;
 use super::{Direction, FAMILIES, REFUSED_FOR, refused_set};
+use crate::NetError;
 use crate::netlink::{Netlink, Refusal, inside};
-use crate::nftables::{self, Batch, Element, ReadElement, Set, Shape, change::Live};
-use crate::{NetError, Resolved};
+use crate::nftables::{self, ReadElement, Shape, change::Live};
 
 /// What the firewall of an instance has seen.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -59,58 +59,6 @@ pub struct Refused {
     pub count: u64,
     /// Seconds since the last one.
     pub seconds_ago: u64,
-}
-
-/// Adds the addresses of `names` to the live sets of the namespace. Nothing is removed or replaced, counters and
-/// open connections stay. Returns how many elements (address, protocol, port) were new.
-pub fn update_names(
-    netns: BorrowedFd<'_>,
-    spec: &NetworkSpec,
-    names: &Resolved,
-) -> Result<usize, NetError> {
-    let mut sets = Vec::new();
-    for direction in [Direction::Out, Direction::In] {
-        sets.extend(AcceptSets::of(spec, direction)?.sets(names));
-    }
-    inside(netns, || {
-        add_missing(&sets).map_err(|refusal| refusal.during("add addresses to the firewall"))
-    })
-}
-
-fn add_missing(sets: &[Set]) -> Result<usize, Refusal> {
-    let mut socket = Netlink::netfilter()?;
-    let live = Live::read(&mut socket)?;
-    let mut missing: Vec<(Set, Vec<Element>)> = Vec::new();
-    for set in sets.iter().filter(|set| !set.elements.is_empty()) {
-        let name = live.name_of(&set.name).to_owned();
-        let known: BTreeSet<_> = nftables::elements(&mut socket, &name, set.shape)?
-            .into_iter()
-            .map(|element| (element.first, element.last))
-            .collect();
-        let new = set
-            .elements
-            .iter()
-            .filter(|element| !known.contains(&(element.first, element.last)));
-        let new: Vec<Element> = new.cloned().collect();
-        if !new.is_empty() {
-            missing.push((
-                Set {
-                    name,
-                    ..set.clone()
-                },
-                new,
-            ));
-        }
-    }
-    let count = missing.iter().map(|(_, elements)| elements.len()).sum();
-    if count > 0 {
-        let mut batch = Batch::new(&mut socket);
-        for (set, elements) in &missing {
-            batch.elements(set, elements);
-        }
-        batch.commit()?;
-    }
-    Ok(count)
 }
 
 /// Reads counters and refused destinations from inside the namespace. A sandbox with an address but without its

@@ -5,7 +5,6 @@ use std::fs::File;
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 
-use metactl_bundles::bundle::read_manifest;
 use metactl_bundles::network::Mode;
 use metactl_netns::{Resolved, policy};
 
@@ -15,7 +14,7 @@ use crate::files;
 
 impl Network {
     /// Makes what is there fit the bundle, if nothing but the firewall is another one. `false`: it is more.
-    pub(crate) fn change(&mut self, bundle: &Path) -> Result<bool> {
+    pub(crate) fn change(&mut self, bundle: &Path, hostname: &str) -> Result<bool> {
         let (text, spec) = read_spec(bundle)?;
         let Some(up) = &mut self.up else {
             return Ok(false);
@@ -53,7 +52,7 @@ impl Network {
         };
         let asks = asks_for_names(&up.spec);
         if let Some(up) = &self.up {
-            self.write_names(up, &read_manifest(bundle)?.hostname, &names)?;
+            self.write_names(up, hostname, &names)?;
             forget_origin(&self.run.netns())?;
             // Whoever comes after a crash before this does the same again. The resolver takes it from here.
             files::replace(&self.run.network(), &up.text, 0o644)?;

@@ -105,7 +105,7 @@ impl Supervisor {
         };
         let mut fits = self.network.fits(&bundle.dir);
         if matches!(fits, Ok(false)) && self.nobody_is_replaced() {
-            fits = self.network.change(&bundle.dir);
+            fits = self.network.change(&bundle.dir, &bundle.manifest.hostname);
             match &fits {
                 Ok(true) => self.say("has changed the firewall"),
                 // Without anybody in it, it can just as well be made anew.
