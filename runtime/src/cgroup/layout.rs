@@ -49,7 +49,11 @@ impl Layout {
     /// # Errors
     /// When a file cannot be read or parsed, or no cgroup file system is mounted.
     pub fn detect() -> Result<Self, CgroupError> {
-        let mut layout = Self::parse(&read("/proc/self/mountinfo")?, &read("/proc/self/cgroup")?)?;
+        let own = read("/proc/self/cgroup")?;
+        let mut layout = match Self::of_plain_host(&own)? {
+            Some(layout) => layout,
+            None => Self::parse(&read("/proc/self/mountinfo")?, &own)?,
+        };
         if let Self::V2(unified) | Self::Hybrid(_, unified) = &mut layout {
             unified.read_controllers()?;
         }
@@ -210,7 +214,7 @@ fn read(path: &'static str) -> Result<String, CgroupError> {
 }
 
 /// `/proc/self/cgroup`: controller (or `name=x`, or the empty string for v2) to path.
-fn parse_own(text: &str) -> Result<BTreeMap<String, PathBuf>, CgroupError> {
+pub(super) fn parse_own(text: &str) -> Result<BTreeMap<String, PathBuf>, CgroupError> {
     let mut own = BTreeMap::new();
     for (index, line) in text.lines().enumerate() {
         let mut fields = line.splitn(3, ':');

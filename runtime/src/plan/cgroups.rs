@@ -46,7 +46,7 @@ pub fn plan(
     let path = match (&scope, linux.cgroups_path()) {
         (Some(scope), _) => scope.cgroup_path(&facts.scopes_below),
         (None, Some(path)) => path.to_string_lossy().into_owned(),
-        (None, None) => format!("/metactl/{}", request.id),
+        (None, None) => CgroupPath::of_container(request.id.as_str()),
     };
     let elsewhere = linux.cgroups_path().is_some() && !cgroup::is_ours(Path::new(&path));
     let path = CgroupPath::new(&path)?;
