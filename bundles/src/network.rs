@@ -7,7 +7,7 @@ mod parse;
 mod publish;
 
 use std::borrow::Cow;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 pub use parse::{EntryError, parse_entry};
 pub use publish::parse_publish;
@@ -21,6 +21,11 @@ pub const FORMAT: u32 = 1;
 /// Where every sandbox with an IPv4 address asks for names: the server's end of its link. No machine
 /// has this address.
 pub const RESOLVER: Ipv4Addr = Ipv4Addr::new(169, 254, 1, 1);
+
+/// The same for one with an IPv6 address: in a network of unique local addresses whose 40 random bits are nobody
+/// else's (RFC 4193, 3.2). A link-local address would not do, since it means nothing without its device and not every
+/// application can write that down.
+pub const RESOLVER6: Ipv6Addr = Ipv6Addr::new(0xfd9b, 0x6be1, 0x3d5a, 0, 0, 0, 0, 0x53);
 
 /// `network.json`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

@@ -177,7 +177,8 @@ pub(crate) enum Expr {
         to: u32,
         value: Vec<u8>,
     },
-    Redirect,
+    /// The address is in the first register, the port in the second.
+    Redirect(Family),
     NoTrack,
     Verdict {
         code: i32,

@@ -6,8 +6,8 @@ use ipnet::IpNet;
 use metactl_bundles::network::{Mode, NetworkSpec, Peer};
 
 use super::{
-    GATEWAY4, GATEWAY6, INNER, INNER_MAC, LINK_LOCAL4, LinkIds, NetPlan, OUTER_MAC, ServerEffect,
-    Side, Step, Veth, pool_gateway,
+    GATEWAY4, GATEWAY6, INNER, INNER_MAC, LINK_LOCAL4, LinkIds, NetPlan, OUTER_MAC, RESOLVER6,
+    ServerEffect, Side, Step, Veth, pool_gateway,
 };
 use crate::announce;
 use crate::facts::HostFacts;
@@ -198,7 +198,10 @@ impl Maker<'_> {
             });
         }
         if self.has(false) && self.server_address() != Some(GATEWAY4.into()) {
-            steps.push(Step::Resolver(device()));
+            steps.push(Step::Resolver {
+                device: device(),
+                address: GATEWAY4.into(),
+            });
         }
         if self.has(true) {
             // A source address for a server that has no other.
@@ -208,6 +211,10 @@ impl Maker<'_> {
                 device: device(),
                 net,
                 only_this_link: true,
+            });
+            steps.push(Step::Resolver {
+                device: device(),
+                address: RESOLVER6.into(),
             });
         }
         steps.push(Step::Up(Side::Server, device()));
@@ -285,12 +292,13 @@ impl Maker<'_> {
     pub(super) fn ready(&self, plan: &mut NetPlan) {
         plan.steps.push(Step::Carrier(self.outer.clone()));
         if self.has(true) {
-            let (side, device, address) = (Side::Server, self.outer.clone(), GATEWAY6.into());
-            plan.steps.push(Step::InForce {
-                side,
-                device,
-                address,
-            });
+            for address in [GATEWAY6, RESOLVER6] {
+                plan.steps.push(Step::InForce {
+                    side: Side::Server,
+                    device: self.outer.clone(),
+                    address: address.into(),
+                });
+            }
         }
         for address in self
             .spec

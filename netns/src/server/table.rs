@@ -11,7 +11,7 @@ use super::record::Record;
 use super::sysctl;
 use crate::link::GROUP;
 use crate::nftables::{At, Batch, Chain, End, Family, Hook, Map, MapShape, Pair, Rule, Ruleset};
-use crate::plan::{GATEWAY4, LINK_LOCAL4, LINK_LOCAL6, ServerEffect};
+use crate::plan::{GATEWAY4, LINK_LOCAL4, LINK_LOCAL6, RESOLVER6, ServerEffect};
 
 /// What the record calls for; none without users.
 pub(super) fn wanted(record: &Record) -> Option<Ruleset> {
@@ -226,7 +226,7 @@ fn sources(publishes: bool) -> Chain {
     }
 }
 
-/// The resolver's address is for instances alone, whoever else sends something there.
+/// The resolver's addresses are for instances alone, whoever else sends something there.
 fn resolver() -> Chain {
     let hook = Hook {
         kind: "filter",
@@ -234,12 +234,14 @@ fn resolver() -> Chain {
         priority: 0,
         drop: false,
     };
-    let address = IpNet::from(std::net::IpAddr::from(GATEWAY4));
-    let to_it = Rule::new().address(End::Destination, &address, true);
+    let to_it = |address: IpAddr| {
+        let to_it = Rule::new().address(End::Destination, &address.into(), true);
+        to_it.in_by_group(GROUP, false).drop()
+    };
     Chain {
         name: "resolver".into(),
         hook: Some(hook),
-        rules: vec![to_it.in_by_group(GROUP, false).drop()],
+        rules: vec![to_it(GATEWAY4.into()), to_it(RESOLVER6.into())],
     }
 }
 
