@@ -39,9 +39,12 @@ pub struct NetworkSpec {
     pub mode: Mode,
     /// Its addresses, each on its own (/32, /128). Empty for `none` and `host`.
     pub addresses: Vec<IpAddr>,
-    /// In `nat` mode: the pool that is masqueraded.
+    /// In `nat` mode: the pool of IPv4 addresses, which is masqueraded.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pool: Option<IpNet>,
+    /// In `nat` mode: the pool of IPv6 addresses, if the server has one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pool6: Option<IpNet>,
     /// In `nat` mode: ports of the server that lead to the instance.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub publish: Vec<Published>,
@@ -164,7 +167,10 @@ pub struct PortRange {
 pub struct Published {
     /// TCP or UDP.
     pub protocol: Protocol,
-    /// On every IPv4 address of the server.
+    /// The address of the server; none: every one that an address of the instance can stand for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub address: Option<IpAddr>,
+    /// The server's.
     pub port: u16,
     /// In the instance.
     pub inside: u16,

@@ -219,7 +219,7 @@ pub enum ServerEffect {
         /// The port, and the instance's.
         port: Published,
         /// The address of the instance.
-        address: Ipv4Addr,
+        address: IpAddr,
     },
     /// The server answers ARP or NDP for the address on the device (`ip neighbour add proxy`): for this address
     /// alone, where the `proxy_arp` switch would answer for everything that the server has a route to.

@@ -409,6 +409,7 @@ mod tests {
                 mode: Mode::Routed,
                 addresses: Vec::new(),
                 pool: None,
+                pool6: None,
                 publish: Vec::new(),
                 out: policy(),
                 inbound: policy(),

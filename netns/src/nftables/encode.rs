@@ -534,10 +534,14 @@ fn expression_data(data: &mut Attrs, expr: &Expr) {
             data.u32(2, *from);
             data.u32(3, *to);
         }
-        Expr::Dnat { address, port } => {
-            // NFT_NAT_DNAT, NFPROTO_IPV4.
+        Expr::Dnat {
+            family,
+            address,
+            port,
+        } => {
+            // NFT_NAT_DNAT.
             data.u32(1, 1);
-            data.u32(2, 2);
+            data.u32(2, family.number().into());
             data.u32(3, *address);
             data.u32(5, *port);
         }

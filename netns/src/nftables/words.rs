@@ -165,6 +165,7 @@ pub(crate) enum Expr {
     },
     /// The registers of the new destination.
     Dnat {
+        family: Family,
         address: u32,
         port: u32,
     },

@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 
 use ipnet::IpNet;
-use metactl_bundles::network::{Mode, NetworkSpec, Peer};
+use metactl_bundles::network::{Mode, NetworkSpec, Peer, Published};
 
 use super::{
     GATEWAY4, GATEWAY6, INNER, INNER_MAC, LINK_LOCAL4, LinkIds, NetPlan, OUTER_MAC, RESOLVER6,
@@ -91,8 +91,11 @@ impl Maker<'_> {
         }
         let mut effect = |effect| plan.steps.push(Step::Server(effect));
         effect(ServerEffect::Table);
-        if let (Mode::Nat, Some(pool)) = (self.spec.mode, self.spec.pool) {
-            effect(ServerEffect::Masquerade(pool.trunc()));
+        let pools = [(false, self.spec.pool), (true, self.spec.pool6)];
+        for (v6, pool) in pools.into_iter().filter(|_| self.spec.mode == Mode::Nat) {
+            if let Some(pool) = pool.filter(|_| self.has(v6)) {
+                effect(ServerEffect::Masquerade(pool.trunc()));
+            }
         }
         for (source, destination) in self.link_local() {
             effect(ServerEffect::LinkLocal {
@@ -100,14 +103,17 @@ impl Maker<'_> {
                 destination,
             });
         }
-        let first4 = |address: &IpAddr| match address {
-            IpAddr::V4(v4) => Some(*v4),
-            IpAddr::V6(_) => None,
-        };
-        if let Some(address) = self.spec.addresses.iter().find_map(first4) {
-            for port in &self.spec.publish {
-                let port = *port;
-                effect(ServerEffect::Publish { port, address });
+        for v6 in [false, true] {
+            let own = &self.spec.addresses;
+            let Some(address) = own.iter().find(|address| address.is_ipv6() == v6) else {
+                continue;
+            };
+            let fits = |port: &&Published| port.address.is_none_or(|at| at.is_ipv6() == v6);
+            for port in self.spec.publish.iter().filter(fits) {
+                effect(ServerEffect::Publish {
+                    port: *port,
+                    address: *address,
+                });
             }
         }
         for address in self
@@ -173,7 +179,7 @@ impl Maker<'_> {
                 value: "1".into(),
             });
         }
-        if !self.spec.publish.is_empty() {
+        if !self.spec.publish.is_empty() && self.has(false) {
             // For connections to a published port by way of 127.0.0.1. The table drops what the instance itself would
             // send there.
             steps.push(Step::Sysctl {

@@ -38,11 +38,19 @@ impl fmt::Display for ServerEffect {
                 source,
                 destination,
             } => write!(f, "nft accept from {source} to {destination}"),
-            ServerEffect::Publish { port, address } => write!(
-                f,
-                "nft element inet metactl published {{ {} . {} : {address} . {} }}",
-                port.protocol, port.port, port.inside
-            ),
+            ServerEffect::Publish { port, address } => {
+                let six = if address.is_ipv6() { "6" } else { "" };
+                let (map, at) = match port.address {
+                    Some(at) => (format!("published_at{six}"), format!("{at} . ")),
+                    None => (format!("published{six}"), String::new()),
+                };
+                let key = format!("{at}{} . {}", port.protocol, port.port);
+                let inside = port.inside;
+                write!(
+                    f,
+                    "nft element inet metactl {map} {{ {key} : {address} . {inside} }}"
+                )
+            }
             ServerEffect::Proxy { address, device } => {
                 write!(
                     f,

@@ -259,6 +259,7 @@ mod tests {
             mode: Mode::Routed,
             addresses: vec!["198.51.100.5".parse().unwrap()],
             pool: None,
+            pool6: None,
             publish: Vec::new(),
             out: policy(Verdict::Reject),
             inbound: policy(Verdict::Accept),
