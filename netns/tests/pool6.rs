@@ -80,6 +80,8 @@ fn published_ports_lead_there_over_ipv6_too() {
     app.ns.serve_tcp(80);
     assert_eq!(seen(&other.ns, SERVER6, 8080), "fd77:1:2::3");
     assert_eq!(seen(&world.server, SERVER6, 8080), SERVER6);
+    // What the server has at ::1 stays its own.
+    assert_eq!(seen(&world.server, "::1", 8080), "connection refused");
     // By way of the server it reaches itself, too.
     assert_eq!(seen(&app.ns, SERVER6, 8080), SERVER6);
     assert_eq!(seen(&world.machine, SERVER, 9000), "connection refused");

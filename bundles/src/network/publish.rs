@@ -73,7 +73,11 @@ fn parse(word: &str) -> Result<impl Iterator<Item = Published>, String> {
 fn address(text: &str) -> Option<(Option<IpAddr>, &str)> {
     if let Some(bracketed) = text.strip_prefix('[') {
         let (address, ports) = bracketed.split_once("]:")?;
+        // No packet to the loopback address leaves its device (RFC 4291, 2.5.3).
         let address: Ipv6Addr = address.parse().ok()?;
+        if address.is_loopback() {
+            return None;
+        }
         return Some((Some(address.into()), ports));
     }
     match text.split_once(':') {
@@ -177,6 +181,7 @@ mod tests {
             ("2001:db8::1:80", "from 1 to 65535"),
             ("[2001:db8::1]80", "from 1 to 65535"),
             ("[10.0.0.1]:80", "from 1 to 65535"),
+            ("[::1]:80", "from 1 to 65535"),
             ("90-80", "from 1 to 65535"),
             ("80-", "from 1 to 65535"),
             ("0-80", "from 1 to 65535"),

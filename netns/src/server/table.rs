@@ -2,9 +2,9 @@
 //! changes when one comes or goes.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use ipnet::{IpNet, Ipv4Net};
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use metactl_bundles::network::Protocol;
 
 use super::record::Record;
@@ -161,10 +161,16 @@ pub(super) fn change_ports(
 
 /// From outside, from other instances (prerouting) and from the server itself (output). The source stays as it is.
 fn lead(families: &[Family]) -> [Chain; 2] {
-    let rule = |shape| Rule::new().for_the_server().lead_by(name(shape), shape);
     let rules = families.iter().flat_map(|family| {
         let [at, everywhere, _] = shapes(*family);
-        [rule(at), rule(everywhere)]
+        [at, everywhere].map(|shape| {
+            let rule = match family {
+                Family::V4 => Rule::new(),
+                // The server's own: its packets never leave the loopback device (RFC 4291, 2.5.3).
+                Family::V6 => Rule::new().address(End::Destination, &LOOPBACK6, false),
+            };
+            rule.for_the_server().lead_by(name(shape), shape)
+        })
     });
     let rules: Vec<Rule> = rules.collect();
     [("lead", At::Prerouting), ("lead_own", At::Output)].map(|(name, at)| Chain {
@@ -178,6 +184,8 @@ fn lead(families: &[Family]) -> [Chain; 2] {
         rules: rules.clone(),
     })
 }
+
+const LOOPBACK6: IpNet = IpNet::V6(Ipv6Net::new_assert(Ipv6Addr::LOCALHOST, 128));
 
 fn loopback() -> IpNet {
     IpNet::V4(Ipv4Net::new_assert(Ipv4Addr::new(127, 0, 0, 0), 8))
@@ -342,8 +350,7 @@ fn translate(pools: &BTreeSet<IpNet>, leads: &[Family]) -> Chain {
     };
     let mut rules: Vec<Rule> = pools.iter().map(rule).collect();
     for family in leads {
-        // An answer to 127.0.0.1, or to the instance itself, would never leave it. (No packet of ::1 leaves the
-        // loopback device, RFC 4291, 2.5.3.)
+        // An answer to 127.0.0.1, or to the instance itself, would never leave it.
         if *family == Family::V4 {
             let own = Rule::new().address(End::Source, &loopback(), true);
             rules.push(own.out_by_group(GROUP, true).masquerade());
