@@ -26,6 +26,7 @@ TEST=(
   "${CHECK[@]}"
   dbus-daemon:dbus
   dig:bind9-dnsutils
+  firewalld:firewalld
   g++:g++
   ps:procps
   /usr/include/seccomp.h:libseccomp-dev
@@ -52,6 +53,7 @@ TEST=(
   strace:strace
   lsof:lsof
   traceroute:traceroute
+  ufw:ufw
   /usr/bin/gunicorn:gunicorn
   /usr/bin/node:nodejs
   /usr/bin/php:php-cli

@@ -4,7 +4,7 @@ use std::net::IpAddr;
 use std::ops::RangeInclusive;
 use std::path::Path;
 
-use ipnet::Ipv4Net;
+use ipnet::{Ipv4Net, Ipv6Net};
 
 use crate::diagnostics::{Collector, Diagnostic, Place, Report};
 use crate::ini::{self, Content, Entry, Text};
@@ -20,6 +20,8 @@ pub struct Server {
     pub site: Option<String>,
     /// `pool`: where instances without an address of their own get one from.
     pub pool: Ipv4Net,
+    /// `pool6`: where they get an IPv6 address from, too.
+    pub pool6: Option<Ipv6Net>,
     /// `uid.range`: where instances get their uid from.
     pub uid_range: RangeInclusive<u32>,
     /// `uplink`: the interfaces towards other machines, with commas between them; when there is none, every one that
@@ -34,6 +36,7 @@ impl Default for Server {
         Server {
             site: None,
             pool: Ipv4Net::new_assert([10, 77, 0, 0].into(), 16),
+            pool6: None,
             uid_range: 66000..=69999,
             uplink: None,
             nameservers: Vec::new(),
@@ -96,6 +99,7 @@ impl Server {
         let result = match entry.key.as_str() {
             "site" => values::name(text).map(|site| self.site = Some(site.to_owned())),
             "pool" => values::pool(text).map(|pool| self.pool = pool),
+            "pool6" => values::pool6(text).map(|pool| self.pool6 = Some(pool)),
             "uid.range" => values::uid_range(text).map(|range| self.uid_range = range),
             "uplink" => values::interfaces(text).map(|names| self.uplink = Some(names.join(","))),
             "nameservers" => values::addresses(text).map(|addresses| self.nameservers = addresses),

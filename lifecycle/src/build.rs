@@ -259,6 +259,7 @@ impl Workshop {
             gid: allocation.gid,
             addresses: Vec::new(),
             pool: None,
+            pool6: None,
             hostname: ENTRY.to_owned(),
             nameservers,
             site: understood.server.site.clone(),

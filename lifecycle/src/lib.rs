@@ -80,6 +80,7 @@ mod lock;
 mod logs;
 mod manager;
 mod materialize;
+mod mend;
 pub mod names;
 mod person;
 mod progress;

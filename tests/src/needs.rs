@@ -22,6 +22,26 @@ pub const NFT: Need = Need {
     what: "nft",
     hint: "apt-get install nftables",
 };
+/// The rules of others.
+pub const IPTABLES: Need = Need {
+    what: "iptables",
+    hint: "apt-get install iptables",
+};
+/// What firewalld is asked by.
+pub const DBUS: Need = Need {
+    what: "dbus-daemon",
+    hint: "apt-get install dbus",
+};
+/// The firewall of Fedora and others.
+pub const FIREWALLD: Need = Need {
+    what: "firewalld",
+    hint: "apt-get install firewalld",
+};
+/// The firewall of Ubuntu.
+pub const UFW: Need = Need {
+    what: "ufw",
+    hint: "apt-get install ufw",
+};
 /// A name server.
 pub const NAMED: Need = Need {
     what: "named",

@@ -68,6 +68,8 @@ pub struct Placement {
     pub addresses: Vec<IpAddr>,
     /// The pool of `nat` mode.
     pub pool: Option<IpNet>,
+    /// The pool of IPv6 addresses, too, if the server has one.
+    pub pool6: Option<IpNet>,
     /// The name of the host inside.
     pub hostname: String,
     /// Name servers that an instance can ask if its policy allows it: those of the host, without
@@ -314,6 +316,7 @@ fn network_spec(app: &App, place: &Placement) -> NetworkSpec {
         mode: net.mode,
         addresses,
         pool: place.pool.filter(|_| net.mode == Mode::Nat),
+        pool6: place.pool6.filter(|_| net.mode == Mode::Nat),
         publish: net.publish.clone(),
         out: app.sandbox.out.clone(),
         inbound: app.sandbox.inbound.clone(),

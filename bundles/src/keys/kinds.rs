@@ -48,6 +48,8 @@ pub enum Kind {
     Addresses,
     /// An IPv4 prefix with room for addresses.
     Pool,
+    /// An IPv6 prefix of unique local addresses.
+    Pool6,
     /// Destinations of an accept list.
     Destinations,
     /// Ports of the server that lead to the instance.
@@ -110,6 +112,7 @@ impl Kind {
             Kind::Signal => "signal".to_owned(),
             Kind::Addresses => "addresses".to_owned(),
             Kind::Pool => "IPv4 prefix".to_owned(),
+            Kind::Pool6 => "IPv6 prefix".to_owned(),
             Kind::Destinations => "destinations".to_owned(),
             Kind::Published => "ports".to_owned(),
             Kind::Sources => "sources".to_owned(),
@@ -166,8 +169,9 @@ impl Kind {
             Kind::Signal => "TERM",
             Kind::Addresses => "192.168.0.5",
             Kind::Pool => "10.77.0.0/16",
+            Kind::Pool6 => "fd12:3456:789a::/64",
             Kind::Destinations => "mysql.example.org:3306",
-            Kind::Published => "8080:80 53/udp",
+            Kind::Published => "8080:80 53/udp 10.0.0.1:8000-8010",
             Kind::Sources => "10.1.1.0/24",
             Kind::AbsolutePath => "/opt/example",
             Kind::RelativePath => "target/dist",
@@ -228,6 +232,7 @@ impl Kind {
             Kind::Signal => values::signal(text).map(drop),
             Kind::Addresses => values::addresses(text).map(drop),
             Kind::Pool => values::pool(text).map(drop),
+            Kind::Pool6 => values::pool6(text).map(drop),
             Kind::Destinations => network::parse_entry("", text)
                 .map(drop)
                 .map_err(|error| error.to_string()),

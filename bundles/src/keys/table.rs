@@ -406,7 +406,7 @@ pub(super) const KEYS: &[Key] = &[
             "sandbox.net",
             "publish",
             Kind::Published,
-            "In `nat` mode: ports of the server that lead to the instance, `PORT` or `PORT:INSIDE`, with `/udp` if it is not TCP. On every IPv4 address of the server; the application sees the address of the client.",
+            "In `nat` mode: ports of the server that lead to the instance, `PORT` or `PORT:INSIDE`, or ranges of them, with `/udp` if it is not TCP; at every address of the server, or at the one in front, `ADDRESS:PORT:INSIDE`. The application sees the address of the client.",
         )
     },
     Key {
@@ -491,7 +491,13 @@ pub(super) const KEYS: &[Key] = &[
         "pool",
         Kind::Pool,
         Some("10.77.0.0/16"),
-        "Where instances without an `ip` get their address from; IPv4 only.",
+        "Where instances without an `ip` get their address from.",
+    ),
+    server(
+        "pool6",
+        Kind::Pool6,
+        None,
+        "Where they get an IPv6 address from, too: of unique local addresses (RFC 4193), translated on the way out. Without it they have IPv4 alone.",
     ),
     server(
         "uid.range",

@@ -6,7 +6,7 @@ use std::ops::RangeInclusive;
 use std::path::{Component, Path, PathBuf};
 use std::time::Duration;
 
-use ipnet::Ipv4Net;
+use ipnet::{Ipv4Net, Ipv6Net};
 
 mod cron;
 mod domains;
@@ -264,6 +264,28 @@ pub fn pool(text: &str) -> Parsed<Ipv4Net> {
     }
     if !(8..=29).contains(&net.prefix_len()) {
         return Err("must have a prefix length from 8 to 29".to_owned());
+    }
+    Ok(net)
+}
+
+/// An IPv6 prefix from which addresses are given out. Others must not be masqueraded by mistake, so they are of
+/// those that lead nowhere (RFC 4193).
+pub fn pool6(text: &str) -> Parsed<Ipv6Net> {
+    let net: Ipv6Net = text.parse().map_err(|_| {
+        "must be an IPv6 prefix of unique local addresses such as fd12:3456:789a::/64".to_owned()
+    })?;
+    if net.trunc() != net {
+        return Err(format!("must begin at its first address: {}", net.trunc()));
+    }
+    if !(48..=120).contains(&net.prefix_len()) {
+        return Err("must have a prefix length from 48 to 120".to_owned());
+    }
+    if !net.network().is_unique_local() {
+        return Err(
+            "must be of unique local addresses (fd00::/8): with others an instance needs no translation, give it \
+             one with [sandbox.net] ip"
+                .to_owned(),
+        );
     }
     Ok(net)
 }

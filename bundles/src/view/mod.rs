@@ -22,7 +22,7 @@ pub use host::{Access, Fact, HostView, Kind, NeedFacts, launches};
 
 use crate::app::{App, Launch};
 use crate::bundle::{Placement, Problems};
-use crate::network::{self, Mode, Peer, RESOLVER, Verdict};
+use crate::network::{self, Mode, Peer, RESOLVER, RESOLVER6, Verdict};
 use crate::platforms::APP_DIR;
 use crate::secrets;
 
@@ -222,12 +222,12 @@ fn nameservers(app: &App, place: &Placement) -> Vec<IpAddr> {
     if !asked.is_empty() {
         return asked;
     }
-    // The resolver has an IPv4 address; an instance without one may ask what it can reach.
+    // One is enough, it is the same process. Without addresses it gets one of the pool.
     if net.addresses.is_empty() || net.addresses.iter().any(IpAddr::is_ipv4) {
-        return vec![RESOLVER.into()];
+        vec![RESOLVER.into()]
+    } else {
+        vec![RESOLVER6.into()]
     }
-    let open = |_: &IpAddr| out.policy == Verdict::Accept;
-    place.nameservers.iter().copied().filter(open).collect()
 }
 
 fn names_dns(entry: &network::Entry, server: &IpAddr) -> bool {

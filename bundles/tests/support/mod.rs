@@ -190,6 +190,7 @@ pub fn placement(state: &Path, release: &Path) -> Placement {
         gid: 66000,
         addresses: vec!["10.77.0.2".parse().unwrap()],
         pool: Some("10.77.0.0/16".parse().unwrap()),
+        pool6: None,
         hostname: "myapp".to_owned(),
         nameservers: vec!["10.1.1.1".parse::<IpAddr>().unwrap()],
         site: Some("prod".to_owned()),

@@ -28,7 +28,7 @@ use std::collections::BTreeMap;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-pub(crate) use network::{asks_for_names, needs_resolver};
+pub(crate) use network::needs_resolver;
 pub(crate) use supervisor::supervise;
 
 use crate::error::{LifecycleError, OnPath, Result};
