@@ -153,12 +153,8 @@ fn reference(text: &str) -> Option<(usize, usize)> {
 /// A password that is nothing but a reference (`%(DB_PASSWORD)`) says nothing and is left alone.
 pub fn password_ranges(text: &str) -> Vec<Range<usize>> {
     let mut ranges = Vec::new();
-    // Mostly there is none, and that is quickly seen.
-    if !text.as_bytes().contains(&b':') {
-        return ranges;
-    }
     let mut at = 0;
-    while let Some(found) = text[at..].find("://") {
+    while let Some(found) = url_mark(&text.as_bytes()[at..]) {
         let start = at + found + 3;
         let length = text[start..].find(ends_url).unwrap_or(text.len() - start);
         let url = start..start + length;
@@ -178,6 +174,12 @@ pub fn password_ranges(text: &str) -> Vec<Range<usize>> {
     }
     ranges.retain(|range| !is_reference(&text[range.clone()]));
     ranges
+}
+
+/// Where the first `://` is. Mostly there is none, and that is quickly seen.
+fn url_mark(text: &[u8]) -> Option<usize> {
+    let mut colons = memchr::memchr_iter(b':', text);
+    colons.find(|at| text[*at..].starts_with(b"://"))
 }
 
 fn ends_url(c: char) -> bool {
