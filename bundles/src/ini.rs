@@ -28,7 +28,7 @@ use crate::text::{Str, trim_end, trim_start};
 
 pub use document::{Content, Document, Entry, Piece, Section, Span, Text};
 
-/// How many entries a section mostly has at most.
+/// How many sections a file mostly has at most, and how many entries a section.
 const FEW_ENTRIES: usize = 6;
 
 /// The longest name of a section or key, in bytes.
@@ -48,7 +48,7 @@ pub(crate) fn parse_shared(file: &Path, text: &Arc<str>, out: &mut Collector) ->
         // Without a branch, so that many bytes are looked at in one go.
         is_suspect: text.bytes().fold(false, |any, byte| any | is_suspect(byte)),
         out,
-        sections: List::with_capacity(8),
+        sections: List::with_capacity(FEW_ENTRIES),
         section: None,
         skipping: false,
         open: None,

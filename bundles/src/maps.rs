@@ -54,7 +54,7 @@ impl<T: Named> List<T> {
     pub(crate) fn with_capacity(count: usize) -> List<T> {
         List {
             items: Vec::with_capacity(count),
-            index: None,
+            ..List::default()
         }
     }
 

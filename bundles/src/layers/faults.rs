@@ -78,7 +78,7 @@ impl Told<'_> {
         let text = definition.unwrap_or(self.written);
         let place = self
             .files
-            .place_in(text.source, &text.text, step.range.clone());
+            .place_in(text.source, text.text, step.range.clone());
         (step.name.as_deref().unwrap_or(&self.owner), place)
     }
 }

@@ -127,7 +127,7 @@ impl<'a> Finisher<'a> {
         let raw = &written.text.text;
         let resolved = match section.spec {
             "env" => interpolator
-                .name(&slot.key)
+                .name(slot.key)
                 .map(|resolved| (*resolved).clone()),
             // Taken as written: a password may have any characters.
             redact::SECRETS => Ok(Resolved::secret(raw)),
@@ -162,7 +162,7 @@ impl<'a> Finisher<'a> {
             text, mut shown, ..
         } = resolved;
         // Those of [env] know it by themselves, and so do values that refer to them.
-        if redact::is_secret_key(&section.name, &slot.key) && !text.is_empty() {
+        if redact::is_secret_key(section.name, slot.key) && !text.is_empty() {
             shown = Str::built_in(redact::MASK);
         }
         let sensitive = shown != text;
@@ -194,7 +194,7 @@ impl<'a> Finisher<'a> {
         words: &Result<Vec<String>, String>,
     ) -> bool {
         let (files, row) = (self.files, slot.row);
-        let place = || files.place_in(written.source, &written.text, 0..written.text.text.len());
+        let place = || files.place_in(written.source, written.text, 0..written.text.text.len());
         let checked = match words {
             Err(problem) => Err(problem.clone()),
             Ok(_) if row.has_words() => Ok(()),
@@ -318,7 +318,7 @@ impl<'a> Finisher<'a> {
                 slot.key, section.name
             );
             Diagnostic::error(message)
-                .at(files.place_in(written.source, &written.text, 0..written.text.text.len()))
+                .at(files.place_in(written.source, written.text, 0..written.text.text.len()))
                 .hint(format!(
                     "it is for {}; remove it or change `platform`",
                     slot.row.platforms.join(", ")
@@ -328,10 +328,7 @@ impl<'a> Finisher<'a> {
 
     fn no_platform(&mut self, section: &Merging<'_>, at: At) {
         let files = self.files;
-        let name = section
-            .name
-            .strip_prefix("daemon.")
-            .unwrap_or(&section.name);
+        let name = section.name.strip_prefix("daemon.").unwrap_or(section.name);
         let daemons = &self.daemons;
         self.out.error(|| {
             // A misspelt name makes a daemon of its own.
@@ -352,7 +349,7 @@ impl<'a> Finisher<'a> {
 fn replaced(mut words: Vec<String>, interpolator: &mut Interpolator<'_>) -> Vec<String> {
     for word in words.iter_mut().filter(|word| word.contains('%')) {
         if let Ok(resolved) = interpolator.value(&Str::from(word.as_str())) {
-            *word = resolved.text.to_string();
+            *word = String::from(&resolved.text);
         }
     }
     words

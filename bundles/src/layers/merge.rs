@@ -78,7 +78,7 @@ pub(super) struct Merged<'a> {
 
 /// How many keys a section mostly has at most, and how many sections an instance.
 const FEW_KEYS: usize = 6;
-const FEW_SECTIONS: usize = 12;
+const FEW_SECTIONS: usize = 10;
 
 /// Merges what each of the files says, lowest layer first.
 pub(super) fn merge<'a>(files: &'a Files, said: &'a [Vec<Said>], out: Collector) -> Merged<'a> {

@@ -7,7 +7,7 @@ use super::LayerKind;
 use super::files::{At, Files};
 use crate::diagnostics::{Collector, Diagnostic};
 use crate::ini::{self, Content, Document, Entry, Section, Span};
-use crate::keys::{self, Key, SECTIONS, SectionMeaning, suggest};
+use crate::keys::{self, Key, Rows, SECTIONS, SectionMeaning, suggest};
 use crate::maps::{List, Named};
 use crate::redact;
 use crate::text::Str;
@@ -174,8 +174,9 @@ impl Reader<'_> {
         };
         // `[web]` may stand in the same file as `[daemon.web]`.
         let before = self.said.position(&said.section);
+        let rows = keys::rows_of(spec);
         for entry in section.entries {
-            if let Some(line) = self.line(&said, before, entry) {
+            if let Some(line) = self.line(&said, before, rows, entry) {
                 said.lines.push(line);
             }
         }
@@ -225,10 +226,16 @@ impl Reader<'_> {
 
     /// What an entry of a section says, of which `said` is known so far; `before` is where the same
     /// section stands under its other name.
-    fn line(&mut self, said: &Said, before: Option<usize>, entry: Entry) -> Option<Line> {
+    fn line(
+        &mut self,
+        said: &Said,
+        before: Option<usize>,
+        rows: Option<&Rows>,
+        entry: Entry,
+    ) -> Option<Line> {
         let (files, at) = (self.files, self.at(entry.span));
         let (spec, written) = (said.spec, said.written());
-        let Some((row, key)) = keys::find(spec, &entry.key) else {
+        let Some((row, key)) = rows.and_then(|rows| rows.find(&entry.key)) else {
             self.out.error(|| {
                 Diagnostic::error(format!("unknown key `{}` in [{written}]", entry.key))
                     .at(files.place(at))
