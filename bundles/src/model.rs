@@ -116,7 +116,7 @@ impl<'a> Builder<'a> {
 
     fn env(&self) -> BTreeMap<String, EnvValue> {
         let value = |value: &Value| EnvValue {
-            value: value.text.to_string(),
+            value: String::from(&value.text),
             origin: value.origin.clone(),
             sensitive: value.sensitive,
         };
@@ -147,14 +147,17 @@ impl<'a> Builder<'a> {
     }
 
     fn build(&mut self) -> Build {
-        let text = |value: Option<&Value>| value.map(|value| value.text.to_string());
+        let text = |value: Option<&Value>| value.map(|value| String::from(&value.text));
         let origin = |value: Option<&Value>| value.map(|value| value.origin.clone());
         let repo = self.value("build", "repo");
         let tag = self.value("build", "tag");
         let command = self.value("build", "command");
         let variables = self.usable("build");
         let env = variables.filter_map(|(key, value)| {
-            Some((key.strip_prefix("env.")?.to_owned(), value.text.to_string()))
+            Some((
+                key.strip_prefix("env.")?.to_owned(),
+                String::from(&value.text),
+            ))
         });
         Build {
             repo: text(repo),

@@ -341,7 +341,7 @@ pub fn relative_path(text: &str) -> Parsed<PathBuf> {
 }
 
 fn cleaned(text: &str) -> Parsed<PathBuf> {
-    let mut path = PathBuf::new();
+    let mut path = PathBuf::with_capacity(text.len());
     for component in Path::new(text).components() {
         match component {
             Component::ParentDir => return Err("must not contain `..`".to_owned()),
