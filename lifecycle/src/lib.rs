@@ -32,6 +32,7 @@
 //! | `edit/` | the local layer changed, key by key or by hand; its history |
 //! | `secrets` | the values of `[secrets]` on disk |
 //! | `change` | start, stop, restart, and the switch between two bundles |
+//! | `service/` | the service managers: who keeps instances running; one interface |
 //! | `standalone/` | metactl's own service manager: one supervisor process per instance |
 //! | `reload` | the configuration of now, as far as that needs no restart |
 //! | `firewall`, `learn` | what a sandbox may reach, and what it tries to |
@@ -88,6 +89,7 @@ mod reload;
 mod resolver;
 mod scm;
 mod secrets;
+mod service;
 mod standalone;
 pub mod status;
 mod tail;
@@ -112,6 +114,7 @@ pub use metactl_netns::policy::{Direction, EntryStatus as FirewallEntry, Firewal
 pub use metactl_netns::resolver::{NameAsked, NameRefused, NamesAsked};
 pub use progress::{Progress, Silent};
 pub use reload::{Reload, Reloaded};
+pub use service::{Choice as ServiceChoice, Kind as ServiceKind};
 pub use status::{
     DnsRecord, DnsState, DnsStatus, EntryState, EntryStatus, InstanceState, Status, Summary,
 };
