@@ -54,6 +54,16 @@ pub(crate) fn supervise_again(instance: &Instance) -> Result<Vec<String>> {
     }
     // Nothing runs, or nothing should.
     run.clear_wanted()?;
+    clear_leftovers(instance)
+}
+
+/// Removes what is left of an instance of which nothing runs.
+pub(crate) fn clear_leftovers(instance: &Instance) -> Result<Vec<String>> {
+    let runtime = instance.runtime();
+    let ids = runtime.ids(&format!("{}.", instance.name))?;
+    if ids.is_empty() && !instance.run_dir().exists() {
+        return Ok(Vec::new());
+    }
     for id in &ids {
         runtime.remove(id)?;
     }

@@ -76,6 +76,7 @@ impl Instance {
             self.want_nothing(change::patience(self))?;
             progress.end(true, "");
         }
+        self.service()?.forget(self)?;
         for line in dns::farewell(self) {
             progress.note(&line);
         }

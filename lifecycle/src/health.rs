@@ -192,14 +192,13 @@ fn who_is_late(
 }
 
 fn failed(instance: &Instance, entry: &str, why: String, logs: &LogMarks) -> LifecycleError {
-    let log = instance.log_file(entry);
     let mark = logs.0.get(entry).copied().unwrap_or(0);
     let tail = |service: &dyn ServiceManager| service.log_since(instance, entry, mark, TAIL);
     LifecycleError::Start {
         entry: entry.to_owned(),
         why,
         tail: instance.service().map(tail).unwrap_or_default(),
-        log,
+        log: instance.log_of(entry),
     }
 }
 

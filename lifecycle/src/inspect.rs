@@ -164,7 +164,7 @@ fn look(
         last_exit: known.and_then(|known| known.last_exit.clone()),
         schedule: entry.schedule.clone(),
         next: known.and_then(|known: &EntryReport| known.next.clone()),
-        log: instance.log_file(&entry.name),
+        log: instance.log_of(&entry.name),
     }
 }
 

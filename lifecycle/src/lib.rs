@@ -104,7 +104,7 @@ pub use error::{Class, LifecycleError, Result};
 pub use firewall::{Firewall, OpenConnection};
 pub use import::{Foreign, Import};
 pub use inside::{HeapDump, Process, Threads, Watcher};
-pub use instance::{Change, Deployed, Instance, LineSink, LogFile, Materialized};
+pub use instance::{Change, Deployed, Instance, LineSink, LogFile, Materialized, UnitStep};
 pub use interrupt::Interrupt;
 pub use learn::{Lesson, Proposal};
 pub use manager::{Manager, RunTarget};

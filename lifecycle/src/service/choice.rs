@@ -1,10 +1,14 @@
 //! Which service manager there is, and why it is this one.
 
+use std::path::Path;
+
+use metactl_bundles::paths::Paths;
 use metactl_bundles::server::Server;
 use metactl_bundles::server::ServiceManager as Configured;
 
 use super::ServiceManager;
 use super::standalone::Standalone;
+use super::systemd::{self, Systemd};
 use crate::error::{LifecycleError, Result};
 use crate::instance::Instance;
 use crate::manager::Manager;
@@ -17,6 +21,8 @@ const VARIABLE: &str = "METACTL_SERVICE_MANAGER";
 pub enum Kind {
     /// metactl's own supervisor.
     Standalone,
+    /// systemd.
+    Systemd,
 }
 
 impl Kind {
@@ -24,12 +30,14 @@ impl Kind {
     pub fn name(self) -> &'static str {
         match self {
             Kind::Standalone => "standalone",
+            Kind::Systemd => "systemd",
         }
     }
 
     pub(crate) fn manager(self) -> &'static dyn ServiceManager {
         match self {
             Kind::Standalone => &Standalone,
+            Kind::Systemd => &Systemd,
         }
     }
 }
@@ -68,25 +76,51 @@ impl Manager {
                 why: format!("[server] service-manager in {} says so", conf.display()),
             });
         }
-        Ok(detect())
+        Ok(detect(&self.paths))
     }
 }
 
 impl Instance {
     pub(super) fn service_kind(&self) -> Result<Kind> {
+        let run = self.run_dir();
+        // Who keeps it running goes on with it until it is stopped.
+        if run.wanted().is_ok_and(|wanted| wanted.is_some()) || run.supervisor()?.is_some() {
+            return Ok(Kind::Standalone);
+        }
         Ok(self.manager.service_manager()?.kind)
     }
 }
 
 fn kind_of(configured: Configured) -> Kind {
     match configured {
-        Configured::Standalone | Configured::Systemd => Kind::Standalone,
+        Configured::Standalone => Kind::Standalone,
+        Configured::Systemd => Kind::Systemd,
     }
 }
 
-fn detect() -> Choice {
-    Choice {
-        kind: Kind::Standalone,
-        why: "no other service manager runs here".to_owned(),
+/// Units are the server's, and so are only for the metactl of the server: one of somebody's own, with its directories
+/// elsewhere, keeps its instances running itself.
+fn detect(paths: &Paths) -> Choice {
+    let booted = Path::new(systemd::BOOTED);
+    let choice = |kind, why: String| Choice { kind, why };
+    if !booted.is_dir() {
+        let why = format!(
+            "no other service manager runs here (there is no {})",
+            booted.display()
+        );
+        return choice(Kind::Standalone, why);
     }
+    let run = Paths::under(Path::new("/")).run;
+    if paths.run != run {
+        let why = format!(
+            "systemd runs here, but this metactl has {} instead of {}",
+            paths.run.display(),
+            run.display()
+        );
+        return choice(Kind::Standalone, why);
+    }
+    choice(
+        Kind::Systemd,
+        format!("systemd runs here (there is {})", booted.display()),
+    )
 }

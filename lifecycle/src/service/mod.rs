@@ -7,16 +7,21 @@
 //! | room | what keeps instances running |
 //! | --- | --- |
 //! | `standalone` | metactl's own supervisor (`crate::standalone`) |
+//! | `systemd/` | systemd, by units that metactl writes |
 //! | `choice` | which one it is on this server, and why |
 //!
 //! Another one is a variant of [`Kind`], a file here, and a line in [`Kind::manager`].
 
 mod choice;
 mod standalone;
+pub(crate) mod systemd;
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 pub use choice::{Choice, Kind};
+
+pub(crate) use systemd::Journal;
 
 use crate::error::Result;
 use crate::instance::Instance;
@@ -60,6 +65,18 @@ pub(crate) trait ServiceManager {
     /// Puts right what a crash left: the caller comes here first. What was done, a sentence each.
     fn converge(&self, instance: &Instance) -> Result<Vec<String>>;
 
+    /// The instance is deleted: nothing of it stays with the service manager.
+    fn forget(&self, instance: &Instance) -> Result<()>;
+
+    /// The digest of the bundle that is started at boot, if the service manager remembers one.
+    fn bundle(&self, instance: &Instance) -> Result<Option<String>>;
+
+    /// Where the log of an entry point is: a file, or the command that prints it.
+    fn log(&self, instance: &Instance, entry: &str) -> PathBuf;
+
+    /// The logs of entry points, where they are no files.
+    fn journal(&self, instance: &Instance, entries: &[String]) -> Option<Journal>;
+
     /// How far the log of an entry point is now, for [`log_since`](ServiceManager::log_since).
     fn log_mark(&self, instance: &Instance, entry: &str) -> u64;
 
@@ -89,6 +106,8 @@ pub(crate) enum Kept {
     No,
     /// A process of metactl.
     Process(i32),
+    /// The service manager of the server.
+    System,
 }
 
 impl Kept {
@@ -99,7 +118,7 @@ impl Kept {
     pub(crate) fn pid(self) -> Option<i32> {
         match self {
             Kept::Process(pid) => Some(pid),
-            Kept::No => None,
+            Kept::No | Kept::System => None,
         }
     }
 }
@@ -128,6 +147,12 @@ impl Instance {
     /// [`ServiceManager::look`]
     pub(crate) fn look(&self) -> Result<Look> {
         self.service()?.look(self)
+    }
+
+    /// [`ServiceManager::log`]; where nobody knows who keeps it, the file.
+    pub(crate) fn log_of(&self, entry: &str) -> PathBuf {
+        let service = self.service();
+        service.map_or_else(|_| self.log_file(entry), |service| service.log(self, entry))
     }
 
     /// Waits until `done` has an answer to a report about `wanted`; `None`: it had none in time.

@@ -1,8 +1,9 @@
 //! metactl's own supervisor behind the interface of service managers. Its work is in `crate::standalone`.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
-use super::{Judge, Kept, Look, ServiceManager};
+use super::{Journal, Judge, Kept, Look, ServiceManager};
 use crate::error::Result;
 use crate::instance::Instance;
 use crate::standalone::records::Wanted;
@@ -66,6 +67,23 @@ impl ServiceManager for Standalone {
 
     fn converge(&self, instance: &Instance) -> Result<Vec<String>> {
         converge::supervise_again(instance)
+    }
+
+    fn forget(&self, _: &Instance) -> Result<()> {
+        // The mark for the boot goes with the state.
+        Ok(())
+    }
+
+    fn bundle(&self, _: &Instance) -> Result<Option<String>> {
+        Ok(None)
+    }
+
+    fn log(&self, instance: &Instance, entry: &str) -> PathBuf {
+        instance.log_file(entry)
+    }
+
+    fn journal(&self, _: &Instance, _: &[String]) -> Option<Journal> {
+        None
     }
 
     fn log_mark(&self, instance: &Instance, entry: &str) -> u64 {

@@ -16,12 +16,12 @@
 //! | `rotate` | logs that do not grow for ever |
 
 pub(crate) mod entry;
-mod exits;
-mod network;
-mod notify;
+pub(crate) mod exits;
+pub(crate) mod network;
+pub(crate) mod notify;
 pub(crate) mod records;
 mod rotate;
-mod schedule;
+pub(crate) mod schedule;
 mod supervisor;
 
 use std::collections::BTreeMap;

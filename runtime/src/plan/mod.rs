@@ -12,6 +12,7 @@ pub mod devices;
 pub mod hooks;
 pub mod mounts;
 pub mod namespaces;
+pub mod notify;
 pub mod process;
 pub mod step;
 mod surroundings;
