@@ -29,6 +29,31 @@ pub struct Server {
     pub uplink: Option<String>,
     /// `nameservers`: for instances that may ask one; empty: those of the server.
     pub nameservers: Vec<IpAddr>,
+    /// `service-manager`: who keeps instances running; `None`: whoever runs on this server.
+    pub service_manager: Option<ServiceManager>,
+}
+
+/// A service manager that `metactl.conf` can name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ServiceManager {
+    /// metactl's own supervisor.
+    Standalone,
+    /// systemd.
+    Systemd,
+}
+
+impl ServiceManager {
+    /// The names of all of them.
+    pub const NAMES: &[&str] = &["systemd", "standalone"];
+
+    /// The one of this name.
+    pub fn named(name: &str) -> Option<ServiceManager> {
+        match name {
+            "systemd" => Some(ServiceManager::Systemd),
+            "standalone" => Some(ServiceManager::Standalone),
+            _ => None,
+        }
+    }
 }
 
 impl Default for Server {
@@ -40,6 +65,7 @@ impl Default for Server {
             uid_range: 66000..=69999,
             uplink: None,
             nameservers: Vec::new(),
+            service_manager: None,
         }
     }
 }
@@ -103,6 +129,13 @@ impl Server {
             "uid.range" => values::uid_range(text).map(|range| self.uid_range = range),
             "uplink" => values::interfaces(text).map(|names| self.uplink = Some(names.join(","))),
             "nameservers" => values::addresses(text).map(|addresses| self.nameservers = addresses),
+            "service-manager" => match ServiceManager::named(text) {
+                Some(found) => {
+                    self.service_manager = Some(found);
+                    Ok(())
+                }
+                None => Err(format!("is one of {}", ServiceManager::NAMES.join(", "))),
+            },
             unknown => {
                 let near = keys::suggest::nearest(unknown, keys::names_in("server"));
                 let known: Vec<&str> = keys::names_in("server").collect();

@@ -296,6 +296,14 @@ pub enum LifecycleError {
         /// The last lines of it.
         tail: Vec<String>,
     },
+    /// The service manager of the server did not do its part.
+    #[error("cannot {what}: {why}")]
+    ServiceManager {
+        /// What it was to do, on what.
+        what: String,
+        /// What it said.
+        why: String,
+    },
     /// `metactl-runtime` failed.
     #[error("metactl-runtime {verb}: {why}")]
     Runtime {

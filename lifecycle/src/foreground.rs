@@ -146,7 +146,7 @@ impl Manager {
             progress.note(&line);
         }
         let current = instance.deployed()?;
-        if instance.run_dir().wanted()?.is_some() {
+        if instance.wanted()?.is_some() {
             return Err(LifecycleError::Taken {
                 what: format!("the address and the data of {name}"),
                 holder: "it runs already".to_owned(),

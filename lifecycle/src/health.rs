@@ -21,9 +21,9 @@ use metactl_runtime::ProcessId;
 use crate::error::{LifecycleError, Result};
 use crate::instance::Instance;
 use crate::progress::Progress;
+use crate::service::ServiceManager;
 use crate::standalone::records::{EntryReport, Report, Wanted};
 use crate::status::EntryState;
-use crate::tail;
 
 /// How long a daemon without a port has to stay up after a plain start.
 pub(crate) const GLANCE: Duration = Duration::from_millis(250);
@@ -65,19 +65,24 @@ pub(crate) fn wait_until_up(
     }
 }
 
-/// How long the logs were before something was started.
+/// How far the logs were before something was started.
 #[derive(Debug, Default)]
 pub(crate) struct LogMarks(BTreeMap<String, u64>);
 
 impl LogMarks {
     /// Of all daemons of a bundle.
     pub(crate) fn now(instance: &Instance, manifest: &Manifest) -> LogMarks {
-        let length = |name: &str| std::fs::metadata(instance.log_file(name)).map_or(0, |m| m.len());
+        let service = instance.service();
+        let mark = |name: &str| match &service {
+            Ok(service) => service.log_mark(instance, name),
+            // That is told where something is started.
+            Err(_) => 0,
+        };
         LogMarks(
             manifest
                 .entries
                 .iter()
-                .map(|e| (e.name.clone(), length(&e.name)))
+                .map(|e| (e.name.clone(), mark(&e.name)))
                 .collect(),
         )
     }
@@ -155,7 +160,7 @@ fn who_is_late(
     manifest: &Manifest,
     asked: &Asked,
 ) -> Result<(String, String)> {
-    let report = instance.run_dir().report()?;
+    let report = instance.look()?.report;
     let seconds = LISTEN.as_secs();
     for name in wanted.daemons.keys() {
         let entry = report.as_ref().and_then(|report| report.entries.get(name));
@@ -187,13 +192,13 @@ fn who_is_late(
 }
 
 fn failed(instance: &Instance, entry: &str, why: String, logs: &LogMarks) -> LifecycleError {
-    let log = instance.log_file(entry);
-    let from = logs.0.get(entry).copied().unwrap_or(0);
+    let mark = logs.0.get(entry).copied().unwrap_or(0);
+    let tail = |service: &dyn ServiceManager| service.log_since(instance, entry, mark, TAIL);
     LifecycleError::Start {
         entry: entry.to_owned(),
         why,
-        tail: tail::since(&log, from, TAIL),
-        log,
+        tail: instance.service().map(tail).unwrap_or_default(),
+        log: instance.log_of(entry),
     }
 }
 

@@ -18,6 +18,7 @@ use crate::manager::{Manager, require_root};
 use crate::materialize::{self, Ready};
 use crate::progress::Progress;
 use crate::release::APP_LAYER;
+use crate::service::systemd;
 use crate::standalone;
 use crate::status::{ReleaseInfo, Status};
 use crate::{change, converge, deploy, dns, files, inspect, logs, status};
@@ -64,6 +65,25 @@ pub enum Change {
     Done(Vec<String>),
     /// It was so already.
     Already,
+}
+
+/// What a unit of the service manager asks for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum UnitStep<'a> {
+    /// The network of a bundle.
+    NetworkUp {
+        /// The digest of the bundle.
+        bundle: &'a str,
+        /// The device towards the network, when `metactl.conf` names one.
+        uplink: Option<&'a str>,
+    },
+    /// No network any more.
+    NetworkDown,
+    /// An entry point has ended, with what systemd says in the environment.
+    Ended {
+        /// Its name.
+        entry: &'a str,
+    },
 }
 
 /// The log of an entry point.
@@ -276,7 +296,11 @@ impl Instance {
     /// # Errors
     /// A log that cannot be read, and what `sink` says (unless its reader went away).
     pub fn tail(&self, entry: Option<&str>, lines: usize, sink: &mut LineSink<'_>) -> Result<()> {
-        logs::tail(&self.log_files(entry)?, lines, sink).map(drop)
+        let files = self.log_files(entry)?;
+        match logs::journal(self, &files)? {
+            Some(journal) => journal.tail(lines, sink),
+            None => logs::tail(&files, lines, sink).map(drop),
+        }
     }
 
     /// Like [`tail`](Instance::tail), then every line that comes, until `sink` fails. A failure of
@@ -285,7 +309,11 @@ impl Instance {
     /// # Errors
     /// As [`tail`](Instance::tail).
     pub fn follow(&self, entry: Option<&str>, lines: usize, sink: &mut LineSink<'_>) -> Result<()> {
-        logs::follow(&self.log_files(entry)?, lines, sink)
+        let files = self.log_files(entry)?;
+        match logs::journal(self, &files)? {
+            Some(journal) => journal.follow(lines, sink),
+            None => logs::follow(&files, lines, sink),
+        }
     }
 
     /// Becomes a command in the sandbox of an entry point (the first daemon that runs): returns
@@ -354,6 +382,35 @@ impl Instance {
     pub fn boot(&self, progress: &mut dyn Progress) -> Result<Change> {
         require_root("starting")?;
         change::boot(self, progress)
+    }
+
+    /// Whether it is started when the server boots, from now on. `false` when it was so already.
+    ///
+    /// # Errors
+    /// An instance that is not deployed; what the service manager refuses.
+    pub fn enable(&self, enabled: bool) -> Result<bool> {
+        require_root(if enabled { "enabling" } else { "disabling" })?;
+        let _lock = self.lock(if enabled { "enable" } else { "disable" })?;
+        converge::converge(self)?;
+        self.deployed()?;
+        let service = self.service()?;
+        let was = service.is_enabled(self);
+        service.enable(self, enabled)?;
+        Ok(was != enabled)
+    }
+
+    /// A step that a unit of the service manager asks for: the body of `metactl -a APP unit STEP`. Returns what is
+    /// worth a line in the log.
+    ///
+    /// # Errors
+    /// A step that there is not, and whatever fails in it.
+    pub fn unit_step(&self, step: UnitStep<'_>) -> Result<Vec<String>> {
+        require_root("a step of a unit")?;
+        match step {
+            UnitStep::NetworkUp { bundle, uplink } => systemd::network_up(self, bundle, uplink),
+            UnitStep::NetworkDown => systemd::network_down(self).map(|()| Vec::new()),
+            UnitStep::Ended { entry } => systemd::ended(self, entry),
+        }
     }
 
     /// Keeps the instance running: the body of `metactl -a APP supervise`. Returns when everything

@@ -32,6 +32,7 @@
 //! | `edit/` | the local layer changed, key by key or by hand; its history |
 //! | `secrets` | the values of `[secrets]` on disk |
 //! | `change` | start, stop, restart, and the switch between two bundles |
+//! | `service/` | the service managers: who keeps instances running; one interface |
 //! | `standalone/` | metactl's own service manager: one supervisor process per instance |
 //! | `reload` | the configuration of now, as far as that needs no restart |
 //! | `firewall`, `learn` | what a sandbox may reach, and what it tries to |
@@ -89,6 +90,7 @@ mod reload;
 mod resolver;
 mod scm;
 mod secrets;
+mod service;
 mod standalone;
 pub mod status;
 mod tail;
@@ -103,7 +105,7 @@ pub use error::{Class, LifecycleError, Result};
 pub use firewall::{Firewall, OpenConnection};
 pub use import::{Foreign, Import};
 pub use inside::{HeapDump, Process, Threads, Watcher};
-pub use instance::{Change, Deployed, Instance, LineSink, LogFile, Materialized};
+pub use instance::{Change, Deployed, Instance, LineSink, LogFile, Materialized, UnitStep};
 pub use interrupt::Interrupt;
 pub use learn::{Lesson, Proposal};
 pub use manager::{Manager, RunTarget};
@@ -113,6 +115,7 @@ pub use metactl_netns::policy::{Direction, EntryStatus as FirewallEntry, Firewal
 pub use metactl_netns::resolver::{NameAsked, NameRefused, NamesAsked};
 pub use progress::{Progress, Silent};
 pub use reload::{Reload, Reloaded};
+pub use service::{Choice as ServiceChoice, Kind as ServiceKind};
 pub use status::{
     DnsRecord, DnsState, DnsStatus, EntryState, EntryStatus, InstanceState, Status, Summary,
 };

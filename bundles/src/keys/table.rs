@@ -517,6 +517,12 @@ pub(super) const KEYS: &[Key] = &[
         None,
         "Name servers that answer for all instances; those of the server (`/etc/resolv.conf`) without it.",
     ),
+    server(
+        "service-manager",
+        Kind::Choice(crate::server::ServiceManager::NAMES),
+        None,
+        "Who keeps instances running; without it systemd where it runs, else metactl itself (`standalone`).",
+    ),
 ];
 
 const POLICY: Kind = Kind::Choice(&["accept", "reject", "drop"]);

@@ -27,6 +27,7 @@ mod run;
 mod show;
 mod status;
 mod supervise;
+mod unit;
 mod why;
 
 use std::path::PathBuf;
@@ -86,6 +87,8 @@ pub fn dispatch(cli: Cli) -> Outcome {
         Command::Releases => deploy::releases(&mut context),
         Command::Start(args) => change::start(&mut context, args),
         Command::Stop(args) => change::stop(&mut context, args),
+        Command::Enable => change::enable(&mut context),
+        Command::Disable => change::disable(&mut context),
         Command::Restart(args) => change::restart(&mut context, args),
         Command::Logs(args) => logs::run(&mut context, args),
         Command::Reload(args) => reload::run(&mut context, args),
@@ -110,6 +113,7 @@ pub fn dispatch(cli: Cli) -> Outcome {
         Command::Complete(args) => completion::complete(&mut context, args),
         Command::Manual(args) => help::manual(&mut context, &args.page),
         Command::Supervise => supervise::run(&mut context),
+        Command::Unit(args) => unit::run(&mut context, args),
     };
     // What was printed before a failure is worth reading too.
     context.output.flush()?;

@@ -61,7 +61,7 @@ impl<'a> Turn<'a> {
             ..self.ingredients(release, id)
         };
         let understood = as_it_is.understand()?;
-        let runs = self.instance.run_dir().wanted()?.is_some();
+        let runs = self.instance.wanted()?.is_some();
         self.check_conflicts(&understood, runs)?;
         Ok(understood)
     }
@@ -76,7 +76,7 @@ impl<'a> Turn<'a> {
             format: FORMAT,
             release: None,
             bundle: None,
-            wanted: instance.run_dir().wanted()?,
+            wanted: instance.wanted()?,
             local: self.local.clone(),
             before: self.before,
         };

@@ -63,8 +63,7 @@ pub(crate) fn recover(instance: &Instance) -> Result<Vec<String>> {
         ]);
     }
     let tidied = converge::clear_workshop(instance);
-    let run = instance.run_dir();
-    let runs_new = run
+    let runs_new = instance
         .wanted()?
         .is_some_and(|w| Some(&w.bundle) == underway.bundle.as_ref());
     let mut said = "a deployment that was interrupted is undone".to_owned();

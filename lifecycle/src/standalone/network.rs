@@ -184,6 +184,12 @@ impl Network {
         said
     }
 
+    /// Waits until the network has been told of the addresses. What went wrong with that.
+    pub(crate) fn announced(&self) -> Vec<String> {
+        let failures = self.unannounced.iter();
+        failures.map(|error| error.to_string()).collect()
+    }
+
     /// The resolver, to be waited for.
     pub(crate) fn resolver(&self) -> &Keeper {
         &self.resolver

@@ -121,6 +121,36 @@ impl Layout {
         }
     }
 
+    /// The directories of the service that the calling process is in: of systemd's own hierarchy, and of each in
+    /// which systemd has put the service, too.
+    ///
+    /// # Errors
+    /// In words, when it is in no service.
+    pub fn own_service(&self) -> Result<Vec<PathBuf>, String> {
+        let systemd = self.hierarchy("name=systemd");
+        let tracked = match (self, systemd) {
+            (Self::V2(unified), _) => unified.own.as_ref(),
+            (_, Some(named)) => named.own.as_ref(),
+            (_, None) => None,
+        };
+        let service = tracked.filter(|own| own.extension().is_some_and(|kind| kind == "service"));
+        let Some(service) = service else {
+            let shown = tracked.map_or("none of systemd's".into(), |own| own.display().to_string());
+            return Err(format!(
+                "--cgroup-manager unit is for a service of systemd; the cgroup of this process is {shown}"
+            ));
+        };
+        let below = |mount: &Path, root: &Path, own: &Option<PathBuf>| {
+            let own = own.as_ref().filter(|own| *own == service)?;
+            Some(mount.join(own.strip_prefix(root).ok()?))
+        };
+        let v1 = self.v1().iter();
+        let v1 = v1.filter_map(|h| below(&h.mount_point, &h.root, &h.own));
+        let unified = self.unified();
+        let v2 = unified.and_then(|u| below(&u.mount_point, &u.root, &u.own));
+        Ok(v1.chain(v2).collect())
+    }
+
     /// The v1 hierarchy that has a controller.
     pub fn hierarchy(&self, controller: &str) -> Option<&Hierarchy> {
         self.v1()

@@ -193,7 +193,7 @@ impl Launch<'_> {
             created: state::now_rfc3339(),
             started: !create,
             process: Some(process.clone()),
-            cgroups: self.plan.cgroup.directories().to_vec(),
+            cgroups: self.plan.cgroup.members().to_vec(),
             scope: self.scope().map(|scope| state::ScopeRecord {
                 unit: scope.unit.clone(),
                 user: scope.user,

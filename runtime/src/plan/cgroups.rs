@@ -39,9 +39,13 @@ pub fn plan(
             (uid, true) => Err(CgroupError::NotDelegated { uid }.into()),
         };
     };
+    if request.cgroup_manager == CgroupManager::Unit {
+        let own = layout.own_service().map_err(PlanError::Request)?;
+        return Ok((CgroupPlan::inherited(own), None));
+    }
     let scope = match request.cgroup_manager {
         CgroupManager::Systemd => Some(scope(bundle, linux, layout, facts, request)?),
-        CgroupManager::Files | CgroupManager::Nobody => None,
+        CgroupManager::Files | CgroupManager::Nobody | CgroupManager::Unit => None,
     };
     let path = match (&scope, linux.cgroups_path()) {
         (Some(scope), _) => scope.cgroup_path(&facts.scopes_below),

@@ -13,6 +13,7 @@ pub mod hooks;
 pub mod mounts;
 pub mod namespaces;
 mod order;
+pub mod notify;
 pub mod process;
 pub mod step;
 mod surroundings;
