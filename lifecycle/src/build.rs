@@ -201,6 +201,7 @@ impl Workshop {
             },
             restart: Restart::Never,
             after: Vec::new(),
+            checks: Vec::new(),
             origin: built_in.clone(),
         };
         let mut sandbox = app.sandbox.clone();

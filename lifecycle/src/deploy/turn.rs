@@ -1,6 +1,7 @@
 //! What a deployment and the way back have in common: from a release to what runs, or nothing happened.
 
 use std::path::Path;
+use std::time::Duration;
 
 use metactl_bundles::bundle::{self, read_manifest};
 use metactl_bundles::edit::{self, Wish};
@@ -119,7 +120,8 @@ impl<'a> Turn<'a> {
             let warnings = crate::doctor::warnings(&ready.understood.server);
             warnings.iter().for_each(|warning| progress.note(warning));
         }
-        self.switch(underway, &written.dir, progress)?;
+        let watch = ready.understood.app.build.watch;
+        self.switch(underway, &written.dir, watch, progress)?;
         if let Err(error) = self.keep_few(&info) {
             progress.note(&format!("old releases are not removed: {error}"));
         }
@@ -151,7 +153,18 @@ impl<'a> Turn<'a> {
     }
 
     /// Runs the new bundle; when it is up it counts, else what ran before runs again.
-    fn switch(&self, underway: &Underway, dir: &Path, progress: &mut dyn Progress) -> Result<()> {
+    fn switch(
+        &self,
+        underway: &Underway,
+        dir: &Path,
+        watch: Duration,
+        progress: &mut dyn Progress,
+    ) -> Result<()> {
+        // Without something to go back to there is nothing to gain by watching.
+        let window = match underway.wanted {
+            Some(_) => watch.max(health::LOOK),
+            None => health::LOOK,
+        };
         let instance = self.instance;
         let manifest = read_manifest(dir)?;
         let prepared = prepare_local(instance, underway.local.as_deref())?;
@@ -165,14 +178,13 @@ impl<'a> Turn<'a> {
             &names.join(", "),
         );
         let wanted = instance.everything(files::name_of(dir), names.into_iter())?;
-        let up =
-            change::switch(instance, &wanted, &manifest, health::LOOK, progress).and_then(|()| {
-                // The commit point.
-                Ok(bundle::activate(
-                    &instance.state_dir(),
-                    files::name_of(dir),
-                )?)
-            });
+        let up = change::switch(instance, &wanted, &manifest, window, progress).and_then(|()| {
+            // The commit point.
+            Ok(bundle::activate(
+                &instance.state_dir(),
+                files::name_of(dir),
+            )?)
+        });
         if let Err(error) = up {
             progress.end(false, "");
             let before = underway.wanted.as_ref().zip(self.current.as_ref());
