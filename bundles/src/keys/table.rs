@@ -225,8 +225,8 @@ pub(super) const KEYS: &[Key] = &[
     },
     Key {
         default: Some("same-host"),
-        grant: Grant::AnyBut(&["any"]),
-        why: "then whoever can push decides from where the server fetches",
+        grant: Grant::Trusted,
+        why: "it decides what else the server fetches, with its rights",
         ..key(
             "build",
             "submodules",

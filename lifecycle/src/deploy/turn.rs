@@ -15,7 +15,7 @@ use crate::instance::{Current, Deployed, Instance};
 use crate::materialize::{Ingredients, Ready, Understood};
 use crate::progress::Progress;
 use crate::status::ReleaseInfo;
-use crate::{allocation, change, files, inspect};
+use crate::{allocation, change, files, inspect, release};
 
 use super::underway::{Before, FORMAT, Underway, forget, prepare_local, undo, write};
 
@@ -29,6 +29,8 @@ pub(super) struct Turn<'a> {
     before: Before,
     /// What the history of the local layer calls it.
     subject: String,
+    /// How many releases are kept besides those in use and before; `None`: as the configuration says.
+    pub(super) keep: Option<usize>,
 }
 
 impl<'a> Turn<'a> {
@@ -51,6 +53,7 @@ impl<'a> Turn<'a> {
             local: record.map(|tag| with_tag(instance, tag)).transpose()?,
             before,
             subject,
+            keep: None,
         })
     }
 
@@ -122,7 +125,8 @@ impl<'a> Turn<'a> {
         }
         let watch = ready.understood.app.build.watch;
         self.switch(underway, &written.dir, watch, progress)?;
-        if let Err(error) = self.keep_few(&info) {
+        let keep = self.keep.or(ready.understood.app.build.keep);
+        if let Err(error) = self.keep_few(&info, keep) {
             progress.note(&format!("old releases are not removed: {error}"));
         }
         let previous = self
@@ -205,11 +209,13 @@ impl<'a> Turn<'a> {
         Ok(())
     }
 
-    fn keep_few(&self, info: &ReleaseInfo) -> Result<()> {
+    fn keep_few(&self, info: &ReleaseInfo, count: Option<usize>) -> Result<()> {
         let before = self.current.as_ref();
         let mut keep = vec![info.id.as_str()];
         keep.extend(before.map(|current| current.manifest.release.as_str()));
-        self.instance.releases().prune(&keep)?;
+        self.instance
+            .releases()
+            .prune(&keep, count.unwrap_or(release::KEEP))?;
         let bundles: Vec<String> = before
             .map(|current| current.digest.clone())
             .into_iter()
