@@ -133,6 +133,11 @@ impl Workshop {
         Ok(src)
     }
 
+    /// Whether there is a checkout: of a deployment under way, or of one that was killed.
+    pub(crate) fn is_in_use(&self) -> bool {
+        self.src().symlink_metadata().is_ok()
+    }
+
     /// The checkout.
     pub(crate) fn src(&self) -> PathBuf {
         self.dir.join("src")

@@ -129,6 +129,8 @@ impl<'a> Turn<'a> {
         if let Err(error) = self.keep_few(&info, keep) {
             progress.note(&format!("old releases are not removed: {error}"));
         }
+        // Last: while it is there, the next command finishes what is left.
+        forget(instance)?;
         let previous = self
             .current
             .as_ref()
@@ -203,7 +205,6 @@ impl<'a> Turn<'a> {
                 progress.note(&failed);
             }
         }
-        forget(instance)?;
         progress.end(true, "");
         change::enable(instance, progress);
         Ok(())
