@@ -65,6 +65,10 @@ TEST=(
   /usr/lib/podman/aardvark-dns:aardvark-dns
   /usr/lib/podman/netavark:netavark
   /usr/share/doc/ruby-webrick:ruby-webrick
+  svnserve:subversion
+  gpg:gnupg
+  gpgv:gpgv
+  ssh-keygen:openssh-client
   groff:groff
   man:man-db
   zsh:zsh

@@ -163,11 +163,12 @@ pub fn section(name: &str) -> SectionMeaning {
         return SectionMeaning::Known(spec);
     }
     for spec in SECTIONS {
-        let known = spec.name == name
+        // `[daemon.*]` is for all daemons; there is no such thing for questions.
+        let known = (spec.name == name && name != "health.*")
             || spec
                 .name
                 .strip_suffix('*')
-                .is_some_and(|prefix| name.strip_prefix(prefix).is_some_and(is_entry_point));
+                .is_some_and(|prefix| name.strip_prefix(prefix).is_some_and(is_daemon_name));
         if known {
             return SectionMeaning::Known(spec.name);
         }
@@ -180,11 +181,6 @@ pub fn section(name: &str) -> SectionMeaning {
         Some(future) => SectionMeaning::Future(future),
         None => SectionMeaning::Unknown,
     }
-}
-
-/// `web`, or `*` for all of them: the part behind `daemon.`.
-fn is_entry_point(name: &str) -> bool {
-    name == "*" || is_daemon_name(name)
 }
 
 /// Whether a daemon may be called so: letters, digits, `-`, `_`, `+`; it becomes a file's name.
@@ -377,7 +373,12 @@ mod tests {
             SectionMeaning::Known("daemon.*")
         ));
         assert!(matches!(section("daemon.a.b"), SectionMeaning::Unknown));
-        assert!(matches!(section("health.web"), SectionMeaning::Future(_)));
+        assert!(matches!(
+            section("health.web"),
+            SectionMeaning::Known("health.*")
+        ));
+        assert!(matches!(section("health.*"), SectionMeaning::Unknown));
+        assert!(matches!(section("smf.x"), SectionMeaning::Future(_)));
         assert!(matches!(section("healthy"), SectionMeaning::Unknown));
     }
 }

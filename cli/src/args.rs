@@ -544,9 +544,27 @@ pub struct Bundle {
 /// Arguments of `deploy`.
 #[derive(Debug, Args)]
 pub struct Deploy {
-    /// A tag, branch or commit
+    /// A tag, branch, commit or revision
     #[arg(value_name = "TAG")]
     pub tag: Option<String>,
+    /// Build without running tests
+    #[arg(short = 's', long)]
+    pub skip_tests: bool,
+    /// Show every line of the build
+    #[arg(short = 'x', long)]
+    pub verbose: bool,
+    /// A shell in the build sandbox, before the build
+    #[arg(short = 'd', long)]
+    pub shell: bool,
+    /// Fetch and check, and tell what would be done
+    #[arg(long)]
+    pub dry_run: bool,
+    /// How many releases are kept besides the one in use and the one before
+    #[arg(long, value_name = "N")]
+    pub keep: Option<usize>,
+    /// Take a tag that means another commit than it did
+    #[arg(long)]
+    pub moved: bool,
 }
 
 /// Arguments of `rollback`.
@@ -574,6 +592,9 @@ pub struct Logs {
     /// How many of the last lines
     #[arg(short = 'n', long, value_name = "LINES", default_value_t = 100)]
     pub lines: usize,
+    /// The log of a deployment, by its number
+    #[arg(long, value_name = "N", conflicts_with_all = ["follow", "entry"])]
+    pub deploy: Option<u64>,
     /// An entry point (all of them if left out)
     #[arg(value_name = "ENTRY")]
     pub entry: Option<String>,

@@ -227,10 +227,11 @@ pub(crate) fn taken_addresses(paths: &Paths, own: &Path) -> Result<BTreeSet<Ipv4
     Ok(Others::gather(paths, own)?.addresses)
 }
 
-/// The state directories of all instances and foreground runs.
+/// The state directories of all instances, foreground runs and builds.
 pub(crate) fn state_dirs(paths: &Paths) -> Result<Vec<PathBuf>> {
     let mut dirs = files::entries(&paths.state)?;
     dirs.extend(files::entries(&paths.cache.join("run"))?);
+    dirs.extend(files::entries(&paths.cache.join("build"))?);
     dirs.retain(|path| !files::name_of(path).starts_with('.') && path.is_dir());
     Ok(dirs)
 }

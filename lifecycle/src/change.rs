@@ -8,7 +8,7 @@ use crate::conflicts::{self, Look};
 use crate::error::{LifecycleError, Result};
 use crate::health::{self, LogMarks};
 use crate::instance::{Change, Current, Instance};
-use crate::progress::Progress;
+use crate::progress::{Progress, Unstepped};
 use crate::standalone::records::{Wanted, new_generation};
 use crate::standalone::with_daemons;
 use crate::status::EntryState;
@@ -359,12 +359,14 @@ pub(crate) fn go_back(
         None => "nothing".to_owned(),
     };
     progress.begin("back", &back);
+    let mut told = Unstepped::of(progress);
     let result = match before {
-        Some((wanted, current)) => run_again(instance, wanted, current, progress),
+        Some((wanted, current)) => run_again(instance, wanted, current, &mut told),
         None => instance.want_nothing(patience(instance)),
     };
+    let answers = told.answers(&back);
     let result = result.and_then(|()| instance.prune_bundles(&[]));
-    progress.end(result.is_ok(), "");
+    progress.end(result.is_ok(), &answers);
     let cause = Box::new(cause);
     match (result, before) {
         (Ok(()), Some((_, current))) => LifecycleError::RolledBack {

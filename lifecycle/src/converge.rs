@@ -128,12 +128,8 @@ pub(crate) fn repair(instance: &Instance, damage: BundleError) -> Result<Current
 
 /// Removes what a build that was killed left.
 pub(crate) fn clear_workshop(instance: &Instance) -> Result<()> {
-    let workshop = Workshop::new(
-        &instance.manager.paths.cache,
-        &instance.log_dir(),
-        &instance.name,
-    );
-    workshop.clear_container(&instance.runtime())?;
+    let workshop = Workshop::of(instance);
+    workshop.clear_container()?;
     workshop.clear()
 }
 

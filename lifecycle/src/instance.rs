@@ -13,6 +13,7 @@ use metactl_bundles::bundle::{EntryRef, read_manifest, write_redacted};
 use metactl_bundles::layers::Config;
 use metactl_runtime::state::Status as ContainerStatus;
 
+use crate::deploy::{DeployOptions, DeployPlan};
 use crate::error::{LifecycleError, Result};
 use crate::manager::{Manager, require_root};
 use crate::materialize::{self, Ready};
@@ -215,9 +216,37 @@ impl Instance {
     /// # Errors
     /// Whatever fails: then what ran before runs as before, and the state on disk is as before.
     /// [`LifecycleError::RolledBack`] when that meant going back.
-    pub fn deploy(&self, tag: Option<&str>, progress: &mut dyn Progress) -> Result<Deployed> {
+    pub fn deploy(
+        &self,
+        tag: Option<&str>,
+        options: &DeployOptions,
+        progress: &mut dyn Progress,
+    ) -> Result<Deployed> {
         require_root("deploying")?;
-        deploy::deploy(self, tag, progress)
+        deploy::deploy(self, tag, options, progress)
+    }
+
+    /// What [`deploy`](Instance::deploy) would do. The source is fetched, and the configuration checked
+    /// with it; nothing is built, and nothing changes but caches.
+    ///
+    /// # Errors
+    /// What would keep a deployment from beginning.
+    pub fn deploy_plan(
+        &self,
+        tag: Option<&str>,
+        options: &DeployOptions,
+        progress: &mut dyn Progress,
+    ) -> Result<DeployPlan> {
+        require_root("looking into a deployment")?;
+        deploy::plan(self, tag, options, progress)
+    }
+
+    /// The log of deployment `serial`: its build, and what came of it.
+    ///
+    /// # Errors
+    /// One that is not kept any more.
+    pub fn deploy_log(&self, serial: u64) -> Result<PathBuf> {
+        deploy::log(self, serial)
     }
 
     /// Switches back to the release `to` (its id, tag or commit), else to the one before that in use.

@@ -97,6 +97,7 @@ mod tail;
 
 pub use create::{Created, EntryPoint};
 pub use delete::{Deleted, Deletion};
+pub use deploy::{DeployOptions, DeployPlan};
 pub use doctor::{ChangedSetting, Diagnosis};
 pub use edit::drift::{Drift, DriftedSetting};
 pub use edit::editor::{Answer, Replaced};

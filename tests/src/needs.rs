@@ -17,6 +17,21 @@ pub const GIT: Need = Need {
     what: "git",
     hint: "apt-get install git",
 };
+/// Another version control, with its server.
+pub const SUBVERSION: Need = Need {
+    what: "svnserve",
+    hint: "apt-get install subversion",
+};
+/// Signs, and verifies.
+pub const GPG: Need = Need {
+    what: "gpg",
+    hint: "apt-get install gnupg",
+};
+/// The same with keys of SSH.
+pub const SSH_KEYGEN: Need = Need {
+    what: "ssh-keygen",
+    hint: "apt-get install openssh-client",
+};
 /// The rules of a namespace can be listed.
 pub const NFT: Need = Need {
     what: "nft",

@@ -92,6 +92,11 @@ impl Placement {
         self.state_dir.join("tmp").join(entry)
     }
 
+    /// The sockets at which daemons say that they are ready; bound only while somebody listens.
+    pub fn notify_dir(&self) -> PathBuf {
+        self.state_dir.join("etc/notify")
+    }
+
     /// `/etc/hosts` of the instance: it changes while the instance runs, in place.
     pub fn hosts_file(&self) -> PathBuf {
         self.state_dir.join("etc/hosts")
@@ -182,6 +187,11 @@ pub fn compose(
         mutable: Mutable {
             data: place.data_dir(),
             tmp,
+            notify: app
+                .daemons
+                .values()
+                .any(Daemon::says_ready)
+                .then(|| place.notify_dir()),
             hosts: place.hosts_file(),
             hosts_text: view::initial_hosts(place),
             uid: place.uid,
@@ -363,6 +373,8 @@ fn entry_ref(entry: &Composed<'_>, place: &Placement) -> EntryRef {
         stop_timeout: CRON_STOP.1,
         restart: Restart::Never,
         after: Vec::new(),
+        checks: Vec::new(),
+        notify_socket: None,
     };
     match entry.source {
         SourceOf::Daemon(daemon) => EntryRef {
@@ -370,6 +382,10 @@ fn entry_ref(entry: &Composed<'_>, place: &Placement) -> EntryRef {
             stop_timeout: daemon.stop.timeout,
             restart: daemon.restart,
             after: daemon.after.clone(),
+            checks: daemon.checks.clone(),
+            notify_socket: daemon
+                .says_ready()
+                .then(|| place.notify_dir().join(&daemon.name)),
             ..common
         },
         SourceOf::Cron(job) => EntryRef {

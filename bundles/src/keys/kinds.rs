@@ -1,7 +1,7 @@
 //! The types of values: how each is described and checked.
 
 use super::{suggest, values};
-use crate::{network, platforms, secrets};
+use crate::{health, network, platforms, secrets};
 
 /// What a value has to look like.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -64,6 +64,10 @@ pub enum Kind {
     Repository,
     /// A tag, branch or commit.
     Tag,
+    /// The path of a URL.
+    UrlPath,
+    /// Statuses of HTTP.
+    Statuses,
     /// An existing account.
     Account,
     /// Addresses of mail.
@@ -120,6 +124,8 @@ impl Kind {
             Kind::RelativePath => "relative path".to_owned(),
             Kind::Repository => "repository".to_owned(),
             Kind::Tag => "tag".to_owned(),
+            Kind::UrlPath => "path of a URL".to_owned(),
+            Kind::Statuses => "statuses".to_owned(),
             Kind::Account => "account".to_owned(),
             Kind::Mail => "mail addresses".to_owned(),
             Kind::Capabilities => "capabilities".to_owned(),
@@ -177,6 +183,8 @@ impl Kind {
             Kind::RelativePath => "target/dist",
             Kind::Repository => "https://git.example.org/myapp.git",
             Kind::Tag => "1.2.3",
+            Kind::UrlPath => "/healthz",
+            Kind::Statuses => "200-399",
             Kind::Account => "www-data",
             Kind::Mail => "operators@example.org",
             Kind::Secret => "file:/etc/metactl/secrets/db",
@@ -242,6 +250,8 @@ impl Kind {
             Kind::RelativePath => values::relative_path(text).map(drop),
             Kind::Repository => values::repository(text).map(drop),
             Kind::Tag => values::tag(text).map(drop),
+            Kind::UrlPath => health::path(text).map(drop),
+            Kind::Statuses => health::statuses(text).map(drop),
             Kind::Account => values::account(text).map(drop),
             Kind::Mail => values::mail_addresses(text).map(drop),
             Kind::Capabilities => values::capabilities(text).map(drop),

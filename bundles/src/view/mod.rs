@@ -20,7 +20,7 @@ use std::path::{Path, PathBuf};
 pub(crate) use base::normalized;
 pub use host::{Access, Fact, HostView, Kind, NeedFacts, launches};
 
-use crate::app::{App, Launch};
+use crate::app::{App, Daemon, Launch};
 use crate::bundle::{Placement, Problems};
 use crate::network::{self, Mode, Peer, RESOLVER, RESOLVER6, Verdict};
 use crate::platforms::APP_DIR;
@@ -28,6 +28,10 @@ use crate::secrets;
 
 /// Where the data of the instance that survive deployments are shown.
 pub const DATA_DIR: &str = "/data";
+
+/// Where daemons say that they are ready, inside: a folder with a socket for each that does
+/// (`[health.NAME] kind = notify`).
+pub const NOTIFY_DIR: &str = "/run/metactl";
 
 /// The default `PATH`.
 pub const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
@@ -180,6 +184,10 @@ fn own_entries(builder: &mut mounts::Builder, app: &App, place: &Placement) {
     builder.entry(DATA_DIR, bind(place.data_dir(), true), Kind::Directory);
     builder.entry("/tmp", What::Tmp, Kind::Directory);
     builder.entry("/etc/hosts", bind(place.hosts_file(), false), Kind::File);
+    if app.daemons.values().any(Daemon::says_ready) {
+        let shown = bind(place.notify_dir(), false);
+        builder.entry(NOTIFY_DIR, shown, Kind::Directory);
+    }
     for name in app.secrets.keys() {
         let target = Path::new(secrets::DIR).join(name);
         builder.entry(target, bind(place.secrets.join(name), false), Kind::File);

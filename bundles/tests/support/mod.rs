@@ -67,6 +67,7 @@ pub fn launch(name: &str, platform: &str, port: Option<u16>, pairs: &[(&str, &st
 pub fn daemon(name: &str, platform: &str, pairs: &[(&str, &str)]) -> Daemon {
     let port = platforms::default_port(platform, |key| pairs.iter().any(|(name, _)| *name == key));
     Daemon {
+        checks: Vec::new(),
         name: name.to_owned(),
         launch: launch(name, platform, port, pairs),
         port,
