@@ -4,6 +4,7 @@ mod doctor;
 mod explain;
 mod inside;
 mod network;
+mod past;
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -12,6 +13,7 @@ pub use doctor::Doctor;
 pub use explain::{Check, Compare, Complete, Completion, Dump, Manual, Shell, Show, Why};
 pub use inside::{GcUtil, Watch};
 pub use network::{Firewall, Net, Reload, Tcpdump};
+pub use past::History;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
@@ -194,6 +196,15 @@ Examples: metactl myapp rollback
     /// List the releases that are there
     #[command(override_usage = "metactl APP releases")]
     Releases,
+    /// Say who did what, when, from where, and what came of it
+    #[command(
+        override_usage = "metactl [APP] history [-n LINES]",
+        after_help = "\
+Without APP: everything that was done on this server. What was refused is in it too; what was killed is `interrupted`.
+Examples: metactl myapp history
+          metactl history -n 100 --json"
+    )]
+    History(History),
     /// Start an instance, or one of its entry points
     #[command(override_usage = "metactl APP start [ENTRY]")]
     Start(Entry),

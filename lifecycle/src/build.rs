@@ -25,6 +25,7 @@ use metactl_bundles::network::{Mode, Policy, Verdict};
 use metactl_bundles::view::HostView;
 use metactl_runtime::ProcessId;
 
+use crate::access::shared;
 use crate::allocation::{self, Allocation};
 use crate::error::{LifecycleError, OnPath, Result};
 use crate::files;
@@ -268,6 +269,7 @@ impl Workshop {
 
     fn next_log(&self) -> Result<(PathBuf, u64)> {
         files::make_dir(&self.log_dir, 0o750)?;
+        shared::share_dir(&self.log_dir)?;
         let last = self.logs()?.last().map_or(0, |(number, _)| *number);
         Ok((
             self.log_dir.join(format!("build-{}.log", last + 1)),

@@ -1,5 +1,6 @@
 //! One instance, and everything that can be done with it.
 
+mod known;
 mod records;
 
 use std::convert::Infallible;
@@ -21,6 +22,7 @@ use crate::release::APP_LAYER;
 use crate::standalone;
 use crate::status::{ReleaseInfo, Status};
 use crate::{change, converge, deploy, dns, files, inspect, logs, status};
+pub(crate) use known::{Known, readable};
 pub(crate) use records::Current;
 
 /// What `shell` runs.
@@ -197,7 +199,7 @@ impl Instance {
     /// [`LifecycleError::RolledBack`] when that meant going back.
     pub fn deploy(&self, tag: Option<&str>, progress: &mut dyn Progress) -> Result<Deployed> {
         require_root("deploying")?;
-        deploy::deploy(self, tag, progress)
+        self.publish_after(deploy::deploy(self, tag, progress))
     }
 
     /// Switches back to the release `to` (its id, tag or commit), else to the one before that in use.
@@ -206,7 +208,7 @@ impl Instance {
     /// As [`deploy`](Instance::deploy); a release that is not there any more.
     pub fn rollback(&self, to: Option<&str>, progress: &mut dyn Progress) -> Result<Deployed> {
         require_root("going back to another release")?;
-        deploy::rollback(self, to, progress)
+        self.publish_after(deploy::rollback(self, to, progress))
     }
 
     /// Its releases, the oldest first, and the id of the one in use.
@@ -214,8 +216,15 @@ impl Instance {
     /// # Errors
     /// Records that cannot be read.
     pub fn all_releases(&self) -> Result<(Vec<ReleaseInfo>, Option<String>)> {
-        let in_use = self.current()?.map(|current| current.manifest.release);
-        Ok((self.releases().all()?, in_use))
+        let known = match self.known()? {
+            Some(known) => known,
+            None => return Ok((self.releases().all()?, None)),
+        };
+        let all = match known.releases.is_empty() {
+            true => self.releases().all()?,
+            false => known.releases,
+        };
+        Ok((all, Some(known.release.id)))
     }
 
     /// Starts all daemons and the cron jobs, or one daemon.
@@ -225,7 +234,7 @@ impl Instance {
     /// not come up: it goes on being started again, as `restart =` says.
     pub fn start(&self, entry: Option<&str>, progress: &mut dyn Progress) -> Result<Change> {
         require_root("starting")?;
-        change::start(self, entry, progress)
+        self.publish_after(change::start(self, entry, progress))
     }
 
     /// Stops everything, or one daemon. Whether it is started at boot stays as it is.
@@ -244,7 +253,7 @@ impl Instance {
     /// runs again ([`LifecycleError::RolledBack`]).
     pub fn restart(&self, entry: Option<&str>, progress: &mut dyn Progress) -> Result<Change> {
         require_root("restarting")?;
-        change::restart(self, entry, progress)
+        self.publish_after(change::restart(self, entry, progress))
     }
 
     /// What runs. As root this first cleans up after whatever was killed.
@@ -256,6 +265,7 @@ impl Instance {
             Some(_lock) if nix::unistd::geteuid().is_root() => {
                 let mut notes = converge::converge(self)?;
                 notes.extend(dns::tidy(self));
+                notes.extend(self.publish().err().map(|error| error.to_string()));
                 notes
             }
             _ => Vec::new(),

@@ -44,10 +44,12 @@
 //! | `explain` | `why`, `check`, `compare` |
 //! | `doctor` | what on this server would stop instances |
 //! | `import` | configurations of others become instances |
+//! | [`access`] | who may do what, and the trail of what was done |
 //! | `launcher` | the command line of `metactl-runtime` |
 //! | `files`, `lock`, `person`, `hosts`, `local`, `dumps` | small things on disk |
 #![forbid(unsafe_code)]
 
+pub mod access;
 mod accounts;
 mod allocation;
 mod build;
@@ -92,6 +94,7 @@ mod standalone;
 pub mod status;
 mod tail;
 
+pub use access::trail::{Deed, Outcome as DeedOutcome};
 pub use create::{Created, EntryPoint};
 pub use delete::{Deleted, Deletion};
 pub use doctor::{ChangedSetting, Diagnosis};

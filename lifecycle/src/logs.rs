@@ -8,7 +8,7 @@ use std::time::Duration;
 use metactl_bundles::bundle::EntryKind;
 
 use crate::error::{OnPath, Result};
-use crate::instance::{Instance, LineSink, LogFile};
+use crate::instance::{Instance, LineSink, LogFile, readable};
 use crate::tail::last_lines;
 use crate::{files, status};
 
@@ -27,7 +27,7 @@ pub(crate) fn files(instance: &Instance, entry: Option<&str>) -> Result<Vec<LogF
         },
         path: instance.log_file(name),
     };
-    match (entry, instance.current()?) {
+    match (entry, instance.known()?) {
         // Of the supervisor and of builds, by name.
         (Some(name), _) if name == "supervisor" || name.starts_with("build-") => {
             let name = files::name_of(name.as_ref()).to_owned();
@@ -37,14 +37,11 @@ pub(crate) fn files(instance: &Instance, entry: Option<&str>) -> Result<Vec<LogF
             let entry = instance.entry(name)?;
             Ok(vec![log(&entry.name, entry.kind)])
         }
-        (None, Some(current)) => {
-            let entries = current.manifest.entries.iter();
+        (None, Some(known)) => {
+            let entries = known.entries.iter();
             Ok(entries.map(|entry| log(&entry.name, entry.kind)).collect())
         }
-        (None, None) => {
-            instance.deployed()?;
-            Ok(Vec::new())
-        }
+        (None, None) => Err(instance.not_deployed()),
     }
 }
 
@@ -56,7 +53,7 @@ pub(crate) fn tail(
 ) -> Result<Option<Vec<u64>>> {
     let mut ends = Vec::new();
     for log in logs {
-        let (found, end) = last_lines(&log.path, lines).on("read", &log.path)?;
+        let (found, end) = readable(last_lines(&log.path, lines), &log.path)?;
         ends.push(end);
         for line in found {
             if !say(sink, log, &line)? {

@@ -66,6 +66,8 @@ pub enum Kind {
     Account,
     /// Addresses of mail.
     Mail,
+    /// Accounts, and groups with an `@`.
+    Persons,
     /// Capabilities: `CAP_NET_RAW`.
     Capabilities,
     /// A line of `[crontab]`.
@@ -119,6 +121,7 @@ impl Kind {
             Kind::Tag => "tag".to_owned(),
             Kind::Account => "account".to_owned(),
             Kind::Mail => "mail addresses".to_owned(),
+            Kind::Persons => "accounts and `@groups`".to_owned(),
             Kind::Capabilities => "capabilities".to_owned(),
             Kind::Cron => "schedule and command".to_owned(),
             Kind::Mount => "path and `ro` or `rw`".to_owned(),
@@ -175,6 +178,7 @@ impl Kind {
             Kind::Tag => "1.2.3",
             Kind::Account => "www-data",
             Kind::Mail => "operators@example.org",
+            Kind::Persons => "@web alice",
             Kind::Secret => "file:/etc/metactl/secrets/db",
             Kind::SecretName => "db.password",
             Kind::Capabilities => "CAP_NET_RAW",
@@ -239,6 +243,7 @@ impl Kind {
             Kind::Tag => values::tag(text).map(drop),
             Kind::Account => values::account(text).map(drop),
             Kind::Mail => values::mail_addresses(text).map(drop),
+            Kind::Persons => values::persons(text).map(drop),
             Kind::Capabilities => values::capabilities(text).map(drop),
             Kind::Cron => values::cron(text).map(drop),
             Kind::Mount => values::mount(text).map(drop),
