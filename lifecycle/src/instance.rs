@@ -15,6 +15,8 @@ use metactl_bundles::layers::Config;
 use metactl_runtime::state::Status as ContainerStatus;
 
 use crate::error::{LifecycleError, Result};
+use crate::events::EventKind;
+use crate::logs::search::LogFilter;
 use crate::manager::{Manager, require_root};
 use crate::materialize::{self, Ready};
 use crate::progress::Progress;
@@ -199,7 +201,10 @@ impl Instance {
     /// [`LifecycleError::RolledBack`] when that meant going back.
     pub fn deploy(&self, tag: Option<&str>, progress: &mut dyn Progress) -> Result<Deployed> {
         require_root("deploying")?;
-        self.publish_after(deploy::deploy(self, tag, progress))
+        let done = deploy::deploy(self, tag, progress);
+        let what = done.as_ref().ok().map(|done| done.release.tag.as_str());
+        self.tell_deployed(EventKind::Deployed, what.or(tag).unwrap_or_default(), &done);
+        self.publish_after(done)
     }
 
     /// Switches back to the release `to` (its id, tag or commit), else to the one before that in use.
@@ -208,7 +213,14 @@ impl Instance {
     /// As [`deploy`](Instance::deploy); a release that is not there any more.
     pub fn rollback(&self, to: Option<&str>, progress: &mut dyn Progress) -> Result<Deployed> {
         require_root("going back to another release")?;
-        self.publish_after(deploy::rollback(self, to, progress))
+        let done = deploy::rollback(self, to, progress);
+        let what = done.as_ref().ok().map(|done| done.release.tag.as_str());
+        self.tell_deployed(
+            EventKind::RolledBack,
+            what.or(to).unwrap_or_default(),
+            &done,
+        );
+        self.publish_after(done)
     }
 
     /// Its releases, the oldest first, and the id of the one in use.
@@ -234,7 +246,9 @@ impl Instance {
     /// not come up: it goes on being started again, as `restart =` says.
     pub fn start(&self, entry: Option<&str>, progress: &mut dyn Progress) -> Result<Change> {
         require_root("starting")?;
-        self.publish_after(change::start(self, entry, progress))
+        let done = change::start(self, entry, progress);
+        self.tell_changed(&done);
+        self.publish_after(done)
     }
 
     /// Stops everything, or one daemon. Whether it is started at boot stays as it is.
@@ -253,7 +267,9 @@ impl Instance {
     /// runs again ([`LifecycleError::RolledBack`]).
     pub fn restart(&self, entry: Option<&str>, progress: &mut dyn Progress) -> Result<Change> {
         require_root("restarting")?;
-        self.publish_after(change::restart(self, entry, progress))
+        let done = change::restart(self, entry, progress);
+        self.tell_changed(&done);
+        self.publish_after(done)
     }
 
     /// What runs. As root this first cleans up after whatever was killed.
@@ -296,6 +312,19 @@ impl Instance {
     /// As [`tail`](Instance::tail).
     pub fn follow(&self, entry: Option<&str>, lines: usize, sink: &mut LineSink<'_>) -> Result<()> {
         logs::follow(&self.log_files(entry)?, lines, sink)
+    }
+
+    /// Some lines of the logs of all entry points, or of one; a failure of `sink` of kind `BrokenPipe` is no error.
+    ///
+    /// # Errors
+    /// As [`tail`](Instance::tail).
+    pub fn search(
+        &self,
+        entry: Option<&str>,
+        filter: &LogFilter,
+        sink: &mut LineSink<'_>,
+    ) -> Result<()> {
+        logs::search::search(&self.log_files(entry)?, filter, sink)
     }
 
     /// Becomes a command in the sandbox of an entry point (the first daemon that runs): returns

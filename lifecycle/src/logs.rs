@@ -1,8 +1,11 @@
 //! Reading the logs of an instance.
 
+pub(crate) mod search;
+
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
 use std::os::unix::fs::MetadataExt;
+use std::path::Path;
 use std::time::Duration;
 
 use metactl_bundles::bundle::EntryKind;
@@ -69,6 +72,11 @@ pub(crate) fn follow(logs: &[LogFile], lines: usize, sink: &mut LineSink<'_>) ->
     let Some(ends) = tail(logs, lines, sink)? else {
         return Ok(());
     };
+    follow_from(logs, ends, sink)
+}
+
+/// Every line that comes behind these places.
+fn follow_from(logs: &[LogFile], ends: Vec<u64>, sink: &mut LineSink<'_>) -> Result<()> {
     let mut followed: Vec<Followed<'_>> = logs.iter().zip(ends).map(Followed::new).collect();
     loop {
         for log in &mut followed {
@@ -80,6 +88,20 @@ pub(crate) fn follow(logs: &[LogFile], lines: usize, sink: &mut LineSink<'_>) ->
         }
         std::thread::sleep(TICK);
     }
+}
+
+/// Every line that comes to a file behind `end`.
+pub(crate) fn follow_file(
+    path: &Path,
+    end: u64,
+    sink: &mut dyn FnMut(&str) -> io::Result<()>,
+) -> Result<()> {
+    let log = LogFile {
+        entry: String::new(),
+        kind: status::EntryKind::Daemon,
+        path: path.to_owned(),
+    };
+    follow_from(&[log], vec![end], &mut |_, line| sink(line))
 }
 
 /// `false`: nobody reads any more.

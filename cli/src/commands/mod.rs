@@ -12,6 +12,7 @@ mod doctor;
 mod drift;
 mod edit;
 mod editor;
+mod events;
 mod exec;
 mod firewall;
 pub(crate) mod help;
@@ -29,6 +30,7 @@ mod run;
 mod show;
 mod status;
 mod supervise;
+mod top;
 mod why;
 
 use std::path::PathBuf;
@@ -97,6 +99,8 @@ fn run(context: &mut Context, command: &Command) -> Outcome {
         Command::Deploy(args) => deploy::run(context, args),
         Command::Rollback(args) => deploy::rollback(context, args),
         Command::Releases => deploy::releases(context),
+        Command::Events(args) => events::run(context, args),
+        Command::Top(args) => top::run(context, args),
         Command::History(args) => history::run(context, args),
         Command::Start(args) => change::start(context, args),
         Command::Stop(args) => change::stop(context, args),
