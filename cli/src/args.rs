@@ -1,6 +1,7 @@
 //! The one definition of the command line. [`crate::words`] brings both word orders into its form.
 
 mod doctor;
+mod examples;
 mod explain;
 mod inside;
 mod network;
@@ -10,6 +11,7 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 
 pub use doctor::Doctor;
+pub use examples::definition;
 pub use explain::{Check, Compare, Complete, Completion, Dump, Manual, Shell, Show, Why};
 pub use inside::{GcUtil, Watch};
 pub use network::{Firewall, Net, Reload, Tcpdump};

@@ -30,7 +30,7 @@ use std::ffi::OsString;
 use std::io::{IsTerminal, Write};
 use std::process::ExitCode;
 
-use clap::{CommandFactory, FromArgMatches};
+use clap::FromArgMatches;
 
 use crate::args::{Cli, Color};
 use crate::commands::Asked;
@@ -52,7 +52,7 @@ fn main() -> ExitCode {
 }
 
 fn run(arguments: Vec<OsString>) -> Outcome {
-    let definition = Cli::command();
+    let definition = args::definition();
     let arguments = words::canonical(&definition, arguments)?;
     let named = std::iter::once("metactl".into()).chain(arguments.clone());
     let cli = definition.try_get_matches_from(named).and_then(|matches| {

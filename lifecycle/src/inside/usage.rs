@@ -21,12 +21,15 @@ pub struct Usage {
     pub percent: Option<f64>,
 }
 
+/// The processor time and the age of processes, by number.
+type Seen = HashMap<i32, (u64, u64)>;
+
 /// Looks at the processes of an instance again and again.
 #[derive(Debug)]
 pub struct Sampler<'a> {
     instance: &'a Instance,
     entry: Option<String>,
-    before: Option<(Instant, HashMap<i32, (u64, u64)>)>,
+    before: Option<(Instant, Seen)>,
 }
 
 impl Instance {
@@ -51,10 +54,9 @@ impl Sampler<'_> {
     }
 
     fn compare(&mut self, processes: Vec<Process>, now: Instant) -> Vec<Usage> {
-        let begun = |process: &Process| process.seconds;
         let seen = processes
             .iter()
-            .map(|one| (one.pid, (one.cpu, begun(one))))
+            .map(|one| (one.pid, (one.cpu, one.seconds)))
             .collect();
         let before = self.before.replace((now, seen));
         let percent = |process: &Process| {
