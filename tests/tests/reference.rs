@@ -229,7 +229,10 @@ fn every_shell_completes_releases_and_entry_points() {
         for tab in [tab, zsh_tab, fish_tab] {
             let releases = tab(host, "metactl myapp rollback 1");
             assert!(releases.contains(&"1.0".to_owned()), "{releases:?}");
-            assert!(releases.iter().any(|id| id.starts_with("1.0-")), "{releases:?}");
+            assert!(
+                releases.iter().any(|id| id.starts_with("1.0-")),
+                "{releases:?}"
+            );
             assert_eq!(tab(host, "metactl myapp stop w"), ["web"]);
             assert_eq!(tab(host, "metactl logs myapp cron"), ["cron.nightly"]);
             assert_eq!(tab(host, "metactl myapp hist"), ["history"]);
