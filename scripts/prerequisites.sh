@@ -50,6 +50,7 @@ TEST=(
   rpmbuild:rpm
   readelf:binutils
   strace:strace
+  sudo:sudo
   lsof:lsof
   traceroute:traceroute
   /usr/bin/gunicorn:gunicorn

@@ -10,7 +10,7 @@ mod past;
 use std::ffi::OsString;
 use std::path::PathBuf;
 
-pub use doctor::Doctor;
+pub use doctor::{Doctor, Topic};
 pub use examples::definition;
 pub use explain::{Check, Compare, Complete, Completion, Dump, Manual, Shell, Show, Why};
 pub use inside::{GcUtil, Watch};

@@ -10,7 +10,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use metactl_tests::command::{self, Outcome};
-use metactl_tests::needs::{GIT, TCPDUMP};
+use metactl_tests::needs::{GIT, SUDO, TCPDUMP};
 use metactl_tests::{Host, on_host};
 use serde_json::Value;
 
@@ -44,7 +44,12 @@ fn with_people(host: &Host) {
         group.push_str(&format!("{name}:x:{uid}:\n"));
     }
     group.push_str(&format!("web:x:{WEB}:bob\nmetactl:x:{METACTL}:carol\n"));
+    let mut shadow = fs::read_to_string(etc.join("shadow")).unwrap_or_default();
+    for (name, _) in PEOPLE {
+        shadow.push_str(&format!("{name}:*:19000:0:99999:7:::\n"));
+    }
     fs::write(etc.join("passwd"), passwd).unwrap();
+    fs::write(etc.join("shadow"), shadow).unwrap();
     fs::write(etc.join("group"), group).unwrap();
     host.command("mount", &["--bind", etc.to_str().unwrap(), "/etc"])
         .ok();
@@ -611,5 +616,114 @@ fn what_happens_is_told_and_what_runs_is_weighed() {
         host.run(&["shop", "top"]).fails(3);
         follower.signal(nix::sys::signal::Signal::SIGTERM);
         follower.wait(LIMIT);
+    });
+}
+
+#[test]
+fn doctor_looks_at_the_whole_server() {
+    on_host(&[GIT], |host| {
+        with_people(host);
+        host.application("shop", &APP, "[access]\ndeploy = @web, mallory\n");
+        host.local_layer("bad", "[env\n");
+        fs::create_dir_all(host.root().join("var/log/metactl")).unwrap();
+        let log = host.root().join("var/log/metactl");
+        fs::set_permissions(&log, fs::Permissions::from_mode(0o777)).unwrap();
+        host.run(&["doctor"]).fails(2).says(&[
+            "the configuration of bad is wrong",
+            "metactl bad config",
+            "no account mallory",
+            "others than root may write to",
+        ]);
+        // Of the network alone there is nothing to say about these.
+        host.run(&["doctor", "network"]).never_says(&["mallory", "bad"]);
+    });
+}
+
+/// The example of the documentation, with the real sudo, and metactl's directories where they belong.
+#[test]
+fn the_rule_for_sudo_is_safe() {
+    on_host(&[GIT, SUDO], |host| {
+        with_people(host);
+        for dir in ["/var/lib", "/var/log", "/var/cache"] {
+            host.command("mount", &["-t", "tmpfs", "-o", "mode=0755", "own", dir])
+                .ok();
+        }
+        host.is_settled();
+        let metactl = host.binaries().metactl.to_str().unwrap().to_owned();
+        let rule = include_str!("../../examples/sudoers").replace("/usr/bin/metactl", &metactl);
+        let place = Path::new("/etc/sudoers.d/metactl");
+        fs::create_dir_all(place.parent().unwrap()).unwrap();
+        fs::write(place, rule).unwrap();
+        fs::set_permissions(place, fs::Permissions::from_mode(0o440)).unwrap();
+        host.command("visudo", &["-c", "-f", place.to_str().unwrap()])
+            .ok();
+
+        let repository = host.application("shop", &APP, "");
+        let layer = format!("[build]\nrepo = {}\n{ACCESS}", repository.dir.display());
+        fs::create_dir_all("/etc/metactl/nodes").unwrap();
+        fs::write("/etc/metactl/nodes/shop.conf", layer).unwrap();
+        let root = |args: &[&str]| {
+            let mut command = host.metactl(args);
+            command
+                .env_remove("METACTL_ROOT")
+                .env_remove("METACTL_RUNTIME");
+            command::run(command, LIMIT)
+        };
+        let evil = home(host, "alice").join("evil");
+        let mark = host.work().join("mark");
+        fs::write(&evil, format!("#!/bin/sh\ntouch {}\n", mark.display())).unwrap();
+        fs::set_permissions(&evil, fs::Permissions::from_mode(0o755)).unwrap();
+        // As somebody, with everything in the environment that could matter.
+        let by = |name: &str, sudo: &[&str], args: &[&str]| {
+            let mut command = Command::new("setpriv");
+            let id = uid(name).to_string();
+            command.args([
+                "--reuid",
+                &id,
+                "--regid",
+                &id,
+                "--init-groups",
+                "--",
+                "sudo",
+                "-n",
+            ]);
+            command.args(sudo).arg(&metactl).args(args);
+            for name in [
+                "METACTL_RUNTIME",
+                "METACTL_ROOT",
+                "EDITOR",
+                "PAGER",
+                "GIT_SSH_COMMAND",
+                "LD_PRELOAD",
+            ] {
+                command.env(name, &evil);
+            }
+            // Nothing of this test's own: the loader says what it cannot load.
+            command
+                .env("SUDO_UID", "0")
+                .env("SUDO_USER", "root")
+                .env_remove("LD_PRELOAD");
+            command::run(command, LIMIT)
+        };
+        root(&["shop", "deploy", "1.0"]).ok();
+        by("alice", &[], &["shop", "restart"]).ok();
+        by("alice", &[], &["shop", "deploy", "1.0"])
+            .fails(77)
+            .says(&["alice may not deploy"]);
+        by("bob", &[], &["shop", "deploy", "1.0"]).ok();
+        by("bob", &[], &["shop", "set", "env:A=b"]).fails(77);
+        let net = by("bob", &[], &["shop", "net", "id", "-un"]).ok();
+        assert_eq!(net.stdout.trim(), "bob");
+        // Neither by name nor as a whole is an environment passed on.
+        by("bob", &["METACTL_ROOT=/tmp"], &["list"]).fails(1);
+        by("bob", &["SUDO_UID=0"], &["shop", "set", "env:A=b"]).fails(1);
+        by("bob", &["-E"], &["shop", "stop"]).fails(1);
+        by("bob", &[], &["--root", "/tmp", "list"]).fails(77);
+        // sudo itself has no word for these.
+        by("eve", &[], &["shop", "stop"]).fails(1);
+        assert!(!mark.exists());
+        let history = root(&["history"]).ok();
+        history.says(&["alice", "bob", "refused", "--root"]);
+        root(&["shop", "stop"]).ok();
     });
 }
