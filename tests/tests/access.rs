@@ -241,6 +241,32 @@ fn who_asks_has_to_be_clear() {
             )
         })
         .fails(77);
+        // Who logged in is somebody else than who asks (`su bob`, then sudo), as far as the kernel can be told here.
+        let metactl = sudo(host, "bob", &["shop", "status"]);
+        let logged_in_as = |uid: u32| {
+            let mut shell = Command::new("sh");
+            shell.args([
+                "-c",
+                "echo $1 > /proc/self/loginuid && shift && exec \"$@\"",
+                "-",
+            ]);
+            shell
+                .arg(uid.to_string())
+                .arg(metactl.get_program())
+                .args(metactl.get_args());
+            shell.env_clear();
+            let all = metactl.get_envs();
+            shell.envs(all.filter_map(|(name, value)| Some((name, value?))));
+            command::run(shell, LIMIT)
+        };
+        if fs::write("/proc/thread-self/loginuid", "5002").is_ok() {
+            logged_in_as(5004)
+                .fails(77)
+                .says(&["user id 5004 logged in"]);
+            logged_in_as(5002).fails(3);
+            // Root who became somebody has more rights than they.
+            logged_in_as(0).fails(3);
+        }
         // Names that are none, and names that look like options.
         for name in ["shop x", "shop;id", "../shop", "shop\n", "$(id)"] {
             by(host, "bob", &["-a", name, "stop"])
@@ -307,11 +333,11 @@ fn another_root_directory_grants_nothing() {
         }
         assert!(!mark.exists());
         // It is recorded where it counts, not where it was wanted.
-        let told =
-            fs::read_to_string(root.join("var/log/metactl/history.jsonl")).unwrap_or_default();
+        let told = fs::read_to_string(root.join("var/log/metactl/history-refused.jsonl"))
+            .unwrap_or_default();
         assert!(!told.contains("bob"), "{told}");
         fs::remove_dir_all("/etc/metactl").unwrap();
-        let trail = Path::new("/var/log/metactl/history.jsonl");
+        let trail = Path::new("/var/log/metactl/history-refused.jsonl");
         let told = fs::read_to_string(trail).unwrap();
         assert!(told.contains("bob") && told.contains("refused"), "{told}");
     });
@@ -635,7 +661,8 @@ fn doctor_looks_at_the_whole_server() {
             "others than root may write to",
         ]);
         // Of the network alone there is nothing to say about these.
-        host.run(&["doctor", "network"]).never_says(&["mallory", "bad"]);
+        host.run(&["doctor", "network"])
+            .never_says(&["mallory", "bad"]);
     });
 }
 

@@ -2,7 +2,8 @@
 //!
 //! A command that changes something writes a line when it begins and one when it ends, with the same `id`; so
 //! whatever was killed is in it too, as begun. What a crash tore is one line: the next writer begins a new one, and
-//! readers leave it out. A file of 4 MiB is put aside, eight of them are kept.
+//! readers leave it out. A file of 4 MiB is put aside, eight of them are kept. What is refused has files of its own,
+//! `history-refused.jsonl`: who may nothing cannot crowd out what was done.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Seek, SeekFrom, Write};
@@ -294,7 +295,8 @@ impl Trail {
             seconds: None,
         };
         let begun = begun.clone();
-        self.write(
+        let refused = self.of_refused();
+        refused.write(
             &Line::Refused {
                 format: FORMAT,
                 begun,
@@ -302,6 +304,12 @@ impl Trail {
             },
             true,
         )
+    }
+
+    fn of_refused(&self) -> Trail {
+        Trail {
+            path: self.path.with_file_name("history-refused.jsonl"),
+        }
     }
 
     fn write(&self, line: &Line, lasting: bool) -> Result<()> {
@@ -365,11 +373,16 @@ impl Trail {
         path.into()
     }
 
+    /// The files that there may be, the oldest first.
+    fn files(&self) -> Vec<PathBuf> {
+        let aside = (1..=KEPT).rev().map(|number| self.aside(number));
+        aside.chain([self.path.clone()]).collect()
+    }
+
     /// What was done, the oldest first: of an instance, or all of it.
     pub(crate) fn read(&self, instance: Option<&str>) -> Result<Vec<Deed>> {
         let mut deeds: Vec<(String, Deed, Option<ProcessId>)> = Vec::new();
-        let files = (1..=KEPT).rev().map(|number| self.aside(number));
-        for path in files.chain([self.path.clone()]) {
+        for path in self.files().into_iter().chain(self.of_refused().files()) {
             let Some(text) = read(&path)? else { continue };
             let lines = text.split(|byte| *byte == b'\n');
             // Lines that a crash tore, and those of later versions, are none of ours.
@@ -377,6 +390,7 @@ impl Trail {
                 take(&mut deeds, line, instance);
             }
         }
+        deeds.sort_by(|a, b| a.1.at.cmp(&b.1.at));
         let done = |(_, mut deed, process): (String, Deed, Option<ProcessId>)| {
             if deed.result == Outcome::UnderWay && !process.is_some_and(|one| one.is_alive()) {
                 deed.result = match verbs::hands_over(&deed.command) {
@@ -581,6 +595,30 @@ mod tests {
             fs::write(&trail.path, "x").unwrap();
             assert_eq!(trail.aside(number).exists(), number <= KEPT, "{number}");
         }
+    }
+
+    #[test]
+    fn what_is_refused_crowds_out_nothing() {
+        let (_dir, trail) = trail();
+        trail.begin(&begun("1", "a", "deploy")).unwrap();
+        let error = LifecycleError::NotPermitted {
+            what: "x".to_owned(),
+        };
+        trail.refused(&begun("2", "a", "stop"), &error).unwrap();
+        let refused = trail.of_refused();
+        for _ in 0..=KEPT {
+            refused.put_aside().unwrap();
+            fs::write(&refused.path, "x").unwrap();
+        }
+        let deeds = trail.read(None).unwrap();
+        let all: Vec<&str> = deeds.iter().map(|deed| deed.command.as_str()).collect();
+        assert_eq!(all, ["deploy"]);
+        trail.refused(&begun("3", "a", "stop"), &error).unwrap();
+        let deeds = trail.read(Some("a")).unwrap();
+        assert_eq!(
+            (deeds.len(), deeds[1].result, deeds[1].exit),
+            (2, Outcome::Refused, Some(77))
+        );
     }
 
     #[test]
