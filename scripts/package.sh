@@ -58,14 +58,14 @@ END
   install -m 644 LICENSE-APACHE LICENSE-MIT "$doc/"
   gzip -9n "$stage"/usr/share/man/man*/*
   install -d "$stage/DEBIAN"
-  install -m 755 scripts/package/prerm scripts/package/postrm "$stage/DEBIAN/"
+  install -m 755 scripts/package/postinst scripts/package/prerm scripts/package/postrm "$stage/DEBIAN/"
   cat >"$stage/DEBIAN/control" <<END
 Package: metactl
 Version: $version
 Architecture: $(dpkg --print-architecture)
 Maintainer: $maintainer
 Installed-Size: $(du -sk --exclude=DEBIAN "$stage" | cut -f1)
-Depends: $(glibc), libgcc-s1
+Depends: $(glibc), libgcc-s1, passwd
 Recommends: git
 Suggests: subversion, tcpdump, strace, lsof
 Section: admin
@@ -96,6 +96,7 @@ Release: 1
 Summary: $summary
 License: MIT OR Apache-2.0
 Recommends: git
+Requires(post): shadow-utils
 %global debug_package %{nil}
 %global _build_id_links none
 %global __os_install_post %{nil}
@@ -107,6 +108,8 @@ metactl deploys applications from version control and runs each in a sandbox: it
 processes, files, address and firewall by name.
 %install
 cp -a $stage/. %{buildroot}/
+%post
+$(sed 's/%/%%/g' scripts/package/postinst)
 %preun
 $(sed 's/%/%%/g' scripts/package/prerm)
 %files

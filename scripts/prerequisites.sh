@@ -51,6 +51,7 @@ TEST=(
   rpmbuild:rpm
   readelf:binutils
   strace:strace
+  sudo:sudo
   lsof:lsof
   traceroute:traceroute
   ufw:ufw

@@ -1,17 +1,21 @@
 //! The one definition of the command line. [`crate::words`] brings both word orders into its form.
 
 mod doctor;
+mod examples;
 mod explain;
 mod inside;
 mod network;
+mod past;
 
 use std::ffi::OsString;
 use std::path::PathBuf;
 
-pub use doctor::Doctor;
+pub use doctor::{Doctor, Topic};
+pub use examples::definition;
 pub use explain::{Check, Compare, Complete, Completion, Dump, Manual, Shell, Show, Why};
 pub use inside::{GcUtil, Watch};
 pub use network::{Firewall, Net, Reload, Tcpdump};
+pub use past::{Events, History, Logs, Top};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
@@ -194,6 +198,27 @@ Examples: metactl myapp rollback
     /// List the releases that are there
     #[command(override_usage = "metactl APP releases")]
     Releases,
+    /// Say who did what, when, from where, and what came of it
+    #[command(
+        override_usage = "metactl [APP] history [-n LINES]",
+        after_help = "\
+Without APP: everything that was done on this server. What was refused is in it too; what was killed is `interrupted`.
+Examples: metactl myapp history
+          metactl history -n 100 --json"
+    )]
+    History(History),
+    /// Print what happened to an instance: starts, exits and why, health, deployments, failures of cron jobs
+    #[command(
+        override_usage = "metactl APP events [-f] [--since TIME] [-n LINES]",
+        after_help = "With --json an object on each line.\nExample: metactl myapp events -f --since yesterday"
+    )]
+    Events(Events),
+    /// Show the processes of an instance by what they use
+    #[command(
+        override_usage = "metactl APP top [-d SECONDS] [-n LOOKS] [ENTRY]",
+        after_help = "CPU is in per cent of one processor. With --json an object on a line for each look.\nExample: metactl myapp top -n 1 --json"
+    )]
+    Top(Top),
     /// Start an instance, or one of its entry points
     #[command(override_usage = "metactl APP start [ENTRY]")]
     Start(Entry),
@@ -231,7 +256,11 @@ Example: metactl myapp set firewall.out:policy=reject && metactl myapp reload --
     /// Print what an instance wrote
     #[command(
         alias = "log",
-        override_usage = "metactl APP logs [-f] [-n LINES] [ENTRY]"
+        override_usage = "metactl APP logs [-f] [-n LINES] [--since TIME] [--grep TEXT] [ENTRY]",
+        after_help = "\
+--since goes by the time that lines begin with; a line without one belongs to the line before.
+Examples: metactl myapp logs -f web
+          metactl myapp logs --since 2h --grep exception"
     )]
     Logs(Logs),
     /// Show the policy of an instance, its counters, and what was refused; or learn what it needs
@@ -579,23 +608,6 @@ pub struct Rollback {
 #[derive(Debug, Args)]
 pub struct Entry {
     /// A daemon of the instance (all of them if left out)
-    #[arg(value_name = "ENTRY")]
-    pub entry: Option<String>,
-}
-
-/// Arguments of `logs`.
-#[derive(Debug, Args)]
-pub struct Logs {
-    /// Keep printing what comes
-    #[arg(short, long)]
-    pub follow: bool,
-    /// How many of the last lines
-    #[arg(short = 'n', long, value_name = "LINES", default_value_t = 100)]
-    pub lines: usize,
-    /// The log of a deployment, by its number
-    #[arg(long, value_name = "N", conflicts_with_all = ["follow", "entry"])]
-    pub deploy: Option<u64>,
-    /// An entry point (all of them if left out)
     #[arg(value_name = "ENTRY")]
     pub entry: Option<String>,
 }

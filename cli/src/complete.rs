@@ -11,7 +11,8 @@ use clap::{Arg, Command};
 use metactl_bundles::keys::candidates;
 use metactl_bundles::layers::Config;
 use metactl_bundles::paths::Paths;
-use metactl_lifecycle::Manager;
+use metactl_lifecycle::status::EntryKind;
+use metactl_lifecycle::{Instance, Manager};
 
 use crate::args;
 
@@ -202,8 +203,7 @@ impl Typing<'_> {
 
     /// The configuration of the instance, as far as it can be read: a completion says no errors.
     fn config(&self) -> Option<Config> {
-        let app = self.line.app.as_deref()?;
-        self.manager.instance(app).ok()?.config().ok()
+        self.instance()?.config().ok()
     }
 
     /// What the value of an option or argument can be, by what it is called.
@@ -225,7 +225,8 @@ impl Typing<'_> {
         match kind {
             "APP" => self.instances(),
             "SITE" => self.manager.sites(),
-            "ENTRY" => self.daemons(),
+            "ENTRY" => self.entries(),
+            "RELEASE" => self.releases(),
             "PATH" => paths(current, false),
             "DIR" => paths(current, true),
             "TOPIC" => {
@@ -240,13 +241,39 @@ impl Typing<'_> {
         }
     }
 
-    fn daemons(&self) -> Vec<String> {
+    /// Daemons as configured and as deployed; for what has logs also cron jobs.
+    fn entries(&self) -> Vec<String> {
         let sections = candidates::sections(self.config().as_ref());
-        sections
+        let sections = sections
             .iter()
-            .filter_map(|section| section.strip_prefix("daemon."))
-            .map(str::to_owned)
+            .filter_map(|section| section.strip_prefix("daemon."));
+        let mut names: Vec<String> = sections.map(str::to_owned).collect();
+        let all = self
+            .line
+            .command
+            .is_some_and(|command| command.get_name() == "logs");
+        let logs = self
+            .instance()
+            .and_then(|instance| instance.log_files(None).ok());
+        let logs = logs.unwrap_or_default().into_iter();
+        let logs = logs.filter(|log| all || log.kind == EntryKind::Daemon);
+        names.extend(logs.map(|log| log.entry));
+        names
+    }
+
+    /// The releases that are there, by id and by tag.
+    fn releases(&self) -> Vec<String> {
+        let all = self
+            .instance()
+            .and_then(|instance| instance.all_releases().ok());
+        let (all, _) = all.unwrap_or_default();
+        all.into_iter()
+            .flat_map(|release| [release.id, release.tag])
             .collect()
+    }
+
+    fn instance(&self) -> Option<Instance> {
+        self.manager.instance(self.line.app.as_deref()?).ok()
     }
 
     /// `SECTION`, `SECTION:KEY`.

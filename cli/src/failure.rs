@@ -71,6 +71,15 @@ impl Failure {
         })
     }
 
+    /// The exit code of a command, and what it says when it failed.
+    pub fn summary(outcome: &Outcome) -> (u8, Option<&str>) {
+        match outcome {
+            Ok(()) | Err(Failure::BrokenPipe) => (exit::OK, None),
+            Err(Failure::Code(code)) => (*code, None),
+            Err(Failure::Said(said)) => (said.code, Some(&said.message)),
+        }
+    }
+
     /// The same failure with one more line of advice.
     #[must_use]
     pub fn hint(mut self, line: impl Into<String>) -> Failure {

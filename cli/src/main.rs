@@ -30,9 +30,10 @@ use std::ffi::OsString;
 use std::io::{IsTerminal, Write};
 use std::process::ExitCode;
 
-use clap::{CommandFactory, FromArgMatches};
+use clap::FromArgMatches;
 
 use crate::args::{Cli, Color};
+use crate::commands::Asked;
 use crate::failure::{Failure, Outcome};
 use crate::output::Style;
 
@@ -51,14 +52,15 @@ fn main() -> ExitCode {
 }
 
 fn run(arguments: Vec<OsString>) -> Outcome {
-    let definition = Cli::command();
+    let definition = args::definition();
     let arguments = words::canonical(&definition, arguments)?;
-    let named = std::iter::once("metactl".into()).chain(arguments);
-    let cli = definition
-        .try_get_matches_from(named)
-        .and_then(|matches| Cli::from_arg_matches(&matches));
+    let named = std::iter::once("metactl".into()).chain(arguments.clone());
+    let cli = definition.try_get_matches_from(named).and_then(|matches| {
+        let asked = Asked::of(&matches, &arguments);
+        Ok((Cli::from_arg_matches(&matches)?, asked))
+    });
     match cli {
-        Ok(cli) => commands::dispatch(cli),
+        Ok((cli, asked)) => commands::dispatch(cli, &asked),
         Err(error) => misunderstood(&error),
     }
 }

@@ -33,6 +33,7 @@ use metactl_bundles::view::HostView;
 use metactl_runtime::ProcessId;
 pub(crate) use tools::{Recipe, recipe};
 
+use crate::access::shared;
 use crate::allocation::{self, Allocation};
 use crate::error::{LifecycleError, OnPath, Result};
 use crate::files;
@@ -423,6 +424,7 @@ impl Workshop {
     /// The log of the next deployment, and its number. `head` is its first line.
     pub(crate) fn next_log(&self, head: &str) -> Result<(PathBuf, u64)> {
         files::make_dir(&self.log_dir, 0o750)?;
+        shared::share_dir(&self.log_dir)?;
         let number = self.logs()?.last().map_or(0, |(number, _)| *number) + 1;
         let log = self.log_dir.join(format!("build-{number}.log"));
         let written = append(&log).and_then(|mut file| writeln!(file, "{head}").on("write", &log));

@@ -110,7 +110,7 @@ impl Instance {
     /// Removes the state. The link goes first: without it nothing counts.
     fn remove_state(&self, data: bool) -> Result<()> {
         let dir = self.state_dir();
-        for name in ["enabled", "bundle"] {
+        for name in ["enabled", "bundle", "facts.json"] {
             files::remove_file(&dir.join(name))?;
         }
         for name in ["bundles", "releases", "tmp", "etc"] {

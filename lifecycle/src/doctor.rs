@@ -1,5 +1,7 @@
 //! `metactl doctor`: what on this server would stop instances, and the command that mends it.
 
+mod server;
+
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::path::Path;

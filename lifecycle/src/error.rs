@@ -118,6 +118,20 @@ pub enum LifecycleError {
         /// What was to be done.
         what: String,
     },
+    /// Whoever asks may not.
+    #[error("{what}")]
+    Refused {
+        /// Who may not what, and why.
+        what: String,
+        /// What would allow it.
+        hint: String,
+    },
+    /// Root, or the group `metactl`, is needed.
+    #[error("{what} needs root or membership of the group metactl")]
+    NoReader {
+        /// What was to be read.
+        what: String,
+    },
     /// Something else than configuration is missing.
     #[error("{what}")]
     Unavailable {
@@ -381,7 +395,9 @@ impl LifecycleError {
             | LifecycleError::Unfit(_)
             | LifecycleError::NotRunning { .. }
             | LifecycleError::Unavailable { .. } => Class::Unavailable,
-            LifecycleError::NotPermitted { .. } => Class::NotPermitted,
+            LifecycleError::NotPermitted { .. }
+            | LifecycleError::Refused { .. }
+            | LifecycleError::NoReader { .. } => Class::NotPermitted,
             LifecycleError::RolledBack { .. } => Class::RolledBack,
             _ => Class::Failed,
         }
@@ -402,9 +418,12 @@ impl LifecycleError {
                 ),
             }),
             LifecycleError::NotDeployed { instance } => Some(format!("metactl {instance} deploy")),
-            LifecycleError::NotPermitted { .. } => {
-                Some("run it again with sudo; running without root is not available yet".to_owned())
-            }
+            LifecycleError::NotPermitted { .. } => Some("run it again with sudo".to_owned()),
+            LifecycleError::NoReader { .. } => Some(
+                "run it again with sudo; or root makes you a member: usermod -aG metactl YOU (it counts from \
+                 the next login)"
+                    .to_owned(),
+            ),
             LifecycleError::Locked { .. } => Some("try again when that is done".to_owned()),
             LifecycleError::UnknownTag { known, .. } if known.is_empty() => {
                 Some("it has no tags at all; a branch or a commit will do".to_owned())
@@ -416,6 +435,7 @@ impl LifecycleError {
             | LifecycleError::Unavailable { hint, .. }
             | LifecycleError::Setting { hint, .. }
             | LifecycleError::Usage { hint, .. }
+            | LifecycleError::Refused { hint, .. }
             | LifecycleError::Edit { hint, .. }
             | LifecycleError::Exists { hint, .. }
             | LifecycleError::Taken { hint, .. }

@@ -1,22 +1,19 @@
 //! The status of an instance, put together from records, and checked against what really runs.
 
-use std::net::IpAddr;
-
 use metactl_bundles::bundle::{EntryKind, EntryRef};
-use metactl_bundles::network::NetworkSpec;
 use metactl_runtime::cgroup;
 use metactl_runtime::state::State;
 
 use crate::error::{LifecycleError, Result};
-use crate::instance::{Current, Instance};
+use crate::instance::{Current, Instance, Known};
 use crate::service::{Kept, Look};
 use crate::standalone::records::{EntryReport, Report, Wanted};
 use crate::status::{self, DnsStatus, EntryState, EntryStatus, InstanceState, ReleaseInfo, Status};
-use crate::{allocation, dns, files};
+use crate::{allocation, dns};
 
 /// Everything that is known of an instance.
 pub(crate) fn status(instance: &Instance, mut notes: Vec<String>) -> Result<Status> {
-    let (current, damaged) = match instance.current() {
+    let (current, damaged) = match instance.known() {
         Err(error @ LifecycleError::Bundle(_)) => {
             notes.push(error.to_string());
             (None, true)
@@ -28,11 +25,18 @@ pub(crate) fn status(instance: &Instance, mut notes: Vec<String>) -> Result<Stat
         report,
         kept,
     } = instance.look()?;
+    if current
+        .as_ref()
+        .is_some_and(|known| instance.is_outdated(known))
+    {
+        notes
+            .push("this is of an earlier bundle; `status` as root brings it up to date".to_owned());
+    }
     let containers = containers(instance);
     let entries = match &current {
         Some(current) => {
             let look = |entry| look(instance, entry, report.as_ref(), &containers);
-            current.manifest.entries.iter().map(look).collect()
+            current.entries.iter().map(look).collect()
         }
         None => Vec::new(),
     };
@@ -67,20 +71,9 @@ pub(crate) fn status(instance: &Instance, mut notes: Vec<String>) -> Result<Stat
     Ok(Status {
         instance: instance.name.clone(),
         state,
-        app: current.as_ref().map(|current| current.manifest.app.clone()),
-        release: current
-            .as_ref()
-            .map(|current| release(instance, current))
-            .transpose()?,
-        bundle: current.as_ref().map(|current| current.digest.clone()),
-        addresses: current
-            .as_ref()
-            .map(addresses)
-            .transpose()?
-            .unwrap_or_default(),
         uid: current
             .as_ref()
-            .map(|c| c.manifest.uid)
+            .map(|known| known.uid)
             .or(own.map(|own| own.uid)),
         since: entries
             .iter()
@@ -91,6 +84,13 @@ pub(crate) fn status(instance: &Instance, mut notes: Vec<String>) -> Result<Stat
         supervisor: kept.pid(),
         enabled: instance.service()?.is_enabled(instance),
         entries,
+        app: current.as_ref().map(|known| known.app.clone()),
+        bundle: current.as_ref().map(|known| known.bundle.clone()),
+        addresses: current
+            .as_ref()
+            .map(|known| known.addresses.clone())
+            .unwrap_or_default(),
+        release: current.map(|known| known.release),
         dns,
         notes,
     })
@@ -108,11 +108,6 @@ pub(crate) fn release(instance: &Instance, current: &Current) -> Result<ReleaseI
             commit: String::new(),
             built: String::new(),
         }))
-}
-
-fn addresses(current: &Current) -> Result<Vec<IpAddr>> {
-    let spec: Option<NetworkSpec> = files::read_json(&current.dir.join("network.json"))?;
-    Ok(spec.map(|spec| spec.addresses).unwrap_or_default())
 }
 
 /// The containers of an instance; none for who may not look.
@@ -169,7 +164,7 @@ fn look(
 }
 
 fn judge(
-    current: Option<&Current>,
+    current: Option<&Known>,
     wanted: Option<&Wanted>,
     supervised: bool,
     report: Option<&Report>,

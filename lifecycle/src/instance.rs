@@ -1,5 +1,6 @@
 //! One instance, and everything that can be done with it.
 
+mod known;
 mod records;
 
 use std::convert::Infallible;
@@ -15,6 +16,8 @@ use metactl_runtime::state::Status as ContainerStatus;
 
 use crate::deploy::{DeployOptions, DeployPlan};
 use crate::error::{LifecycleError, Result};
+use crate::events::EventKind;
+use crate::logs::search::LogFilter;
 use crate::manager::{Manager, require_root};
 use crate::materialize::{self, Ready};
 use crate::progress::Progress;
@@ -23,6 +26,7 @@ use crate::service::systemd;
 use crate::standalone;
 use crate::status::{ReleaseInfo, Status};
 use crate::{change, converge, deploy, dns, files, inspect, logs, status};
+pub(crate) use known::{Known, readable};
 pub(crate) use records::Current;
 
 /// What `shell` runs.
@@ -223,7 +227,10 @@ impl Instance {
         progress: &mut dyn Progress,
     ) -> Result<Deployed> {
         require_root("deploying")?;
-        deploy::deploy(self, tag, options, progress)
+        let done = deploy::deploy(self, tag, options, progress);
+        let what = done.as_ref().ok().map(|done| done.release.tag.as_str());
+        self.tell_deployed(EventKind::Deployed, what.or(tag).unwrap_or_default(), &done);
+        self.publish_after(done)
     }
 
     /// What [`deploy`](Instance::deploy) would do. The source is fetched, and the configuration checked
@@ -255,7 +262,14 @@ impl Instance {
     /// As [`deploy`](Instance::deploy); a release that is not there any more.
     pub fn rollback(&self, to: Option<&str>, progress: &mut dyn Progress) -> Result<Deployed> {
         require_root("going back to another release")?;
-        deploy::rollback(self, to, progress)
+        let done = deploy::rollback(self, to, progress);
+        let what = done.as_ref().ok().map(|done| done.release.tag.as_str());
+        self.tell_deployed(
+            EventKind::RolledBack,
+            what.or(to).unwrap_or_default(),
+            &done,
+        );
+        self.publish_after(done)
     }
 
     /// Its releases, the oldest first, and the id of the one in use.
@@ -263,8 +277,15 @@ impl Instance {
     /// # Errors
     /// Records that cannot be read.
     pub fn all_releases(&self) -> Result<(Vec<ReleaseInfo>, Option<String>)> {
-        let in_use = self.current()?.map(|current| current.manifest.release);
-        Ok((self.releases().all()?, in_use))
+        let known = match self.known()? {
+            Some(known) => known,
+            None => return Ok((self.releases().all()?, None)),
+        };
+        let all = match known.releases.is_empty() {
+            true => self.releases().all()?,
+            false => known.releases,
+        };
+        Ok((all, Some(known.release.id)))
     }
 
     /// Starts all daemons and the cron jobs, or one daemon.
@@ -274,7 +295,9 @@ impl Instance {
     /// not come up: it goes on being started again, as `restart =` says.
     pub fn start(&self, entry: Option<&str>, progress: &mut dyn Progress) -> Result<Change> {
         require_root("starting")?;
-        change::start(self, entry, progress)
+        let done = change::start(self, entry, progress);
+        self.tell_changed(&done);
+        self.publish_after(done)
     }
 
     /// Stops everything, or one daemon. Whether it is started at boot stays as it is.
@@ -293,7 +316,9 @@ impl Instance {
     /// runs again ([`LifecycleError::RolledBack`]).
     pub fn restart(&self, entry: Option<&str>, progress: &mut dyn Progress) -> Result<Change> {
         require_root("restarting")?;
-        change::restart(self, entry, progress)
+        let done = change::restart(self, entry, progress);
+        self.tell_changed(&done);
+        self.publish_after(done)
     }
 
     /// What runs. As root this first cleans up after whatever was killed.
@@ -305,6 +330,7 @@ impl Instance {
             Some(_lock) if nix::unistd::geteuid().is_root() => {
                 let mut notes = converge::converge(self)?;
                 notes.extend(dns::tidy(self));
+                notes.extend(self.publish().err().map(|error| error.to_string()));
                 notes
             }
             _ => Vec::new(),
@@ -342,6 +368,23 @@ impl Instance {
         match logs::journal(self, &files)? {
             Some(journal) => journal.follow(lines, sink),
             None => logs::follow(&files, lines, sink),
+        }
+    }
+
+    /// Some lines of the logs of all entry points, or of one; a failure of `sink` of kind `BrokenPipe` is no error.
+    ///
+    /// # Errors
+    /// As [`tail`](Instance::tail).
+    pub fn search(
+        &self,
+        entry: Option<&str>,
+        filter: &LogFilter,
+        sink: &mut LineSink<'_>,
+    ) -> Result<()> {
+        let files = self.log_files(entry)?;
+        match logs::journal(self, &files)? {
+            Some(journal) => journal.search(filter, sink),
+            None => logs::search::search(&files, filter, sink),
         }
     }
 

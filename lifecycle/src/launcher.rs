@@ -17,6 +17,7 @@ use metactl_runtime::state::{self, State, StateError};
 use rustix::fs::{MemfdFlags, memfd_create};
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 
+use crate::access::shared;
 use crate::error::{LifecycleError, OnPath, Result};
 use crate::{files, tail};
 
@@ -345,15 +346,20 @@ impl Runtime {
     }
 }
 
-/// Opens a log for writing at its end. Logs may hold secrets of the application.
+/// Opens a log for writing at its end. Logs may hold secrets of the application: only root and the group `metactl`
+/// read them.
 pub(crate) fn append(log: &Path) -> Result<File> {
     if let Some(dir) = log.parent() {
         files::make_dir(dir, 0o750)?;
+        shared::share_dir(dir)?;
     }
-    OpenOptions::new()
+    let file = OpenOptions::new()
         .create(true)
         .append(true)
         .mode(0o640)
+        .custom_flags(rustix::fs::OFlags::NOFOLLOW.bits().cast_signed())
         .open(log)
-        .on("write", log)
+        .on("write", log)?;
+    shared::share(&file, log)?;
+    Ok(file)
 }

@@ -39,16 +39,19 @@
 //! | `health` | whether what was started is up |
 //! | `dns/` | the names of an instance in a DNS zone, while it runs |
 //! | `converge` | the truth after a crash |
-//! | `inspect`, [`status`], `logs`, `tail` | what runs, what it wrote |
+//! | `inspect`, [`status`], `logs`, `tail`, `moment` | what runs, what it wrote, and when |
 //! | `inside/` | the processes of what runs; thread and heap dumps, `lsof`, `strace`; tools of the server in its network |
 //! | `foreground` | `metactl run` |
 //! | `explain` | `why`, `check`, `compare` |
 //! | `doctor` | what on this server would stop instances |
 //! | `import` | configurations of others become instances |
+//! | `events` | what happened to an instance |
+//! | [`access`] | who may do what, and the trail of what was done |
 //! | `launcher` | the command line of `metactl-runtime` |
 //! | `files`, `lock`, `person`, `hosts`, `local`, `dumps` | small things on disk |
 #![forbid(unsafe_code)]
 
+pub mod access;
 mod accounts;
 mod allocation;
 mod build;
@@ -63,6 +66,7 @@ mod doctor;
 mod dumps;
 pub mod edit;
 mod error;
+mod events;
 mod explain;
 mod files;
 mod firewall;
@@ -82,6 +86,7 @@ mod logs;
 mod manager;
 mod materialize;
 mod mend;
+mod moment;
 pub mod names;
 mod person;
 mod progress;
@@ -95,6 +100,7 @@ mod standalone;
 pub mod status;
 mod tail;
 
+pub use access::trail::{Deed, Outcome as DeedOutcome};
 pub use create::{Created, EntryPoint};
 pub use delete::{Deleted, Deletion};
 pub use deploy::{DeployOptions, DeployPlan};
@@ -103,17 +109,20 @@ pub use edit::drift::{Drift, DriftedSetting};
 pub use edit::editor::{Answer, Replaced};
 pub use edit::{ChangedKey, Edit, EditedLayer, Effective};
 pub use error::{Class, LifecycleError, Result};
+pub use events::{Event, EventKind, EventSink};
 pub use firewall::{Firewall, OpenConnection};
 pub use import::{Foreign, Import};
-pub use inside::{HeapDump, Process, Threads, Watcher};
+pub use inside::{HeapDump, Process, Sampler, Threads, Usage, Watcher};
 pub use instance::{Change, Deployed, Instance, LineSink, LogFile, Materialized, UnitStep};
 pub use interrupt::Interrupt;
 pub use learn::{Lesson, Proposal};
+pub use logs::search::LogFilter;
 pub use manager::{Manager, RunTarget};
 pub use metactl_netns::doctor::Finding;
 pub use metactl_netns::policy::learn::Learned;
 pub use metactl_netns::policy::{Direction, EntryStatus as FirewallEntry, FirewallStatus, Refused};
 pub use metactl_netns::resolver::{NameAsked, NameRefused, NamesAsked};
+pub use moment::since;
 pub use progress::{Progress, Silent};
 pub use reload::{Reload, Reloaded};
 pub use service::{Choice as ServiceChoice, Kind as ServiceKind};

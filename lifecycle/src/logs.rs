@@ -1,14 +1,17 @@
 //! Reading the logs of an instance.
 
+pub(crate) mod search;
+
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
 use std::os::unix::fs::MetadataExt;
+use std::path::Path;
 use std::time::Duration;
 
 use metactl_bundles::bundle::EntryKind;
 
 use crate::error::{OnPath, Result};
-use crate::instance::{Instance, LineSink, LogFile};
+use crate::instance::{Instance, LineSink, LogFile, readable};
 use crate::service::Journal;
 use crate::tail::last_lines;
 use crate::{files, status};
@@ -28,7 +31,7 @@ pub(crate) fn files(instance: &Instance, entry: Option<&str>) -> Result<Vec<LogF
         },
         path: instance.log_file(name),
     };
-    match (entry, instance.current()?) {
+    match (entry, instance.known()?) {
         // Of the supervisor and of builds, by name.
         (Some(name), _) if name == "supervisor" || name.starts_with("build-") => {
             let name = files::name_of(name.as_ref()).to_owned();
@@ -38,14 +41,11 @@ pub(crate) fn files(instance: &Instance, entry: Option<&str>) -> Result<Vec<LogF
             let entry = instance.entry(name)?;
             Ok(vec![log(&entry.name, entry.kind)])
         }
-        (None, Some(current)) => {
-            let entries = current.manifest.entries.iter();
+        (None, Some(known)) => {
+            let entries = known.entries.iter();
             Ok(entries.map(|entry| log(&entry.name, entry.kind)).collect())
         }
-        (None, None) => {
-            instance.deployed()?;
-            Ok(Vec::new())
-        }
+        (None, None) => Err(instance.not_deployed()),
     }
 }
 
@@ -67,7 +67,7 @@ pub(crate) fn tail(
 ) -> Result<Option<Vec<u64>>> {
     let mut ends = Vec::new();
     for log in logs {
-        let (found, end) = last_lines(&log.path, lines).on("read", &log.path)?;
+        let (found, end) = readable(last_lines(&log.path, lines), &log.path)?;
         ends.push(end);
         for line in found {
             if !say(sink, log, &line)? {
@@ -83,6 +83,11 @@ pub(crate) fn follow(logs: &[LogFile], lines: usize, sink: &mut LineSink<'_>) ->
     let Some(ends) = tail(logs, lines, sink)? else {
         return Ok(());
     };
+    follow_from(logs, ends, sink)
+}
+
+/// Every line that comes behind these places.
+fn follow_from(logs: &[LogFile], ends: Vec<u64>, sink: &mut LineSink<'_>) -> Result<()> {
     let mut followed: Vec<Followed<'_>> = logs.iter().zip(ends).map(Followed::new).collect();
     loop {
         for log in &mut followed {
@@ -94,6 +99,20 @@ pub(crate) fn follow(logs: &[LogFile], lines: usize, sink: &mut LineSink<'_>) ->
         }
         std::thread::sleep(TICK);
     }
+}
+
+/// Every line that comes to a file behind `end`.
+pub(crate) fn follow_file(
+    path: &Path,
+    end: u64,
+    sink: &mut dyn FnMut(&str) -> io::Result<()>,
+) -> Result<()> {
+    let log = LogFile {
+        entry: String::new(),
+        kind: status::EntryKind::Daemon,
+        path: path.to_owned(),
+    };
+    follow_from(&[log], vec![end], &mut |_, line| sink(line))
 }
 
 /// `false`: nobody reads any more.

@@ -6,6 +6,7 @@ use metactl_bundles::check;
 use metactl_bundles::paths::Paths;
 use metactl_bundles::server::Server;
 
+use crate::access::trail::{Deed, Trail};
 use crate::error::{LifecycleError, OnPath, Result};
 use crate::instance::Instance;
 use crate::launcher::{Runtime, find_runtime};
@@ -101,6 +102,21 @@ impl Manager {
         })
     }
 
+    /// What was done by command, the oldest first: with an instance, also before it was deleted, or on the whole server.
+    ///
+    /// # Errors
+    /// Files that cannot be read; an instance that nobody ever heard of.
+    pub fn history(&self, instance: Option<&str>) -> Result<Vec<Deed>> {
+        if let Some(name) = instance {
+            names::check(name)?;
+        }
+        let deeds = Trail::of(&self.paths).read(instance)?;
+        if let (Some(name), true) = (instance, deeds.is_empty()) {
+            self.instance(name)?;
+        }
+        Ok(deeds)
+    }
+
     /// One line for each instance. As root this first cleans up after whatever was killed.
     ///
     /// # Errors
@@ -113,17 +129,19 @@ impl Manager {
         if nix::unistd::geteuid().is_root() {
             dns::sweep(self, &names)?;
         }
-        Ok(names.into_iter().map(|name| self.summary(name)).collect())
+        names.into_iter().map(|name| self.summary(name)).collect()
     }
 
-    fn summary(&self, name: String) -> Summary {
+    fn summary(&self, name: String) -> Result<Summary> {
         let instance = Instance {
             manager: self.clone(),
             name,
         };
         match instance.status() {
-            Ok(status) => status.into(),
-            Err(error) => Summary::unknown(instance.name, &error),
+            Ok(status) => Ok(status.into()),
+            // Who may not look at one may look at none.
+            Err(error @ LifecycleError::NoReader { .. }) => Err(error),
+            Err(error) => Ok(Summary::unknown(instance.name, &error)),
         }
     }
 

@@ -39,6 +39,7 @@ for file in /usr/bin/metactl /usr/bin/metactl-runtime /usr/share/man/man1/metact
   rpm -qpl "$rpm" 2>/dev/null | grep -qx "$file" || fail "$file is not in the rpm"
 done
 rpm -qp --scripts "$rpm" 2>/dev/null | grep -q 'metactl -a "$name" stop' || fail "the rpm stops nothing before it goes"
+rpm -qp --scripts "$rpm" 2>/dev/null | grep -q 'groupadd --system metactl' || fail "the rpm makes no group metactl"
 if [[ -n $tar ]]; then
   mkdir "$work/static"
   tar -xzf "$tar" -C "$work/static" --strip-components=1

@@ -97,6 +97,11 @@ pub const MAN: Need = Need {
     what: "man",
     hint: "apt-get install man-db",
 };
+/// Becomes root for somebody.
+pub const SUDO: Need = Need {
+    what: "sudo",
+    hint: "apt-get install sudo",
+};
 /// Lists open files.
 pub const LSOF: Need = Need {
     what: "lsof",

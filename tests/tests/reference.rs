@@ -7,7 +7,7 @@
 use std::fs;
 use std::time::Duration;
 
-use metactl_tests::needs::{BASH, FISH, GROFF, MAN, ZSH};
+use metactl_tests::needs::{BASH, FISH, GIT, GROFF, MAN, ZSH};
 use metactl_tests::{Host, on_host};
 use serde_json::Value;
 
@@ -214,5 +214,29 @@ fn install_puts_programs_pages_and_completions_where_they_belong() {
         let left = metactl_tests::tree::Tree::of(&prefix);
         let files = left.paths().filter(|path| prefix.join(path).is_file());
         assert_eq!(files.count(), 0);
+    });
+}
+
+#[test]
+fn every_shell_completes_releases_and_entry_points() {
+    on_host(&[GIT, BASH, ZSH, FISH], |host| {
+        let files = [(
+            ".metactl",
+            "[daemon.web]\ncommand = sleep 1000\n[crontab]\nnightly = @daily true\n",
+        )];
+        host.application("myapp", &files, "");
+        host.run(&["myapp", "deploy", "1.0"]).ok();
+        for tab in [tab, zsh_tab, fish_tab] {
+            let releases = tab(host, "metactl myapp rollback 1");
+            assert!(releases.contains(&"1.0".to_owned()), "{releases:?}");
+            assert!(
+                releases.iter().any(|id| id.starts_with("1.0-")),
+                "{releases:?}"
+            );
+            assert_eq!(tab(host, "metactl myapp stop w"), ["web"]);
+            assert_eq!(tab(host, "metactl logs myapp cron"), ["cron.nightly"]);
+            assert_eq!(tab(host, "metactl myapp hist"), ["history"]);
+        }
+        host.run(&["myapp", "stop"]).ok();
     });
 }

@@ -72,6 +72,8 @@ pub enum Kind {
     Account,
     /// Addresses of mail.
     Mail,
+    /// Accounts, and groups with an `@`.
+    Persons,
     /// Capabilities: `CAP_NET_RAW`.
     Capabilities,
     /// A line of `[crontab]`.
@@ -128,6 +130,7 @@ impl Kind {
             Kind::Statuses => "statuses".to_owned(),
             Kind::Account => "account".to_owned(),
             Kind::Mail => "mail addresses".to_owned(),
+            Kind::Persons => "accounts and `@groups`".to_owned(),
             Kind::Capabilities => "capabilities".to_owned(),
             Kind::Cron => "schedule and command".to_owned(),
             Kind::Mount => "path and `ro` or `rw`".to_owned(),
@@ -187,6 +190,7 @@ impl Kind {
             Kind::Statuses => "200-399",
             Kind::Account => "www-data",
             Kind::Mail => "operators@example.org",
+            Kind::Persons => "@web alice",
             Kind::Secret => "file:/etc/metactl/secrets/db",
             Kind::SecretName => "db.password",
             Kind::Capabilities => "CAP_NET_RAW",
@@ -254,6 +258,7 @@ impl Kind {
             Kind::Statuses => health::statuses(text).map(drop),
             Kind::Account => values::account(text).map(drop),
             Kind::Mail => values::mail_addresses(text).map(drop),
+            Kind::Persons => values::persons(text).map(drop),
             Kind::Capabilities => values::capabilities(text).map(drop),
             Kind::Cron => values::cron(text).map(drop),
             Kind::Mount => values::mount(text).map(drop),

@@ -69,6 +69,10 @@ pub const SECTIONS: &[SectionSpec] = &[
         doc: "What else of the server the application sees.",
     },
     SectionSpec {
+        name: "access",
+        doc: "Which persons behind sudo may do what; without any such section on the server, sudo alone decides.",
+    },
+    SectionSpec {
         name: "dns",
         doc: "The zone in which instances with addresses of their own get names: said once, in `site.conf` or `metactl.conf`.",
     },
@@ -80,10 +84,6 @@ pub const SECTIONS: &[SectionSpec] = &[
 
 /// Sections that are planned.
 pub const FUTURE: &[FutureSection] = &[
-    FutureSection {
-        name: "access",
-        instead: "until then only root changes anything",
-    },
     FutureSection {
         name: "systemd",
         instead: "limits are set in [sandbox.limits]",
@@ -102,6 +102,15 @@ pub const FUTURE: &[FutureSection] = &[
 /// name for [`super::row`].
 const fn key(section: &'static str, name: &'static str, kind: Kind, doc: &'static str) -> Key {
     super::row(section, name, kind, doc)
+}
+
+/// A key of `[access]`.
+const fn access(name: &'static str, doc: &'static str) -> Key {
+    Key {
+        grant: Grant::Trusted,
+        why: "it decides who may do something with the server's rights",
+        ..key("access", name, Kind::Persons, doc)
+    }
 }
 
 /// Why site or local grant what shows a path of the server.
@@ -136,6 +145,18 @@ pub(super) const KEYS: &[Key] = &[
         )
     },
     key("env", "*", Kind::Variable, "A variable of the environment."),
+    access(
+        "operate",
+        "Who may start, stop and restart it and look into its configuration: accounts, and groups with an `@`.",
+    ),
+    access(
+        "deploy",
+        "Who may also deploy it, go back to a release, and enter its sandbox and its network.",
+    ),
+    access(
+        "administer",
+        "Who may everything, also change its configuration: as root itself.",
+    ),
     Key {
         grant: Grant::Trusted,
         why: "it is for those who run the server to say what is secret, and a file is one of the server",

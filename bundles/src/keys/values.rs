@@ -10,10 +10,12 @@ use ipnet::{Ipv4Net, Ipv6Net};
 
 mod cron;
 mod domains;
+mod persons;
 mod words;
 
 pub use cron::cron;
 pub use domains::{domain, domains, label, name_servers};
+pub use persons::{Somebody, persons};
 pub use words::{WordsError, split_words};
 
 type Parsed<T> = Result<T, String>;

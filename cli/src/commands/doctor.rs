@@ -4,7 +4,7 @@ use metactl_lifecycle::{Diagnosis, Finding};
 use serde::Serialize;
 
 use super::Context;
-use crate::args::Doctor;
+use crate::args::{Doctor, Topic};
 use crate::exit;
 use crate::failure::{Failure, Outcome};
 use crate::output::clean;
@@ -24,9 +24,12 @@ struct ChangedFacts<'a> {
     now: &'a str,
 }
 
-/// Prints what was found; with findings the exit code says so. There is one topic, so far.
-pub fn run(context: &mut Context, _: &Doctor) -> Outcome {
-    let diagnosis = context.manager.doctor_network()?;
+/// Prints what was found; with findings the exit code says so.
+pub fn run(context: &mut Context, args: &Doctor) -> Outcome {
+    let diagnosis = match args.topic {
+        Some(Topic::Network) => context.manager.doctor_network()?,
+        None => context.manager.doctor()?,
+    };
     if context.output.json {
         let changed = diagnosis.changed.iter().map(|one| ChangedFacts {
             key: &one.key,

@@ -1,12 +1,11 @@
 //! `metactl help` and `metactl version`.
 
-use clap::CommandFactory;
 use metactl_bundles::keys::reference::{self, Entry};
 use metactl_bundles::keys::suggest;
 use serde::Serialize;
 
 use super::Context;
-use crate::args::{Cli, Help};
+use crate::args::{Help, definition};
 use crate::exit;
 use crate::failure::{Failure, Outcome};
 use crate::manual;
@@ -28,13 +27,13 @@ struct ExitCodes {
 /// Explains a command or a topic; all of them without one.
 pub fn run(context: &mut Context, args: &Help) -> Outcome {
     let Some(topic) = args.topic.as_deref() else {
-        return print_help(context, &mut Cli::command());
+        return print_help(context, &mut definition());
     };
     match topic {
         "exit-codes" => exit_codes(context),
         "keys" => keys_of(context, args.word.as_deref()),
         _ => {
-            let mut definition = Cli::command();
+            let mut definition = definition();
             definition.build();
             match definition.find_subcommand_mut(topic) {
                 Some(command) => print_help(context, command),
@@ -46,7 +45,7 @@ pub fn run(context: &mut Context, args: &Help) -> Outcome {
 
 /// Prints a manual page.
 pub fn manual(context: &mut Context, page: &str) -> Outcome {
-    let mut definition = Cli::command();
+    let mut definition = definition();
     definition.build();
     let text = manual::page(&definition, page);
     Ok(context.output.line(text.trim_end())?)
@@ -139,7 +138,7 @@ fn key_in_full(context: &mut Context, entry: &Entry) -> Outcome {
 }
 
 fn unknown(topic: &str) -> Failure {
-    let definition = Cli::command();
+    let definition = definition();
     let names = definition
         .get_subcommands()
         .filter(|command| !command.is_hide_set());

@@ -131,7 +131,7 @@ pub fn pid(context: &mut Context, args: &Entry) -> Outcome {
 }
 
 /// As `status` has it: nothing runs is exit code 3.
-fn running(some: bool) -> Outcome {
+pub(super) fn running(some: bool) -> Outcome {
     match some {
         true => Ok(()),
         false => Err(Failure::Code(exit::STOPPED)),

@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io::{self, BufRead, BufReader};
 use std::path::Path;
 
-use metactl_lifecycle::LineSink;
+use metactl_lifecycle::{LineSink, LogFilter};
 use serde::Serialize;
 
 use super::Context;
@@ -12,6 +12,9 @@ use crate::args::Logs;
 use crate::exit;
 use crate::failure::{Failure, Outcome};
 use crate::output::Output;
+
+/// How many lines there are when nothing says how many.
+const LAST: usize = 100;
 
 #[derive(Serialize)]
 struct Line<'a> {
@@ -25,7 +28,15 @@ pub fn run(context: &mut Context, args: &Logs) -> Outcome {
     if let Some(serial) = args.deploy {
         return deployment(context, &instance.deploy_log(serial)?);
     }
-    let entry = args.entry.as_deref();
+    let entry = args.entry.as_deref().or(args.entrypoint.as_deref());
+    let since = args
+        .since
+        .as_deref()
+        .map(metactl_lifecycle::since)
+        .transpose()?;
+    // Of what is searched for, all of it.
+    let searches = since.is_some() || args.grep.is_some();
+    let lines = args.lines.or((!searches).then_some(LAST));
     let width = match entry {
         // Of one log, the lines as they are; of several, with the name in front.
         Some(_) => None,
@@ -45,10 +56,19 @@ pub fn run(context: &mut Context, args: &Logs) -> Outcome {
         printed
     };
     let sink: &mut LineSink<'_> = &mut sink;
-    let read = if follow {
-        instance.follow(entry, args.lines, sink)
-    } else {
-        instance.tail(entry, args.lines, sink)
+    let read = match lines {
+        Some(lines) if !searches && follow => instance.follow(entry, lines, sink),
+        Some(lines) if !searches => instance.tail(entry, lines, sink),
+        _ => {
+            let grep = args.grep.clone();
+            let filter = LogFilter {
+                since,
+                grep,
+                lines,
+                follow,
+            };
+            instance.search(entry, &filter, sink)
+        }
     };
     if broken {
         Err(Failure::BrokenPipe)

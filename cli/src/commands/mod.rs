@@ -1,6 +1,7 @@
 //! One file for each command: it asks lifecycle, and prints what lifecycle says.
 
 mod asked;
+mod asked_for;
 mod bundle;
 mod change;
 mod check;
@@ -11,9 +12,11 @@ mod doctor;
 mod drift;
 mod edit;
 mod editor;
+mod events;
 mod exec;
 mod firewall;
 pub(crate) mod help;
+mod history;
 mod import;
 mod inside;
 mod instances;
@@ -27,11 +30,13 @@ mod run;
 mod show;
 mod status;
 mod supervise;
+mod top;
 mod unit;
 mod why;
 
 use std::path::PathBuf;
 
+pub use asked_for::Asked;
 use clap::CommandFactory;
 use metactl_bundles::paths::Paths;
 use metactl_lifecycle::{Instance, LifecycleError, Manager};
@@ -54,7 +59,7 @@ pub struct Context {
 }
 
 /// Does what the command line says.
-pub fn dispatch(cli: Cli) -> Outcome {
+pub fn dispatch(cli: Cli, asked: &Asked) -> Outcome {
     let named = cli.global.app.is_some();
     let bare = cli.command.is_none();
     let command = cli.command.unwrap_or(if named {
@@ -63,61 +68,71 @@ pub fn dispatch(cli: Cli) -> Outcome {
         Command::List
     });
     let mut context = Context::new(cli.global, bare)?;
-    let outcome = match &command {
-        Command::List => list::run(&mut context),
-        Command::Status => status::run(&mut context),
-        Command::Show(args) => show::run(&mut context, args),
-        Command::Dump(args) => show::dump(&mut context, args),
-        Command::Why(args) => why::run(&mut context, args),
-        Command::Check(args) => check::run(&mut context, args),
-        Command::Compare(args) => compare::run(&mut context, args),
-        Command::Get(args) => edit::get(&mut context, args),
-        Command::Set(args) => edit::set(&mut context, args),
-        Command::Unset(args) => edit::unset(&mut context, args),
-        Command::Allow(args) => edit::allow(&mut context, args),
-        Command::Config => editor::config(&mut context),
-        Command::Revert(args) => editor::revert(&mut context, args),
-        Command::Changed => drift::run(&mut context),
-        Command::New(args) => instances::new(&mut context, args),
-        Command::Delete(args) => instances::delete(&mut context, args),
-        Command::Plan => plan::run(&mut context),
-        Command::Bundle(args) => bundle::run(&mut context, args),
-        Command::Deploy(args) => deploy::run(&mut context, args),
-        Command::Rollback(args) => deploy::rollback(&mut context, args),
-        Command::Releases => deploy::releases(&mut context),
-        Command::Start(args) => change::start(&mut context, args),
-        Command::Stop(args) => change::stop(&mut context, args),
-        Command::Enable => change::enable(&mut context),
-        Command::Disable => change::disable(&mut context),
-        Command::Restart(args) => change::restart(&mut context, args),
-        Command::Logs(args) => logs::run(&mut context, args),
-        Command::Reload(args) => reload::run(&mut context, args),
-        Command::Firewall(args) => firewall::run(&mut context, args),
-        Command::Tcpdump(args) => network::tcpdump(&mut context, args),
-        Command::Net(args) => network::net(&mut context, args),
-        Command::Shell(args) => exec::shell(&mut context, args),
-        Command::Exec(args) => exec::run(&mut context, args),
-        Command::Ps(args) => inside::ps(&mut context, args),
-        Command::Pid(args) => inside::pid(&mut context, args),
-        Command::Stack(args) => inside::stack(&mut context, args),
-        Command::Gcutil(args) => inside::gcutil(&mut context, args),
-        Command::Heapdump(args) => inside::heapdump(&mut context, args),
-        Command::Lsof(args) => inside::lsof(&mut context, args),
-        Command::Strace(args) => inside::strace(&mut context, args),
-        Command::Run(args) => run::run(&mut context, args),
-        Command::Doctor(args) => doctor::run(&mut context, args),
-        Command::Import(args) => import::run(&mut context, args),
-        Command::Help(args) => help::run(&mut context, args),
-        Command::Version => help::version(&mut context),
-        Command::Completion(args) => completion::script(&mut context, args),
-        Command::Complete(args) => completion::complete(&mut context, args),
-        Command::Manual(args) => help::manual(&mut context, &args.page),
-        Command::Supervise => supervise::run(&mut context),
-        Command::Unit(args) => unit::run(&mut context, args),
-    };
+    let turn = context.manager.begin(&asked.request())?;
+    let outcome = run(&mut context, &command);
     // What was printed before a failure is worth reading too.
-    context.output.flush()?;
+    let outcome = context.output.flush().map_err(Failure::from).and(outcome);
+    let (code, message) = Failure::summary(&outcome);
+    turn.end(code, message);
     outcome
+}
+
+fn run(context: &mut Context, command: &Command) -> Outcome {
+    match command {
+        Command::List => list::run(context),
+        Command::Status => status::run(context),
+        Command::Show(args) => show::run(context, args),
+        Command::Dump(args) => show::dump(context, args),
+        Command::Why(args) => why::run(context, args),
+        Command::Check(args) => check::run(context, args),
+        Command::Compare(args) => compare::run(context, args),
+        Command::Get(args) => edit::get(context, args),
+        Command::Set(args) => edit::set(context, args),
+        Command::Unset(args) => edit::unset(context, args),
+        Command::Allow(args) => edit::allow(context, args),
+        Command::Config => editor::config(context),
+        Command::Revert(args) => editor::revert(context, args),
+        Command::Changed => drift::run(context),
+        Command::New(args) => instances::new(context, args),
+        Command::Delete(args) => instances::delete(context, args),
+        Command::Plan => plan::run(context),
+        Command::Bundle(args) => bundle::run(context, args),
+        Command::Deploy(args) => deploy::run(context, args),
+        Command::Rollback(args) => deploy::rollback(context, args),
+        Command::Releases => deploy::releases(context),
+        Command::Events(args) => events::run(context, args),
+        Command::Top(args) => top::run(context, args),
+        Command::History(args) => history::run(context, args),
+        Command::Start(args) => change::start(context, args),
+        Command::Stop(args) => change::stop(context, args),
+        Command::Enable => change::enable(context),
+        Command::Disable => change::disable(context),
+        Command::Restart(args) => change::restart(context, args),
+        Command::Logs(args) => logs::run(context, args),
+        Command::Reload(args) => reload::run(context, args),
+        Command::Firewall(args) => firewall::run(context, args),
+        Command::Tcpdump(args) => network::tcpdump(context, args),
+        Command::Net(args) => network::net(context, args),
+        Command::Shell(args) => exec::shell(context, args),
+        Command::Exec(args) => exec::run(context, args),
+        Command::Ps(args) => inside::ps(context, args),
+        Command::Pid(args) => inside::pid(context, args),
+        Command::Stack(args) => inside::stack(context, args),
+        Command::Gcutil(args) => inside::gcutil(context, args),
+        Command::Heapdump(args) => inside::heapdump(context, args),
+        Command::Lsof(args) => inside::lsof(context, args),
+        Command::Strace(args) => inside::strace(context, args),
+        Command::Run(args) => run::run(context, args),
+        Command::Doctor(args) => doctor::run(context, args),
+        Command::Import(args) => import::run(context, args),
+        Command::Help(args) => help::run(context, args),
+        Command::Version => help::version(context),
+        Command::Completion(args) => completion::script(context, args),
+        Command::Complete(args) => completion::complete(context, args),
+        Command::Manual(args) => help::manual(context, &args.page),
+        Command::Supervise => supervise::run(context),
+        Command::Unit(args) => unit::run(context, args),
+    }
 }
 
 impl Context {

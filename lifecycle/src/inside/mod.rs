@@ -3,6 +3,7 @@
 
 mod network;
 mod processes;
+mod usage;
 
 use std::convert::Infallible;
 use std::ffi::OsString;
@@ -22,6 +23,7 @@ use crate::instance::Instance;
 use crate::manager::require_root;
 
 pub use processes::Process;
+pub use usage::{Sampler, Usage};
 
 /// What looks at processes from outside.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -124,7 +124,7 @@ impl Instance {
         current.ok_or_else(|| self.not_deployed())
     }
 
-    fn not_deployed(&self) -> LifecycleError {
+    pub(crate) fn not_deployed(&self) -> LifecycleError {
         LifecycleError::NotDeployed {
             instance: self.name.clone(),
         }
@@ -150,8 +150,7 @@ impl Instance {
 
     /// The entry point of this name, or of this title.
     pub(crate) fn entry(&self, name: &str) -> Result<EntryRef> {
-        let current = self.current()?.ok_or_else(|| self.not_deployed())?;
-        let entries = current.manifest.entries;
+        let entries = self.known()?.ok_or_else(|| self.not_deployed())?.entries;
         let fits = |entry: &&EntryRef| {
             entry.name == name || entry.title == name || entry.name == format!("cron.{name}")
         };

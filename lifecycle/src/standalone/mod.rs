@@ -31,6 +31,8 @@ use std::time::{Duration, Instant};
 pub(crate) use network::needs_resolver;
 pub(crate) use supervisor::supervise;
 
+pub(crate) use rotate::KEEP as KEPT_LOGS;
+
 use crate::error::{LifecycleError, OnPath, Result};
 use crate::instance::Instance;
 use crate::launcher::append;

@@ -75,6 +75,9 @@ fn copy_end(log: &Path, to: &Path) -> io::Result<()> {
         .custom_flags(flags)
         .mode(meta.mode() & 0o777)
         .open(to)?;
+    if crate::access::shared::group().is_some_and(|group| meta.gid() == group.as_raw()) {
+        std::os::unix::fs::fchown(&copy, None, Some(meta.gid()))?;
+    }
     io::copy(&mut from.take(MAX_SIZE), &mut copy).map(drop)
 }
 

@@ -1,6 +1,6 @@
 //! The logs of an instance in the journal, by `journalctl` (systemd.journal-fields(7)).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::io::{self, BufRead, BufReader};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
@@ -10,6 +10,7 @@ use serde_json::Value;
 use super::{control, names};
 use crate::error::{LifecycleError, OnPath, Result};
 use crate::instance::LineSink;
+use crate::logs::search::{LogFilter, has};
 
 /// The entry points whose lines are read.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -29,7 +30,7 @@ impl Journal {
     /// The last lines of each.
     pub(crate) fn tail(&self, lines: usize, sink: &mut LineSink<'_>) -> Result<()> {
         for unit in self.entries.keys() {
-            let mut command = command(lines);
+            let mut command = command(&lines.to_string());
             command.arg(format!("_SYSTEMD_UNIT={unit}"));
             if !self.read(command, sink)? {
                 break;
@@ -40,15 +41,61 @@ impl Journal {
 
     /// The last lines of all together, then every line that comes.
     pub(crate) fn follow(&self, lines: usize, sink: &mut LineSink<'_>) -> Result<()> {
+        let command = self.following(&lines.to_string());
+        self.read(command, sink).map(drop)
+    }
+
+    /// The lines that count of each, the older ones first; then those that come, if that is wanted.
+    pub(crate) fn search(&self, filter: &LogFilter, sink: &mut LineSink<'_>) -> Result<()> {
+        let counts = |line: &str| filter.grep.as_deref().is_none_or(|text| has(line, text));
+        for unit in self.entries.keys() {
+            let mut command = command("all");
+            command.arg(format!("_SYSTEMD_UNIT={unit}"));
+            if let Some(since) = filter.since {
+                command.arg(format!("--since=@{}", since.as_second()));
+            }
+            let mut kept: VecDeque<(String, String)> = VecDeque::new();
+            let mut keep = |entry: &str, line: &str| -> io::Result<()> {
+                match filter.lines {
+                    _ if !counts(line) => {}
+                    None => return sink(entry, line),
+                    Some(most) => {
+                        kept.push_back((entry.to_owned(), line.to_owned()));
+                        if kept.len() > most {
+                            kept.pop_front();
+                        }
+                    }
+                }
+                Ok(())
+            };
+            if !self.read(command, &mut keep)? {
+                return Ok(());
+            }
+            for (entry, line) in kept {
+                if !told(sink(&entry, &line))? {
+                    return Ok(());
+                }
+            }
+        }
+        if !filter.follow {
+            return Ok(());
+        }
+        let command = self.following("0");
+        self.read(command, &mut |entry: &str, line: &str| match counts(line) {
+            true => sink(entry, line),
+            false => Ok(()),
+        })
+        .map(drop)
+    }
+
+    /// The command that shows what comes, of all together.
+    fn following(&self, lines: &str) -> Command {
         let mut command = command(lines);
         command.arg("--follow");
         // Of one field, any of the values (journalctl(1)).
-        command.args(
-            self.entries
-                .keys()
-                .map(|unit| format!("_SYSTEMD_UNIT={unit}")),
-        );
-        self.read(command, sink).map(drop)
+        let units = self.entries.keys();
+        command.args(units.map(|unit| format!("_SYSTEMD_UNIT={unit}")));
+        command
     }
 
     /// `false`: nobody reads any more.
@@ -77,13 +124,20 @@ impl Journal {
                 continue;
             };
             for part in message.lines() {
-                match sink(entry, part) {
-                    Ok(()) => {}
-                    Err(error) if error.kind() == io::ErrorKind::BrokenPipe => return Ok(false),
-                    Err(error) => return Err(error).on("print", place),
+                if !told(sink(entry, part))? {
+                    return Ok(false);
                 }
             }
         }
+    }
+}
+
+/// Whether somebody still reads.
+fn told(result: io::Result<()>) -> Result<bool> {
+    match result {
+        Ok(()) => Ok(true),
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(false),
+        Err(error) => Err(error).on("print", Path::new("the lines of a log")),
     }
 }
 
@@ -97,7 +151,7 @@ impl Drop for Ending {
     }
 }
 
-fn command(lines: usize) -> Command {
+fn command(lines: &str) -> Command {
     let mut command = control::program("journalctl");
     command.args(["--quiet", "--no-pager", "--output=json", "--all"]);
     command.arg("--output-fields=MESSAGE,_SYSTEMD_UNIT");

@@ -11,6 +11,7 @@ use super::super::exits;
 use super::super::records::{FORMAT, Launched};
 use super::{Alive, Supervisor, open_even_if_dead, send};
 use crate::error::{LifecycleError, Result};
+use crate::events::{self, Event};
 use crate::files;
 use crate::launcher::Net;
 
@@ -207,6 +208,7 @@ impl Supervisor {
                 let exit = exits::not_launched(&error);
                 daemon.ended(exit.clone(), now);
                 self.say(&format!("{name}: {error}"));
+                events::tell(&self.log_dir, &Event::not_started(&definition, &exit));
                 self.notify(&definition, &exit, None);
             }
             (_, None) => {}
@@ -232,6 +234,7 @@ impl Supervisor {
             if let Err(error) = self.launch(&definition, &files::now(), 0) {
                 self.say(&format!("{name}: {error}"));
                 let exit = exits::not_launched(&error);
+                events::tell(&self.log_dir, &Event::not_started(&definition, &exit));
                 self.notify(&definition, &exit, None);
                 if let Some(job) = self.jobs.get_mut(&name) {
                     job.last_exit = Some(exit);
@@ -307,6 +310,7 @@ impl Supervisor {
             kill_at: None,
         };
         self.alive.insert(name.clone(), alive);
+        events::tell(&self.log_dir, &Event::started(definition, restarts));
         Ok(())
     }
 

@@ -9,10 +9,11 @@ use metactl_bundles::platforms::jvm;
 
 use super::super::entry::Phase;
 use super::super::exits;
-use super::super::notify::Event;
+use super::super::notify::Event as Failure;
 use super::Supervisor;
 use crate::dumps;
 use crate::error::Result;
+use crate::events::{self, Event};
 use crate::files;
 use crate::status::{EntryKind, Exit};
 
@@ -61,6 +62,10 @@ impl Supervisor {
             self.say(&format!("{name} ended: {}", exit.reason));
             self.notify(&alive.definition, &exit, dump);
         }
+        events::tell(
+            &self.log_dir,
+            &Event::ended(&alive.definition, &exit, expected),
+        );
         if let Some(daemon) = self.daemons.get_mut(name) {
             daemon.ended(exit, Instant::now());
         } else if let Some(job) = self.jobs.get_mut(name) {
@@ -71,7 +76,7 @@ impl Supervisor {
     /// Tells whom the bundle names that an entry point failed.
     pub(super) fn notify(&mut self, entry: &EntryRef, exit: &Exit, heap_dump: Option<PathBuf>) {
         let Some(bundle) = &self.bundle else { return };
-        let event = Event {
+        let event = Failure {
             instance: &self.instance,
             entry: &entry.name,
             kind: match entry.kind {
