@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::layers::Origin;
 use crate::network::{Mode, Policy, Published};
+use crate::schedule::CronSettings;
 use crate::secrets::Hidden;
 
 /// One instance's application.
@@ -32,6 +33,8 @@ pub struct App {
     pub daemons: BTreeMap<String, Daemon>,
     /// What runs at certain times, in the order of the configuration.
     pub cron: Vec<CronJob>,
+    /// How that is run.
+    pub cron_settings: CronSettings,
     /// The sandbox that all entry points share.
     pub sandbox: Sandbox,
 }

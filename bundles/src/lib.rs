@@ -31,7 +31,7 @@
 //!
 //! [`edit`] changes single keys of a layer, [`import`] reads configurations of others. [`diagnostics`] is what errors in configuration look like,
 //! [`redact`] what must not be printed, [`secrets`] what the application gets as files of its own,
-//! [`server`] the facts of this server, [`paths`] where things are, [`text`] what text is kept in.
+//! [`schedule`] when cron jobs run, [`server`] the facts of this server, [`paths`] where things are, [`text`] what text is kept in.
 #![forbid(unsafe_code)]
 
 pub mod app;
@@ -52,6 +52,7 @@ pub mod oci;
 pub mod paths;
 pub mod platforms;
 pub mod redact;
+pub mod schedule;
 pub mod seccomp;
 pub mod secrets;
 pub mod server;

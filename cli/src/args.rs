@@ -1,5 +1,6 @@
 //! The one definition of the command line. [`crate::words`] brings both word orders into its form.
 
+mod cron;
 mod doctor;
 mod explain;
 mod inside;
@@ -8,6 +9,7 @@ mod network;
 use std::ffi::OsString;
 use std::path::PathBuf;
 
+pub use cron::{Cron, CronAction};
 pub use doctor::Doctor;
 pub use explain::{Check, Compare, Complete, Completion, Dump, Manual, Shell, Show, Why};
 pub use inside::{GcUtil, Watch};
@@ -219,6 +221,17 @@ Example: metactl myapp set firewall.out:policy=reject && metactl myapp reload --
         override_usage = "metactl APP logs [-f] [-n LINES] [ENTRY]"
     )]
     Logs(Logs),
+    /// List the cron jobs of an instance, with their next and last runs; or run one now
+    #[command(
+        override_usage = "metactl APP cron [list]\n       metactl APP cron run NAME",
+        after_help = "\
+run begins the job at once, in the sandbox of the running instance, prints what it writes, and ends with its exit code;
+128 and the signal's number when one ended it. A job that runs already is refused. When metactl is interrupted, the
+job goes on.
+Examples: metactl myapp cron
+          metactl myapp cron run 'daily housekeeping'"
+    )]
+    Cron(Cron),
     /// Show the policy of an instance, its counters, and what was refused; or learn what it needs
     #[command(
         override_usage = "metactl APP firewall [--watch]\n       metactl APP firewall learn [--for TIME] [--write]",

@@ -235,6 +235,7 @@ impl Workshop {
             build: app.build.clone(),
             daemons: BTreeMap::from([(ENTRY.to_owned(), daemon)]),
             cron: Vec::new(),
+            cron_settings: Default::default(),
             sandbox,
         }
     }

@@ -39,6 +39,7 @@
 //! | `dns/` | the names of an instance in a DNS zone, while it runs |
 //! | `converge` | the truth after a crash |
 //! | `inspect`, [`status`], `logs`, `tail` | what runs, what it wrote |
+//! | `cron` | the cron jobs, and running one now |
 //! | `inside/` | the processes of what runs; thread and heap dumps, `lsof`, `strace`; tools of the server in its network |
 //! | `foreground` | `metactl run` |
 //! | `explain` | `why`, `check`, `compare` |
@@ -55,6 +56,7 @@ mod change;
 mod conflicts;
 mod converge;
 mod create;
+mod cron;
 mod delete;
 mod deploy;
 pub mod dns;
@@ -93,6 +95,7 @@ pub mod status;
 mod tail;
 
 pub use create::{Created, EntryPoint};
+pub use cron::CronJob;
 pub use delete::{Deleted, Deletion};
 pub use doctor::{ChangedSetting, Diagnosis};
 pub use edit::drift::{Drift, DriftedSetting};

@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::BundleError;
 use crate::app::{Dns, Health, Notify, Restart};
+use crate::schedule::CronSettings;
 
 /// The format number of `manifest.json`.
 pub const FORMAT: u32 = 1;
@@ -50,6 +51,9 @@ pub struct Manifest {
     /// Who is told when one of them fails.
     #[serde(default, skip_serializing_if = "Notify::is_empty")]
     pub notify: Notify,
+    /// How its cron jobs are run.
+    #[serde(default, skip_serializing_if = "CronSettings::is_default")]
+    pub cron: CronSettings,
     /// Where it is registered by name.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub dns: Option<Dns>,
@@ -181,7 +185,7 @@ pub fn read_manifest(bundle: &Path) -> Result<Manifest, BundleError> {
 }
 
 /// Durations as milliseconds.
-mod millis {
+pub(crate) mod millis {
     use std::time::Duration;
 
     use serde::{Deserialize, Deserializer, Serializer};

@@ -338,6 +338,7 @@ fn manifest(app: &App, config: &Config, place: &Placement, entries: &[Composed<'
             .map(|entry| entry_ref(entry, place))
             .collect(),
         notify: app.notify.clone(),
+        cron: app.cron_settings.clone(),
         dns: app.dns.clone(),
         secrets: (!app.secrets.is_empty()).then(|| place.secrets.clone()),
         layers: items::layers(config),

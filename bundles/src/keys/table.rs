@@ -33,6 +33,10 @@ pub const SECTIONS: &[SectionSpec] = &[
         doc: "What runs at certain times.",
     },
     SectionSpec {
+        name: "cron",
+        doc: "How the lines of `[crontab]` are run.",
+    },
+    SectionSpec {
         name: "firewall.out",
         doc: "What may leave the sandbox.",
     },
@@ -287,6 +291,27 @@ pub(super) const KEYS: &[Key] = &[
         "*",
         Kind::Cron,
         "Five fields or `@daily` and the like, then a shell command that runs in the sandbox.",
+    ),
+    key(
+        "cron",
+        "timezone",
+        Kind::TimeZone,
+        "The time zone of the schedules; that of the server without it.",
+    ),
+    Key {
+        default: Some("skip"),
+        ..key(
+            "cron",
+            "missed",
+            Kind::Choice(&["skip", "once"]),
+            "What happens to times that pass while the server is off or the instance stopped: nothing, or one run at the next start, however many they were.",
+        )
+    },
+    key(
+        "cron",
+        "delay",
+        Kind::Duration,
+        "Each run begins a random time later, less than this, so that not everything begins at once.",
     ),
     // [firewall.*]
     Key {

@@ -12,7 +12,7 @@ mod cron;
 mod domains;
 mod words;
 
-pub use cron::cron;
+pub use cron::{cron, time_zone};
 pub use domains::{domain, domains, label, name_servers};
 pub use words::{WordsError, split_words};
 

@@ -104,6 +104,7 @@ pub fn app(name: &str) -> App {
         build: Build::default(),
         daemons: BTreeMap::new(),
         cron: Vec::new(),
+        cron_settings: Default::default(),
         sandbox: Sandbox {
             rootfs: None,
             user: None,

@@ -6,6 +6,7 @@ mod change;
 mod check;
 mod compare;
 mod completion;
+mod cron;
 mod deploy;
 mod doctor;
 mod drift;
@@ -87,6 +88,7 @@ pub fn dispatch(cli: Cli) -> Outcome {
         Command::Start(args) => change::start(&mut context, args),
         Command::Stop(args) => change::stop(&mut context, args),
         Command::Restart(args) => change::restart(&mut context, args),
+        Command::Cron(args) => cron::run(&mut context, args),
         Command::Logs(args) => logs::run(&mut context, args),
         Command::Reload(args) => reload::run(&mut context, args),
         Command::Firewall(args) => firewall::run(&mut context, args),

@@ -9,19 +9,22 @@
 //! | `records` | the files between commands and supervisor |
 //! | `supervisor` | the process: its loop |
 //! | `entry` | one daemon, as a machine of states: when it is started again |
-//! | `schedule` | when cron jobs run |
+//! | `schedule`, `calendar` | when cron jobs run, and what a clock that is moved does to that |
+//! | `jobs` | what is remembered of cron jobs |
 //! | `network` | the network, and the resolver kept running |
 //! | `exits` | how a process ended, in words |
 //! | `notify` | telling somebody that an entry point failed |
 //! | `rotate` | logs that do not grow for ever |
 
+mod calendar;
 pub(crate) mod entry;
 mod exits;
+pub(crate) mod jobs;
 mod network;
 mod notify;
 pub(crate) mod records;
 mod rotate;
-mod schedule;
+pub(crate) mod schedule;
 mod supervisor;
 
 use std::collections::BTreeMap;

@@ -9,6 +9,7 @@
 mod act;
 mod adopt;
 mod ended;
+mod jobs;
 mod names;
 mod report;
 
@@ -19,7 +20,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use jiff::Zoned;
+use jiff::Timestamp;
 use metactl_bundles::bundle::{EntryKind, EntryRef, Manifest, read_manifest};
 use metactl_runtime::ProcessId;
 use metactl_runtime::process::wait_dead;
@@ -27,6 +28,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Signal, pidfd_send_signal};
 
 use super::entry::Daemon;
+use super::jobs::JobRecords;
 use super::network::Network;
 use super::notify::Notifier;
 use super::records::{FORMAT, Report, RunDir, SupervisorRecord, Wanted};
@@ -79,6 +81,7 @@ pub(crate) struct Supervisor {
     bundle: Option<Bundle>,
     daemons: BTreeMap<String, Daemon>,
     jobs: BTreeMap<String, Job>,
+    job_records: JobRecords,
     alive: BTreeMap<String, Alive>,
     /// What stands in the way, for `status`.
     trouble: Option<String>,
@@ -117,6 +120,7 @@ pub(crate) fn supervise(instance: &Instance) -> Result<()> {
             instance.manager.resolver()?,
         ),
         registrar: Registrar::new(instance),
+        job_records: JobRecords::of(&state_dir),
         state_dir,
         run,
         wanted: None,
@@ -144,6 +148,7 @@ impl Supervisor {
         self.say("supervises");
         self.read_wanted();
         self.adopt()?;
+        self.settle_jobs();
         loop {
             self.look_after_network();
             self.read_wanted();
@@ -210,16 +215,12 @@ impl Supervisor {
         if same {
             return;
         }
-        let now = Zoned::now();
         let mut jobs = BTreeMap::new();
         let mut daemons = BTreeMap::new();
         for entry in &bundle.manifest.entries {
             match entry.kind {
                 EntryKind::Cron => {
-                    let mut job = Job::new(entry.clone(), &now);
-                    if let Some(old) = self.jobs.remove(&entry.name) {
-                        job.last_exit = job.last_exit.or(old.last_exit);
-                    }
+                    let job = self.job(entry, &bundle.manifest.cron);
                     jobs.insert(entry.name.clone(), job);
                 }
                 EntryKind::Daemon => {
@@ -273,8 +274,10 @@ impl Supervisor {
             let left = at.saturating_duration_since(now);
             pause = pause.min(left.max(Duration::from_millis(20)));
         }
-        let clock = jiff::Timestamp::now();
-        for due in self.jobs.values().filter_map(|job| job.due_in(clock)) {
+        let clock = Timestamp::now();
+        let cron = self.wanted.as_ref().is_some_and(|wanted| wanted.cron);
+        let jobs = self.jobs.values().filter(|_| cron);
+        for due in jobs.filter_map(|job| job.due_in(clock)) {
             pause = pause.min(Duration::from_millis(due.max(5)));
         }
         let pidfds = self.alive.values().map(|alive| alive.pidfd.as_fd());

@@ -63,8 +63,8 @@ impl Supervisor {
         }
         if let Some(daemon) = self.daemons.get_mut(name) {
             daemon.ended(exit, Instant::now());
-        } else if let Some(job) = self.jobs.get_mut(name) {
-            job.last_exit = Some(exit);
+        } else {
+            self.job_ended(name, exit);
         }
     }
 

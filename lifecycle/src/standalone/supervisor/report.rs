@@ -34,13 +34,14 @@ impl Supervisor {
                 since: alive.map(|alive| alive.since.clone()),
                 restarts: 0,
                 adopted: alive.is_some_and(|alive| alive.adopted),
-                last_exit: job.last_exit.clone(),
+                last_exit: job.record.exit.clone(),
                 next: job.next_rfc3339().filter(|_| cron),
             };
             entries.insert(name.clone(), report);
         }
         let mut notes = self.network.notes();
         notes.extend(self.trouble.clone());
+        notes.extend(self.jobs.values().filter_map(|job| job.trouble.clone()));
         let change = self.wanted.as_ref().map(|wanted| wanted.change.clone());
         Report {
             format: FORMAT,
