@@ -350,9 +350,15 @@ The files stay as they are, and nothing that exists is overwritten. Exit code 2:
     /// Print a manual page as it is installed
     #[command(hide = true, override_usage = "metactl manual PAGE")]
     Manual(Manual),
-    /// Keep an instance running (what `start` leaves behind where no service manager runs)
-    #[command(hide = true, override_usage = "metactl -a APP supervise")]
-    Supervise,
+    /// Keep all instances running, where no service manager does
+    #[command(
+        override_usage = "metactl supervise --all",
+        after_help = "\
+Starts every instance that is enabled, as it was last started, and keeps it running; SIGTERM, SIGINT or SIGHUP stop all in
+order. For an inittab (respawn), or as the first process of a container, whose orphans it buries then.
+Without --all it is what `start` leaves behind: it ends with the last instance."
+    )]
+    Supervise(Supervise),
 }
 
 impl Command {
@@ -373,6 +379,14 @@ impl Command {
 
     /// The commands whose arguments belong to another program, and are left as they are.
     pub const PASSING_ON: [&'static str; 2] = ["net", "tcpdump"];
+}
+
+/// Arguments of `supervise`.
+#[derive(Debug, Args)]
+pub struct Supervise {
+    /// Start what is enabled, and stay until a signal
+    #[arg(long)]
+    pub all: bool,
 }
 
 /// Arguments of `import`.

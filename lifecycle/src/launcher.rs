@@ -18,7 +18,7 @@ use rustix::fs::{MemfdFlags, memfd_create};
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 
 use crate::error::{LifecycleError, OnPath, Result};
-use crate::{files, tail};
+use crate::{files, standalone, tail};
 
 /// The name of the program.
 const PROGRAM: &str = "metactl-runtime";
@@ -102,6 +102,9 @@ impl Runtime {
         log: &Path,
     ) -> Result<State> {
         let mut command = self.command();
+        if let Some(files) = standalone::limit_before() {
+            command.arg("--soft-files").arg(files.to_string());
+        }
         command
             .arg("run")
             .arg("--bundle")

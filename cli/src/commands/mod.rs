@@ -111,7 +111,7 @@ pub fn dispatch(cli: Cli) -> Outcome {
         Command::Completion(args) => completion::script(&mut context, args),
         Command::Complete(args) => completion::complete(&mut context, args),
         Command::Manual(args) => help::manual(&mut context, &args.page),
-        Command::Supervise => supervise::run(&mut context),
+        Command::Supervise(args) => supervise::run(&mut context, args),
     };
     // What was printed before a failure is worth reading too.
     context.output.flush()?;

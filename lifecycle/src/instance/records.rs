@@ -13,6 +13,7 @@ use crate::launcher::Runtime;
 use crate::lock::Lock;
 use crate::materialize::{Ingredients, Ready};
 use crate::release::Releases;
+use crate::standalone;
 use crate::standalone::records::RunDir;
 use crate::{converge, files, secrets};
 
@@ -221,6 +222,6 @@ impl Instance {
         // The file of a supervisor that was killed goes with the lock on it.
         let stale = Lock::acquire(&self.supervisor_lock(), "tidy", Duration::ZERO)?;
         drop(stale);
-        Ok(())
+        standalone::Server::of(&self.manager).tidy()
     }
 }

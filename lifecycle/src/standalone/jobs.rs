@@ -19,7 +19,7 @@ pub(crate) const DIR: &str = "cron";
 #[serde(rename_all = "camelCase")]
 pub(crate) struct JobRecord {
     /// [`FORMAT`].
-    format: u32,
+    pub(crate) format: u32,
     /// Up to when its times have been attended to: RFC 3339.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) attended: Option<String>,

@@ -4,7 +4,7 @@
 //! ```text
 //! <run>/<instance>/
 //!   wanted.json        what should run; without it: nothing. Written by commands.
-//!   supervisor.json    the supervisor's process
+//!   supervisor.json    the supervisor's process; the same for all instances
 //!   status.json        what runs. Written by the supervisor.
 //!   launched/<entry>   from which bundle an entry point was launched, written before it is
 //!   wake               a fifo: a byte in it makes the supervisor look at wanted.json
@@ -72,6 +72,19 @@ pub(crate) struct Report {
     /// Its names in the DNS.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) dns: Option<DnsStatus>,
+}
+
+impl Report {
+    /// Nothing is known.
+    pub(crate) fn nothing() -> Report {
+        Report {
+            format: FORMAT,
+            change: None,
+            entries: BTreeMap::new(),
+            notes: Vec::new(),
+            dns: None,
+        }
+    }
 }
 
 /// What is known of an entry point.
@@ -161,6 +174,11 @@ impl RunDir {
 
     pub(crate) fn write_supervisor(&self, record: &SupervisorRecord) -> Result<()> {
         files::replace_json(&self.0.join("supervisor.json"), record, 0o644)
+    }
+
+    /// Removes the record of the supervisor, at its end.
+    pub(crate) fn remove_supervisor(&self) -> Result<()> {
+        files::remove_file(&self.0.join("supervisor.json")).map(drop)
     }
 
     pub(crate) fn report(&self) -> Result<Option<Report>> {

@@ -1,4 +1,4 @@
-//! The supervisor of an instance: one process that keeps running what should run.
+//! The supervisor of an instance: a thread that keeps running what should run.
 //!
 //! It may be killed at any moment. What should run stands in `wanted.json`, what was launched in
 //! the records of the runtime; its successor adopts that, and goes on. It handles no signal: to
@@ -15,7 +15,7 @@ mod report;
 
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::io::Read;
+use std::io::{Read, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
@@ -38,7 +38,7 @@ use crate::dns::Registrar;
 use crate::error::{LifecycleError, OnPath, Result};
 use crate::files;
 use crate::instance::Instance;
-use crate::launcher::Runtime;
+use crate::launcher::{Runtime, append};
 use crate::lock::Lock;
 
 /// How long a supervisor before this one may take to go away.
@@ -74,6 +74,7 @@ pub(crate) struct Supervisor {
     instance: String,
     state_dir: PathBuf,
     log_dir: PathBuf,
+    log: PathBuf,
     run: RunDir,
     runtime: Runtime,
     network: Network,
@@ -91,13 +92,12 @@ pub(crate) struct Supervisor {
     registrar: Registrar,
 }
 
-/// Supervises until everything is stopped.
-pub(crate) fn supervise(instance: &Instance) -> Result<()> {
+/// Supervises one instance in a process of its own, as metactl did before there was one for all: it is taken over
+/// by that one when the next command comes.
+pub(crate) fn supervise_alone(instance: &Instance) -> Result<()> {
     // Away from the terminal that it was started from. It fails for who is away already.
     let _away = nix::unistd::setsid();
-    let paths = &instance.manager.paths;
-    let run = instance.run_dir();
-    if run.wanted()?.is_none() {
+    if instance.run_dir().wanted()?.is_none() {
         return Ok(());
     }
     let lock = Lock::acquire(&instance.supervisor_lock(), "supervise", PATIENCE)?;
@@ -107,11 +107,19 @@ pub(crate) fn supervise(instance: &Instance) -> Result<()> {
         log: instance.supervisor_log(),
         tail: Vec::new(),
     })?;
+    supervise(instance)
+}
+
+/// Supervises until everything is stopped.
+pub(crate) fn supervise(instance: &Instance) -> Result<()> {
+    let paths = &instance.manager.paths;
+    let run = instance.run_dir();
     let state_dir = paths.instance_state(&instance.name);
     let hosts = state_dir.join("etc/hosts");
     let supervisor = Supervisor {
         instance: instance.name.clone(),
         log_dir: paths.instance_log(&instance.name),
+        log: instance.supervisor_log(),
         runtime: instance.runtime(),
         network: Network::new(
             &instance.name,
@@ -144,8 +152,10 @@ impl Supervisor {
             process: current()?,
             since: files::now(),
         };
+        self.displace(&record.process)?;
         self.run.write_supervisor(&record)?;
         self.say("supervises");
+        self.wait_for_orders(&mut wake);
         self.read_wanted();
         self.adopt()?;
         self.settle_jobs();
@@ -166,6 +176,34 @@ impl Supervisor {
             self.bury();
             self.rotate();
         }
+    }
+
+    /// Takes the place of one that is alive: one of an earlier metactl, which supervised this instance alone.
+    fn displace(&self, own: &ProcessId) -> Result<()> {
+        let other = match self.run.supervisor() {
+            Ok(other) => other,
+            // It is replaced by this one's.
+            Err(error) => {
+                self.say(&error.to_string());
+                None
+            }
+        };
+        let Some(other) = other.filter(|other| other.process != *own) else {
+            return Ok(());
+        };
+        self.say(&format!("replaces the supervisor {}", other.process.pid));
+        super::server::displace(&other.process)
+    }
+
+    /// Does nothing until it can be read what is wanted: what runs goes on. It is told in the report.
+    fn wait_for_orders(&mut self, wake: &mut File) {
+        while let Err(error) = self.run.wanted() {
+            self.in_trouble(error.to_string());
+            self.tell();
+            self.wait(wake);
+            drain(wake);
+        }
+        self.trouble = None;
     }
 
     // --- What is wanted -------------------------------------------------------------------------
@@ -320,7 +358,8 @@ impl Supervisor {
             self.say(&line);
         }
         self.say("has stopped everything");
-        Ok(())
+        // The last thing: whoever waits for the end goes on.
+        self.run.remove_supervisor()
     }
 
     fn in_trouble(&mut self, trouble: String) {
@@ -330,13 +369,18 @@ impl Supervisor {
         }
     }
 
-    /// A line in the supervisor's log, which is its standard error.
+    /// A line in the instance's log of its supervisor.
     fn say(&self, line: &str) {
-        eprintln!("{} {line}", files::now());
+        let line = format!("{} {line}", files::now());
+        let written =
+            append(&self.log).and_then(|mut log| writeln!(log, "{line}").on("write", &self.log));
+        if let Err(error) = written {
+            eprintln!("{line} ({error})");
+        }
     }
 }
 
-fn current() -> Result<ProcessId> {
+pub(super) fn current() -> Result<ProcessId> {
     ProcessId::current().on("read", "/proc/self".as_ref())
 }
 
@@ -352,13 +396,13 @@ fn open_even_if_dead(process: &ProcessId) -> Result<Option<OwnedFd>> {
 }
 
 /// Sends a signal by its number; to who is gone already, it is none.
-fn send(pidfd: &OwnedFd, number: i32) {
+pub(super) fn send(pidfd: &OwnedFd, number: i32) {
     let signal = Signal::from_named_raw(number).unwrap_or(Signal::TERM);
     let _gone = pidfd_send_signal(pidfd, signal);
 }
 
 /// Reads all bytes that somebody woke it with. Whether there were any.
-fn drain(wake: &mut File) -> bool {
+pub(super) fn drain(wake: &mut File) -> bool {
     let mut buffer = [0; 64];
     let mut woken = false;
     loop {
