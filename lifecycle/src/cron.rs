@@ -210,7 +210,7 @@ impl Instance {
             Some(record) if record.asked.as_deref() == Some(word) => match record.exit {
                 None if self.run_dir().supervisor()?.is_none() => {
                     // The supervisor after this one writes that down, when somebody starts one.
-                    let runs = self.runs(&entry.name)?;
+                    let runs = self.runs(&entry.name);
                     Ok((!runs).then(schedule::lost))
                 }
                 exit => Ok(exit),
@@ -220,13 +220,13 @@ impl Instance {
         }
     }
 
-    fn runs(&self, entry: &str) -> Result<bool> {
+    fn runs(&self, entry: &str) -> bool {
         let id = format!("{}.{entry}", self.name);
-        let found = self.runtime().containers(&id)?;
-        let alive = found.iter().filter(|state| state.id == id);
-        Ok(alive
-            .flat_map(|state| &state.process)
-            .any(|process| process.is_alive()))
+        let process = self
+            .runtime()
+            .container(&id)
+            .and_then(|state| state.process);
+        process.is_some_and(|process| process.is_alive())
     }
 
     fn deployed_or_error(&self) -> Result<crate::instance::Current> {

@@ -90,6 +90,9 @@ pub(crate) struct Supervisor {
     rotated: Instant,
     notifier: Notifier,
     registrar: Registrar,
+    /// Says to others that somebody supervises: then they leave its names alone.
+    lock: Option<Lock>,
+    lock_path: PathBuf,
 }
 
 /// Supervises one instance in a process of its own, as metactl did before there was one for all: it is taken over
@@ -100,13 +103,14 @@ pub(crate) fn supervise_alone(instance: &Instance) -> Result<()> {
     if instance.run_dir().wanted()?.is_none() {
         return Ok(());
     }
-    let lock = Lock::acquire(&instance.supervisor_lock(), "supervise", PATIENCE)?;
-    let _lock = lock.map_err(|held| LifecycleError::Supervisor {
-        instance: instance.name.clone(),
-        why: format!("runs already: {}", held.0),
-        log: instance.supervisor_log(),
-        tail: Vec::new(),
-    })?;
+    if let Some(other) = instance.run_dir().supervisor()? {
+        return Err(LifecycleError::Supervisor {
+            instance: instance.name.clone(),
+            why: format!("runs already: process {}", other.process.pid),
+            log: instance.supervisor_log(),
+            tail: Vec::new(),
+        });
+    }
     supervise(instance)
 }
 
@@ -128,6 +132,8 @@ pub(crate) fn supervise(instance: &Instance) -> Result<()> {
             instance.manager.resolver()?,
         ),
         registrar: Registrar::new(instance),
+        lock: None,
+        lock_path: instance.supervisor_lock(),
         job_records: JobRecords::of(&state_dir),
         state_dir,
         run,
@@ -153,6 +159,7 @@ impl Supervisor {
             since: files::now(),
         };
         self.displace(&record.process)?;
+        self.lock = Some(self.acquire_lock()?);
         self.run.write_supervisor(&record)?;
         self.say("supervises");
         self.wait_for_orders(&mut wake);
@@ -193,6 +200,16 @@ impl Supervisor {
         };
         self.say(&format!("replaces the supervisor {}", other.process.pid));
         super::server::displace(&other.process)
+    }
+
+    fn acquire_lock(&self) -> Result<Lock> {
+        let lock = Lock::acquire(&self.lock_path, "supervise", PATIENCE)?;
+        lock.map_err(|held| LifecycleError::Supervisor {
+            instance: self.instance.clone(),
+            why: format!("cannot begin: {}", held.0),
+            log: self.log.clone(),
+            tail: Vec::new(),
+        })
     }
 
     /// Does nothing until it can be read what is wanted: what runs goes on. It is told in the report.
@@ -358,6 +375,7 @@ impl Supervisor {
             self.say(&line);
         }
         self.say("has stopped everything");
+        self.lock = None;
         // The last thing: whoever waits for the end goes on.
         self.run.remove_supervisor()
     }
