@@ -101,7 +101,7 @@ supervisor=$(pgrep -f "^$METACTL supervise")
 
 echo
 echo "1. $all instances run"
-for what in list "app001 status" "app$all status"; do
+for what in list "app001 status" "$(name "$all") status"; do
   printf '  metactl %-16s %6s ms\n' "$what" "$(tenths "$(median 21 metactl $what)")"
 done
 memory=$(pss "$supervisor")

@@ -152,6 +152,10 @@ pub struct Daemon {
     pub restart: Restart,
     /// Names of daemons that are started before this one.
     pub after: Vec<String>,
+    /// Those of them that it cannot do without: it runs while they do.
+    pub requires: Vec<String>,
+    /// How often in a row it is started again; for ever without it.
+    pub restart_limit: Option<u32>,
     /// Where the section was first written.
     pub origin: Origin,
 }

@@ -201,6 +201,8 @@ impl Workshop {
             },
             restart: Restart::Never,
             after: Vec::new(),
+            requires: Vec::new(),
+            restart_limit: None,
             origin: built_in.clone(),
         };
         let mut sandbox = app.sandbox.clone();

@@ -17,7 +17,7 @@ use crate::logs::Followed;
 use crate::manager::require_root;
 use crate::standalone::jobs::{JobRecord, JobRecords};
 use crate::standalone::records::{Asked, EntryReport, FORMAT, new_generation};
-use crate::standalone::schedule;
+use crate::standalone::{exits, schedule};
 use crate::status::{self, EntryState, Exit};
 
 /// How often the record of a run is looked at.
@@ -211,12 +211,12 @@ impl Instance {
                 None if self.run_dir().supervisor()?.is_none() => {
                     // The supervisor after this one writes that down, when somebody starts one.
                     let runs = self.runs(&entry.name);
-                    Ok((!runs).then(schedule::lost))
+                    Ok((!runs).then(exits::lost))
                 }
                 exit => Ok(exit),
             },
             // Somebody has run it again in between, or removed the instance.
-            _ => Ok(Some(schedule::lost())),
+            _ => Ok(Some(exits::lost())),
         }
     }
 

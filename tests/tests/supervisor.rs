@@ -320,3 +320,110 @@ fn supervise_all_is_the_first_process_of_a_container() {
         host.run(&["one", "status"]).fails(3);
     });
 }
+
+/// Whether the kernel tells how a process ended that is nobody's child here (Linux 6.15).
+fn exits_of_strangers_are_known() -> bool {
+    let release = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap();
+    let mut numbers = release
+        .split(['.', '-'])
+        .map(|part| part.parse::<u32>().unwrap_or(0));
+    (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0)) >= (6, 15)
+}
+
+#[test]
+fn exits_are_told_also_after_a_crash_of_the_supervisor() {
+    on_host(&[GIT, NFT], |host| {
+        let config = "[daemon.app]\nplatform = exec\n\
+             command = sh -c \"rm -f /data/end; while [ ! -e /data/end ]; do sleep 0.05; done; exit 5\"\n\
+             [daemon.once]\nplatform = exec\nrestart = never\n\
+             command = sh -c \"echo begun >> /data/once; sleep 2.5; exit 6\"\n\
+             [daemon.deaf]\nplatform = exec\nstop.timeout = 1s\n\
+             command = sh -c \"trap '' TERM; while :; do sleep 0.1; done\"\n";
+        host.application("app", &[(".metactl", config)], "");
+        host.run(&["app", "deploy", "1.0"]).ok();
+        let says = |text: &str| {
+            eventually(text, SOON, || {
+                let status = host.run(&["app", "status"]);
+                status.stdout.contains(text).then_some(status.stdout)
+            })
+        };
+        says("exit code 6");
+        kill_9(supervisors()[0]);
+        // What has ended for good is known to have, and is not begun again.
+        let status = says("exit code 6");
+        assert!(status.contains("ended"), "{status}");
+        // What ends under the eyes of another supervisor than it was begun by.
+        fs::write(host.state("app").join("data/end"), "").unwrap();
+        let status = says("restarted 1×");
+        let known = match exits_of_strangers_are_known() {
+            true => "last: exit code 5,",
+            false => "nobody could see",
+        };
+        assert!(status.contains(known), "{status}");
+        // What ends while there is none.
+        kill_9(supervisors()[0]);
+        fs::write(host.state("app").join("data/end"), "").unwrap();
+        eventually("its end", SOON, || {
+            machine::pids_of(&["-f /data/end"]).is_empty().then_some(())
+        });
+        let status = says("restarted 2×");
+        assert!(status.contains("nobody could see"), "{status}");
+        let once = fs::read_to_string(host.state("app").join("data/once")).unwrap();
+        assert_eq!(once, "begun\n");
+        host.run(&["app", "stop", "deaf"]).ok();
+        says("it did not stop within 1 s");
+        host.run(&["app", "stop"]).ok();
+    });
+}
+
+#[test]
+fn who_ends_too_often_is_given_up_and_who_requires_it_stops() {
+    on_host(&[GIT, NFT], |host| {
+        let config = "[daemon.db]\nplatform = exec\nrestart.limit = 2\n\
+             command = sh -c \"if [ -e /data/broken ]; then exit 9; fi; exec sleep 1001\"\n\
+             [daemon.a-web]\nplatform = exec\nrequires = db\ncommand = sleep 1002\n";
+        host.application("app", &[(".metactl", config)], "");
+        host.run(&["app", "deploy", "1.0"]).ok();
+        let runs = |what: &str| !machine::pids_of(&[what]).is_empty();
+        let first = |what: &str| machine::pids_of(&[what]).into_iter().min();
+        assert!(
+            first("sleep 1001") < first("sleep 1002"),
+            "{:?}",
+            machine::processes()
+        );
+        // Who is needed and is stopped takes along who needs it, and brings it back.
+        host.run(&["app", "stop", "db"]).ok();
+        eventually("both to stop", SOON, || {
+            (!runs("sleep 1001") && !runs("sleep 1002")).then_some(())
+        });
+        host.run(&["app", "status"])
+            .says(&["a-web waits for db, which it requires and which does not run"]);
+        host.run(&["app", "start", "db"]).ok();
+        eventually("both", SOON, || {
+            (runs("sleep 1001") && runs("sleep 1002")).then_some(())
+        });
+        host.run(&["app", "stop"]).ok();
+        host.run(&["app", "start", "a-web"]).ok();
+        assert!(runs("sleep 1001") && runs("sleep 1002"));
+        // It fails again and again.
+        fs::write(host.state("app").join("data/broken"), "").unwrap();
+        machine::pids_of(&["sleep 1001"])
+            .into_iter()
+            .for_each(kill_9);
+        eventually("it to be given up", SOON, || {
+            let status = host.run(&["app", "status"]).stdout;
+            status
+                .contains("exit code 9; given up after 3 short runs")
+                .then_some(())
+        });
+        eventually("the other to stop", SOON, || {
+            (!runs("sleep 1002")).then_some(())
+        });
+        let log = fs::read_to_string(host.log("app", "supervisor")).unwrap();
+        assert_eq!(log.matches("db ended: exit code 9").count(), 2, "{log}");
+        fs::remove_file(host.state("app").join("data/broken")).unwrap();
+        host.run(&["app", "restart"]).ok();
+        host.run(&["app", "status"]).ok();
+        host.run(&["app", "stop"]).ok();
+    });
+}

@@ -112,6 +112,12 @@ pub struct EntryRef {
     /// Daemons that are started before it.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub after: Vec<String>,
+    /// Those of them without which it does not run.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub requires: Vec<String>,
+    /// How often in a row it is started again before it is given up; for ever without it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub restart_limit: Option<u32>,
 }
 
 /// A file of configuration.

@@ -361,6 +361,8 @@ fn entry_ref(entry: &Composed<'_>, place: &Placement) -> EntryRef {
         stop_timeout: CRON_STOP.1,
         restart: Restart::Never,
         after: Vec::new(),
+        requires: Vec::new(),
+        restart_limit: None,
     };
     match entry.source {
         SourceOf::Daemon(daemon) => EntryRef {
@@ -368,6 +370,8 @@ fn entry_ref(entry: &Composed<'_>, place: &Placement) -> EntryRef {
             stop_timeout: daemon.stop.timeout,
             restart: daemon.restart,
             after: daemon.after.clone(),
+            requires: daemon.requires.clone(),
+            restart_limit: daemon.restart_limit,
             ..common
         },
         SourceOf::Cron(job) => EntryRef {

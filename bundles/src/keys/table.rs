@@ -235,6 +235,12 @@ pub(super) const KEYS: &[Key] = &[
         Kind::Daemons,
         "Daemons that are started before this one.",
     ),
+    key(
+        "daemon.*",
+        "requires",
+        Kind::Daemons,
+        "Daemons that this one needs: they are started before it, and it is stopped when one of them is, or has ended for good.",
+    ),
     Key {
         default: Some("always"),
         ..key(
@@ -244,6 +250,12 @@ pub(super) const KEYS: &[Key] = &[
             "When it is started again after it ended.",
         )
     },
+    key(
+        "daemon.*",
+        "restart.limit",
+        Kind::Count,
+        "How often in a row it is started again when it ends within 10 seconds; then it is given up. For ever without it, after pauses of up to 30 seconds.",
+    ),
     Key {
         default: Some("TERM"),
         ..key(

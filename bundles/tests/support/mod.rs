@@ -77,6 +77,8 @@ pub fn daemon(name: &str, platform: &str, pairs: &[(&str, &str)]) -> Daemon {
         },
         restart: Restart::Always,
         after: Vec::new(),
+        requires: Vec::new(),
+        restart_limit: None,
         origin: origin(9),
     }
 }

@@ -183,6 +183,28 @@ impl Instance {
         })
     }
 
+    /// A daemon of this name, and before it those that it requires.
+    pub(crate) fn daemon_and_required(&self, name: &str) -> Result<Vec<String>> {
+        let daemon = self.daemon(name)?;
+        let current = self.current()?;
+        let entries = current
+            .map(|current| current.manifest.entries)
+            .unwrap_or_default();
+        let mut names = vec![daemon.name];
+        let mut at = 0;
+        while let Some(name) = names.get(at).cloned() {
+            let entry = entries.iter().find(|entry| entry.name == name);
+            for needed in entry.iter().flat_map(|entry| &entry.requires) {
+                if !names.contains(needed) {
+                    names.push(needed.clone());
+                }
+            }
+            at += 1;
+        }
+        names.reverse();
+        Ok(names)
+    }
+
     pub(crate) fn daemon_names(&self, manifest: &Manifest) -> Vec<String> {
         let daemons = manifest
             .entries

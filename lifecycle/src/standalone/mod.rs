@@ -19,7 +19,7 @@
 
 mod calendar;
 pub(crate) mod entry;
-mod exits;
+pub(crate) mod exits;
 pub(crate) mod jobs;
 mod network;
 mod notify;

@@ -13,7 +13,6 @@ use metactl_bundles::schedule::{CronSettings, Missed, Schedule};
 use super::calendar;
 use super::jobs::JobRecord;
 use crate::files;
-use crate::status::Exit;
 
 /// The time that a machine may sleep through without a job being missed.
 const GRACE: SignedDuration = SignedDuration::from_secs(90);
@@ -161,17 +160,6 @@ pub(crate) fn zone(name: Option<&str>) -> Result<TimeZone, String> {
         None => Ok(TimeZone::system()),
         Some(name) => TimeZone::get(name)
             .map_err(|_| format!("has a time zone that this server does not know: {name}")),
-    }
-}
-
-/// The exit of what ended while nobody could see it.
-pub(crate) fn lost() -> Exit {
-    Exit {
-        at: files::now(),
-        code: None,
-        signal: None,
-        reason: "ended while nobody could see its exit code".to_owned(),
-        failed: true,
     }
 }
 

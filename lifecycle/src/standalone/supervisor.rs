@@ -27,7 +27,7 @@ use metactl_runtime::process::wait_dead;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Signal, pidfd_send_signal};
 
-use super::entry::Daemon;
+use super::entry::{Daemon, Phase};
 use super::jobs::JobRecords;
 use super::network::Network;
 use super::notify::Notifier;
@@ -294,7 +294,28 @@ impl Supervisor {
 
     /// The generation of a daemon that should run.
     fn target(&self, name: &str) -> Option<&str> {
-        self.wanted.as_ref()?.daemons.get(name).map(String::as_str)
+        let generation = self.wanted.as_ref()?.daemons.get(name)?;
+        self.missing_for(name, 0).is_none().then_some(generation)
+    }
+
+    /// The daemon that `name` requires and that does not run, nor will: nobody wants it, or it has ended for good.
+    fn missing_for(&self, name: &str, depth: usize) -> Option<String> {
+        let requires = &self.daemons.get(name)?.definition.requires;
+        requires.iter().find_map(|needed| {
+            let wanted = self.wanted.as_ref()?.daemons.get(needed);
+            let ended = self.daemons.get(needed).is_none_or(|daemon| {
+                daemon.phase == Phase::Ended && daemon.generation.as_ref() == wanted
+            });
+            if wanted.is_none() || ended {
+                return Some(needed.clone());
+            }
+            // The configuration refuses circles.
+            if depth > 64 {
+                None
+            } else {
+                self.missing_for(needed, depth + 1)
+            }
+        })
     }
 
     // --- Telling and waiting --------------------------------------------------------------------

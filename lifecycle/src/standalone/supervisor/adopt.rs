@@ -29,10 +29,23 @@ impl Supervisor {
                 self.run.remove_launched(&name)?;
             }
         }
+        self.recall();
         if self.bundle.is_some() {
             self.network.adopt()?;
         }
         Ok(())
+    }
+
+    /// How daemons ended before, and how often they were started again. What cannot be read is lost, and nothing else.
+    fn recall(&mut self) {
+        let Ok(Some(report)) = self.run.report() else {
+            return;
+        };
+        for (name, daemon) in &mut self.daemons {
+            if let Some(known) = report.entries.get(name) {
+                daemon.recall(known, Instant::now());
+            }
+        }
     }
 
     fn adopt_container(&mut self, id: &str, name: &str) -> Result<bool> {

@@ -52,10 +52,12 @@ impl Supervisor {
             true => exits::of_jvm(exit, dump.is_some()),
             false => exit,
         };
-        let stopping = self
-            .daemons
-            .get(name)
-            .is_some_and(|daemon| matches!(daemon.phase, Phase::Stopping(_)));
+        let phase = self.daemons.get(name).map(|daemon| &daemon.phase);
+        let stopping = matches!(phase, Some(Phase::Stopping(_)));
+        let exit = match phase {
+            Some(Phase::Stopping(None)) => exits::too_late(exit, alive.definition.stop_timeout),
+            _ => exit,
+        };
         let expected = stopping || alive.kill_at.is_some();
         if exit.failed && !expected {
             self.say(&format!("{name} ended: {}", exit.reason));

@@ -8,7 +8,7 @@ use metactl_runtime::process::boot_id;
 use super::super::exits;
 use super::super::jobs::JobRecord;
 use super::super::records::{Asked, FORMAT};
-use super::super::schedule::{self, Job};
+use super::super::schedule::Job;
 use super::Supervisor;
 use crate::error::Result;
 use crate::files;
@@ -49,7 +49,7 @@ impl Supervisor {
             .map(|(name, _)| name.clone())
             .collect();
         for name in lost {
-            self.job_ended(&name, schedule::lost());
+            self.job_ended(&name, exits::lost());
         }
     }
 
