@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use crate::health::{Check, Question};
 use crate::layers::Origin;
 use crate::network::{Mode, Policy, Published};
+use crate::schedule::CronSettings;
 use crate::secrets::Hidden;
 
 /// One instance's application.
@@ -33,6 +34,8 @@ pub struct App {
     pub daemons: BTreeMap<String, Daemon>,
     /// What runs at certain times, in the order of the configuration.
     pub cron: Vec<CronJob>,
+    /// How that is run.
+    pub cron_settings: CronSettings,
     /// The sandbox that all entry points share.
     pub sandbox: Sandbox,
 }
@@ -262,6 +265,10 @@ pub struct Daemon {
     pub after: Vec<String>,
     /// What it is asked before it counts as up (`[health.NAME]`).
     pub checks: Vec<Check>,
+    /// Those of them that it cannot do without: it runs while they do.
+    pub requires: Vec<String>,
+    /// How often in a row it is started again; for ever without it.
+    pub restart_limit: Option<u32>,
     /// Where the section was first written.
     pub origin: Origin,
 }

@@ -30,8 +30,8 @@
 //! answers whether an instance may reach, see or have something, [`compare`] tells two sites apart.
 //!
 //! [`edit`] changes single keys of a layer, [`import`] reads configurations of others. [`diagnostics`] is what errors in configuration look like,
-//! [`health`] what daemons are asked, [`redact`] what must not be printed, [`secrets`] what the application gets as files of its own,
-//! [`server`] the facts of this server, [`paths`] where things are, [`text`] what text is kept in.
+//! [`health`] what daemons are asked, [`redact`] what must not be printed, [`schedule`] when cron jobs run, [`secrets`] what the
+//! application gets as files of its own, [`server`] the facts of this server, [`paths`] where things are, [`text`] what text is kept in.
 #![forbid(unsafe_code)]
 
 pub mod app;
@@ -53,6 +53,7 @@ pub mod oci;
 pub mod paths;
 pub mod platforms;
 pub mod redact;
+pub mod schedule;
 pub mod seccomp;
 pub mod secrets;
 pub mod server;

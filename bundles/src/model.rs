@@ -114,6 +114,7 @@ impl<'a> Builder<'a> {
             build: self.build(),
             daemons,
             cron: self.cron(),
+            cron_settings: self.cron_settings(),
             sandbox,
         }
     }

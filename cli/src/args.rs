@@ -1,5 +1,6 @@
 //! The one definition of the command line. [`crate::words`] brings both word orders into its form.
 
+mod cron;
 mod doctor;
 mod examples;
 mod explain;
@@ -10,6 +11,7 @@ mod past;
 use std::ffi::OsString;
 use std::path::PathBuf;
 
+pub use cron::{Cron, CronAction};
 pub use doctor::{Doctor, Topic};
 pub use examples::definition;
 pub use explain::{Check, Compare, Complete, Completion, Dump, Manual, Shell, Show, Why};
@@ -263,6 +265,17 @@ Examples: metactl myapp logs -f web
           metactl myapp logs --since 2h --grep exception"
     )]
     Logs(Logs),
+    /// List the cron jobs of an instance, with their next and last runs; or run one now
+    #[command(
+        override_usage = "metactl APP cron [list]\n       metactl APP cron run NAME",
+        after_help = "\
+run begins the job at once, in the sandbox of the running instance, prints what it writes, and ends with its exit code;
+128 and the signal's number when one ended it. A job that runs already is refused. When metactl is interrupted, the
+job goes on.
+Examples: metactl myapp cron
+          metactl myapp cron run 'daily housekeeping'"
+    )]
+    Cron(Cron),
     /// Show the policy of an instance, its counters, and what was refused; or learn what it needs
     #[command(
         override_usage = "metactl APP firewall [--watch]\n       metactl APP firewall learn [--for TIME] [--write]",
@@ -381,12 +394,18 @@ The files stay as they are, and nothing that exists is overwritten. Exit code 2:
     /// Print a manual page as it is installed
     #[command(hide = true, override_usage = "metactl manual PAGE")]
     Manual(Manual),
-    /// Keep an instance running (what `start` leaves behind where no service manager runs)
-    #[command(hide = true, override_usage = "metactl -a APP supervise")]
-    Supervise,
     /// A step that a unit of the service manager asks for
     #[command(hide = true, override_usage = "metactl -a APP unit STEP [WORD]")]
     Unit(Unit),
+    /// Keep all instances running, where no service manager does
+    #[command(
+        override_usage = "metactl supervise --all",
+        after_help = "\
+Starts every instance that is enabled, as it was last started, and keeps it running; SIGTERM, SIGINT or SIGHUP stop all in
+order. For an inittab (respawn), or as the first process of a container, whose orphans it buries then.
+Without --all it is what `start` leaves behind: it ends with the last instance."
+    )]
+    Supervise(Supervise),
 }
 
 impl Command {
@@ -407,6 +426,14 @@ impl Command {
 
     /// The commands whose arguments belong to another program, and are left as they are.
     pub const PASSING_ON: [&'static str; 2] = ["net", "tcpdump"];
+}
+
+/// Arguments of `supervise`.
+#[derive(Debug, Args)]
+pub struct Supervise {
+    /// Start what is enabled, and stay until a signal
+    #[arg(long)]
+    pub all: bool,
 }
 
 /// Arguments of `import`.

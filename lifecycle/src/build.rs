@@ -338,6 +338,8 @@ impl Workshop {
             restart: Restart::Never,
             after: Vec::new(),
             checks: Vec::new(),
+            requires: Vec::new(),
+            restart_limit: None,
             origin: built_in.clone(),
         };
         let mut sandbox = app.sandbox.clone();
@@ -383,6 +385,7 @@ impl Workshop {
             build: app.build.clone(),
             daemons: BTreeMap::from([(ENTRY.to_owned(), daemon)]),
             cron: Vec::new(),
+            cron_settings: Default::default(),
             sandbox,
         }
     }

@@ -25,7 +25,7 @@ pub(crate) fn start(
     let current = instance.deployed()?;
     let daemons = match entry {
         None => instance.daemon_names(&current.manifest),
-        Some(name) => vec![instance.daemon(name)?.name],
+        Some(name) => instance.daemon_and_required(name)?,
     };
     let change = match instance.wanted()? {
         Some(wanted) => start_missing(

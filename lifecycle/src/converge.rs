@@ -27,8 +27,8 @@ pub(crate) fn converge(instance: &Instance) -> Result<Vec<String>> {
 
 pub(crate) fn supervise_again(instance: &Instance) -> Result<Vec<String>> {
     let run = instance.run_dir();
-    if run.supervisor()?.is_some() {
-        return Ok(Vec::new());
+    if let Some(record) = run.supervisor()? {
+        return instance.be_replaced(&record);
     }
     let runtime = instance.runtime();
     let prefix = format!("{}.", instance.name);

@@ -113,7 +113,7 @@ impl Instance {
         for name in ["enabled", "bundle", "facts.json"] {
             files::remove_file(&dir.join(name))?;
         }
-        for name in ["bundles", "releases", "tmp", "etc"] {
+        for name in ["bundles", "releases", "tmp", "etc", "cron"] {
             files::remove_tree(&dir.join(name))?;
         }
         if data {

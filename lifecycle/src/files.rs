@@ -189,6 +189,25 @@ pub(crate) fn entries(dir: &Path) -> Result<Vec<PathBuf>> {
     Ok(paths)
 }
 
+/// The names in a directory that begin with `prefix`, in no order; none when it is not there.
+pub(crate) fn names(dir: &Path, prefix: &str) -> Result<Vec<String>> {
+    let list = match fs::read_dir(dir) {
+        Ok(list) => list,
+        Err(error) if is_absent(&error) => return Ok(Vec::new()),
+        Err(error) => return Err(error).on("read", dir),
+    };
+    let mut names = Vec::new();
+    for entry in list {
+        let name = entry.on("read", dir)?.file_name();
+        names.extend(
+            name.to_str()
+                .filter(|name| name.starts_with(prefix))
+                .map(str::to_owned),
+        );
+    }
+    Ok(names)
+}
+
 /// The last component of a path as text; empty when it is none.
 pub(crate) fn name_of(path: &Path) -> &str {
     path.file_name()

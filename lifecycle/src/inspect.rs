@@ -32,7 +32,7 @@ pub(crate) fn status(instance: &Instance, mut notes: Vec<String>) -> Result<Stat
         notes
             .push("this is of an earlier bundle; `status` as root brings it up to date".to_owned());
     }
-    let containers = containers(instance);
+    let containers = containers(instance, current.as_ref());
     let entries = match &current {
         Some(current) => {
             let look = |entry| look(instance, entry, report.as_ref(), &containers);
@@ -110,12 +110,13 @@ pub(crate) fn release(instance: &Instance, current: &Current) -> Result<ReleaseI
         }))
 }
 
-/// The containers of an instance; none for who may not look.
-fn containers(instance: &Instance) -> Vec<State> {
-    instance
-        .runtime()
-        .containers(&format!("{}.", instance.name))
-        .unwrap_or_default()
+/// The containers of the entry points; none for who may not look.
+fn containers(instance: &Instance, current: Option<&Known>) -> Vec<State> {
+    let runtime = instance.runtime();
+    let entries = current.iter().flat_map(|current| &current.entries);
+    entries
+        .filter_map(|entry| runtime.container(&format!("{}.{}", instance.name, entry.name)))
+        .collect()
 }
 
 fn look(
@@ -154,7 +155,7 @@ fn look(
             .and_then(|known| known.since.clone()),
         pid: process.map(|process| process.pid),
         restarts: known.map_or(0, |known| known.restarts),
-        memory: usage.and_then(|state| cgroup::stats(&state.cgroups).memory_current),
+        memory: usage.and_then(|state| cgroup::memory_current(&state.cgroups)),
         port: entry.port,
         last_exit: known.and_then(|known| known.last_exit.clone()),
         schedule: entry.schedule.clone(),

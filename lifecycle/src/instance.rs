@@ -485,13 +485,13 @@ impl Instance {
         }
     }
 
-    /// Keeps the instance running: the body of `metactl -a APP supervise`. Returns when everything
-    /// is stopped.
+    /// Keeps this instance alone running: the body of `metactl -a APP supervise`. Returns when everything is stopped.
+    /// [`Manager::supervise`] takes it over as soon as a command comes.
     ///
     /// # Errors
     /// When it cannot begin.
     pub fn supervise(&self) -> Result<()> {
         require_root("supervising")?;
-        standalone::supervise(self)
+        standalone::supervise_alone(self)
     }
 }

@@ -19,7 +19,7 @@ use rustix::process::{Pid, PidfdFlags, pidfd_open};
 
 use crate::access::shared;
 use crate::error::{LifecycleError, OnPath, Result};
-use crate::{files, tail};
+use crate::{files, standalone, tail};
 
 /// The name of the program.
 const PROGRAM: &str = "metactl-runtime";
@@ -103,6 +103,9 @@ impl Runtime {
         log: &Path,
     ) -> Result<State> {
         let mut command = self.command();
+        if let Some(files) = standalone::limit_before() {
+            command.arg("--soft-files").arg(files.to_string());
+        }
         command
             .arg("run")
             .arg("--bundle")
@@ -169,9 +172,15 @@ impl Runtime {
     /// Ids that begin with `prefix` of containers that have a directory, whether or not their
     /// state can be read: for cleaning up after launches that were killed.
     pub(crate) fn ids(&self, prefix: &str) -> Result<Vec<String>> {
-        let paths = files::entries(&self.root)?;
-        let names = paths.iter().map(|path| files::name_of(path).to_owned());
-        Ok(names.filter(|name| name.starts_with(prefix)).collect())
+        let mut names = files::names(&self.root, prefix)?;
+        names.sort();
+        Ok(names)
+    }
+
+    /// The container of this id, if its record can be read.
+    pub(crate) fn container(&self, id: &str) -> Option<State> {
+        ContainerId::new(id).ok()?;
+        state::read(&self.root, id).ok()
     }
 
     /// Makes the network of an instance, and pins it.

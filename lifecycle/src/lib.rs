@@ -40,6 +40,7 @@
 //! | `dns/` | the names of an instance in a DNS zone, while it runs |
 //! | `converge` | the truth after a crash |
 //! | `inspect`, [`status`], `logs`, `tail`, `moment` | what runs, what it wrote, and when |
+//! | `cron` | the cron jobs, and running one now |
 //! | `inside/` | the processes of what runs; thread and heap dumps, `lsof`, `strace`; tools of the server in its network |
 //! | `foreground` | `metactl run` |
 //! | `explain` | `why`, `check`, `compare` |
@@ -59,6 +60,7 @@ mod change;
 mod conflicts;
 mod converge;
 mod create;
+mod cron;
 mod delete;
 mod deploy;
 pub mod dns;
@@ -102,6 +104,7 @@ mod tail;
 
 pub use access::trail::{Deed, Outcome as DeedOutcome};
 pub use create::{Created, EntryPoint};
+pub use cron::CronJob;
 pub use delete::{Deleted, Deletion};
 pub use deploy::{DeployOptions, DeployPlan};
 pub use doctor::{ChangedSetting, Diagnosis};

@@ -124,8 +124,9 @@ fn say(sink: &mut LineSink<'_>, log: &LogFile, line: &str) -> Result<bool> {
     }
 }
 
-struct Followed<'a> {
-    log: &'a LogFile,
+/// A log that is read as it grows.
+pub(crate) struct Followed<'a> {
+    pub(crate) log: &'a LogFile,
     /// Up to where it was read.
     at: u64,
     inode: u64,
@@ -134,7 +135,8 @@ struct Followed<'a> {
 }
 
 impl<'a> Followed<'a> {
-    fn new((log, at): (&'a LogFile, u64)) -> Followed<'a> {
+    /// From a length of it on.
+    pub(crate) fn new((log, at): (&'a LogFile, u64)) -> Followed<'a> {
         let inode = std::fs::metadata(&log.path).map_or(0, |meta| meta.ino());
         Followed {
             log,
@@ -144,7 +146,8 @@ impl<'a> Followed<'a> {
         }
     }
 
-    fn new_lines(&mut self) -> io::Result<Vec<String>> {
+    /// The lines that have come since.
+    pub(crate) fn new_lines(&mut self) -> io::Result<Vec<String>> {
         let mut file = match File::open(&self.log.path) {
             Ok(file) => file,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),

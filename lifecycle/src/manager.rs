@@ -12,7 +12,7 @@ use crate::instance::Instance;
 use crate::launcher::{Runtime, find_runtime};
 use crate::resolver::Keeper;
 use crate::status::Summary;
-use crate::{dns, files, foreground, names};
+use crate::{dns, files, foreground, names, standalone};
 
 /// One metactl: its directories and its programs.
 #[derive(Debug, Clone)]
@@ -143,6 +143,26 @@ impl Manager {
             Err(error @ LifecycleError::NoReader { .. }) => Err(error),
             Err(error) => Ok(Summary::unknown(instance.name, &error)),
         }
+    }
+
+    /// Keeps all instances running, until everything is stopped: the body of `metactl supervise`. Returns at once
+    /// when another process does.
+    ///
+    /// # Errors
+    /// When it cannot begin.
+    pub fn supervise(&self) -> Result<()> {
+        require_root("supervising")?;
+        standalone::supervise(self)
+    }
+
+    /// Starts all instances that are enabled, and keeps everything running until SIGTERM, which stops it in order:
+    /// the body of `metactl supervise --all`. As the first process of a pid namespace it buries orphans, too.
+    ///
+    /// # Errors
+    /// When it cannot begin, or another process does this already.
+    pub fn supervise_all(&self) -> Result<()> {
+        require_root("supervising")?;
+        standalone::supervise_all(self)
     }
 
     pub(crate) fn runtime(&self) -> Runtime {

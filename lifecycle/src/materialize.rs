@@ -101,6 +101,7 @@ impl Ingredients<'_> {
                 ),
             });
         }
+        crate::cron::check_zone(&app)?;
         let server = Server::read(self.paths)?;
         Ok(Understood {
             config,

@@ -10,6 +10,7 @@ use std::net::IpAddr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
 use std::process::{Child, Stdio};
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use metactl_netns::resolver::{Wanted, running};
@@ -25,6 +26,15 @@ const BEGIN: Duration = Duration::from_secs(5);
 const AGAIN: Duration = Duration::from_secs(1);
 /// How soon after one that could not be started.
 const LATER: Duration = Duration::from_secs(15);
+
+/// Resolvers whose starter needs them no longer, to be buried by this process when they end.
+static ORPHANS: Mutex<Vec<Child>> = Mutex::new(Vec::new());
+
+/// Buries the resolvers that have ended since.
+pub(crate) fn bury_orphans() {
+    let mut orphans = ORPHANS.lock().unwrap_or_else(PoisonError::into_inner);
+    orphans.retain_mut(|child| matches!(child.try_wait(), Ok(None)));
+}
 
 /// Somebody who needs the resolver.
 #[derive(Debug)]
@@ -61,11 +71,9 @@ impl Keeper {
     }
 
     /// For who has a unit that keeps it running.
-    pub(crate) fn of_unit(keeper: Keeper) -> Keeper {
-        Keeper {
-            of_unit: true,
-            ..keeper
-        }
+    pub(crate) fn of_unit(mut keeper: Keeper) -> Keeper {
+        keeper.of_unit = true;
+        keeper
     }
 
     /// Sees to it that there is one, and that it stays. Where none can be started, names have no
@@ -173,6 +181,14 @@ impl Keeper {
             verb: "resolve".to_owned(),
             why: reason.unwrap_or_else(|| "it does not begin".to_owned()),
         })
+    }
+}
+
+impl Drop for Keeper {
+    fn drop(&mut self) {
+        let child = self.child.take();
+        let mut orphans = ORPHANS.lock().unwrap_or_else(PoisonError::into_inner);
+        orphans.extend(child);
     }
 }
 

@@ -16,7 +16,7 @@ const HELP: &str = "\
 metactl-runtime: launches OCI bundles on Linux
 
 metactl-runtime [--root DIR] [--log FILE] [--log-format text|json]
-  [--systemd-cgroup | --cgroup-manager cgroupfs|systemd|unit|disabled] VERB
+  [--soft-files N] [--systemd-cgroup | --cgroup-manager cgroupfs|systemd|unit|disabled] VERB
 
   run [LAUNCH] [--detach] [--keep] ID         a container, from beginning to end
   create [LAUNCH] ID                          everything but its program
@@ -88,6 +88,10 @@ fn dispatch(globals: &mut Globals) -> Result<u8, Failure> {
             // crun's word for it; podman uses it.
             Some(Arg::Long("cgroup-manager")) => {
                 globals.cgroup_manager = manager(&parser.value()?.string()?)?;
+            }
+            // What is launched inherits it: not that of a supervisor which needed more for itself.
+            Some(Arg::Long("soft-files")) => {
+                verbs::soft_files(&parser.value()?.string()?)?;
             }
             // Engines pass these: every error says everything anyway, whether there is privilege is
             // seen, and checkpoints are not made.

@@ -126,6 +126,29 @@ pub fn wait_dead(pidfd: impl AsFd, timeout: Option<Duration>) -> io::Result<bool
     }
 }
 
+/// How a process ended that need not be a child of this one: the kernel keeps it in the pidfd, which has to have been
+/// opened while it lived. `None` until its parent has buried it. An error on kernels before 6.15.
+pub fn exit_status(pidfd: impl AsFd) -> io::Result<Option<Exited>> {
+    Ok(crate::sys::pidfd_exit_status(pidfd)?.map(Exited))
+}
+
+/// A status as wait(2) has it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Exited(i32);
+
+impl Exited {
+    /// Its exit code, if it had one.
+    pub fn exit_status(self) -> Option<i32> {
+        (self.0 & 0x7f == 0).then_some(self.0 >> 8 & 0xff)
+    }
+
+    /// The signal that ended it, if one did.
+    pub fn terminating_signal(self) -> Option<i32> {
+        let signal = self.0 & 0x7f;
+        (signal != 0).then_some(signal)
+    }
+}
+
 /// This boot, as the kernel names it. It stays the same for as long as this process lives.
 pub fn boot_id() -> io::Result<String> {
     static ID: OnceLock<String> = OnceLock::new();

@@ -17,15 +17,10 @@ fn kill_9(pid: i32) {
     kill(Pid::from_raw(pid), Signal::SIGKILL).ok();
 }
 
-/// The supervisor of an instance.
-fn supervisor(instance: &str) -> i32 {
-    let found = machine::pids_of(&["metactl", instance, "supervise"]);
-    assert_eq!(
-        found.len(),
-        1,
-        "one supervisor of {instance}: {:?}",
-        machine::processes()
-    );
+/// The supervisor of this server.
+fn supervisor() -> i32 {
+    let found = machine::pids_of(&["metactl", "supervise"]);
+    assert_eq!(found.len(), 1, "one supervisor: {:?}", machine::processes());
     found[0]
 }
 
@@ -48,7 +43,7 @@ fn the_supervisor_is_killed() {
         let page = format!("http://{address}/");
         let server = Node::server();
         server.get_when_up(&page, SOON);
-        let first = supervisor("hello");
+        let first = supervisor();
         kill_9(first);
         eventually("its end", SOON, || {
             machine::pids_of(&["supervise"]).is_empty().then_some(())
@@ -56,7 +51,7 @@ fn the_supervisor_is_killed() {
         status_is_true(host, "hello", "server.pl");
         host.run(&["hello", "start"]).ok();
         server.get_when_up(&page, SOON);
-        assert_ne!(supervisor("hello"), first);
+        assert_ne!(supervisor(), first);
         // The new one does its work.
         server.get(&format!("http://{address}/exit")).ok();
         std::thread::sleep(Duration::from_millis(200));
@@ -70,7 +65,7 @@ fn the_supervisor_is_killed() {
 fn the_supervisor_is_killed_and_then_stop() {
     on_host(&[GIT, NFT], |host| {
         host.hello("hello", "");
-        kill_9(supervisor("hello"));
+        kill_9(supervisor());
         host.run(&["hello", "stop"]).ok();
         host.run(&["hello", "status"]).fails(3);
         host.assert_nothing_left();

@@ -55,10 +55,10 @@ fn says(host: &Host, instance: &str, text: &str, limit: Duration) {
     }
 }
 
-/// Kills everything of the instance, supervisor first.
-fn kill_all(instance: &str) {
+/// Kills everything, supervisor first.
+fn kill_all() {
     let pids = |words: &[&str]| machine::pids_of(words);
-    for pid in pids(&[instance, "supervise"])
+    for pid in pids(&["metactl", "supervise"])
         .into_iter()
         .chain(pids(&["server.pl"]))
     {
@@ -192,7 +192,7 @@ fn who_was_killed_loses_its_names() {
         };
         host.hello("hello", &at("10.20.0.5"));
         begin();
-        kill_all("hello");
+        kill_all();
         assert_eq!(server.ask(OWN, "A"), ["10.20.0.5"]);
         host.run(&["hello", "status"])
             .fails(3)
@@ -203,7 +203,7 @@ fn who_was_killed_loses_its_names() {
         begin();
         // The supervisor alone: the names stay, and the next one knows them.
         kill(
-            Pid::from_raw(machine::pids_of(&["hello", "supervise"])[0]),
+            Pid::from_raw(machine::pids_of(&["metactl", "supervise"])[0]),
             Signal::SIGKILL,
         )
         .unwrap();

@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use super::BundleError;
 use crate::app::{Dns, Health, Notify, Restart};
 use crate::health::Check;
+use crate::schedule::CronSettings;
 
 /// The format number of `manifest.json`.
 pub const FORMAT: u32 = 1;
@@ -51,6 +52,9 @@ pub struct Manifest {
     /// Who is told when one of them fails.
     #[serde(default, skip_serializing_if = "Notify::is_empty")]
     pub notify: Notify,
+    /// How its cron jobs are run.
+    #[serde(default, skip_serializing_if = "CronSettings::is_default")]
+    pub cron: CronSettings,
     /// Where it is registered by name.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub dns: Option<Dns>,
@@ -115,6 +119,12 @@ pub struct EntryRef {
     /// Where it says that it is ready, on the host.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub notify_socket: Option<PathBuf>,
+    /// Those of them without which it does not run.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub requires: Vec<String>,
+    /// How often in a row it is started again before it is given up; for ever without it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub restart_limit: Option<u32>,
 }
 
 /// A file of configuration.
@@ -188,7 +198,7 @@ pub fn read_manifest(bundle: &Path) -> Result<Manifest, BundleError> {
 }
 
 /// Durations as milliseconds.
-mod millis {
+pub(crate) mod millis {
     use std::time::Duration;
 
     use serde::{Deserialize, Deserializer, Serializer};

@@ -351,6 +351,7 @@ fn manifest(app: &App, config: &Config, place: &Placement, entries: &[Composed<'
             .map(|entry| entry_ref(entry, place))
             .collect(),
         notify: app.notify.clone(),
+        cron: app.cron_settings.clone(),
         dns: app.dns.clone(),
         secrets: (!app.secrets.is_empty()).then(|| place.secrets.clone()),
         layers: items::layers(config),
@@ -375,6 +376,8 @@ fn entry_ref(entry: &Composed<'_>, place: &Placement) -> EntryRef {
         after: Vec::new(),
         checks: Vec::new(),
         notify_socket: None,
+        requires: Vec::new(),
+        restart_limit: None,
     };
     match entry.source {
         SourceOf::Daemon(daemon) => EntryRef {
@@ -386,6 +389,8 @@ fn entry_ref(entry: &Composed<'_>, place: &Placement) -> EntryRef {
             notify_socket: daemon
                 .says_ready()
                 .then(|| place.notify_dir().join(&daemon.name)),
+            requires: daemon.requires.clone(),
+            restart_limit: daemon.restart_limit,
             ..common
         },
         SourceOf::Cron(job) => EntryRef {

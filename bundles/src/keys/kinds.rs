@@ -78,6 +78,8 @@ pub enum Kind {
     Capabilities,
     /// A line of `[crontab]`.
     Cron,
+    /// The name of a time zone.
+    TimeZone,
     /// A line of `[sandbox.mounts]`.
     Mount,
     /// `first-last` of uids.
@@ -133,6 +135,7 @@ impl Kind {
             Kind::Persons => "accounts and `@groups`".to_owned(),
             Kind::Capabilities => "capabilities".to_owned(),
             Kind::Cron => "schedule and command".to_owned(),
+            Kind::TimeZone => "time zone".to_owned(),
             Kind::Mount => "path and `ro` or `rw`".to_owned(),
             Kind::UidRange => "range of uids".to_owned(),
             Kind::Interfaces => "interfaces".to_owned(),
@@ -195,6 +198,7 @@ impl Kind {
             Kind::SecretName => "db.password",
             Kind::Capabilities => "CAP_NET_RAW",
             Kind::Cron => "5 0 * * * curl http://localhost/housekeeping",
+            Kind::TimeZone => "Europe/Berlin",
             Kind::Mount => "/srv/photos rw",
             Kind::UidRange => "66000-69999",
             Kind::Interfaces => "eth0 eth1",
@@ -261,6 +265,7 @@ impl Kind {
             Kind::Persons => values::persons(text).map(drop),
             Kind::Capabilities => values::capabilities(text).map(drop),
             Kind::Cron => values::cron(text).map(drop),
+            Kind::TimeZone => values::time_zone(text).map(drop),
             Kind::Mount => values::mount(text).map(drop),
             Kind::UidRange => values::uid_range(text).map(drop),
             Kind::Interfaces => values::interfaces(text).map(drop),

@@ -37,6 +37,10 @@ pub const SECTIONS: &[SectionSpec] = &[
         doc: "What runs at certain times.",
     },
     SectionSpec {
+        name: "cron",
+        doc: "How the lines of `[crontab]` are run.",
+    },
+    SectionSpec {
         name: "firewall.out",
         doc: "What may leave the sandbox.",
     },
@@ -380,6 +384,12 @@ pub(super) const KEYS: &[Key] = &[
         Kind::Daemons,
         "Daemons that are started before this one.",
     ),
+    key(
+        "daemon.*",
+        "requires",
+        Kind::Daemons,
+        "Daemons that this one needs: they are started before it, and it is stopped when one of them is, or has ended for good.",
+    ),
     Key {
         default: Some("always"),
         ..key(
@@ -389,6 +399,12 @@ pub(super) const KEYS: &[Key] = &[
             "When it is started again after it ended.",
         )
     },
+    key(
+        "daemon.*",
+        "restart.limit",
+        Kind::Count,
+        "How often in a row it is started again when it ends within 10 seconds; then it is given up. For ever without it, after pauses of up to 30 seconds.",
+    ),
     Key {
         default: Some("TERM"),
         ..key(
@@ -506,6 +522,27 @@ pub(super) const KEYS: &[Key] = &[
         "*",
         Kind::Cron,
         "Five fields or `@daily` and the like, then a shell command that runs in the sandbox.",
+    ),
+    key(
+        "cron",
+        "timezone",
+        Kind::TimeZone,
+        "The time zone of the schedules; that of the server without it.",
+    ),
+    Key {
+        default: Some("skip"),
+        ..key(
+            "cron",
+            "missed",
+            Kind::Choice(&["skip", "once"]),
+            "What happens to times that pass while the server is off or the instance stopped: nothing, or one run at the next start, however many they were.",
+        )
+    },
+    key(
+        "cron",
+        "delay",
+        Kind::Duration,
+        "Each run begins a random time later, less than this, so that not everything begins at once.",
     ),
     // [firewall.*]
     Key {

@@ -13,7 +13,7 @@ mod domains;
 mod persons;
 mod words;
 
-pub use cron::cron;
+pub use cron::{cron, time_zone};
 pub use domains::{domain, domains, label, name_servers};
 pub use persons::{Somebody, persons};
 pub use words::{WordsError, split_words};

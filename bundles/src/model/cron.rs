@@ -1,10 +1,11 @@
-//! `[crontab]`.
+//! `[crontab]` and `[cron]`.
 
 use super::Builder;
 use crate::app::CronJob;
 use crate::keys::values;
 use crate::maps::{HashMap, HashSet};
 use crate::platforms;
+use crate::schedule::{CronSettings, Missed};
 
 /// The longest name of a job as a file name.
 const MAX_SLUG: usize = 64;
@@ -27,6 +28,22 @@ impl Builder<'_> {
             });
         }
         jobs
+    }
+
+    pub(super) fn cron_settings(&mut self) -> CronSettings {
+        let missed = self
+            .value("cron", "missed")
+            .map(|value| value.text.as_str());
+        CronSettings {
+            missed: match missed {
+                Some("once") => Missed::Once,
+                _ => Missed::Skip,
+            },
+            timezone: self.typed("cron", "timezone", values::time_zone),
+            delay: self
+                .typed("cron", "delay", values::duration)
+                .unwrap_or_default(),
+        }
     }
 }
 

@@ -67,10 +67,19 @@ impl<'a> Builder<'a> {
             Some("on-failure") => Restart::OnFailure,
             _ => Restart::Always,
         };
-        let after = self
-            .value(section, "after")
-            .map(|value| values::list(&value.text));
-        let after = after.into_iter().flatten().map(str::to_owned).collect();
+        let list = |value: Option<&Value>| -> Vec<String> {
+            let names = value.map(|value| values::list(&value.text));
+            names.into_iter().flatten().map(str::to_owned).collect()
+        };
+        let requires = list(self.value(section, "requires"));
+        let mut after = list(self.value(section, "after"));
+        // Who is needed is there first.
+        let needed = requires.iter().filter(|name| !after.contains(name));
+        let needed: Vec<String> = needed.cloned().collect();
+        after.extend(needed);
+        let restart_limit = self
+            .typed(section, "restart.limit", values::count)
+            .and_then(|count| u32::try_from(count).ok());
         // A key about which something was told already would only be told again by the platform.
         let part = self.config.part(section).filter(|part| part.is_usable())?;
         let get = |key: &str| part.get(key);
@@ -98,8 +107,10 @@ impl<'a> Builder<'a> {
                     limits,
                     stop,
                     restart,
+                    restart_limit,
                     after,
                     checks: Vec::new(),
+                    requires,
                     origin,
                 })
             }
@@ -153,14 +164,18 @@ impl<'a> Builder<'a> {
         }
     }
 
-    /// `after` names daemons that there are, and never leads back.
+    /// `after` and `requires` name daemons that there are, and never lead back.
     fn check_order(&mut self, daemons: &BTreeMap<String, Daemon>) {
         for (name, daemon) in daemons.iter().filter(|(_, one)| !one.after.is_empty()) {
             let section = format!("daemon.{name}");
-            let Some(value) = self.config.get(&section, "after") else {
-                continue;
-            };
             for other in &daemon.after {
+                let key = match daemon.requires.contains(other) {
+                    true => "requires",
+                    false => "after",
+                };
+                let Some(value) = self.config.get(&section, key) else {
+                    continue;
+                };
                 // One that could not be made was told about.
                 if self.config.section(&format!("daemon.{other}")).is_some() {
                     continue;
@@ -182,7 +197,9 @@ impl<'a> Builder<'a> {
         }
         if let Some(cycle) = cycle(daemons) {
             let first = cycle.first().cloned().unwrap_or_default();
-            if let Some(value) = self.config.get(&format!("daemon.{first}"), "after") {
+            let section = format!("daemon.{first}");
+            let value = self.config.get(&section, "after");
+            if let Some(value) = value.or_else(|| self.config.get(&section, "requires")) {
                 let chain = cycle.join(" after ");
                 let hint = "take one of these lines away";
                 self.error(

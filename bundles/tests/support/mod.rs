@@ -78,6 +78,8 @@ pub fn daemon(name: &str, platform: &str, pairs: &[(&str, &str)]) -> Daemon {
         },
         restart: Restart::Always,
         after: Vec::new(),
+        requires: Vec::new(),
+        restart_limit: None,
         origin: origin(9),
     }
 }
@@ -105,6 +107,7 @@ pub fn app(name: &str) -> App {
         build: Build::default(),
         daemons: BTreeMap::new(),
         cron: Vec::new(),
+        cron_settings: Default::default(),
         sandbox: Sandbox {
             rootfs: None,
             user: None,

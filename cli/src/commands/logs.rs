@@ -119,7 +119,7 @@ fn print(output: &mut Output, width: Option<usize>, name: &str, line: &str) -> i
 }
 
 /// A line that cannot change the terminal, except for its colours (`ESC [ ... m`).
-fn harmless(line: &str) -> String {
+pub(super) fn harmless(line: &str) -> String {
     let mut out = String::with_capacity(line.len());
     let mut colored = false;
     let mut rest = line;

@@ -7,6 +7,7 @@ mod change;
 mod check;
 mod compare;
 mod completion;
+mod cron;
 mod deploy;
 mod doctor;
 mod drift;
@@ -108,6 +109,7 @@ fn run(context: &mut Context, command: &Command) -> Outcome {
         Command::Enable => change::enable(context),
         Command::Disable => change::disable(context),
         Command::Restart(args) => change::restart(context, args),
+        Command::Cron(args) => cron::run(context, args),
         Command::Logs(args) => logs::run(context, args),
         Command::Reload(args) => reload::run(context, args),
         Command::Firewall(args) => firewall::run(context, args),
@@ -130,7 +132,7 @@ fn run(context: &mut Context, command: &Command) -> Outcome {
         Command::Completion(args) => completion::script(context, args),
         Command::Complete(args) => completion::complete(context, args),
         Command::Manual(args) => help::manual(context, &args.page),
-        Command::Supervise => supervise::run(context),
+        Command::Supervise(args) => supervise::run(context, args),
         Command::Unit(args) => unit::run(context, args),
     }
 }

@@ -13,6 +13,7 @@ use crate::launcher::Runtime;
 use crate::lock::Lock;
 use crate::materialize::{Ingredients, Ready};
 use crate::release::Releases;
+use crate::standalone;
 use crate::standalone::records::RunDir;
 use crate::{converge, files, secrets};
 
@@ -181,6 +182,28 @@ impl Instance {
         })
     }
 
+    /// A daemon of this name, and before it those that it requires.
+    pub(crate) fn daemon_and_required(&self, name: &str) -> Result<Vec<String>> {
+        let daemon = self.daemon(name)?;
+        let current = self.current()?;
+        let entries = current
+            .map(|current| current.manifest.entries)
+            .unwrap_or_default();
+        let mut names = vec![daemon.name];
+        let mut at = 0;
+        while let Some(name) = names.get(at).cloned() {
+            let entry = entries.iter().find(|entry| entry.name == name);
+            for needed in entry.iter().flat_map(|entry| &entry.requires) {
+                if !names.contains(needed) {
+                    names.push(needed.clone());
+                }
+            }
+            at += 1;
+        }
+        names.reverse();
+        Ok(names)
+    }
+
     pub(crate) fn daemon_names(&self, manifest: &Manifest) -> Vec<String> {
         let daemons = manifest
             .entries
@@ -220,6 +243,6 @@ impl Instance {
         // The file of a supervisor that was killed goes with the lock on it.
         let stale = Lock::acquire(&self.supervisor_lock(), "tidy", Duration::ZERO)?;
         drop(stale);
-        Ok(())
+        standalone::Server::of(&self.manager).tidy()
     }
 }

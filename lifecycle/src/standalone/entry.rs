@@ -2,14 +2,17 @@
 //! what to do comes out. It touches nothing, so everything about it can be tested.
 //!
 //! A daemon that ends is started again after 0.2 s, then after twice as long each time, at most
-//! 30 s; when it has run for 10 s, the next time is 0.2 s again.
+//! 30 s; when it has run for 10 s, the next time is 0.2 s again. With `restart.limit` it is given up after so
+//! many short runs in a row.
 
 use std::time::{Duration, Instant};
 
 use metactl_bundles::app::Restart;
 use metactl_bundles::bundle::EntryRef;
 
-use crate::status::Exit;
+use super::exits;
+use super::records::EntryReport;
+use crate::status::{EntryState, Exit};
 
 /// The first pause before a daemon is started again.
 pub(crate) const FIRST_PAUSE: Duration = Duration::from_millis(200);
@@ -145,12 +148,49 @@ impl Daemon {
         };
         let was_stopping = matches!(self.phase, Phase::Stopping(_));
         self.short_runs = if ran_well { 0 } else { self.short_runs + 1 };
-        self.phase = match (was_stopping, again) {
+        let limit = self.definition.restart_limit;
+        let given_up = limit.is_some_and(|limit| self.short_runs > limit);
+        let exit = match again && given_up && !was_stopping {
+            true => Exit {
+                reason: format!(
+                    "{}; given up after {} short runs",
+                    exit.reason, self.short_runs
+                ),
+                ..exit
+            },
+            false => exit,
+        };
+        self.phase = match (was_stopping, again && !given_up) {
             (true, _) => Phase::Idle,
             (false, true) => Phase::Waiting(now + pause(self.short_runs)),
             (false, false) => Phase::Ended,
         };
         self.last_exit = Some(exit);
+    }
+
+    /// What a supervisor before this one has told of it. One that ran then and does not now has ended while nobody
+    /// looked.
+    pub(crate) fn recall(&mut self, known: &EntryReport, now: Instant) {
+        if self.is_alive() {
+            if self.generation == known.generation {
+                self.last_exit = known.last_exit.clone();
+            }
+            return;
+        }
+        if self.phase != Phase::Idle || known.generation.is_none() {
+            return;
+        }
+        self.generation = known.generation.clone();
+        self.restarts = known.restarts;
+        self.last_exit = known.last_exit.clone();
+        match known.state {
+            EntryState::Ended => self.phase = Phase::Ended,
+            EntryState::Running => {
+                self.phase = Phase::Running(now);
+                self.ended(exits::lost(), now);
+            }
+            _ => {}
+        }
     }
 }
 
@@ -183,6 +223,8 @@ pub(crate) mod tests {
             after: Vec::new(),
             checks: Vec::new(),
             notify_socket: None,
+            requires: Vec::new(),
+            restart_limit: None,
         }
     }
 
@@ -249,6 +291,69 @@ pub(crate) mod tests {
             assert_eq!(daemon.next(Some("2"), now), Some(Action::Launch));
             assert_eq!(daemon.next(None, now), None);
         }
+    }
+
+    #[test]
+    fn who_ends_too_often_is_given_up() {
+        let mut now = Instant::now();
+        let mut daemon = started(Restart::Always, now);
+        daemon.definition.restart_limit = Some(2);
+        for _ in 0..2 {
+            daemon.ended(exit(true), now);
+            now = daemon.deadline().unwrap();
+            assert_eq!(daemon.next(Some("1"), now), Some(Action::Launch));
+            daemon.launching("1");
+            daemon.launched(now);
+        }
+        daemon.ended(exit(true), now);
+        assert_eq!(
+            (daemon.phase.clone(), daemon.next(Some("1"), now)),
+            (Phase::Ended, None)
+        );
+        let reason = daemon.last_exit.clone().unwrap().reason;
+        assert_eq!(reason, "exit; given up after 3 short runs");
+        // Somebody who starts it begins anew.
+        assert_eq!(daemon.next(Some("2"), now), Some(Action::Launch));
+        daemon.launching("2");
+        daemon.launched(now);
+        daemon.ended(exit(true), now);
+        assert!(daemon.deadline().is_some());
+    }
+
+    #[test]
+    fn what_another_supervisor_told_is_known() {
+        let now = Instant::now();
+        let known = |state| EntryReport {
+            state,
+            generation: Some("1".to_owned()),
+            process: None,
+            since: None,
+            restarts: 3,
+            adopted: false,
+            last_exit: Some(exit(true)),
+            next: None,
+        };
+        let recall = |restart, state| {
+            let mut daemon = Daemon::new(definition("web", restart));
+            daemon.recall(&known(state), now);
+            daemon
+        };
+        // It has ended for good, and does not begin again by itself.
+        let ended = recall(Restart::Never, EntryState::Ended);
+        assert_eq!((ended.next(Some("1"), now), ended.restarts), (None, 3));
+        assert_eq!(ended.next(Some("2"), now), Some(Action::Launch));
+        // It ended while nobody looked.
+        let died = recall(Restart::Always, EntryState::Running);
+        assert!(died.deadline().is_some() && died.last_exit.clone().unwrap().code.is_none());
+        assert_eq!(
+            recall(Restart::Never, EntryState::Running).phase,
+            Phase::Ended
+        );
+        // It waits for its next start, which is one more.
+        let mut waiting = recall(Restart::Always, EntryState::Waiting);
+        assert_eq!(waiting.next(Some("1"), now), Some(Action::Launch));
+        waiting.launching("1");
+        assert_eq!(waiting.restarts, 4);
     }
 
     #[test]

@@ -2,9 +2,11 @@
 
 use std::os::fd::BorrowedFd;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use metactl_bundles::platforms::jvm::OUT_OF_MEMORY;
 use metactl_runtime::cgroup;
+use metactl_runtime::process::exit_status;
 use rustix::process::{WaitId, WaitIdOptions, waitid};
 
 use super::supervisor::is_dead;
@@ -19,14 +21,28 @@ pub(crate) fn of(pidfd: BorrowedFd<'_>, cgroups: &[PathBuf], adopted: bool) -> O
     let (code, signal) = match waitid(WaitId::PidFd(pidfd), options) {
         Ok(Some(status)) => (status.exit_status(), status.terminating_signal()),
         Ok(None) => return None,
-        // Not a child of this process: it was adopted, and nobody can know.
-        Err(_) if is_dead(pidfd) => (None, None),
+        // Not a child of this process: it was adopted. Newer kernels tell all the same, when it is buried.
+        Err(_) if is_dead(pidfd) => exit_of_stranger(pidfd),
         Err(_) => return None,
     };
     let oom = cgroup::stats(cgroups)
         .oom_kills
         .is_some_and(|kills| kills > 0);
     Some(describe(code, signal, oom, adopted))
+}
+
+/// The exit code or signal of a process that is no child of this one, where the kernel tells (Linux 6.15). Its parent
+/// buries it in a moment.
+fn exit_of_stranger(pidfd: BorrowedFd<'_>) -> (Option<i32>, Option<i32>) {
+    for _ in 0..20 {
+        match exit_status(pidfd) {
+            Ok(Some(status)) => return (status.exit_status(), status.terminating_signal()),
+            Ok(None) => std::thread::sleep(Duration::from_millis(2)),
+            // The kernel is older.
+            Err(_) => break,
+        }
+    }
+    (None, None)
 }
 
 /// What could not even be launched.
@@ -37,6 +53,23 @@ pub(crate) fn not_launched(error: &LifecycleError) -> Exit {
         signal: None,
         reason: format!("could not be launched: {error}"),
         failed: true,
+    }
+}
+
+/// What ended while nobody could see it.
+pub(crate) fn lost() -> Exit {
+    describe(None, None, false, true)
+}
+
+/// The exit of what was killed because it did not stop in time.
+pub(crate) fn too_late(exit: Exit, limit: Duration) -> Exit {
+    Exit {
+        reason: format!(
+            "{} (it did not stop within {} s)",
+            exit.reason,
+            limit.as_secs_f64()
+        ),
+        ..exit
     }
 }
 
@@ -70,7 +103,7 @@ pub(crate) fn describe(code: Option<i32>, signal: Option<i32>, oom: bool, adopte
         (None, None) if adopted => "ended while nobody could see its exit code".to_owned(),
         (None, None) => "ended".to_owned(),
     };
-    if oom && by == Some(9) {
+    if oom && (by == Some(9) || (code, signal) == (None, None)) {
         reason.push_str(" (out of memory)");
     }
     // Asked to end by SIGTERM, and ended: a JVM says 143.

@@ -1,4 +1,4 @@
-//! metactl's own service manager, where there is no other: one supervisor process per instance.
+//! metactl's own service manager, where there is no other: one supervisor process for all instances.
 //!
 //! Commands never start or stop anything themselves. They write what should run (`records`), see
 //! to it that a supervisor is there, and watch what it reports. So whoever is killed, command or
@@ -7,37 +7,42 @@
 //! | room | what it holds |
 //! | --- | --- |
 //! | `records` | the files between commands and supervisor |
-//! | `supervisor` | the process: its loop |
+//! | `server` | the process: a thread for each instance, boot, signals |
+//! | `supervisor` | such a thread: its loop |
 //! | `entry` | one daemon, as a machine of states: when it is started again |
-//! | `schedule` | when cron jobs run |
+//! | `schedule`, `calendar` | when cron jobs run, and what a clock that is moved does to that |
+//! | `jobs` | what is remembered of cron jobs |
 //! | `network` | the network, and the resolver kept running |
 //! | `exits` | how a process ended, in words |
 //! | `notify` | telling somebody that an entry point failed |
 //! | `rotate` | logs that do not grow for ever |
 
+mod calendar;
 pub(crate) mod entry;
 pub(crate) mod exits;
+pub(crate) mod jobs;
 pub(crate) mod network;
 pub(crate) mod notify;
 pub(crate) mod records;
 mod rotate;
 pub(crate) mod schedule;
+mod server;
 mod supervisor;
 
 use std::collections::BTreeMap;
-use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 pub(crate) use network::needs_resolver;
-pub(crate) use supervisor::supervise;
+pub(crate) use server::{Server, limit_before, supervise, supervise_all};
+pub(crate) use supervisor::supervise_alone;
 
 pub(crate) use rotate::KEEP as KEPT_LOGS;
 
 use crate::error::{LifecycleError, OnPath, Result};
 use crate::instance::Instance;
-use crate::launcher::append;
 use crate::tail;
-use records::{FORMAT, Report, Wanted, new_generation};
+use records::{FORMAT, Report, SupervisorRecord, Wanted, new_generation};
+use server::ServerRecord;
 
 /// How often a report is looked at while something is awaited.
 const TICK: Duration = Duration::from_millis(3);
@@ -73,23 +78,17 @@ impl Instance {
         let deadline = Instant::now() + BEGIN;
         let log = self.supervisor_log();
         let from = std::fs::metadata(&log).map_or(0, |meta| meta.len());
-        let mut spawned: Option<std::process::Child> = None;
+        let mut supervisor = Spawned::of(self);
         loop {
-            if run
-                .report()?
-                .is_some_and(|report| report.change.as_ref() == Some(&wanted.change))
-                && run.supervisor()?.is_some()
-            {
+            let is_there = run.supervisor()?.is_some();
+            let seen = |report: &Report| report.change.as_ref() == Some(&wanted.change);
+            if is_there && run.report()?.is_some_and(|report| seen(&report)) {
                 return Ok(());
             }
-            if run.supervisor()?.is_some() {
+            if is_there {
                 run.wake();
-            } else if let Some(child) = &mut spawned {
-                if let Some(status) = child.try_wait().on("run", &self.manager.metactl)? {
-                    return Err(self.supervisor_failed(&format!("ended ({status})"), from));
-                }
             } else {
-                spawned = Some(self.spawn_supervisor()?);
+                supervisor.ensure(&self.name)?;
             }
             if Instant::now() > deadline {
                 return Err(self.supervisor_failed("does not begin", from));
@@ -98,41 +97,26 @@ impl Instance {
         }
     }
 
-    /// Starts a supervisor of its own session, with nothing of this process's environment but
-    /// where metactl's directories are.
-    fn spawn_supervisor(&self) -> Result<std::process::Child> {
-        let paths = &self.manager.paths;
-        let log = append(&self.supervisor_log())?;
-        let out = log.try_clone().on("write", &self.supervisor_log())?;
-        let mut command = Command::new(&self.manager.metactl);
-        command.args(["-a", &self.name, "supervise"]);
-        command
-            .env_clear()
-            .env("PATH", metactl_bundles::view::PATH)
-            .env("LANG", "C.UTF-8");
-        command.env("METACTL_CONFIG_DIR", &paths.config);
-        command.env("METACTL_STATE_DIR", &paths.state);
-        command.env("METACTL_CACHE_DIR", &paths.cache);
-        command.env("METACTL_LOG_DIR", &paths.log);
-        command.env("METACTL_RUN_DIR", &paths.run);
-        command.env("METACTL_RUNTIME", &self.manager.runtime);
-        if let Some(zone) = std::env::var_os("TZ") {
-            command.env("TZ", zone);
+    /// Has a supervisor of this instance alone replaced by the one of the server. Nothing is
+    /// restarted. Returns what was done.
+    pub(crate) fn be_replaced(&self, record: &SupervisorRecord) -> Result<Vec<String>> {
+        let server = Server::of(&self.manager);
+        let is_own = |running: &ServerRecord| running.process == record.process;
+        if server.running()?.as_ref().is_some_and(is_own) || self.run_dir().wanted()?.is_none() {
+            return Ok(Vec::new());
         }
-        command
-            .current_dir("/")
-            .stdin(Stdio::null())
-            .stdout(out)
-            .stderr(log);
-        command
-            .spawn()
-            .map_err(|error| LifecycleError::Unavailable {
-                what: format!(
-                    "cannot start {} as supervisor: {error}",
-                    self.manager.metactl.display()
-                ),
-                hint: String::new(),
-            })
+        let mut supervisor = Spawned::of(self);
+        let deadline = Instant::now() + BEGIN;
+        let is_other = |now: &SupervisorRecord| now.process != record.process;
+        while !self.run_dir().supervisor()?.as_ref().is_some_and(is_other) {
+            supervisor.ensure(&self.name)?;
+            if Instant::now() > deadline {
+                return Err(self.supervisor_failed("does not take its place", 0));
+            }
+            std::thread::sleep(TICK);
+        }
+        let line = "a supervisor of an earlier metactl was replaced; nothing was restarted";
+        Ok(vec![line.to_owned()])
     }
 
     /// Stops everything: returns when nothing runs and the supervisor is gone.
@@ -191,6 +175,63 @@ impl Instance {
             tail: tail::since(&log, from, TAIL),
             log,
         }
+    }
+}
+
+/// The supervisor of the server, started when there is none.
+struct Spawned {
+    server: Server,
+    child: Option<std::process::Child>,
+    /// How long its log was before.
+    from: u64,
+}
+
+impl Spawned {
+    fn of(instance: &Instance) -> Spawned {
+        let server = Server::of(&instance.manager);
+        Spawned {
+            from: std::fs::metadata(server.log()).map_or(0, |meta| meta.len()),
+            server,
+            child: None,
+        }
+    }
+
+    /// Wakes it, or starts it; who asked looks again in a moment.
+    fn ensure(&mut self, instance: &str) -> Result<()> {
+        if self.server.running()?.is_some() {
+            self.server.wake();
+        } else if let Some(child) = &mut self.child {
+            match child.try_wait().on("run", "metactl supervise".as_ref())? {
+                None => {}
+                // Somebody else's was there at that moment.
+                Some(status) if status.success() => self.child = None,
+                Some(status) => {
+                    let why = format!("ended ({status})");
+                    return Err(self.server.failed(instance, &why, self.from));
+                }
+            }
+        } else {
+            self.child = Some(self.server.spawn()?);
+        }
+        Ok(())
+    }
+}
+
+/// Forgets what is wanted of an instance of which nothing runs any more, as after a reboot that kept the run
+/// directory: it was not stopped by anybody, but is not begun behind anybody's back either.
+fn displaced_if_idle(instance: &Instance) -> Result<()> {
+    let Some(_lock) = instance.try_lock("boot")? else {
+        // A command is at work, and knows what it wants.
+        return Ok(());
+    };
+    let runs = instance
+        .runtime()
+        .containers(&format!("{}.", instance.name))?
+        .iter()
+        .any(|state| state.status() == metactl_runtime::state::Status::Running);
+    match runs {
+        true => Ok(()),
+        false => crate::converge::supervise_again(instance).map(drop),
     }
 }
 

@@ -4,10 +4,11 @@
 //! ```text
 //! <run>/<instance>/
 //!   wanted.json        what should run; without it: nothing. Written by commands.
-//!   supervisor.json    the supervisor's process
+//!   supervisor.json    the supervisor's process; the same for all instances
 //!   status.json        what runs. Written by the supervisor.
 //!   launched/<entry>   from which bundle an entry point was launched, written before it is
 //!   wake               a fifo: a byte in it makes the supervisor look at wanted.json
+//!   asked/<entry>      somebody wants a cron job to run now
 //!   netns              the pinned network namespace
 //!   network.json       what the network in there was made from
 //!   names.json         the addresses of the names in it
@@ -73,6 +74,19 @@ pub(crate) struct Report {
     pub(crate) dns: Option<DnsStatus>,
 }
 
+impl Report {
+    /// Nothing is known.
+    pub(crate) fn nothing() -> Report {
+        Report {
+            format: FORMAT,
+            change: None,
+            entries: BTreeMap::new(),
+            notes: Vec::new(),
+            dns: None,
+        }
+    }
+}
+
 /// What is known of an entry point.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
@@ -107,6 +121,18 @@ pub(crate) struct Launched {
     pub(crate) bundle: String,
     pub(crate) at: String,
     pub(crate) restarts: u32,
+}
+
+/// Somebody wants a cron job to run now. Written by `metactl APP cron run`, and taken by the supervisor.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub(crate) struct Asked {
+    pub(crate) format: u32,
+    /// Names this request: it stands in the record of the run.
+    pub(crate) word: String,
+    /// Why it is not run; written by the supervisor.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) refused: Option<String>,
 }
 
 /// A word that no other change has.
@@ -150,6 +176,11 @@ impl RunDir {
         files::replace_json(&self.0.join("supervisor.json"), record, 0o644)
     }
 
+    /// Removes the record of the supervisor, at its end.
+    pub(crate) fn remove_supervisor(&self) -> Result<()> {
+        files::remove_file(&self.0.join("supervisor.json")).map(drop)
+    }
+
     pub(crate) fn report(&self) -> Result<Option<Report>> {
         known_format(&self.0.join("status.json"))
     }
@@ -173,6 +204,32 @@ impl RunDir {
 
     fn launched_file(&self, entry: &str) -> PathBuf {
         self.0.join("launched").join(format!("{entry}.json"))
+    }
+
+    /// The jobs that somebody wants to run now.
+    pub(crate) fn all_asked(&self) -> Result<Vec<String>> {
+        let paths = files::entries(&self.0.join("asked"))?;
+        let names = paths.iter().map(|path| files::name_of(path));
+        Ok(names
+            .filter_map(|name| name.strip_suffix(".json").map(str::to_owned))
+            .collect())
+    }
+
+    pub(crate) fn asked(&self, entry: &str) -> Result<Option<Asked>> {
+        known_format(&self.asked_file(entry))
+    }
+
+    pub(crate) fn write_asked(&self, entry: &str, asked: &Asked) -> Result<()> {
+        files::make_dir(&self.0.join("asked"), 0o755)?;
+        files::replace_json(&self.asked_file(entry), asked, 0o644)
+    }
+
+    pub(crate) fn remove_asked(&self, entry: &str) -> Result<()> {
+        files::remove_file(&self.asked_file(entry)).map(drop)
+    }
+
+    fn asked_file(&self, entry: &str) -> PathBuf {
+        self.0.join("asked").join(format!("{entry}.json"))
     }
 
     /// Where the network namespace is pinned.

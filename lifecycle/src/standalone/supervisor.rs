@@ -1,4 +1,4 @@
-//! The supervisor of an instance: one process that keeps running what should run.
+//! The supervisor of an instance: a thread that keeps running what should run.
 //!
 //! It may be killed at any moment. What should run stands in `wanted.json`, what was launched in
 //! the records of the runtime; its successor adopts that, and goes on. It handles no signal: to
@@ -9,24 +9,26 @@
 mod act;
 mod adopt;
 mod ended;
+mod jobs;
 mod names;
 mod report;
 
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::io::Read;
+use std::io::{Read, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use jiff::Zoned;
+use jiff::Timestamp;
 use metactl_bundles::bundle::{EntryKind, EntryRef, Manifest, read_manifest};
 use metactl_runtime::ProcessId;
 use metactl_runtime::process::wait_dead;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Signal, pidfd_send_signal};
 
-use super::entry::Daemon;
+use super::entry::{Daemon, Phase};
+use super::jobs::JobRecords;
 use super::network::Network;
 use super::notify::Notifier;
 use super::records::{FORMAT, Report, RunDir, SupervisorRecord, Wanted};
@@ -36,7 +38,7 @@ use crate::dns::Registrar;
 use crate::error::{LifecycleError, OnPath, Result};
 use crate::files;
 use crate::instance::Instance;
-use crate::launcher::Runtime;
+use crate::launcher::{Runtime, append};
 use crate::lock::Lock;
 
 /// How long a supervisor before this one may take to go away.
@@ -72,6 +74,7 @@ pub(crate) struct Supervisor {
     instance: String,
     state_dir: PathBuf,
     log_dir: PathBuf,
+    log: PathBuf,
     run: RunDir,
     runtime: Runtime,
     network: Network,
@@ -79,6 +82,7 @@ pub(crate) struct Supervisor {
     bundle: Option<Bundle>,
     daemons: BTreeMap<String, Daemon>,
     jobs: BTreeMap<String, Job>,
+    job_records: JobRecords,
     alive: BTreeMap<String, Alive>,
     /// What stands in the way, for `status`.
     trouble: Option<String>,
@@ -86,29 +90,40 @@ pub(crate) struct Supervisor {
     rotated: Instant,
     notifier: Notifier,
     registrar: Registrar,
+    /// Says to others that somebody supervises: then they leave its names alone.
+    lock: Option<Lock>,
+    lock_path: PathBuf,
+}
+
+/// Supervises one instance in a process of its own, as metactl did before there was one for all: it is taken over
+/// by that one when the next command comes.
+pub(crate) fn supervise_alone(instance: &Instance) -> Result<()> {
+    // Away from the terminal that it was started from. It fails for who is away already.
+    let _away = nix::unistd::setsid();
+    if instance.run_dir().wanted()?.is_none() {
+        return Ok(());
+    }
+    if let Some(other) = instance.run_dir().supervisor()? {
+        return Err(LifecycleError::Supervisor {
+            instance: instance.name.clone(),
+            why: format!("runs already: process {}", other.process.pid),
+            log: instance.supervisor_log(),
+            tail: Vec::new(),
+        });
+    }
+    supervise(instance)
 }
 
 /// Supervises until everything is stopped.
 pub(crate) fn supervise(instance: &Instance) -> Result<()> {
-    // Away from the terminal that it was started from. It fails for who is away already.
-    let _away = nix::unistd::setsid();
     let paths = &instance.manager.paths;
     let run = instance.run_dir();
-    if run.wanted()?.is_none() {
-        return Ok(());
-    }
-    let lock = Lock::acquire(&instance.supervisor_lock(), "supervise", PATIENCE)?;
-    let _lock = lock.map_err(|held| LifecycleError::Supervisor {
-        instance: instance.name.clone(),
-        why: format!("runs already: {}", held.0),
-        log: instance.supervisor_log(),
-        tail: Vec::new(),
-    })?;
     let state_dir = paths.instance_state(&instance.name);
     let hosts = state_dir.join("etc/hosts");
     let supervisor = Supervisor {
         instance: instance.name.clone(),
         log_dir: paths.instance_log(&instance.name),
+        log: instance.supervisor_log(),
         runtime: instance.runtime(),
         network: Network::new(
             &instance.name,
@@ -117,6 +132,9 @@ pub(crate) fn supervise(instance: &Instance) -> Result<()> {
             instance.manager.resolver()?,
         ),
         registrar: Registrar::new(instance),
+        lock: None,
+        lock_path: instance.supervisor_lock(),
+        job_records: JobRecords::of(&state_dir),
         state_dir,
         run,
         wanted: None,
@@ -140,10 +158,14 @@ impl Supervisor {
             process: current()?,
             since: files::now(),
         };
+        self.displace(&record.process)?;
+        self.lock = Some(self.acquire_lock()?);
         self.run.write_supervisor(&record)?;
         self.say("supervises");
+        self.wait_for_orders(&mut wake);
         self.read_wanted();
         self.adopt()?;
+        self.settle_jobs();
         loop {
             self.look_after_network();
             self.read_wanted();
@@ -161,6 +183,44 @@ impl Supervisor {
             self.bury();
             self.rotate();
         }
+    }
+
+    /// Takes the place of one that is alive: one of an earlier metactl, which supervised this instance alone.
+    fn displace(&self, own: &ProcessId) -> Result<()> {
+        let other = match self.run.supervisor() {
+            Ok(other) => other,
+            // It is replaced by this one's.
+            Err(error) => {
+                self.say(&error.to_string());
+                None
+            }
+        };
+        let Some(other) = other.filter(|other| other.process != *own) else {
+            return Ok(());
+        };
+        self.say(&format!("replaces the supervisor {}", other.process.pid));
+        super::server::displace(&other.process)
+    }
+
+    fn acquire_lock(&self) -> Result<Lock> {
+        let lock = Lock::acquire(&self.lock_path, "supervise", PATIENCE)?;
+        lock.map_err(|held| LifecycleError::Supervisor {
+            instance: self.instance.clone(),
+            why: format!("cannot begin: {}", held.0),
+            log: self.log.clone(),
+            tail: Vec::new(),
+        })
+    }
+
+    /// Does nothing until it can be read what is wanted: what runs goes on. It is told in the report.
+    fn wait_for_orders(&mut self, wake: &mut File) {
+        while let Err(error) = self.run.wanted() {
+            self.in_trouble(error.to_string());
+            self.tell();
+            self.wait(wake);
+            drain(wake);
+        }
+        self.trouble = None;
     }
 
     // --- What is wanted -------------------------------------------------------------------------
@@ -210,16 +270,12 @@ impl Supervisor {
         if same {
             return;
         }
-        let now = Zoned::now();
         let mut jobs = BTreeMap::new();
         let mut daemons = BTreeMap::new();
         for entry in &bundle.manifest.entries {
             match entry.kind {
                 EntryKind::Cron => {
-                    let mut job = Job::new(entry.clone(), &now);
-                    if let Some(old) = self.jobs.remove(&entry.name) {
-                        job.last_exit = job.last_exit.or(old.last_exit);
-                    }
+                    let job = self.job(entry, &bundle.manifest.cron);
                     jobs.insert(entry.name.clone(), job);
                 }
                 EntryKind::Daemon => {
@@ -238,7 +294,28 @@ impl Supervisor {
 
     /// The generation of a daemon that should run.
     fn target(&self, name: &str) -> Option<&str> {
-        self.wanted.as_ref()?.daemons.get(name).map(String::as_str)
+        let generation = self.wanted.as_ref()?.daemons.get(name)?;
+        self.missing_for(name, 0).is_none().then_some(generation)
+    }
+
+    /// The daemon that `name` requires and that does not run, nor will: nobody wants it, or it has ended for good.
+    fn missing_for(&self, name: &str, depth: usize) -> Option<String> {
+        let requires = &self.daemons.get(name)?.definition.requires;
+        requires.iter().find_map(|needed| {
+            let wanted = self.wanted.as_ref()?.daemons.get(needed);
+            let ended = self.daemons.get(needed).is_none_or(|daemon| {
+                daemon.phase == Phase::Ended && daemon.generation.as_ref() == wanted
+            });
+            if wanted.is_none() || ended {
+                return Some(needed.clone());
+            }
+            // The configuration refuses circles.
+            if depth > 64 {
+                None
+            } else {
+                self.missing_for(needed, depth + 1)
+            }
+        })
     }
 
     // --- Telling and waiting --------------------------------------------------------------------
@@ -273,8 +350,10 @@ impl Supervisor {
             let left = at.saturating_duration_since(now);
             pause = pause.min(left.max(Duration::from_millis(20)));
         }
-        let clock = jiff::Timestamp::now();
-        for due in self.jobs.values().filter_map(|job| job.due_in(clock)) {
+        let clock = Timestamp::now();
+        let cron = self.wanted.as_ref().is_some_and(|wanted| wanted.cron);
+        let jobs = self.jobs.values().filter(|_| cron);
+        for due in jobs.filter_map(|job| job.due_in(clock)) {
             pause = pause.min(Duration::from_millis(due.max(5)));
         }
         let pidfds = self.alive.values().map(|alive| alive.pidfd.as_fd());
@@ -317,7 +396,9 @@ impl Supervisor {
             self.say(&line);
         }
         self.say("has stopped everything");
-        Ok(())
+        self.lock = None;
+        // The last thing: whoever waits for the end goes on.
+        self.run.remove_supervisor()
     }
 
     fn in_trouble(&mut self, trouble: String) {
@@ -327,13 +408,18 @@ impl Supervisor {
         }
     }
 
-    /// A line in the supervisor's log, which is its standard error.
+    /// A line in the instance's log of its supervisor.
     fn say(&self, line: &str) {
-        eprintln!("{} {line}", files::now());
+        let line = format!("{} {line}", files::now());
+        let written =
+            append(&self.log).and_then(|mut log| writeln!(log, "{line}").on("write", &self.log));
+        if let Err(error) = written {
+            eprintln!("{line} ({error})");
+        }
     }
 }
 
-fn current() -> Result<ProcessId> {
+pub(super) fn current() -> Result<ProcessId> {
     ProcessId::current().on("read", "/proc/self".as_ref())
 }
 
@@ -349,13 +435,13 @@ fn open_even_if_dead(process: &ProcessId) -> Result<Option<OwnedFd>> {
 }
 
 /// Sends a signal by its number; to who is gone already, it is none.
-fn send(pidfd: &OwnedFd, number: i32) {
+pub(super) fn send(pidfd: &OwnedFd, number: i32) {
     let signal = Signal::from_named_raw(number).unwrap_or(Signal::TERM);
     let _gone = pidfd_send_signal(pidfd, signal);
 }
 
 /// Reads all bytes that somebody woke it with. Whether there were any.
-fn drain(wake: &mut File) -> bool {
+pub(super) fn drain(wake: &mut File) -> bool {
     let mut buffer = [0; 64];
     let mut woken = false;
     loop {

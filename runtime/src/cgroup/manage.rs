@@ -244,6 +244,12 @@ pub fn stats(directories: &[PathBuf]) -> Stats {
     }
 }
 
+/// Bytes of memory that a container uses: what [`stats`] says of it, without reading the rest.
+pub fn memory_current(directories: &[PathBuf]) -> Option<u64> {
+    let number = |file: &str| directories.iter().find_map(|d| number(&d.join(file)));
+    number("memory.current").or_else(|| number("memory.usage_in_bytes"))
+}
+
 pub(super) fn memory_usage(directory: &Path) -> Option<u64> {
     number(&directory.join("memory.current"))
         .or_else(|| number(&directory.join("memory.usage_in_bytes")))

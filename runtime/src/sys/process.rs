@@ -21,6 +21,39 @@ struct SchedAttr {
     period: u64,
 }
 
+/// `struct pidfd_info` of linux/pidfd.h, first version.
+#[repr(C)]
+#[derive(Default)]
+struct PidfdInfo {
+    mask: u64,
+    cgroup: u64,
+    pids: [u32; 3],
+    ids: [u32; 8],
+    exit_code: i32,
+}
+
+/// Asks for `exit_code`.
+const PIDFD_INFO_EXIT: u64 = 1 << 3;
+/// `_IOWR(0xFF, 11, struct pidfd_info)` (ioctl(2)): direction, size, type and number.
+const PIDFD_GET_INFO: u32 = 3 << 30 | (size_of::<PidfdInfo>() as u32) << 16 | 0xff << 8 | 11;
+
+/// The status, as wait(2) has it, of a process that has ended and been buried; `None` before that. Linux 6.15.
+pub fn pidfd_exit_status(pidfd: impl AsFd) -> Result<Option<i32>, Errno> {
+    let mut info = PidfdInfo {
+        mask: PIDFD_INFO_EXIT,
+        ..PidfdInfo::default()
+    };
+    let fd = pidfd.as_fd().as_raw_fd();
+    // SAFETY: the size of `info` is in the number of the request, and the kernel writes no more than that.
+    let done = unsafe { libc::ioctl(fd, PIDFD_GET_INFO as _, &raw mut info) };
+    match check(c_long::from(done)) {
+        // Kernels before say so of one that is gone, and set no flag that they do not know.
+        Err(Errno::SRCH) => Ok(None),
+        Err(error) => Err(error),
+        Ok(_) => Ok((info.mask & PIDFD_INFO_EXIT != 0).then_some(info.exit_code)),
+    }
+}
+
 /// sched_setattr(2) of the calling thread.
 pub fn set_scheduler(wanted: &Scheduler) -> Result<(), Errno> {
     let attr = SchedAttr {

@@ -48,6 +48,23 @@ pub struct Globals {
     pub cgroup_manager: CgroupManager,
 }
 
+/// Sets the soft limit of open files of this process, and so of what it launches.
+///
+/// # Errors
+/// What is no number, and what the kernel refuses.
+pub fn soft_files(text: &str) -> Result<(), Failure> {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let number: u64 = text
+        .parse()
+        .map_err(|_| Failure::Usage(format!("--soft-files {text:?} is not a number")))?;
+    let limit = Rlimit {
+        current: Some(number),
+        ..getrlimit(Resource::Nofile)
+    };
+    setrlimit(Resource::Nofile, limit)
+        .map_err(|error| Failure::Usage(format!("--soft-files {number}: {error}")))
+}
+
 impl Default for Globals {
     fn default() -> Globals {
         Globals {

@@ -1,8 +1,10 @@
 //! What runs, from the states of units to metactl's words.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use metactl_bundles::bundle::{EntryKind, EntryRef, Manifest, read_manifest};
+use metactl_bundles::schedule::CronSettings;
 use metactl_runtime::ProcessId;
 
 use super::control::{self, UnitState};
@@ -11,6 +13,7 @@ use super::steps::Ended;
 use super::{dir, monotonic_micros, names};
 use crate::error::Result;
 use crate::instance::Instance;
+use crate::standalone::jobs::JobRecord;
 use crate::standalone::records::{EntryReport, FORMAT, Report, Wanted};
 use crate::standalone::schedule::Job;
 use crate::status::{EntryState, Exit};
@@ -117,7 +120,7 @@ impl Units {
                 EntryKind::Daemon => daemon(&state, ended),
                 EntryKind::Cron => {
                     let timer = names::timer(&instance.name, &entry.name);
-                    job(entry, &state, self.is_active(&timer), ended)
+                    job(entry, &manifest.cron, &state, self.is_active(&timer), ended)
                 }
             };
             report.generation = wanted.daemons.get(&entry.name).cloned();
@@ -201,7 +204,13 @@ fn given_up(state: &UnitState, exit: Option<Exit>, failed: bool) -> Exit {
     }
 }
 
-fn job(entry: &EntryRef, state: &UnitState, planned: bool, ended: Option<Ended>) -> EntryReport {
+fn job(
+    entry: &EntryRef,
+    cron: &CronSettings,
+    state: &UnitState,
+    planned: bool,
+    ended: Option<Ended>,
+) -> EntryReport {
     let word = match (state.active.as_str(), planned) {
         ("active" | "reloading", _) => EntryState::Running,
         ("activating", _) => EntryState::Starting,
@@ -209,7 +218,16 @@ fn job(entry: &EntryRef, state: &UnitState, planned: bool, ended: Option<Ended>)
         (_, true) => EntryState::Scheduled,
         (_, false) => EntryState::Stopped,
     };
-    let next = planned.then(|| Job::new(entry.clone(), &jiff::Zoned::now()).next_rfc3339());
+    // `@reboot` has no next time.
+    let timed = planned && entry.schedule.as_deref() != Some("@reboot");
+    let next = timed.then(|| {
+        let exact = CronSettings {
+            delay: Duration::ZERO,
+            ..cron.clone()
+        };
+        let now = jiff::Timestamp::now();
+        Job::new(entry.clone(), &exact, JobRecord::default(), now, "").next_rfc3339()
+    });
     EntryReport {
         state: word,
         last_exit: ended.map(|ended| ended.exit),

@@ -2,7 +2,6 @@
 
 use std::time::Instant;
 
-use jiff::Zoned;
 use metactl_bundles::bundle::{EntryKind, EntryRef};
 use rustix::process::Signal;
 
@@ -215,40 +214,17 @@ impl Supervisor {
         }
     }
 
-    fn start_jobs(&mut self) {
-        if !self.wanted.as_ref().is_some_and(|wanted| wanted.cron) {
-            return;
-        }
-        let now = Zoned::now();
-        let due: Vec<EntryRef> = self
-            .jobs
-            .values_mut()
-            .filter_map(|job| job.is_due(&now).then(|| job.definition.clone()))
-            .collect();
-        for definition in due {
-            let name = definition.name.clone();
-            if self.alive.contains_key(&name) {
-                self.say(&format!("{name} still runs; its next time is left out"));
-                continue;
-            }
-            if let Err(error) = self.launch(&definition, &files::now(), 0) {
-                self.say(&format!("{name}: {error}"));
-                let exit = exits::not_launched(&error);
-                events::tell(&self.log_dir, &Event::not_started(&definition, &exit));
-                self.notify(&definition, &exit, None);
-                if let Some(job) = self.jobs.get_mut(&name) {
-                    job.last_exit = Some(exit);
-                }
-            }
-        }
-    }
-
     fn definition(&self, name: &str) -> Option<EntryRef> {
         let entries = &self.bundle.as_ref()?.manifest.entries;
         entries.iter().find(|entry| entry.name == name).cloned()
     }
 
-    fn launch(&mut self, definition: &EntryRef, generation: &str, restarts: u32) -> Result<()> {
+    pub(super) fn launch(
+        &mut self,
+        definition: &EntryRef,
+        generation: &str,
+        restarts: u32,
+    ) -> Result<()> {
         let Some(bundle) = &self.bundle else {
             return Ok(());
         };

@@ -53,10 +53,12 @@ impl Supervisor {
             true => exits::of_jvm(exit, dump.is_some()),
             false => exit,
         };
-        let stopping = self
-            .daemons
-            .get(name)
-            .is_some_and(|daemon| matches!(daemon.phase, Phase::Stopping(_)));
+        let phase = self.daemons.get(name).map(|daemon| &daemon.phase);
+        let stopping = matches!(phase, Some(Phase::Stopping(_)));
+        let exit = match phase {
+            Some(Phase::Stopping(None)) => exits::too_late(exit, alive.definition.stop_timeout),
+            _ => exit,
+        };
         let expected = stopping || alive.kill_at.is_some();
         if exit.failed && !expected {
             self.say(&format!("{name} ended: {}", exit.reason));
@@ -68,8 +70,8 @@ impl Supervisor {
         );
         if let Some(daemon) = self.daemons.get_mut(name) {
             daemon.ended(exit, Instant::now());
-        } else if let Some(job) = self.jobs.get_mut(name) {
-            job.last_exit = Some(exit);
+        } else {
+            self.job_ended(name, exit);
         }
     }
 

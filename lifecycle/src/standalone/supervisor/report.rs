@@ -13,11 +13,9 @@ impl Supervisor {
     fn report(&self) -> Report {
         let mut entries = BTreeMap::new();
         for (name, daemon) in &self.daemons {
-            let target = self.target(name);
-            entries.insert(
-                name.clone(),
-                self.daemon_report(name, daemon, target.is_some()),
-            );
+            let wanted = self.wanted.as_ref();
+            let wanted = wanted.is_some_and(|wanted| wanted.daemons.contains_key(name));
+            entries.insert(name.clone(), self.daemon_report(name, daemon, wanted));
         }
         for (name, job) in &self.jobs {
             let alive = self.alive.get(name);
@@ -34,13 +32,21 @@ impl Supervisor {
                 since: alive.map(|alive| alive.since.clone()),
                 restarts: 0,
                 adopted: alive.is_some_and(|alive| alive.adopted),
-                last_exit: job.last_exit.clone(),
+                last_exit: job.record.exit.clone(),
                 next: job.next_rfc3339().filter(|_| cron),
             };
             entries.insert(name.clone(), report);
         }
         let mut notes = self.network.notes();
         notes.extend(self.trouble.clone());
+        let wanted = self.wanted.iter().flat_map(|wanted| wanted.daemons.keys());
+        notes.extend(wanted.filter_map(|name| {
+            let missing = self.missing_for(name, 0)?;
+            Some(format!(
+                "{name} waits for {missing}, which it requires and which does not run"
+            ))
+        }));
+        notes.extend(self.jobs.values().filter_map(|job| job.trouble.clone()));
         let change = self.wanted.as_ref().map(|wanted| wanted.change.clone());
         Report {
             format: FORMAT,
