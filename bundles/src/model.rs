@@ -22,7 +22,7 @@ mod warnings;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use crate::app::{App, Build, EnvValue, Notify};
+use crate::app::{App, Build, EnvValue, Notify, UnitSettings};
 use crate::diagnostics::{Collector, Diagnostic, Report};
 use crate::keys::values;
 use crate::layers::{Config, Origin, Source, Value};
@@ -111,7 +111,22 @@ impl<'a> Builder<'a> {
             daemons,
             cron: self.cron(),
             sandbox,
+            systemd: self.systemd(),
         }
+    }
+
+    fn systemd(&self) -> UnitSettings {
+        let mut found = UnitSettings::new();
+        for name in ["unit", "service"] {
+            let settings = self.usable(&format!("systemd.{name}"));
+            let settings: BTreeMap<String, String> = settings
+                .map(|(key, value)| (key.to_owned(), value.text.to_string()))
+                .collect();
+            if !settings.is_empty() {
+                found.insert(name.to_owned(), settings);
+            }
+        }
+        found
     }
 
     fn env(&self) -> BTreeMap<String, EnvValue> {

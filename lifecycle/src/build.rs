@@ -201,6 +201,7 @@ impl Workshop {
             },
             restart: Restart::Never,
             after: Vec::new(),
+            service: Default::default(),
             origin: built_in.clone(),
         };
         let mut sandbox = app.sandbox.clone();
@@ -235,6 +236,7 @@ impl Workshop {
             build: app.build.clone(),
             daemons: BTreeMap::from([(ENTRY.to_owned(), daemon)]),
             cron: Vec::new(),
+            systemd: Default::default(),
             sandbox,
         }
     }

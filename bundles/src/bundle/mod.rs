@@ -339,6 +339,7 @@ fn manifest(app: &App, config: &Config, place: &Placement, entries: &[Composed<'
             .collect(),
         notify: app.notify.clone(),
         dns: app.dns.clone(),
+        systemd: app.systemd.clone(),
         secrets: (!app.secrets.is_empty()).then(|| place.secrets.clone()),
         layers: items::layers(config),
         settings: items::settings(config),
@@ -360,6 +361,7 @@ fn entry_ref(entry: &Composed<'_>, place: &Placement) -> EntryRef {
         stop_timeout: CRON_STOP.1,
         restart: Restart::Never,
         after: Vec::new(),
+        service: Default::default(),
     };
     match entry.source {
         SourceOf::Daemon(daemon) => EntryRef {
@@ -367,6 +369,7 @@ fn entry_ref(entry: &Composed<'_>, place: &Placement) -> EntryRef {
             stop_timeout: daemon.stop.timeout,
             restart: daemon.restart,
             after: daemon.after.clone(),
+            service: daemon.service.clone(),
             ..common
         },
         SourceOf::Cron(job) => EntryRef {

@@ -10,10 +10,12 @@ use ipnet::Ipv4Net;
 
 mod cron;
 mod domains;
+mod units;
 mod words;
 
 pub use cron::cron;
 pub use domains::{domain, domains, label, name_servers};
+pub use units::{sockets, unit_key, unit_setting};
 pub use words::{WordsError, split_words};
 
 type Parsed<T> = Result<T, String>;

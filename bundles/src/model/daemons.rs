@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::{Builder, place};
-use crate::app::{Daemon, EnvValue, Limits, Restart, Stop};
+use crate::app::{Daemon, EnvValue, Limits, Restart, ServiceTies, Stop};
 use crate::diagnostics::Diagnostic;
 use crate::keys::{suggest, values};
 use crate::layers::{Origin, Value};
@@ -67,10 +67,12 @@ impl<'a> Builder<'a> {
             Some("on-failure") => Restart::OnFailure,
             _ => Restart::Always,
         };
-        let after = self
-            .value(section, "after")
-            .map(|value| values::list(&value.text));
-        let after = after.into_iter().flatten().map(str::to_owned).collect();
+        let service = self.ties(section);
+        let mut after = self.names(section, "after");
+        // Who needs somebody comes after them.
+        after.extend(service.requires.iter().cloned());
+        after.sort();
+        after.dedup();
         // A key about which something was told already would only be told again by the platform.
         let part = self.config.part(section).filter(|part| part.is_usable())?;
         let get = |key: &str| part.get(key);
@@ -99,6 +101,7 @@ impl<'a> Builder<'a> {
                     stop,
                     restart,
                     after,
+                    service,
                     origin,
                 })
             }
@@ -106,6 +109,35 @@ impl<'a> Builder<'a> {
                 self.platform_error(section, error, &origin);
                 None
             }
+        }
+    }
+
+    fn names(&self, section: &str, key: &str) -> Vec<String> {
+        let value = self.value(section, key);
+        let names = value.map(|value| values::list(&value.text));
+        names.into_iter().flatten().map(str::to_owned).collect()
+    }
+
+    /// What the daemon and the service manager do for each other.
+    fn ties(&mut self, section: &'a str) -> ServiceTies {
+        let says = self.value(section, "notify");
+        let notify = says.is_some_and(|value| value.text == *"yes");
+        let watchdog = self.typed(section, "watchdog", values::duration);
+        if let (Some(value), false) = (self.value(section, "watchdog"), notify) {
+            let message = format!("`watchdog` in [{section}] needs `notify = yes`");
+            self.error(
+                &value.origin,
+                message,
+                Some("who never tells that it is alive would be killed again and again"),
+            );
+        }
+        ServiceTies {
+            requires: self.names(section, "requires"),
+            notify,
+            watchdog_ms: watchdog.and_then(|time| u64::try_from(time.as_millis()).ok()),
+            sockets: self
+                .typed(section, "socket", values::sockets)
+                .unwrap_or_default(),
         }
     }
 
@@ -156,7 +188,8 @@ impl<'a> Builder<'a> {
     fn check_order(&mut self, daemons: &BTreeMap<String, Daemon>) {
         for (name, daemon) in daemons.iter().filter(|(_, one)| !one.after.is_empty()) {
             let section = format!("daemon.{name}");
-            let Some(value) = self.config.get(&section, "after") else {
+            let said = ["after", "requires"].map(|key| self.config.get(&section, key));
+            let Some(value) = said.into_iter().flatten().next() else {
                 continue;
             };
             for other in &daemon.after {
@@ -181,7 +214,9 @@ impl<'a> Builder<'a> {
         }
         if let Some(cycle) = cycle(daemons) {
             let first = cycle.first().cloned().unwrap_or_default();
-            if let Some(value) = self.config.get(&format!("daemon.{first}"), "after") {
+            let section = format!("daemon.{first}");
+            let said = ["after", "requires"].map(|key| self.config.get(&section, key));
+            if let Some(value) = said.into_iter().flatten().next() {
                 let chain = cycle.join(" after ");
                 let hint = "take one of these lines away";
                 self.error(

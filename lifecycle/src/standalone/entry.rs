@@ -181,6 +181,7 @@ pub(crate) mod tests {
             stop_timeout: Duration::from_secs(10),
             restart,
             after: Vec::new(),
+            service: Default::default(),
         }
     }
 
