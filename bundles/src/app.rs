@@ -38,6 +38,8 @@ pub struct App {
     pub cron_settings: CronSettings,
     /// The sandbox that all entry points share.
     pub sandbox: Sandbox,
+    /// `[systemd.*]`: what else stands in the units of systemd.
+    pub systemd: UnitSettings,
 }
 
 /// `[app] notify.*`: who is told when an entry point fails.
@@ -269,6 +271,8 @@ pub struct Daemon {
     pub requires: Vec<String>,
     /// How often in a row it is started again; for ever without it.
     pub restart_limit: Option<u32>,
+    /// What it and the service manager do for each other.
+    pub service: ServiceTies,
     /// Where the section was first written.
     pub origin: Origin,
 }
@@ -494,6 +498,31 @@ pub enum Restart {
     /// Never.
     Never,
 }
+
+/// What a daemon and the service manager of the server do for each other.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ServiceTies {
+    /// It tells by itself that it is ready (sd_notify(3)).
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub notify: bool,
+    /// How often it tells that it is alive, in milliseconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub watchdog_ms: Option<u64>,
+    /// The TCP sockets that it gets: ports, or addresses with a port.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub sockets: Vec<String>,
+}
+
+impl ServiceTies {
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        *self == ServiceTies::default()
+    }
+}
+
+/// Settings of units of systemd, as the configuration has them: by section (`service`), then by name.
+pub type UnitSettings = BTreeMap<String, BTreeMap<String, String>>;
 
 /// Limits of resources. `None` is "no limit of its own".
 #[derive(Debug, Clone, PartialEq, Default)]

@@ -25,7 +25,7 @@ mod warnings;
 
 use std::collections::BTreeMap;
 
-use crate::app::{App, EnvValue, Notify};
+use crate::app::{App, EnvValue, Notify, UnitSettings};
 use crate::diagnostics::{Collector, Diagnostic, Report};
 use crate::keys::values;
 use crate::layers::{Config, Origin, Source, Value};
@@ -116,7 +116,22 @@ impl<'a> Builder<'a> {
             cron: self.cron(),
             cron_settings: self.cron_settings(),
             sandbox,
+            systemd: self.systemd(),
         }
+    }
+
+    fn systemd(&self) -> UnitSettings {
+        let mut found = UnitSettings::new();
+        for name in ["unit", "service"] {
+            let settings = self.usable(&format!("systemd.{name}"));
+            let settings: BTreeMap<String, String> = settings
+                .map(|(key, value)| (key.to_owned(), value.text.to_string()))
+                .collect();
+            if !settings.is_empty() {
+                found.insert(name.to_owned(), settings);
+            }
+        }
+        found
     }
 
     fn env(&self) -> BTreeMap<String, EnvValue> {

@@ -208,13 +208,8 @@ fn entries_of_the_app_layer_are_requests_when_the_site_has_the_say() {
 }
 
 #[test]
-fn what_goes_to_a_service_manager_is_not_in_this_version_and_says_so() {
+fn what_goes_to_other_service_managers_is_not_in_this_version_and_says_so() {
     for (section, line) in [
-        (
-            "systemd.service",
-            "ExecStartPre = /bin/sh -c 'id > /root/x'",
-        ),
-        ("systemd.unit", "OnFailure = x.service"),
         ("upstart", "pre-start = x"),
         ("smf", "x = y"),
     ] {
@@ -236,5 +231,30 @@ fn what_goes_to_a_service_manager_is_not_in_this_version_and_says_so() {
                 assert!(text.contains(word), "no `{word}` in\n{text}");
             }
         }
+    }
+}
+
+#[test]
+fn what_goes_to_systemd_is_for_who_runs_the_server_to_say() {
+    for (section, key, value) in [
+        (
+            "systemd.service",
+            "ExecStartPre",
+            "/bin/sh -c 'id > /root/x'",
+        ),
+        ("systemd.unit", "OnFailure", "x.service"),
+    ] {
+        let lines = format!("[{section}]\n{key} = {value}\n");
+        let (asked, _) = load(&format!("{APP}{lines}"), "").unwrap();
+        assert!(asked.get(section, key).is_none(), "{section}");
+        assert_eq!(asked.requests().len(), 1, "{section}");
+        let (granted, _) = load(APP, &lines).unwrap();
+        assert_eq!(granted.get(section, key).unwrap().text, *value);
+        // More lines than one would be more settings than one.
+        let two = format!("[{section}]\n{key} = a\n  ExecStart=/bin/sh\n");
+        let text = load(APP, &two).unwrap_err().to_string();
+        assert!(text.contains("must be one line"), "{text}");
+        let text = load(APP, &format!("[{section}]\nno-key = a\n")).unwrap_err();
+        assert!(text.to_string().contains("as systemd has it"), "{text}");
     }
 }

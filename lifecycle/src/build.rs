@@ -340,6 +340,7 @@ impl Workshop {
             checks: Vec::new(),
             requires: Vec::new(),
             restart_limit: None,
+            service: Default::default(),
             origin: built_in.clone(),
         };
         let mut sandbox = app.sandbox.clone();
@@ -386,6 +387,7 @@ impl Workshop {
             daemons: BTreeMap::from([(ENTRY.to_owned(), daemon)]),
             cron: Vec::new(),
             cron_settings: Default::default(),
+            systemd: Default::default(),
             sandbox,
         }
     }

@@ -243,7 +243,6 @@ mod tests {
     use std::collections::BTreeMap;
 
     use super::*;
-    use crate::service::{Kept, Look};
     use crate::standalone::records::FORMAT;
 
     fn entry(state: EntryState, failed: bool) -> EntryStatus {

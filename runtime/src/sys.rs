@@ -422,6 +422,40 @@ pub fn current_directory(buffer: &mut [u8; 4096]) -> Result<&[u8], Errno> {
         .ok_or(Errno::OVERFLOW)
 }
 
+/// The network namespace that the socket with this number belongs to, as a number that no other namespace has
+/// (`SO_NETNS_COOKIE`, Linux 5.14). `None`: it is no socket, or one that belongs to none.
+pub fn socket_namespace(fd: RawFd) -> Result<Option<u64>, Errno> {
+    /// asm-generic/socket.h; on all architectures that this runs on.
+    const SO_NETNS_COOKIE: c_int = 71;
+    let domain = match socket_option::<c_int>(fd, libc::SO_DOMAIN) {
+        Ok(domain) => domain,
+        Err(Errno::NOTSOCK) => return Ok(None),
+        Err(error) => return Err(error),
+    };
+    if domain == libc::AF_UNIX {
+        return Ok(None);
+    }
+    socket_option::<u64>(fd, SO_NETNS_COOKIE).map(Some)
+}
+
+/// getsockopt(2) of the socket level, for options that are a number.
+fn socket_option<T: Default + Copy>(fd: RawFd, option: c_int) -> Result<T, Errno> {
+    let mut value = T::default();
+    let mut length = size_of::<T>() as libc::socklen_t;
+    // SAFETY: `value` is a number with room for `length` bytes, any of which make one, and both outlive the call. A
+    // descriptor that is not open is an error.
+    let done = unsafe {
+        libc::getsockopt(
+            fd,
+            libc::SOL_SOCKET,
+            option,
+            (&raw mut value).cast(),
+            &raw mut length,
+        )
+    };
+    check(c_long::from(done)).map(|_| value)
+}
+
 /// Switches the loopback device of the calling thread's network namespace on.
 pub fn loopback_up() -> Result<(), Errno> {
     // SAFETY: a new socket; the request structure is plain data, zeroed, and outlives the calls.

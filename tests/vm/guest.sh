@@ -1,62 +1,15 @@
 #!/bin/bash
 # What is checked inside the virtual machine: the small example, deployed, started and stopped under
-# real systemd, with its limits in unified cgroup v2 and the default directories.
-set -uo pipefail
-
-cd /job
+# real systemd, with its limits in unified cgroup v2 and the default directories; first with metactl's own
+# supervisor, then by units of systemd (systemd.sh), over a reboot of the machine.
+cd /job || exit 1
+. ./lib.sh
 install -m 755 metactl metactl-runtime /usr/local/bin/
-export HOME=/root LC_ALL=C.UTF-8
-failed=0
-
-# check WHAT COMMAND...: one line of result; the output of a command that fails
-check() {
-    local what=$1 output
-    shift
-    if output=$("$@" 2>&1); then
-        echo "ok    $what"
-    else
-        echo "FAIL  $what: $*"
-        printf '%s\n' "$output" | tail -n 30 | sed 's/^/      /'
-        failed=1
-    fi
-}
-# is VALUE FILE: the file holds just this
-is() { [ "$(cat "$2")" = "$1" ] || { echo "$2: $(cat "$2"), not $1"; return 1; }; }
-# says TEXT COMMAND...: the output contains it
-says() {
-    local text=$1 output
-    shift
-    output=$("$@" 2>&1) || { printf '%s\n' "$output"; return 1; }
-    [[ $output == *"$text"* ]] || { echo "no \"$text\" in: $output"; return 1; }
-}
-not() { ! "$@"; }
-fails_with() {
-    local code=$1 got=0
-    shift
-    "$@" || got=$?
-    [ "$got" = "$code" ] || { echo "exit code $got, not $code"; return 1; }
-}
-
-# What a machine has that metactl could leave behind.
-state_of_machine() {
-    echo "== mounts"; awk '{print $3, $4, $5}' /proc/self/mountinfo | sort
-    echo "== links"; ip -o link | cut -d: -f2 | sort
-    echo "== routes"; ip route; ip -6 route
-    echo "== tables"; nft list tables
-    echo "== cgroups"; find /sys/fs/cgroup -type d -name 'metactl*'
-    echo "== forwarding"; sysctl -a 2> /dev/null | grep -E 'forwarding|ip_forward |proxy_arp |proxy_ndp ' | sort
-    echo "== processes"; ps -eo args= | grep -E '^[^ ]*(metactl|perl)( |$|-)' | grep -v grep
-    echo "== run"; find /run/metactl -type f -not -name "*.lock" 2> /dev/null
-}
-same_machine() {
-    # The network of a sandbox dies a moment after its last process.
-    for _ in 1 2 3 4 5 6 7 8 9 10; do
-        state_of_machine > /tmp/after
-        diff -q /tmp/before /tmp/after > /dev/null && return
-        sleep 0.5
-    done
-    diff /tmp/before /tmp/after
-}
+# The second boot.
+if [ -e /var/lib/vm-rebooted ]; then
+    . ./rebooted.sh
+    exit "$failed"
+fi
 
 check "unified cgroups" grep -q '^0::/' /proc/self/cgroup
 check "systemd is PID 1" is systemd /proc/1/comm
@@ -76,6 +29,7 @@ CONF
 # Switches on what the first use of the tools loads by itself.
 nft list tables; ip route; modprobe -a veth nft_reject_inet nft_ct nft_masq 2> /dev/null
 state_of_machine > /tmp/before
+export METACTL_SERVICE_MANAGER=standalone
 
 check "deploy" metactl hello deploy 1.0
 check "status" says running metactl hello status
@@ -124,4 +78,13 @@ kill -TERM $run
 wait $run
 check "nothing left behind" same_machine
 [ "$failed" = 0 ] || { echo "-- metactl run"; cat /tmp/run.log; }
-exit $failed
+
+unset METACTL_SERVICE_MANAGER
+check "delete" metactl hello delete --data --yes
+. ./systemd.sh
+# rebooted.sh goes on.
+echo "$failed" > /var/lib/vm-rebooted
+sync
+systemctl reboot
+sleep 120
+exit 1

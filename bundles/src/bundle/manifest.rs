@@ -9,7 +9,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::BundleError;
-use crate::app::{Dns, Health, Notify, Restart};
+use crate::app::{Dns, Health, Notify, Restart, ServiceTies, UnitSettings};
 use crate::health::Check;
 use crate::schedule::CronSettings;
 
@@ -58,6 +58,9 @@ pub struct Manifest {
     /// Where it is registered by name.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub dns: Option<Dns>,
+    /// What else stands in the units of systemd.
+    #[serde(default, skip_serializing_if = "UnitSettings::is_empty")]
+    pub systemd: UnitSettings,
     /// The folder with the values of its secrets, if it has some.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub secrets: Option<PathBuf>,
@@ -125,6 +128,9 @@ pub struct EntryRef {
     /// How often in a row it is started again before it is given up; for ever without it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub restart_limit: Option<u32>,
+    /// What it and the service manager do for each other.
+    #[serde(default, skip_serializing_if = "ServiceTies::is_empty")]
+    pub service: ServiceTies,
 }
 
 /// A file of configuration.

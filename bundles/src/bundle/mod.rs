@@ -353,6 +353,7 @@ fn manifest(app: &App, config: &Config, place: &Placement, entries: &[Composed<'
         notify: app.notify.clone(),
         cron: app.cron_settings.clone(),
         dns: app.dns.clone(),
+        systemd: app.systemd.clone(),
         secrets: (!app.secrets.is_empty()).then(|| place.secrets.clone()),
         layers: items::layers(config),
         settings: items::settings(config),
@@ -378,6 +379,7 @@ fn entry_ref(entry: &Composed<'_>, place: &Placement) -> EntryRef {
         notify_socket: None,
         requires: Vec::new(),
         restart_limit: None,
+        service: Default::default(),
     };
     match entry.source {
         SourceOf::Daemon(daemon) => EntryRef {
@@ -391,6 +393,7 @@ fn entry_ref(entry: &Composed<'_>, place: &Placement) -> EntryRef {
                 .then(|| place.notify_dir().join(&daemon.name)),
             requires: daemon.requires.clone(),
             restart_limit: daemon.restart_limit,
+            service: daemon.service.clone(),
             ..common
         },
         SourceOf::Cron(job) => EntryRef {

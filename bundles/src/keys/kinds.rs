@@ -26,6 +26,10 @@ pub enum Kind {
     Platform,
     /// Names of daemons.
     Daemons,
+    /// Where a daemon listens: `8080`, `127.0.0.1:80`, `[::1]:80`.
+    Sockets,
+    /// A setting of a unit of systemd.
+    UnitSetting,
     /// Bytes: `256m`, `1.5g`.
     Size,
     /// Bytes, or `unlimited`.
@@ -141,6 +145,8 @@ impl Kind {
             Kind::Interfaces => "interfaces".to_owned(),
             Kind::Domain => "domain".to_owned(),
             Kind::Domains => "domains, `none`".to_owned(),
+            Kind::Sockets => "ports, addresses with ports".to_owned(),
+            Kind::UnitSetting => "text of one line".to_owned(),
             Kind::Label => "label".to_owned(),
             Kind::NameServers => "addresses of name servers".to_owned(),
         }
@@ -204,6 +210,8 @@ impl Kind {
             Kind::Interfaces => "eth0 eth1",
             Kind::Domain => "apps.example.org",
             Kind::Domains => "0.168.192.in-addr.arpa",
+            Kind::Sockets => "8080",
+            Kind::UnitSetting => "5s",
             Kind::Label => "web1",
             Kind::NameServers => "192.168.0.53",
         }
@@ -271,6 +279,8 @@ impl Kind {
             Kind::Interfaces => values::interfaces(text).map(drop),
             Kind::Domain => values::domain(text).map(drop),
             Kind::Domains => values::domains(text).map(drop),
+            Kind::Sockets => values::sockets(text).map(drop),
+            Kind::UnitSetting => values::unit_setting(text),
             Kind::Label => values::label(text).map(drop),
             Kind::NameServers => values::name_servers(text).map(drop),
         }
@@ -285,6 +295,7 @@ impl Kind {
             Kind::Variable | Kind::SecretName => values::variable_name(name),
             Kind::Secret => values::name(name).map(drop),
             Kind::Mount => values::absolute_path(name).map(drop),
+            Kind::UnitSetting => values::unit_key(name),
             _ => Ok(()),
         }
     }

@@ -77,6 +77,14 @@ pub const SECTIONS: &[SectionSpec] = &[
         doc: "Which persons behind sudo may do what; without any such section on the server, sudo alone decides.",
     },
     SectionSpec {
+        name: "systemd.unit",
+        doc: "Under systemd: what else stands in `[Unit]` of the services of the daemons and cron jobs.",
+    },
+    SectionSpec {
+        name: "systemd.service",
+        doc: "Under systemd: what else stands in `[Service]` of the services of the daemons and cron jobs; it comes last, and so wins.",
+    },
+    SectionSpec {
         name: "dns",
         doc: "The zone in which instances with addresses of their own get names: said once, in `site.conf` or `metactl.conf`.",
     },
@@ -88,10 +96,6 @@ pub const SECTIONS: &[SectionSpec] = &[
 
 /// Sections that are planned.
 pub const FUTURE: &[FutureSection] = &[
-    FutureSection {
-        name: "systemd",
-        instead: "limits are set in [sandbox.limits]",
-    },
     FutureSection {
         name: "upstart",
         instead: "limits are set in [sandbox.limits]",
@@ -517,6 +521,27 @@ pub(super) const KEYS: &[Key] = &[
             "How many failures in a row are a failure of the daemon.",
         )
     },
+    Key {
+        default: Some("no"),
+        ..key(
+            "daemon.*",
+            "notify",
+            Kind::Choice(&["yes", "no"]),
+            "Whether it tells by itself that it is ready (sd_notify(3)); under systemd a start waits for that.",
+        )
+    },
+    key(
+        "daemon.*",
+        "watchdog",
+        Kind::Duration,
+        "How often it tells that it is alive (sd_watchdog_enabled(3)), with `notify = yes`; under systemd it is killed and started again when it does not.",
+    ),
+    key(
+        "daemon.*",
+        "socket",
+        Kind::Sockets,
+        "TCP sockets that it gets when it is started (sd_listen_fds(3)): a port, or an address and a port. They are made in the instance's own network, and stay when it is restarted. Needs systemd.",
+    ),
     key(
         "crontab",
         "*",
@@ -699,6 +724,11 @@ pub(super) const KEYS: &[Key] = &[
             "The path inside; the value is the path on the server, and `rw` when the application may write there.",
         )
     },
+    passthrough("systemd.unit", "A setting of systemd.unit(5)."),
+    passthrough(
+        "systemd.service",
+        "A setting of systemd.service(5), systemd.exec(5), systemd.kill(5) or systemd.resource-control(5).",
+    ),
     // [dns]
     dns(
         "zone",
@@ -784,6 +814,15 @@ pub(super) const KEYS: &[Key] = &[
 const POLICY: Kind = Kind::Choice(&["accept", "reject", "drop"]);
 const GRANT: Kind = Kind::Choice(&["any", "site"]);
 const UNLIMITED: &str = "without a limit it can take everything that the server has";
+
+/// What a unit of systemd has besides.
+const fn passthrough(section: &'static str, doc: &'static str) -> Key {
+    Key {
+        grant: Grant::Trusted,
+        why: "it is said to systemd as it is, which runs it with the rights of the server",
+        ..key(section, "*", Kind::UnitSetting, doc)
+    }
+}
 
 /// A row of `[dns]`.
 const fn dns(

@@ -11,11 +11,13 @@ use ipnet::{Ipv4Net, Ipv6Net};
 mod cron;
 mod domains;
 mod persons;
+mod units;
 mod words;
 
 pub use cron::{cron, time_zone};
 pub use domains::{domain, domains, label, name_servers};
 pub use persons::{Somebody, persons};
+pub use units::{sockets, unit_key, unit_setting};
 pub use words::{WordsError, split_words};
 
 type Parsed<T> = Result<T, String>;

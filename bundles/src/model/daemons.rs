@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::{Builder, place};
-use crate::app::{Daemon, EnvValue, Limits, Restart, Stop};
+use crate::app::{Daemon, EnvValue, Limits, Restart, ServiceTies, Stop};
 use crate::diagnostics::Diagnostic;
 use crate::keys::{suggest, values};
 use crate::layers::{Origin, Value};
@@ -67,12 +67,9 @@ impl<'a> Builder<'a> {
             Some("on-failure") => Restart::OnFailure,
             _ => Restart::Always,
         };
-        let list = |value: Option<&Value>| -> Vec<String> {
-            let names = value.map(|value| values::list(&value.text));
-            names.into_iter().flatten().map(str::to_owned).collect()
-        };
-        let requires = list(self.value(section, "requires"));
-        let mut after = list(self.value(section, "after"));
+        let service = self.ties(section);
+        let requires = self.names(section, "requires");
+        let mut after = self.names(section, "after");
         // Who is needed is there first.
         let needed = requires.iter().filter(|name| !after.contains(name));
         let needed: Vec<String> = needed.cloned().collect();
@@ -111,6 +108,7 @@ impl<'a> Builder<'a> {
                     after,
                     checks: Vec::new(),
                     requires,
+                    service,
                     origin,
                 })
             }
@@ -118,6 +116,34 @@ impl<'a> Builder<'a> {
                 self.platform_error(section, error, &origin);
                 None
             }
+        }
+    }
+
+    fn names(&self, section: &str, key: &str) -> Vec<String> {
+        let value = self.value(section, key);
+        let names = value.map(|value| values::list(&value.text));
+        names.into_iter().flatten().map(str::to_owned).collect()
+    }
+
+    /// What the daemon and the service manager do for each other.
+    fn ties(&mut self, section: &'a str) -> ServiceTies {
+        let says = self.value(section, "notify");
+        let notify = says.is_some_and(|value| value.text == *"yes");
+        let watchdog = self.typed(section, "watchdog", values::duration);
+        if let (Some(value), false) = (self.value(section, "watchdog"), notify) {
+            let message = format!("`watchdog` in [{section}] needs `notify = yes`");
+            self.error(
+                &value.origin,
+                message,
+                Some("who never tells that it is alive would be killed again and again"),
+            );
+        }
+        ServiceTies {
+            notify,
+            watchdog_ms: watchdog.and_then(|time| u64::try_from(time.as_millis()).ok()),
+            sockets: self
+                .typed(section, "socket", values::sockets)
+                .unwrap_or_default(),
         }
     }
 

@@ -12,9 +12,17 @@ use crate::output::table::{Cell, Table, Tone};
 
 #[derive(Serialize)]
 struct Facts<'a> {
+    /// Who keeps instances running, and why it is this one.
+    service_manager: ServiceFacts,
     findings: &'a [Finding],
     uplinks: &'a [String],
     changed: Vec<ChangedFacts<'a>>,
+}
+
+#[derive(Serialize)]
+struct ServiceFacts {
+    name: &'static str,
+    why: String,
 }
 
 #[derive(Serialize)]
@@ -26,6 +34,7 @@ struct ChangedFacts<'a> {
 
 /// Prints what was found; with findings the exit code says so.
 pub fn run(context: &mut Context, args: &Doctor) -> Outcome {
+    let service = context.manager.service_manager()?;
     let diagnosis = match args.topic {
         Some(Topic::Network) => context.manager.doctor_network()?,
         None => context.manager.doctor()?,
@@ -37,11 +46,17 @@ pub fn run(context: &mut Context, args: &Doctor) -> Outcome {
             now: &one.now,
         });
         context.output.facts(&Facts {
+            service_manager: ServiceFacts {
+                name: service.kind.name(),
+                why: service.why,
+            },
             findings: &diagnosis.findings,
             uplinks: &diagnosis.uplinks,
             changed: changed.collect(),
         })?;
     } else {
+        let line = format!("service manager: {}: {}", service.kind.name(), service.why);
+        context.output.remark(clean(&line))?;
         print(context, &diagnosis)?;
     }
     if diagnosis.findings.is_empty() {

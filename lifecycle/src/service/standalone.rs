@@ -3,8 +3,10 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use metactl_bundles::bundle::{EntryRef, read_manifest};
+
 use super::{Journal, Judge, Kept, Look, ServiceManager};
-use crate::error::Result;
+use crate::error::{LifecycleError, Result};
 use crate::instance::Instance;
 use crate::standalone::records::Wanted;
 use crate::{converge, files, tail};
@@ -14,6 +16,20 @@ pub(crate) struct Standalone;
 
 impl ServiceManager for Standalone {
     fn want(&self, instance: &Instance, wanted: &Wanted) -> Result<()> {
+        let bundle = instance.state_dir().join("bundles").join(&wanted.bundle);
+        let manifest = read_manifest(&bundle)?;
+        let names = |entry: &&EntryRef| wanted.daemons.contains_key(&entry.name);
+        let mut entries = manifest.entries.iter().filter(names);
+        if let Some(entry) = entries.find(|entry| !entry.service.sockets.is_empty()) {
+            return Err(LifecycleError::Setting {
+                what: format!(
+                    "`socket` in [daemon.{}] needs systemd, and this server has none",
+                    entry.name
+                ),
+                hint: "let the daemon open its port itself, and say `port` instead of `socket`"
+                    .to_owned(),
+            });
+        }
         instance.want_supervised(wanted)
     }
 

@@ -225,6 +225,7 @@ pub(crate) mod tests {
             notify_socket: None,
             requires: Vec::new(),
             restart_limit: None,
+            service: Default::default(),
         }
     }
 

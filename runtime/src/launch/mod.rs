@@ -29,6 +29,7 @@ use crate::{Error, sys};
 mod error;
 pub mod exec;
 pub mod exit;
+mod handed;
 pub mod handover;
 mod hooks;
 mod ids;
@@ -195,6 +196,7 @@ impl Launch<'_> {
         // Something has to be in a scope until the new process is.
         let _scope = self.scope().map(crate::systemd::start).transpose()?;
         let Joined { tasks, directory } = self.plan.cgroup.apply()?;
+        handed::check(self.request, self.joined_network())?;
         let namespaces = open::namespaces(&self.plan)?;
         let mut trees = open::trees(&self.plan, signals.as_deref_mut())?;
         let descriptors = Descriptors {

@@ -93,7 +93,7 @@ impl Launch<'_> {
     }
 
     /// The network namespace that the container joins.
-    fn joined_network(&self) -> std::io::Result<OwnedFd> {
+    pub(super) fn joined_network(&self) -> std::io::Result<OwnedFd> {
         let linux = self.bundle.spec.linux().as_ref();
         let path = match (&self.request.network, linux.map(Namespaces::new)) {
             (Network::Join(path), _) => path.clone(),

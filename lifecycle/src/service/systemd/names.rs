@@ -15,6 +15,11 @@ pub(crate) fn timer(instance: &str, entry: &str) -> String {
     format!("metactl-{instance}-{entry}.timer")
 }
 
+/// `metactl-<instance>-<entry>.socket`
+pub(crate) fn socket(instance: &str, entry: &str) -> String {
+    format!("metactl-{instance}-{entry}.socket")
+}
+
 /// `metactl-<instance>.target`
 pub(crate) fn target(instance: &str) -> String {
     format!("metactl-{instance}.target")

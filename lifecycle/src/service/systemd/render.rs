@@ -5,6 +5,7 @@
 //!   metactl-net@<instance>.service     makes and removes the network; everything below needs it
 //!   metactl-<instance>-<entry>.service a daemon, or a cron job
 //!   metactl-<instance>-<entry>.timer   when a cron job runs
+//!   metactl-<instance>-<entry>.socket  what a daemon listens at, made in the network of the instance
 //! metactl-<instance>.slice             the limits of the instance as a whole
 //! metactl-resolver.service             answers for names, one for all instances
 //! ```
@@ -89,6 +90,7 @@ pub(super) fn units(input: &Input<'_>) -> Vec<Unit> {
         let limits = input.own_limits.get(at).copied().unwrap_or_default();
         units.push(service(input, entry, limits));
         units.extend(timer(input, entry));
+        units.extend(socket(input, entry));
     }
     units
 }
@@ -178,6 +180,14 @@ impl Text {
                 _ => format!("{whole}.{part}%"),
             };
             self.set("CPUQuota", &text);
+        }
+    }
+
+    /// What the configuration says to systemd itself. It comes last, and so wins.
+    fn settings(&mut self, input: &Input<'_>, section: &str) {
+        let settings = input.manifest.systemd.get(section);
+        for (key, value) in settings.into_iter().flatten() {
+            self.set(key, value);
         }
     }
 
@@ -311,9 +321,15 @@ fn service(input: &Input<'_>, entry: &EntryRef, limits: Limits) -> Unit {
     let description = format!("{instance} {} ({release})", entry.title);
     let mut text = Text::new(input, Some(entry), &description);
     text.set("PartOf", &names::target(instance));
-    let below = input.below();
-    text.list("Requires", &below);
-    let mut after = below;
+    let ties = &entry.service;
+    let mut requires = input.below();
+    if !ties.sockets.is_empty() {
+        requires.push(names::socket(instance, &entry.name));
+    }
+    let mut after = requires.clone();
+    let needed = entry.requires.iter();
+    requires.extend(needed.map(|other| names::service(instance, other)));
+    text.list("Requires", &requires);
     if input.needs_resolver() {
         after.push(names::RESOLVER.to_owned());
     }
@@ -331,9 +347,11 @@ fn service(input: &Input<'_>, entry: &EntryRef, limits: Limits) -> Unit {
         // Its times are its limit.
         text.set("StartLimitIntervalSec", "0");
     }
+    text.settings(input, "unit");
     text.section("Service");
     text.set("Type", "notify");
-    text.set("NotifyAccess", "main");
+    // Behind the small init of the sandbox it is not the main process that tells.
+    text.set("NotifyAccess", if ties.notify { "all" } else { "main" });
     // The main process is the application: the runtime hands over and is gone.
     text.set("ExecStart", &launch(input, entry));
     text.surroundings(input);
@@ -352,6 +370,9 @@ fn service(input: &Input<'_>, entry: &EntryRef, limits: Limits) -> Unit {
     text.set("KillSignal", &entry.stop_signal.to_string());
     text.seconds("TimeoutStartSec", BEGIN);
     text.seconds("TimeoutStopSec", entry.stop_timeout);
+    if let Some(time) = ties.watchdog_ms {
+        text.seconds("WatchdogSec", Duration::from_millis(time));
+    }
     text.set("Slice", &names::slice(instance));
     text.limits(limits);
     // One process that is too large does not end the others.
@@ -359,6 +380,7 @@ fn service(input: &Input<'_>, entry: &EntryRef, limits: Limits) -> Unit {
     text.set("StandardOutput", "journal");
     text.set("StandardError", "journal");
     text.set("SyslogIdentifier", &format!("{instance}-{}", entry.name));
+    text.settings(input, "service");
     text.unit(names::service(instance, &entry.name))
 }
 
@@ -381,8 +403,35 @@ fn launch(input: &Input<'_>, entry: &EntryRef) -> String {
             input.paths.instance_run(input.instance()).join("netns"),
         ));
     }
+    if entry.service.notify {
+        words.push("--notify".to_owned());
+    }
     words.push(format!("{}.{}", input.instance(), entry.name));
     command(&words)
+}
+
+/// The sockets that a daemon gets. They are made in the network of the instance: one of the server's would lead around
+/// its firewall.
+fn socket(input: &Input<'_>, entry: &EntryRef) -> Option<Unit> {
+    if entry.service.sockets.is_empty() {
+        return None;
+    }
+    let instance = input.instance();
+    let description = format!("{instance} {}: sockets", entry.title);
+    let mut text = Text::new(input, Some(entry), &description);
+    text.set("PartOf", &names::target(instance));
+    let below = input.below();
+    text.list("Requires", &below);
+    text.list("After", &below);
+    text.section("Socket");
+    for socket in &entry.service.sockets {
+        text.set("ListenStream", socket);
+    }
+    if input.mode != Mode::Host {
+        let pin = input.paths.instance_run(instance).join("netns");
+        text.set("NetworkNamespacePath", &escaped(&pin.to_string_lossy()));
+    }
+    Some(text.unit(names::socket(instance, &entry.name)))
 }
 
 fn restarts(text: &mut Text, entry: &EntryRef) {

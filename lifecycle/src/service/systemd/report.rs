@@ -74,6 +74,15 @@ impl Units {
         names.filter(|name| name.ends_with(".timer"))
     }
 
+    /// The sockets, with the names of their daemons.
+    pub(super) fn sockets(&self) -> impl Iterator<Item = (&str, &str)> {
+        let files = self.files.iter();
+        files.filter_map(|(name, own)| {
+            let entry = own.entry.as_deref()?;
+            name.ends_with(".socket").then_some((name.as_str(), entry))
+        })
+    }
+
     /// Whether cron jobs run when it is time.
     pub(super) fn has_cron(&self, instance: &str) -> bool {
         self.is_active(&names::target(instance)) || self.timers().any(|timer| self.is_active(timer))

@@ -50,7 +50,16 @@ pub(super) fn want(instance: &Instance, wanted: &Wanted) -> Result<()> {
     )?;
     let now = Units::look(instance)?;
     let network = network(instance, &now, wanted, &bundle, &manifest)?;
-    let plan = plan(&instance.name, &now, wanted, &manifest, &units, network);
+    let others = other_sockets(dir(), &now, &units)?;
+    let plan = plan(
+        &instance.name,
+        &now,
+        wanted,
+        &manifest,
+        &units,
+        network,
+        &others,
+    );
     control::act("stop", &plan.stop)?;
     if files::install(dir(), &instance.name, &units)? {
         control::reload()?;
@@ -150,10 +159,8 @@ fn rendered(
 /// A program that is named without its folder.
 fn in_path(program: &Path) -> Result<std::path::PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
-    let found = std::env::split_paths(&path).map(|dir| dir.join(program));
-    let found = found
-        .filter(|path| path.is_absolute() && path.is_file())
-        .next();
+    let mut all = std::env::split_paths(&path).map(|dir| dir.join(program));
+    let found = all.find(|path| path.is_absolute() && path.is_file());
     found.ok_or_else(|| LifecycleError::Unavailable {
         what: format!(
             "cannot find {}, which units have to name",
@@ -209,6 +216,25 @@ fn network(
     }
 }
 
+/// The sockets that are not as the new units have them.
+fn other_sockets(dir: &Path, now: &Units, units: &[Unit]) -> Result<Vec<String>> {
+    // Which bundle a unit is of makes no other socket of it.
+    let settings = |text: &str| -> Vec<String> {
+        let lines = text.lines().filter(|line| !line.starts_with("Bundle="));
+        lines.map(str::to_owned).collect()
+    };
+    let mut others = Vec::new();
+    for (name, _) in now.sockets() {
+        let had = small::read(&dir.join(name))?.unwrap_or_default();
+        let had = settings(&String::from_utf8_lossy(&had));
+        let new = units.iter().find(|unit| unit.name == name);
+        if new.is_none_or(|unit| settings(&unit.text) != had) {
+            others.push(name.to_owned());
+        }
+    }
+    Ok(others)
+}
+
 fn plan(
     instance: &str,
     now: &Units,
@@ -216,6 +242,7 @@ fn plan(
     manifest: &Manifest,
     units: &[Unit],
     network: Network,
+    other_sockets: &[String],
 ) -> Plan {
     let is_active = |unit: &str| now.state(unit).is_some_and(control::UnitState::is_active);
     let anew = network == Network::Anew;
@@ -228,6 +255,14 @@ fn plan(
             .is_some_and(|wanted| Some(wanted) == word);
         if is_active(unit) && (anew || !goes_on) {
             plan.stop.push(unit.to_owned());
+        }
+    }
+    for (socket, entry) in now.sockets() {
+        let stays =
+            wanted.daemons.contains_key(entry) && !other_sockets.iter().any(|o| o == socket);
+        if is_active(socket) && (anew || !stays) {
+            // Before its daemon, which would only be started again by who connects.
+            plan.stop.insert(0, socket.to_owned());
         }
     }
     let exists = |name: &str| units.iter().any(|unit| unit.name == name);
