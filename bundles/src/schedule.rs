@@ -212,6 +212,23 @@ impl Times {
         self.follows_clock
     }
 
+    /// The minutes, hours, days of the month, months, and days of the week (0 is Sunday) that are in it.
+    pub fn numbers(&self) -> [Vec<u32>; 5] {
+        let sets = [
+            self.minutes,
+            self.hours,
+            self.days,
+            self.months,
+            self.weekdays,
+        ];
+        sets.map(|set| (0..60).filter(|number| has(set, *number)).collect())
+    }
+
+    /// Whether it runs on a day that fits one of the two, the day of the month and that of the week.
+    pub fn takes_either_day(&self) -> bool {
+        self.either_day
+    }
+
     /// Whether there is any such day: `0 0 31 2 *` never comes.
     fn comes(&self) -> bool {
         let in_month = |month: u32| {

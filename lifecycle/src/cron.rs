@@ -22,6 +22,10 @@ use crate::status::{self, EntryState, Exit};
 
 /// How often the record of a run is looked at.
 const TICK: Duration = Duration::from_millis(20);
+/// How often a unit is looked at.
+const UNIT_TICK: Duration = Duration::from_millis(100);
+/// The most lines of a run that are printed where a journal has them.
+const ALL_LINES: usize = 100_000;
 /// How long the supervisor may take to begin a job: it may be launching others.
 const BEGIN: Duration = Duration::from_secs(30);
 
@@ -62,9 +66,7 @@ impl Instance {
     /// Records that cannot be read.
     pub fn cron_jobs(&self) -> Result<Vec<CronJob>> {
         let current = self.deployed_or_error()?;
-        let run = self.run_dir();
-        let supervised = run.supervisor()?.is_some();
-        let report = run.report()?.filter(|_| supervised);
+        let report = self.look()?.report;
         let records = JobRecords::of(&self.state_dir());
         let manifest = current.manifest;
         let jobs = manifest
@@ -121,6 +123,9 @@ impl Instance {
             kind: status::EntryKind::Cron,
             path: self.log_file(&entry.name),
         };
+        if let Some(exit) = self.run_unit(&entry, sink)? {
+            return Ok(exit);
+        }
         let begun = std::fs::metadata(&log.path).map_or(0, |meta| meta.len());
         let word = self.ask(&entry)?;
         let mut followed = Followed::new((&log, begun));
@@ -144,20 +149,74 @@ impl Instance {
         Ok(exit)
     }
 
+    /// Runs the job where a service manager does that, and waits for its end. `None`: none does.
+    fn run_unit(&self, entry: &EntryRef, sink: &mut LineSink<'_>) -> Result<Option<Exit>> {
+        let service = self.service()?;
+        if !service.begins_jobs() {
+            return Ok(None);
+        }
+        let mark = service.log_mark(self, &entry.name);
+        {
+            let _lock = self.lock("cron run")?;
+            converge::converge(self)?;
+            self.check_has_cron()?;
+            if let Some(since) = self.unit_runs(entry)? {
+                return Err(LifecycleError::Unavailable {
+                    what: format!("cron job {:?} runs already, since {since}", entry.title),
+                    hint: format!("metactl {} cron list", self.name),
+                });
+            }
+            service.begin_job(self, &entry.name)?;
+        }
+        while self.unit_runs(entry)?.is_some() {
+            std::thread::sleep(UNIT_TICK);
+        }
+        for line in service.log_since(self, &entry.name, mark, ALL_LINES) {
+            match sink(&entry.name, &line) {
+                Err(error) if error.kind() == io::ErrorKind::BrokenPipe => break,
+                other => other.on("print", &self.log_file(&entry.name))?,
+            }
+        }
+        let record = JobRecords::of(&self.state_dir()).read(&entry.name)?;
+        let exit = record.and_then(|record| record.exit);
+        Ok(Some(exit.unwrap_or_else(exits::lost)))
+    }
+
+    /// Since when the job runs, if it does.
+    fn unit_runs(&self, entry: &EntryRef) -> Result<Option<String>> {
+        let report = self.look()?.report;
+        let known = report.and_then(|mut report| report.entries.remove(&entry.name));
+        let runs = |known: &EntryReport| {
+            matches!(
+                known.state,
+                EntryState::Running | EntryState::Starting | EntryState::Stopping
+            )
+        };
+        Ok(known
+            .filter(runs)
+            .map(|known| known.since.unwrap_or_else(crate::files::now)))
+    }
+
+    /// A cron job runs while its instance does.
+    fn check_has_cron(&self) -> Result<()> {
+        if self.wanted()?.is_some_and(|wanted| wanted.cron) {
+            return Ok(());
+        }
+        Err(LifecycleError::NotRunning {
+            what: self.name.clone(),
+            hint: format!(
+                "a cron job runs in the sandbox of its instance: metactl {} start",
+                self.name
+            ),
+        })
+    }
+
     /// Has the supervisor begin the job; the word for this run.
     fn ask(&self, entry: &EntryRef) -> Result<String> {
         let _lock = self.lock("cron run")?;
         converge::converge(self)?;
+        self.check_has_cron()?;
         let run = self.run_dir();
-        if !run.wanted()?.is_some_and(|wanted| wanted.cron) {
-            return Err(LifecycleError::NotRunning {
-                what: self.name.clone(),
-                hint: format!(
-                    "a cron job runs in the sandbox of its instance: metactl {} start",
-                    self.name
-                ),
-            });
-        }
         let word = new_generation();
         let asked = Asked {
             format: FORMAT,

@@ -59,7 +59,7 @@ pub(crate) fn wait_until_up(
         window,
         begun: Instant::now(),
         good_since: None,
-        asked: Asked::new(Rounds::new(instance.name(), instance.runtime(), &logs.ears)),
+        asked: Asked::new(Rounds::new(instance, &logs.ears)),
         stage: Stage::Launching,
     };
     let limit = wait.limit();

@@ -12,6 +12,7 @@ use metactl_runtime::ProcessId;
 use super::http::{self, Answer, Request};
 use super::ready::Ears;
 use super::sockets;
+use crate::instance::Instance;
 use crate::launcher::Runtime;
 use crate::scm::command;
 
@@ -23,6 +24,8 @@ pub(super) struct Rounds<'a> {
     instance: &'a str,
     runtime: Runtime,
     ears: &'a Ears,
+    /// What `notify = yes` tells, it tells the service manager: then it runs when it has told.
+    manager_hears: bool,
     begun: Instant,
     asked: BTreeMap<(String, String), Asked>,
 }
@@ -51,11 +54,12 @@ pub(super) enum Verdict {
 }
 
 impl<'a> Rounds<'a> {
-    pub(super) fn new(instance: &'a str, runtime: Runtime, ears: &'a Ears) -> Rounds<'a> {
+    pub(super) fn new(instance: &'a Instance, ears: &'a Ears) -> Rounds<'a> {
         Rounds {
-            instance,
-            runtime,
+            instance: instance.name(),
+            runtime: instance.runtime(),
             ears,
+            manager_hears: instance.service().is_ok_and(|one| one.hears_ready()),
             begun: Instant::now(),
             asked: BTreeMap::new(),
         }
@@ -89,7 +93,9 @@ impl<'a> Rounds<'a> {
             .is_none_or(|last| now.duration_since(last) >= check.interval);
         // Cheap to see, and worth a question at once.
         let begins = listens && !before.listened;
-        let heard = check.question == Question::Notify && self.ears.heard(&definition.name);
+        let heard = check.question == Question::Notify
+            && (self.ears.heard(&definition.name)
+                || (self.manager_hears && definition.service.notify));
         if !due && !begins && !heard {
             return Verdict::Wait;
         }

@@ -53,6 +53,22 @@ pub(crate) trait ServiceManager {
         done: &mut Judge<'_>,
     ) -> Result<bool>;
 
+    /// Whether a daemon with `notify = yes` runs, for it, only when it has said that it is ready.
+    fn hears_ready(&self) -> bool {
+        false
+    }
+
+    /// Whether it runs a cron job when it is told to, by [`begin_job`](ServiceManager::begin_job); else metactl's own
+    /// supervisor is asked.
+    fn begins_jobs(&self) -> bool {
+        false
+    }
+
+    /// Runs a cron job now. Returns when it has begun.
+    fn begin_job(&self, _: &Instance, _entry: &str) -> Result<()> {
+        Ok(())
+    }
+
     /// Somebody has said `start` of what runs: whatever may have been in its way is looked at again at once.
     fn look_again(&self, instance: &Instance);
 

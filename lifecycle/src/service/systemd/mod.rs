@@ -97,6 +97,18 @@ impl ServiceManager for Systemd {
         }
     }
 
+    fn hears_ready(&self) -> bool {
+        true
+    }
+
+    fn begins_jobs(&self) -> bool {
+        true
+    }
+
+    fn begin_job(&self, instance: &Instance, entry: &str) -> Result<()> {
+        control::act("start", &[names::service(&instance.name, entry)])
+    }
+
     fn look_again(&self, _: &Instance) {
         // systemd looks all the time.
     }

@@ -21,9 +21,11 @@ use metactl_bundles::app::Restart;
 use metactl_bundles::bundle::{EntryKind, EntryRef, Manifest};
 use metactl_bundles::network::Mode;
 use metactl_bundles::paths::Paths;
+use metactl_bundles::schedule::{Missed, Schedule};
 
 use super::calendar;
 use super::names;
+use super::steps;
 
 /// The section of what is metactl's own.
 pub(super) const SECTION: &str = "[X-Metactl]";
@@ -454,7 +456,8 @@ fn restarts(text: &mut Text, entry: &EntryRef) {
 /// The timer of a cron job. A schedule that cannot be understood, which the configuration refuses, has none.
 fn timer(input: &Input<'_>, entry: &EntryRef) -> Option<Unit> {
     let instance = input.instance();
-    let events = calendar::events(entry.schedule.as_deref()?)?;
+    let settings = &input.manifest.cron;
+    let schedule = Schedule::parse(entry.schedule.as_deref()?).ok()?;
     let description = format!("{instance} {}: times", entry.title);
     let mut text = Text::new(input, Some(entry), &description);
     text.set("PartOf", &names::target(instance));
@@ -462,9 +465,28 @@ fn timer(input: &Input<'_>, entry: &EntryRef) -> Option<Unit> {
     let below = input.below();
     text.list("Requires", &below);
     text.list("After", &below);
+    if schedule == Schedule::Boot {
+        // Its end is marked, and the mark lasts until the next boot.
+        let mark = steps::boot_mark(input.paths, instance, &entry.name);
+        text.set(
+            "ConditionPathExists",
+            &format!("!{}", escaped(&mark.to_string_lossy())),
+        );
+    }
     text.section("Timer");
-    for event in events {
-        text.set("OnCalendar", &event);
+    match &schedule {
+        Schedule::Boot => text.set("OnBootSec", "1s"),
+        Schedule::Times(times) => {
+            for event in calendar::events(times, settings.timezone.as_deref()) {
+                text.set("OnCalendar", &event);
+            }
+            if settings.missed == Missed::Once {
+                text.set("Persistent", "yes");
+            }
+        }
+    }
+    if !settings.delay.is_zero() {
+        text.seconds("RandomizedDelaySec", settings.delay);
     }
     text.set("AccuracySec", "1s");
     Some(text.unit(names::timer(instance, &entry.name)))

@@ -3,14 +3,17 @@
 use std::path::PathBuf;
 
 use metactl_bundles::bundle::{EntryKind, EntryRef, read_manifest};
+use metactl_bundles::paths::Paths;
 use metactl_bundles::platforms::jvm;
 use metactl_runtime::cgroup;
 use serde::{Deserialize, Serialize};
 
 use crate::error::Result;
+use crate::events::{self, Event as LogEvent};
 use crate::instance::Instance;
 use crate::resolver::Keeper;
 use crate::standalone::exits;
+use crate::standalone::jobs::JobRecords;
 use crate::standalone::network::Network;
 use crate::standalone::notify::{Event, Notifier};
 use crate::status::{self, Exit};
@@ -90,6 +93,27 @@ pub(crate) fn network_up(
 /// Takes it away.
 pub(crate) fn network_down(instance: &Instance) -> Result<()> {
     network(instance)?.down(&instance.runtime())
+}
+
+/// There when a job of `@reboot` has run since the server was booted.
+pub(super) fn boot_mark(paths: &Paths, instance: &str, entry: &str) -> PathBuf {
+    paths.run.join("booted").join(format!("{instance}.{entry}"))
+}
+
+/// What is remembered of a run of a cron job: the same as without a service manager.
+fn remember(instance: &Instance, entry: &EntryRef, exit: &Exit) -> Result<()> {
+    let records = JobRecords::of(&instance.state_dir());
+    let mut record = records.read(&entry.name)?.unwrap_or_default();
+    record.ended(exit.clone());
+    records.write(&entry.name, &record)?;
+    if entry.schedule.as_deref() == Some("@reboot") {
+        let mark = boot_mark(&instance.manager.paths, &instance.name, &entry.name);
+        if let Some(dir) = mark.parent() {
+            files::make_dir(dir, 0o755)?;
+        }
+        files::replace(&mark, b"", 0o644)?;
+    }
+    Ok(())
 }
 
 /// What systemd tells of the end of a service (systemd.exec(5), `$SERVICE_RESULT`, `$EXIT_CODE`, `$EXIT_STATUS`).
@@ -187,6 +211,13 @@ pub(crate) fn ended(instance: &Instance, entry: &str) -> Result<Vec<String>> {
         ended.told = Some(now);
     }
     ended.write(instance, entry)?;
+    if let Some(definition) = &definition {
+        let event = LogEvent::ended(definition, &ended.exit, !ended.exit.failed);
+        events::tell(&instance.log_dir(), &event);
+        if definition.kind == EntryKind::Cron {
+            remember(instance, definition, &ended.exit)?;
+        }
+    }
     if let Some(definition) = definition.filter(|_| tells) {
         said.extend(tell(instance, &definition, &ended.exit, dump)?);
     }
