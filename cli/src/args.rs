@@ -282,8 +282,9 @@ Examples: metactl myapp cron
         after_help = "\
 --watch shows it as it changes; where the output is no terminal, a line for every new refusal, and with --json an
 object on a line whenever something changed.
-learn lets everything leave for a while, records it, and proposes the smallest list of entries that allows it. When the
-time is over the kernel itself goes back to the policy, also when this command was killed. Ctrl-C ends it early.
+learn lets everything leave for a while, and enter where [firewall.in] restricts that, records it, and proposes the
+smallest lists of entries that allow it. When the time is over the kernel itself goes back to the policy, also when this
+command was killed. Ctrl-C ends it early.
 Examples: metactl myapp firewall --watch
           metactl myapp firewall learn --for 30m
           metactl myapp firewall learn --for 2h --write"

@@ -7,7 +7,8 @@
 //! Who kills this process with SIGKILL takes the sandbox along (the runtime asks for a signal at
 //! its parent's death); the directories are removed by [`sweep`], with the next command.
 
-use std::io::ErrorKind;
+mod looked;
+
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus};
@@ -15,7 +16,6 @@ use std::time::Instant;
 
 use metactl_bundles::bundle::{EntryKind, EntryRef, Manifest, read_manifest};
 use metactl_bundles::network::{Mode, NetworkSpec};
-use metactl_netns::resolver::Places;
 use metactl_runtime::ProcessId;
 use metactl_runtime::resolver::OnDisk;
 use nix::sys::signal::{SigSet, Signal};
@@ -31,9 +31,9 @@ use crate::materialize::Ingredients;
 use crate::mend::{self, Mender};
 use crate::progress::Progress;
 use crate::release::APP_LAYER;
-use crate::resolver::Keeper;
 use crate::standalone::needs_resolver;
 use crate::{converge, files, hosts};
+use looked::Looked;
 
 /// The format number of `owner.json`.
 const FORMAT: u32 = 1;
@@ -320,43 +320,6 @@ impl Drop for Signals {
     fn drop(&mut self) {
         // It was the mask a moment ago, so it is a valid one.
         let _restored = self.before.thread_set_mask();
-    }
-}
-
-/// What is looked after while it runs.
-struct Looked<'a> {
-    resolver: &'a mut Keeper,
-    mender: Mender,
-    places: OnDisk,
-    network: mend::Network<'a>,
-}
-
-impl Looked<'_> {
-    /// Does what is due, and says what it was.
-    fn look_after(&mut self) {
-        let mut said: Vec<String> = self.resolver.look_after().into_iter().collect();
-        if needs_resolver(self.network.spec) {
-            let (places, network) = (&self.places, &self.network);
-            said.extend(self.mender.look(|| {
-                // Nothing is pinned: the namespace is that of the first process.
-                match places.namespace(network.user) {
-                    Ok(netns) => network.mend(netns.as_fd()),
-                    // It is ending just now.
-                    Err(error) if error.kind() == ErrorKind::NotFound => Ok(Vec::new()),
-                    failed => failed
-                        .on("find the network of", Path::new(network.user))
-                        .map(|_| Vec::new()),
-                }
-            }));
-        }
-        for line in said {
-            eprintln!("metactl: {line}");
-        }
-    }
-
-    fn deadline(&self) -> Option<Instant> {
-        let mend = needs_resolver(self.network.spec).then(|| self.mender.due());
-        [self.resolver.deadline(), mend].into_iter().flatten().min()
     }
 }
 

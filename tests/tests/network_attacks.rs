@@ -89,7 +89,8 @@ const LIST: &[(&str, Expect, Outside)] = &[
     // DNS as a tunnel: nothing on port 53 leaves.
     ("udp@10.20.0.66,53", Diverted, Succeeds),
     ("connect@10.20.0.66,53", Diverted, Succeeds),
-    ("udp@2001:db8::66,53", Refused, Succeeds),
+    ("udp@2001:db8::66,53", Diverted, Succeeds),
+    ("connect@2001:db8::66,53", Diverted, Succeeds),
     // ICMP as a tunnel, also to a destination of which a port is accepted.
     ("echo@10.20.0.66", Refused, Unknown),
     ("echo@10.20.0.20", Refused, Unknown),

@@ -4,11 +4,14 @@
 // A failed expectation is a failed test.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+use std::time::Duration;
+
 use metactl_tests::hello::start;
 use metactl_tests::needs::{DIG, GIT, NAMED, NFT, Need};
 use metactl_tests::upstream::NameServer;
-use metactl_tests::{Host, on_host};
+use metactl_tests::{Host, eventually, on_host};
 
+const SOON: Duration = Duration::from_secs(15);
 const NEEDS: &[Need] = &[GIT, NFT, NAMED, DIG];
 
 const ZONE: &str = "\
@@ -73,7 +76,18 @@ fn refuses_what_leads_inside(host: &Host) {
         "{why}"
     );
     let why = dig(host, &["neighbour.web.example.org"]);
-    assert!(why.contains("which is another instance's"), "{why}");
+    assert!(
+        why.contains("which is another instance's; an entry of [firewall.out.accept]"),
+        "{why}"
+    );
+    // People see it, too.
+    eventually("the record of what was refused", SOON, || {
+        let firewall = host.run(&["hello", "firewall"]).ok().stdout;
+        let told = ["server.web.example.org", "the server's own"];
+        told.iter()
+            .all(|word| firewall.contains(word))
+            .then_some(())
+    });
     // The rest of an answer stays, and so does every other one.
     assert_eq!(short(host, "local.web", "A"), "10.20.0.20\n");
     assert_eq!(short(host, "good.web", "A"), "10.20.0.20\n");

@@ -20,6 +20,12 @@ use crate::netlink::{Netlink, Refusal, visit};
 use crate::policy::{EntryId, Grant, NamedSets, flow_peers, rebinding};
 use crate::{connections, server};
 
+/// Said of addresses that only a name leads to that somebody here has written down.
+const THE_SERVERS: &str =
+    "the server's own; an entry of [firewall.out.accept] with this very name allows it";
+const ANOTHERS: &str =
+    "another instance's; an entry of [firewall.out.accept] with this very name allows it";
+
 /// How often the record for people is written at most.
 const WRITE: Duration = Duration::from_secs(1);
 
@@ -66,10 +72,10 @@ impl Kernel {
     fn whose(&self, address: IpAddr) -> Option<&'static str> {
         let mut links = self.links.borrow_mut();
         match links.holder(address) {
-            Ok(Some(Holder::Machine(_))) => Some("the server's own"),
+            Ok(Some(Holder::Machine(_))) => Some(THE_SERVERS),
             Ok(Some(Holder::Device(device))) => {
                 let device = links.get(device).ok().flatten()?;
-                (device.group == GROUP).then_some("another instance's")
+                (device.group == GROUP).then_some(ANOTHERS)
             }
             Ok(Some(Holder::Unusable(_)) | None) => None,
             // Without an answer nothing is told.

@@ -73,7 +73,7 @@ fn sender(from: &libc::sockaddr_storage) -> Option<SocketAddr> {
         libc::AF_INET6 => {
             // SAFETY: a storage is larger than a sockaddr_in6 and at least as aligned, and the family says it is one.
             let from = unsafe { &*(&raw const *from).cast::<libc::sockaddr_in6>() };
-            let address = Ipv6Addr::from_octets(from.sin6_addr.s6_addr);
+            let address = Ipv6Addr::from(from.sin6_addr.s6_addr);
             let (port, scope) = (u16::from_be(from.sin6_port), from.sin6_scope_id);
             Some(SocketAddrV6::new(address, port, 0, scope).into())
         }
