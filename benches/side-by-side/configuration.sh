@@ -24,17 +24,21 @@ for ((round = 0; round < rounds; round++)); do
   # In turn, so that what changes on the machine meets both.
   "$BENCH_PROGRAMS/many-layers" read "$dir" "$count" >>"$dir/ours"
   python3 "$here/configparser-layers.py" "$dir/list" >>"$dir/theirs"
+  "$BENCH_PROGRAMS/many-layers" floor "$dir" "$count" >>"$dir/floor"
 done
 
 # Medians, and the median of the ratios of each round.
-paste -d' ' "$dir/ours" "$dir/theirs" | awk -v count="$count" -v wanted="$wanted" '
+paste -d' ' "$dir/ours" "$dir/theirs" "$dir/floor" | awk -v count="$count" -v wanted="$wanted" '
   function median(values, n,   i, j, t) {
     for (i = 2; i <= n; i++) for (j = i; j > 1 && values[j - 1] > values[j]; j--) {
       t = values[j]; values[j] = values[j - 1]; values[j - 1] = t
     }
     return n % 2 ? values[(n + 1) / 2] : (values[n / 2] + values[n / 2 + 1]) / 2
   }
-  { ours[NR] = $1; memory[NR] = $2; theirs[NR] = $3; ratio[NR] = $3 / $1 }
+  {
+    ours[NR] = $1; memory[NR] = $2; theirs[NR] = $3; ratio[NR] = $3 / $1
+    files[NR] = $4; lines[NR] = $5; most[NR] = $3 / $4
+  }
   END {
     printf "%d instances of four layers, CPU of one, in one thread\n", count
     printf "  (metactl reads metactl.conf and site.conf once, and looks at each folder once, but parses, merges\n"
@@ -42,6 +46,8 @@ paste -d' ' "$dir/ours" "$dir/theirs" | awk -v count="$count" -v wanted="$wanted
     printf "  metactl, everything          %8.1f us   peak memory %d KiB\n", median(ours, NR), median(memory, NR)
     printf "  configparser, reading merged %8.1f us\n", median(theirs, NR)
     printf "  ratio                        %8.1f      wanted: at least %d\n", median(ratio, NR), wanted
+    printf "  the floor: only opened, read and closed %8.1f us   ratio %.1f\n", median(files, NR), median(most, NR)
+    printf "             and split into lines         %8.1f us\n", median(lines, NR)
   }'
 
 "$BENCH_PROGRAMS/many-layers" bundle "$dir/bundle" "$rounds" | awk '{

@@ -4,6 +4,9 @@
 //!   the files of each, a line an instance;
 //! * `many-layers read DIRECTORY COUNT`: reads, merges, interpolates and checks all of them, and
 //!   prints the microseconds of CPU that one took, and the peak of memory in KiB;
+//! * `many-layers floor DIRECTORY COUNT`: what nobody gets below: opens the same files, reads them into
+//!   one buffer and closes them; and once more, also splitting them into lines. Prints the
+//!   microseconds of CPU that one instance took in each;
 //! * `many-layers bundle DIRECTORY ROUNDS`: materializes a bundle, copies it with `cp`, and prints the
 //!   medians in milliseconds and their ratio.
 //!
@@ -18,8 +21,9 @@ use metactl_bundles::model;
 use metactl_bundles::paths::Paths;
 use metactl_bundles::view::HostView;
 use nix::sys::resource::{UsageWho, getrusage};
-use std::fs;
+use std::fs::{self, File};
 use std::hint::black_box;
+use std::io::Read as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 use std::time::Instant;
@@ -97,15 +101,16 @@ fn local(index: usize) -> String {
 fn main() -> ExitCode {
     let words: Vec<String> = std::env::args().skip(1).collect();
     let [verb, directory, count] = words.as_slice() else {
-        eprintln!("usage: many-layers make|read|bundle DIRECTORY COUNT");
+        eprintln!("usage: many-layers make|read|floor|bundle DIRECTORY COUNT");
         return ExitCode::from(64);
     };
     let directory = Path::new(directory);
     let result = match (verb.as_str(), count.parse()) {
         ("make", Ok(count)) => make(directory, count),
         ("read", Ok(count)) => read(directory, count),
+        ("floor", Ok(count)) => floor(directory, count),
         ("bundle", Ok(count)) => materialize(directory, count),
-        _ => Err("make, read or bundle, and a number".to_owned()),
+        _ => Err("make, read, floor or bundle, and a number".to_owned()),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
@@ -170,6 +175,36 @@ fn read(directory: &Path, count: usize) -> Result<(), String> {
     let usage = getrusage(UsageWho::RUSAGE_SELF).map_err(|error| error.to_string())?;
     println!("{:.2} {}", spent / count.max(1) as f64, usage.max_rss());
     Ok(())
+}
+
+fn floor(directory: &Path, count: usize) -> Result<(), String> {
+    let whole = files(directory, count, |_| ())?;
+    let split = files(directory, count, |text| {
+        // What a parser has to look at in any case: how a line begins, and where its `=` is.
+        for line in text.split(|byte| *byte == b'\n') {
+            black_box((line.first(), line.iter().position(|byte| *byte == b'=')));
+        }
+    })?;
+    println!("{whole:.2} {split:.2}");
+    Ok(())
+}
+
+/// The microseconds of CPU that it takes to read the files which differ from instance to instance, one
+/// instance, when `look` is all that is done with their texts.
+fn files(directory: &Path, count: usize, look: impl Fn(&[u8])) -> Result<f64, String> {
+    let paths = Paths::under(directory);
+    let mut buffer = vec![0; 64 * 1024];
+    let before = cpu()?;
+    for index in 0..count {
+        let name = name(index);
+        let [_, site] = paths.site_layers("prod", &name);
+        for path in [app_layer(directory, index), site, paths.local_layer(&name)] {
+            let read = File::open(&path).and_then(|mut file| file.read(&mut buffer));
+            let length = read.map_err(|error| format!("{}: {error}", path.display()))?;
+            look(black_box(&buffer[..length]));
+        }
+    }
+    Ok((cpu()? - before) / count.max(1) as f64)
 }
 
 /// The CPU that this process used so far, in microseconds.

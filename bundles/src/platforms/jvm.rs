@@ -254,7 +254,11 @@ fn in_release(
     let need = inside.strip_prefix(APP_DIR).ok().map(|path| ReleaseNeed {
         path: path.to_path_buf(),
         origin: daemon.origin(key),
-        hint: ["build it into the release ([build] command, output), or correct ", key].concat(),
+        hint: [
+            "build it into the release ([build] command, output), or correct ",
+            key,
+        ]
+        .concat(),
     });
     Ok((inside.to_string_lossy().into_owned(), need))
 }
