@@ -72,7 +72,7 @@ pub const TABLE: &[Row] = &[
     Row {
         code: 77,
         name: "not permitted",
-        meaning: "it needs a privilege, usually root",
+        meaning: "it needs a privilege: root, membership of the group metactl to look, or a word in [access]",
     },
     Row {
         code: 78,

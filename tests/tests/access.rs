@@ -158,6 +158,17 @@ fn persons_behind_sudo_may_what_the_configuration_says() {
             let outcome = by(host, "bob", args).fails(77).says(&["bob may not"]);
             outcome.never_says(&["hunter2", "root:"]);
         }
+        // Names that would be paths lead nowhere.
+        by(host, "alice", &["shop", "compare", "../../../etc", "prod"]).never_says(&["root:"]);
+        by(
+            host,
+            "alice",
+            &["shop", "logs", "build-/../../../../../etc/shadow"],
+        )
+        .never_says(&["root:"]);
+        by(host, "alice", &["shop", "logs", "../../../../etc/passwd"]).fails(64);
+        by(host, "bob", &["shop", "rollback", "../../x"]).never_says(&["root:"]);
+        by(host, "bob", &["shop", "deploy", "--", "--upload-pack=id"]).fails(64);
         // Nothing says that they may anything with this one, or with the server.
         by(host, "alice", &["other", "stop"])
             .fails(77)
@@ -217,28 +228,28 @@ fn who_asks_has_to_be_clear() {
             command::run(command, LIMIT)
         };
         // A name and a number that do not belong together, and what is neither.
-        changed(&|c| drop(c.env("SUDO_UID", "5003")))
+        changed(&|c| {
+            c.env("SUDO_UID", "5003");
+        })
+        .fails(77)
+        .says(&["not clear who asks"]);
+        for uid in ["", "-1", "root", "4294967295", "77777"] {
+            changed(&|c| {
+                c.env("SUDO_UID", uid).env_remove("SUDO_USER");
+            })
             .fails(77)
             .says(&["not clear who asks"]);
-        for uid in ["", "-1", "root", "4294967295", "77777"] {
-            changed(&|c| drop(c.env("SUDO_UID", uid).env_remove("SUDO_USER")))
-                .fails(77)
-                .says(&["not clear who asks"]);
         }
         changed(&|c| {
-            drop(
-                c.env_remove("SUDO_UID")
-                    .env_remove("SUDO_USER")
-                    .env("DOAS_USER", "eve"),
-            )
+            c.env_remove("SUDO_UID")
+                .env_remove("SUDO_USER")
+                .env("DOAS_USER", "eve");
         })
         .fails(77);
         changed(&|c| {
-            drop(
-                c.env_remove("SUDO_UID")
-                    .env_remove("SUDO_USER")
-                    .env("PKEXEC_UID", "5004"),
-            )
+            c.env_remove("SUDO_UID")
+                .env_remove("SUDO_USER")
+                .env("PKEXEC_UID", "5004");
         })
         .fails(77);
         // Who logged in is somebody else than who asks (`su bob`, then sudo), as far as the kernel can be told here.
@@ -399,6 +410,34 @@ fn nothing_of_a_persons_environment_runs_as_root() {
         with_all(&["shop", "status"]).ok();
         with_all(&["shop", "show"]).ok();
         with_all(&["shop", "config"]).fails(77);
+        assert!(!mark.exists(), "{:?}", fs::read_to_string(&mark));
+
+        // An administrator's own settings of git do not run as root either.
+        host.local_layer(
+            "shop",
+            &format!(
+                "{}\n[access]\nadminister = bob\n",
+                fs::read_to_string(host.root().join("etc/metactl/nodes/shop.conf"))
+                    .unwrap()
+                    .replace("[access]\noperate = alice\ndeploy = @web\n", "")
+            ),
+        );
+        host.command(
+            "git",
+            &[
+                "-C",
+                host.root().join("etc/metactl").to_str().unwrap(),
+                "init",
+                "-q",
+            ],
+        )
+        .ok();
+        let hooks = format!("[core]\nfsmonitor = {0}\nhooksPath = {0}\n", bin.display());
+        fs::write(home(host, "bob").join(".gitconfig"), hooks).unwrap();
+        fs::copy(bin.join("git"), bin.join("pre-commit")).unwrap();
+        let mut set = sudo(host, "bob", &["shop", "set", "env:A=b"]);
+        set.env("HOME", home(host, "bob"));
+        command::run(set, LIMIT).ok();
         assert!(!mark.exists(), "{:?}", fs::read_to_string(&mark));
 
         // What the person may run, runs as they; also where they named another program for it.

@@ -8,6 +8,8 @@ use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
+use nix::unistd::{User, geteuid};
+
 use super::undo::quoted;
 use crate::person::Person;
 use crate::scm::command;
@@ -34,7 +36,7 @@ pub(crate) fn commit(config: &Path, file: &Path, subject: &str) -> Option<String
         ))
     };
     // Hooks and filters of the repository run as this user: they have to be its own.
-    let own = nix::unistd::geteuid().as_raw();
+    let own = geteuid().as_raw();
     if (meta.uid() != 0 && meta.uid() != own) || meta.mode() & 0o022 != 0 {
         return failed(&format!("others may write to {}", dot_git.display()));
     }
@@ -80,7 +82,15 @@ fn git(config: &Path) -> Command {
         .env("PATH", metactl_bundles::view::PATH)
         .env("LC_ALL", "C.UTF-8")
         .env("GIT_TERMINAL_PROMPT", "0");
-    if let Some(home) = std::env::var_os("HOME") {
+    // What stands in a person's own settings of git would run as root: sudo may keep their HOME.
+    let home = match person.is_other {
+        true => User::from_uid(geteuid())
+            .ok()
+            .flatten()
+            .map(|root| root.dir.into_os_string()),
+        false => std::env::var_os("HOME"),
+    };
+    if let Some(home) = home {
         git.env("HOME", home);
     }
     for role in ["AUTHOR", "COMMITTER"] {
