@@ -365,8 +365,11 @@ fn refuse_moved(instance: &Instance, revision: &Revision) -> Result<()> {
         Some(release) if release.commit != revision.commit => Err(LifecycleError::TagMoved {
             tag: revision.tag.clone(),
             release: release.id.clone(),
-            before: release.commit.chars().take(12).collect(),
-            now: revision.commit.chars().take(12).collect(),
+            commits: format!(
+                "{}, and now it is {}",
+                release.commit.chars().take(12).collect::<String>(),
+                revision.commit.chars().take(12).collect::<String>()
+            ),
             instance: instance.name.clone(),
         }),
         _ => Ok(()),

@@ -263,16 +263,14 @@ pub enum LifecycleError {
         why: String,
     },
     /// A tag that means something else than it did.
-    #[error("the tag {tag:?} was moved: {release} was made from {before}, and now it is {now}")]
+    #[error("the tag {tag:?} was moved: {release} was made from {commits}")]
     TagMoved {
         /// The tag.
         tag: String,
         /// The release that was made from it.
         release: String,
-        /// The commit that it was.
-        before: String,
-        /// The commit that it is.
-        now: String,
+        /// The commit that it was, and the one that it is.
+        commits: String,
         /// The instance.
         instance: String,
     },

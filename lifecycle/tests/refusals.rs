@@ -11,7 +11,7 @@ use std::process::Command;
 
 use metactl_bundles::paths::Paths;
 use metactl_lifecycle::{
-    Change, InstanceState, LifecycleError, Manager, Progress, RunTarget, Silent,
+    Change, DeployOptions, InstanceState, LifecycleError, Manager, Progress, RunTarget, Silent,
 };
 
 struct Server {
@@ -73,7 +73,9 @@ impl Server {
     fn deploy(&self, instance: &str, tag: Option<&str>) -> LifecycleError {
         let before = self.disk();
         let instance = self.manager.instance(instance).unwrap();
-        let error = instance.deploy(tag, &mut Silent).unwrap_err();
+        let error = instance
+            .deploy(tag, &DeployOptions::default(), &mut Silent)
+            .unwrap_err();
         assert_eq!(before, self.disk(), "{error}");
         error
     }
@@ -181,10 +183,10 @@ fn sources_that_cannot_be_are_told() {
         ),
         ("[build]\nrepo = REPO\ntag = 9.9\n", None, 1, "9.9"),
         (
-            "[build]\nrepo = svn://svn.example.org/x\ntag = 1\n",
+            "[build]\nrepo = svn+tunnel://svn.example.org/x\ntag = 1\n",
             None,
-            69,
-            "Subversion",
+            78,
+            "this way to reach a repository",
         ),
         (
             "[build]\nrepo = /no/such/place\ntag = 1\n",
@@ -373,7 +375,8 @@ fn steps_do_not_nest() {
     server.local("web", &format!("[build]\nrepo = {}\n", repo.display()));
     let mut balance = Balance::default();
     let web = server.manager.instance("web").unwrap();
-    web.deploy(Some("1.0"), &mut balance).unwrap_err();
+    web.deploy(Some("1.0"), &DeployOptions::default(), &mut balance)
+        .unwrap_err();
     assert_eq!(
         (balance.begun, balance.ended),
         (2, 1),

@@ -12,7 +12,7 @@ use serde_json::Value;
 
 const SOON: Duration = Duration::from_secs(15);
 
-const CONFIG: &str = "[daemon.app]\nplatform = exec\ncommand = ./app.sh\n";
+const CONFIG: &str = "[build]\nwatch = 1ms\n[daemon.app]\nplatform = exec\ncommand = ./app.sh\n";
 
 fn script(version: u32) -> String {
     format!("#!/bin/sh\necho version {version} $WORD\nexec sleep 1000\n")

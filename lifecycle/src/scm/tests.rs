@@ -201,7 +201,7 @@ fn neither_hooks_nor_filters_of_the_repository_run() {
 }
 
 #[test]
-fn submodules_are_not_fetched() {
+fn a_submodule_that_runs_commands_is_refused() {
     let repository = Repository::new();
     let hash = repository.commit(&[("a", "1")], "0.9");
     let url = "ext::sh -c touch% /tmp/never";
@@ -216,11 +216,22 @@ fn submodules_are_not_fetched() {
     repository.git(&["add", ".gitmodules"]);
     repository.git(&["commit", "-q", "-m", "x"]);
     repository.git(&["tag", "1.0"]);
-    let git = repository.open();
-    let revision = git.fetch("1.0").unwrap();
-    let out = repository.checkout(&git, &revision);
-    assert!(names(&out).contains(&"a".to_owned()));
-    assert!(!Path::new("/tmp/never").exists());
+    let out = repository.root.path().join("out");
+    for submodules in [Submodules::SameHost, Submodules::Any] {
+        let settings = Settings {
+            submodules,
+            ..Settings::plain(repository.dir().to_str().unwrap())
+        };
+        let git = Git::new(&settings, repository.root.path().join("cache")).unwrap();
+        let revision = git.fetch("1.0").unwrap();
+        fs::create_dir_all(&out).unwrap();
+        let error = git.checkout(&revision, &out).unwrap_err().to_string();
+        assert!(
+            error.contains("ext::sh") || error.contains("runs commands"),
+            "{error}"
+        );
+        assert!(!Path::new("/tmp/never").exists());
+    }
 }
 
 #[test]
@@ -266,11 +277,8 @@ fn a_remote_that_vanished_is_told() {
     fs::remove_dir_all(repository.dir()).unwrap();
     let error = git.fetch("1.0").unwrap_err().to_string();
     assert!(error.contains("no such directory"), "{error}");
-    let nowhere = open(
-        "https://user:secret@127.0.0.1:1/x.git",
-        repository.root.path(),
-    )
-    .unwrap();
+    let settings = Settings::plain("https://user:secret@127.0.0.1:1/x.git");
+    let nowhere = open(&settings, repository.root.path()).unwrap();
     let error = nowhere.fetch("1.0").unwrap_err().to_string();
     assert!(
         error.contains("127.0.0.1") && !error.contains("secret"),
