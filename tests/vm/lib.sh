@@ -56,7 +56,7 @@ state_of_machine() {
     echo "== links"; ip -o link | cut -d: -f2 | sort
     echo "== routes"; ip route; ip -6 route
     echo "== tables"; nft list tables
-    echo "== cgroups"; find /sys/fs/cgroup -type d -name 'metactl*'
+    echo "== cgroups"; find /sys/fs/cgroup -type d -name 'metactl*' -not -name '*.slice'
     echo "== forwarding"; sysctl -a 2> /dev/null | grep -E 'forwarding|ip_forward |proxy_arp |proxy_ndp ' | sort
     echo "== processes"; ps -eo args= | grep -E '^[^ ]*(metactl|perl)( |$|-)' | grep -v grep
     echo "== run"; find /run/metactl -type f -not -name "*.lock" 2> /dev/null
