@@ -40,10 +40,10 @@ fails_with() {
     "$@" || got=$?
     [ "$got" = "$code" ] || { echo "exit code $got, not $code"; return 1; }
 }
-# soon COMMAND...: it succeeds within 20 seconds
+# soon COMMAND...: it succeeds within 20 seconds, or $TRIES half seconds
 soon() {
     local _
-    for _ in $(seq 40); do
+    for _ in $(seq "${TRIES:-40}"); do
         "$@" > /dev/null 2>&1 && return
         sleep 0.5
     done
