@@ -40,10 +40,10 @@ fails_with() {
     "$@" || got=$?
     [ "$got" = "$code" ] || { echo "exit code $got, not $code"; return 1; }
 }
-# soon COMMAND...: it succeeds within 20 seconds
+# soon COMMAND...: it succeeds within 20 seconds, or $TRIES half seconds
 soon() {
     local _
-    for _ in $(seq 40); do
+    for _ in $(seq "${TRIES:-40}"); do
         "$@" > /dev/null 2>&1 && return
         sleep 0.5
     done
@@ -56,7 +56,7 @@ state_of_machine() {
     echo "== links"; ip -o link | cut -d: -f2 | sort
     echo "== routes"; ip route; ip -6 route
     echo "== tables"; nft list tables
-    echo "== cgroups"; find /sys/fs/cgroup -type d -name 'metactl*'
+    echo "== cgroups"; find /sys/fs/cgroup -type d -name 'metactl*' -not -name '*.slice'
     echo "== forwarding"; sysctl -a 2> /dev/null | grep -E 'forwarding|ip_forward |proxy_arp |proxy_ndp ' | sort
     echo "== processes"; ps -eo args= | grep -E '^[^ ]*(metactl|perl)( |$|-)' | grep -v grep
     echo "== run"; find /run/metactl -type f -not -name "*.lock" 2> /dev/null

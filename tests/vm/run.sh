@@ -13,7 +13,7 @@ here=$(cd "$(dirname "$0")" && pwd)
 top=$(cd "$here/../.." && pwd)
 target=${CARGO_TARGET_DIR:-$top/target}
 dir=${METACTL_VM_DIR:-$target/vm}
-timeout=${METACTL_VM_TIMEOUT:-420}   # seconds for the whole life of the machine
+timeout=${METACTL_VM_TIMEOUT:-900}   # seconds for the whole life of the machine
 
 skip() {
     echo "SKIP vm: $*" >&2

@@ -322,7 +322,8 @@ fn start(instance: &Instance, plan: &Plan, wanted: &Wanted, units: &[Unit]) -> R
         })?;
     }
     // So that one that was given up begins to count anew.
-    let failed = of_state(&Units::look(instance)?, |state| state.active == "failed");
+    let mut failed = of_state(&Units::look(instance)?, |state| state.active == "failed");
+    failed.retain(|unit| plan.daemons.contains(unit));
     control::act("reset-failed", &failed)?;
     if let Err(error) = control::act("start", &plan.daemons) {
         // One that does not come up is told by its state; one that systemd cannot even begin has none.
