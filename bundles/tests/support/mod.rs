@@ -80,6 +80,7 @@ pub fn daemon(name: &str, platform: &str, pairs: &[(&str, &str)]) -> Daemon {
         after: Vec::new(),
         requires: Vec::new(),
         restart_limit: None,
+        service: Default::default(),
         origin: origin(9),
     }
 }
@@ -108,6 +109,7 @@ pub fn app(name: &str) -> App {
         daemons: BTreeMap::new(),
         cron: Vec::new(),
         cron_settings: Default::default(),
+        systemd: Default::default(),
         sandbox: Sandbox {
             rootfs: None,
             user: None,

@@ -17,6 +17,10 @@ fn entry(name: &str, kind: EntryKind) -> EntryRef {
         stop_timeout: Duration::from_secs(30),
         restart: Restart::Always,
         after: Vec::new(),
+        requires: Vec::new(),
+        restart_limit: None,
+        checks: Vec::new(),
+        notify_socket: None,
         service: Default::default(),
     }
 }
@@ -36,6 +40,7 @@ fn manifest(instance: &str, entries: Vec<EntryRef>) -> Manifest {
         digest: None,
         entries,
         notify: Default::default(),
+        cron: Default::default(),
         dns: None,
         secrets: None,
         systemd: Default::default(),

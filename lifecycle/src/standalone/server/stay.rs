@@ -100,7 +100,7 @@ fn begin(instance: &Instance) -> Result<()> {
         return Ok(());
     };
     let daemons = instance.daemon_names(&current.manifest);
-    instance.want(&instance.everything(&current.digest, daemons.into_iter())?)
+    instance.want_supervised(&instance.everything(&current.digest, daemons.into_iter())?)
 }
 
 impl Loop {
