@@ -26,6 +26,7 @@ TEST=(
   "${CHECK[@]}"
   dbus-daemon:dbus
   dig:bind9-dnsutils
+  firewalld:firewalld
   g++:g++
   ps:procps
   /usr/include/seccomp.h:libseccomp-dev
@@ -53,6 +54,7 @@ TEST=(
   sudo:sudo
   lsof:lsof
   traceroute:traceroute
+  ufw:ufw
   /usr/bin/gunicorn:gunicorn
   /usr/bin/node:nodejs
   /usr/bin/php:php-cli
@@ -64,6 +66,10 @@ TEST=(
   /usr/lib/podman/aardvark-dns:aardvark-dns
   /usr/lib/podman/netavark:netavark
   /usr/share/doc/ruby-webrick:ruby-webrick
+  svnserve:subversion
+  gpg:gnupg
+  gpgv:gpgv
+  ssh-keygen:openssh-client
   groff:groff
   man:man-db
   zsh:zsh

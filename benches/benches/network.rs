@@ -40,6 +40,7 @@ fn spec(entries: u16) -> NetworkSpec {
         mode: Mode::Routed,
         addresses: vec![sample::ADDRESS],
         pool: None,
+        pool6: None,
         publish: Vec::new(),
         out: Policy {
             policy: Verdict::Reject,

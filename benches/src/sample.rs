@@ -67,6 +67,7 @@ pub fn placement(instance: &str, state: &Path, release: &Path) -> Placement {
         gid: 66_123,
         addresses: vec![ADDRESS],
         pool: None,
+        pool6: None,
         hostname: instance.to_owned(),
         nameservers: Vec::new(),
         site: None,

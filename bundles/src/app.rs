@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::health::{Check, Question};
 use crate::layers::Origin;
 use crate::network::{Mode, Policy, Published};
 use crate::secrets::Hidden;
@@ -116,12 +117,34 @@ pub struct Build {
     pub repo: Option<String>,
     /// The tag, branch or commit to deploy when the command line names none.
     pub tag: Option<String>,
-    /// A shell command, run in the checkout. None: the checkout is the release.
+    /// Other repositories, by the folder of the checkout that each is put into.
+    pub more: BTreeMap<String, Repository>,
+    /// A shell command that fetches the source instead of metactl.
+    pub fetch: Option<String>,
+    /// Who asks the repository for its source.
+    pub user: Option<String>,
+    /// The file with that user's password.
+    pub password_file: Option<PathBuf>,
+    /// Which submodules of git are fetched.
+    pub submodules: Submodules,
+    /// Who has to have signed the tag.
+    pub verify: Verify,
+    /// A shell command, run in the checkout. None: as `tool` says.
     pub command: Option<String>,
+    /// What builds when there is no command.
+    pub tool: Tool,
+    /// What the build reaches.
+    pub network: BuildNetwork,
+    /// The memory of a build, in bytes; `None`: unlimited.
+    pub memory: Option<u64>,
     /// The folder of the checkout that becomes the release (`.` by default).
     pub output: PathBuf,
     /// How long the build may take.
     pub timeout: Option<Duration>,
+    /// How many releases are kept besides the one in use and the one before.
+    pub keep: Option<usize>,
+    /// How long a new release is watched before it counts, when there is one to go back to.
+    pub watch: Duration,
     /// Extra environment of the build (`[build] env.NAME =`).
     pub env: BTreeMap<String, String>,
     /// Where `command` was written, for messages.
@@ -130,6 +153,94 @@ pub struct Build {
     pub repo_origin: Option<Origin>,
     /// Where `tag` was written, for messages.
     pub tag_origin: Option<Origin>,
+}
+
+/// `[build] repo.NAME` and `tag.NAME`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Repository {
+    /// Where the source is.
+    pub repo: String,
+    /// The tag, branch or commit.
+    pub tag: String,
+}
+
+/// `[build] verify.*`: files with the keys of those who may sign tags. Nothing named: nothing is verified.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Verify {
+    /// Public keys for GPG, as `gpg --export` writes them.
+    pub gpg: Option<PathBuf>,
+    /// Allowed signers (ssh-keygen(1)).
+    pub ssh: Option<PathBuf>,
+}
+
+/// `[build] submodules`: who writes `.gitmodules` decides what a server fetches.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Submodules {
+    /// From the host that the repository is on, or from beside it.
+    #[default]
+    SameHost,
+    /// From everywhere.
+    Any,
+    /// Not at all.
+    None,
+}
+
+/// `[build] network`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum BuildNetwork {
+    /// One of its own, masqueraded outward; nothing of the server.
+    #[default]
+    Nat,
+    /// None at all.
+    None,
+    /// That of the server.
+    Host,
+}
+
+/// `[build] tool`: what builds when there is no command.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Tool {
+    /// As the files of the checkout tell.
+    #[default]
+    Auto,
+    /// Nothing.
+    None,
+    /// `nla-deploy.sh TARGET ENV APPS`, the contract of metactl's ancestor.
+    Nla,
+    /// `pom.xml`.
+    Maven,
+    /// `build.gradle`, `build.gradle.kts`.
+    Gradle,
+    /// `package.json`.
+    Npm,
+    /// `Cargo.toml`.
+    Cargo,
+    /// `Makefile`.
+    Make,
+    /// `setup.py`, `pyproject.toml`.
+    Python,
+}
+
+impl Tool {
+    /// As the key has them.
+    pub const NAMES: &[&str] = &[
+        "auto", "none", "nla", "maven", "gradle", "npm", "cargo", "make", "python",
+    ];
+
+    /// The one of this name.
+    pub fn named(name: &str) -> Tool {
+        match name {
+            "none" => Tool::None,
+            "nla" => Tool::Nla,
+            "maven" => Tool::Maven,
+            "gradle" => Tool::Gradle,
+            "npm" => Tool::Npm,
+            "cargo" => Tool::Cargo,
+            "make" => Tool::Make,
+            "python" => Tool::Python,
+            _ => Tool::Auto,
+        }
+    }
 }
 
 /// `[daemon.NAME]`.
@@ -149,8 +260,18 @@ pub struct Daemon {
     pub restart: Restart,
     /// Names of daemons that are started before this one.
     pub after: Vec<String>,
+    /// What it is asked before it counts as up (`[health.NAME]`).
+    pub checks: Vec<Check>,
     /// Where the section was first written.
     pub origin: Origin,
+}
+
+impl Daemon {
+    /// Whether somebody waits for it to say that it is ready (sd_notify(3)).
+    pub fn says_ready(&self) -> bool {
+        let mut checks = self.checks.iter();
+        checks.any(|check| check.question == Question::Notify)
+    }
 }
 
 /// What the platform made of a daemon's or cron job's section.

@@ -24,9 +24,12 @@ use std::sync::Arc;
 use crate::diagnostics::{Collector, Diagnostic, Place};
 use crate::maps::{List, Named};
 use crate::redact;
-use crate::text::Str;
+use crate::text::{Str, trim_end, trim_start};
 
 pub use document::{Content, Document, Entry, Piece, Section, Span, Text};
+
+/// How many sections a file mostly has at most, and how many entries a section.
+const FEW_ENTRIES: usize = 6;
 
 /// The longest name of a section or key, in bytes.
 pub const MAX_NAME: usize = 200;
@@ -45,7 +48,7 @@ pub(crate) fn parse_shared(file: &Path, text: &Arc<str>, out: &mut Collector) ->
         // Without a branch, so that many bytes are looked at in one go.
         is_suspect: text.bytes().fold(false, |any, byte| any | is_suspect(byte)),
         out,
-        sections: List::with_capacity(8),
+        sections: List::with_capacity(FEW_ENTRIES),
         section: None,
         skipping: false,
         open: None,
@@ -81,7 +84,7 @@ fn is_suspect(byte: u8) -> bool {
 
 /// `text` before and behind the first `byte`, an ASCII character.
 fn split_at_byte(text: &str, byte: u8) -> Option<(&str, &str)> {
-    let at = text.bytes().position(|other| other == byte)?;
+    let at = memchr::memchr(byte, text.as_bytes())?;
     Some((&text[..at], &text[at + 1..]))
 }
 
@@ -147,7 +150,7 @@ impl Parser<'_, '_> {
             self.fault(line, span, message, "not allowed here", "remove it");
             return;
         }
-        let trimmed = line.trim();
+        let trimmed = trim_end(trim_start(line));
         match trimmed.as_bytes().first() {
             None => self.close(),
             // A comment stands anywhere, also between the lines of a value.
@@ -266,7 +269,7 @@ impl Parser<'_, '_> {
             };
             self.sections.push(Open {
                 section,
-                entries: List::default(),
+                entries: List::with_capacity(FEW_ENTRIES),
             })
         });
         self.section = Some(index);
@@ -291,7 +294,7 @@ impl Parser<'_, '_> {
         };
         let (key, content) = match split_at_byte(trimmed, b'=') {
             Some((key, value)) => {
-                let (key, value) = (key.trim_end(), value.trim_start());
+                let (key, value) = (trim_end(key), trim_start(value));
                 let first = Piece {
                     offset: 0,
                     line: number,
@@ -397,7 +400,23 @@ fn unset(text: &str) -> Option<&str> {
     (rest.starts_with([' ', '\t']) && !rest.trim().is_empty()).then(|| rest.trim())
 }
 
+/// Whether it is parts joined with dots, each of good characters.
+fn is_section_name(name: &str) -> bool {
+    let mut before = b'.';
+    let good = |byte: u8| {
+        let in_part = byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'+' | b'*');
+        let good = in_part || (byte == b'.' && before != b'.');
+        before = byte;
+        good
+    };
+    name.len() <= MAX_NAME && name.bytes().chain([b'.']).all(good)
+}
+
 fn bad_section_name(name: &str) -> Option<String> {
+    // Mostly it is good, and nobody asks what would be wrong.
+    if is_section_name(name) {
+        return None;
+    }
     let good = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '+' | '*' | '.');
     if name.is_empty() {
         return Some("it is empty".to_owned());

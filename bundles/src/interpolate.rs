@@ -45,10 +45,10 @@ pub struct BadReference {
 /// # Errors
 /// `%(` without a name and `)` behind it.
 pub fn parts(raw: &str) -> Result<Vec<Part<'_>>, BadReference> {
-    let mut parts = Vec::with_capacity(4);
+    let mut parts = Vec::with_capacity(8);
     let mut plain = 0;
     let mut at = 0;
-    while let Some(found) = raw[at..].find('%') {
+    while let Some(found) = memchr::memchr(b'%', &raw.as_bytes()[at..]) {
         let percent = at + found;
         let rest = &raw[percent + 1..];
         if rest.starts_with('%') {

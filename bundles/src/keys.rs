@@ -158,12 +158,17 @@ pub enum SectionMeaning {
 
 /// What the section `name` is. `daemon.web` is known as `daemon.*`.
 pub fn section(name: &str) -> SectionMeaning {
+    // Mostly it is written as it stands in the table.
+    if let Some((spec, _)) = BY_SECTION.get_key_value(name) {
+        return SectionMeaning::Known(spec);
+    }
     for spec in SECTIONS {
-        let known = spec.name == name
+        // `[daemon.*]` is for all daemons; there is no such thing for questions.
+        let known = (spec.name == name && name != "health.*")
             || spec
                 .name
                 .strip_suffix('*')
-                .is_some_and(|prefix| name.strip_prefix(prefix).is_some_and(is_entry_point));
+                .is_some_and(|prefix| name.strip_prefix(prefix).is_some_and(is_daemon_name));
         if known {
             return SectionMeaning::Known(spec.name);
         }
@@ -178,11 +183,6 @@ pub fn section(name: &str) -> SectionMeaning {
     }
 }
 
-/// `web`, or `*` for all of them: the part behind `daemon.`.
-fn is_entry_point(name: &str) -> bool {
-    name == "*" || is_daemon_name(name)
-}
-
 /// Whether a daemon may be called so: letters, digits, `-`, `_`, `+`; it becomes a file's name.
 pub fn is_daemon_name(name: &str) -> bool {
     let good = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '+');
@@ -193,12 +193,10 @@ pub fn is_daemon_name(name: &str) -> bool {
 
 /// The rows of a section, and how they are found.
 #[derive(Default)]
-struct Rows {
+pub(crate) struct Rows {
     all: Vec<&'static Key>,
-    /// Those with a name of their own, by it.
+    /// Those with a name of their own, by it and by the other name that they may have.
     by_name: HashMap<&'static str, &'static Key>,
-    /// Those that have another name, by that.
-    by_alias: HashMap<&'static str, &'static Key>,
     /// Those that are for any name, or for any that begins so.
     open: Vec<&'static Key>,
     /// Those with a default.
@@ -216,7 +214,7 @@ static BY_SECTION: LazyLock<HashMap<&'static str, Rows>> = LazyLock::new(|| {
         } else {
             rows.by_name.insert(row.name, row);
         }
-        rows.by_alias.extend(row.alias.map(|alias| (alias, row)));
+        rows.by_name.extend(row.alias.map(|alias| (alias, row)));
         rows.defaults.extend(row.default.map(|_| row));
     }
     sections
@@ -234,20 +232,38 @@ pub fn with_default(section: &str) -> &'static [&'static Key] {
 
 /// The row of `key` in the section `section`, a name of [`SECTIONS`]; and the key's canonical name.
 pub fn find<'k>(section: &str, key: &'k str) -> Option<(&'static Key, Cow<'k, str>)> {
-    let rows = BY_SECTION.get(section)?;
-    if let Some(row) = rows.by_alias.get(key) {
-        return Some((row, Cow::Borrowed(row.name)));
+    rows_of(section)?.find(key)
+}
+
+/// The rows of a section, a name of [`SECTIONS`], to look several keys up.
+pub(crate) fn rows_of(section: &str) -> Option<&'static Rows> {
+    BY_SECTION.get(section)
+}
+
+impl Rows {
+    /// As [`find`].
+    pub(crate) fn find<'k>(&self, key: &'k str) -> Option<(&'static Key, Cow<'k, str>)> {
+        if let Some(row) = self.by_name.get(key) {
+            return Some((row, Cow::Borrowed(row.name)));
+        }
+        // `java.heap.max` is `jvm.heap.max`.
+        let is_daemon = || {
+            self.all
+                .first()
+                .is_some_and(|row| row.section == "daemon.*")
+        };
+        let canonical = match key.strip_prefix("java.") {
+            Some(rest) if is_daemon() => Cow::Owned(format!("jvm.{rest}")),
+            _ => Cow::Borrowed(key),
+        };
+        if let Cow::Owned(canonical) = &canonical
+            && let Some(row) = self.by_name.get(canonical.as_str())
+        {
+            return Some((row, Cow::Borrowed(row.name)));
+        }
+        let row = self.open.iter().find(|row| row.matches(&canonical))?;
+        Some((row, canonical))
     }
-    // `java.heap.max` is `jvm.heap.max`.
-    let canonical = match key.strip_prefix("java.") {
-        Some(rest) if section == "daemon.*" => Cow::Owned(format!("jvm.{rest}")),
-        _ => Cow::Borrowed(key),
-    };
-    if let Some(row) = rows.by_name.get(&*canonical) {
-        return Some((row, Cow::Borrowed(row.name)));
-    }
-    let row = rows.open.iter().find(|row| row.matches(&canonical))?;
-    Some((row, canonical))
 }
 
 /// Every key there is, in the order of the reference.
@@ -357,7 +373,12 @@ mod tests {
             SectionMeaning::Known("daemon.*")
         ));
         assert!(matches!(section("daemon.a.b"), SectionMeaning::Unknown));
-        assert!(matches!(section("health.web"), SectionMeaning::Future(_)));
+        assert!(matches!(
+            section("health.web"),
+            SectionMeaning::Known("health.*")
+        ));
+        assert!(matches!(section("health.*"), SectionMeaning::Unknown));
+        assert!(matches!(section("smf.x"), SectionMeaning::Future(_)));
         assert!(matches!(section("healthy"), SectionMeaning::Unknown));
     }
 }

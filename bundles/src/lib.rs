@@ -30,7 +30,7 @@
 //! answers whether an instance may reach, see or have something, [`compare`] tells two sites apart.
 //!
 //! [`edit`] changes single keys of a layer, [`import`] reads configurations of others. [`diagnostics`] is what errors in configuration look like,
-//! [`redact`] what must not be printed, [`secrets`] what the application gets as files of its own,
+//! [`health`] what daemons are asked, [`redact`] what must not be printed, [`secrets`] what the application gets as files of its own,
 //! [`server`] the facts of this server, [`paths`] where things are, [`text`] what text is kept in.
 #![forbid(unsafe_code)]
 
@@ -40,6 +40,7 @@ pub mod check;
 pub mod compare;
 pub mod diagnostics;
 pub mod edit;
+pub mod health;
 pub mod import;
 pub mod ini;
 pub mod interpolate;

@@ -23,6 +23,12 @@ impl Named for Str {
     }
 }
 
+impl Named for &Str {
+    fn name(&self) -> &Str {
+        self
+    }
+}
+
 /// Up to so many names are found quicker by looking at each.
 const FEW: usize = 24;
 
@@ -48,7 +54,7 @@ impl<T: Named> List<T> {
     pub(crate) fn with_capacity(count: usize) -> List<T> {
         List {
             items: Vec::with_capacity(count),
-            index: None,
+            ..List::default()
         }
     }
 
@@ -85,6 +91,11 @@ impl<T: Named> List<T> {
     }
 
     /// The one at a place that [`List::position`] or [`List::push`] gave.
+    pub(crate) fn at(&self, at: usize) -> &T {
+        &self.items[at]
+    }
+
+    /// As [`List::at`].
     pub(crate) fn at_mut(&mut self, at: usize) -> &mut T {
         &mut self.items[at]
     }

@@ -2,17 +2,21 @@
 //!
 //! | room | makes |
 //! | --- | --- |
+//! | `build` | `[build]` |
 //! | `daemons` | `[daemon.*]`: platform, port, order, limits |
 //! | `memory` | what JVMs may take of the memory limits, and the heaps that nobody set |
 //! | `sandbox` | `[sandbox.*]` and `[firewall.*]` |
 //! | `cron` | `[crontab]` |
 //! | `dns` | `[dns]` |
+//! | `health` | `[health.*]` |
 //! | `secrets` | `[secrets]` |
 //! | `warnings` | what works but is probably not meant |
 
+mod build;
 mod cron;
 mod daemons;
 mod dns;
+mod health;
 pub(crate) mod inbound;
 mod memory;
 mod sandbox;
@@ -20,9 +24,8 @@ mod secrets;
 mod warnings;
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
 
-use crate::app::{App, Build, EnvValue, Notify};
+use crate::app::{App, EnvValue, Notify};
 use crate::diagnostics::{Collector, Diagnostic, Report};
 use crate::keys::values;
 use crate::layers::{Config, Origin, Source, Value};
@@ -98,6 +101,7 @@ impl<'a> Builder<'a> {
             .map_or(instance, |value| value.text.as_str());
         let env = self.env();
         let mut daemons = self.daemons(&env);
+        self.health(&mut daemons);
         let sandbox = self.sandbox(&daemons);
         self.check_limits(&daemons, &sandbox.limits);
         self.divide_memory(&mut daemons, &sandbox.limits);
@@ -116,7 +120,7 @@ impl<'a> Builder<'a> {
 
     fn env(&self) -> BTreeMap<String, EnvValue> {
         let value = |value: &Value| EnvValue {
-            value: value.text.to_string(),
+            value: String::from(&value.text),
             origin: value.origin.clone(),
             sensitive: value.sensitive,
         };
@@ -143,31 +147,6 @@ impl<'a> Builder<'a> {
             mail: self
                 .typed("app", "notify.mail", values::mail_addresses)
                 .unwrap_or_default(),
-        }
-    }
-
-    fn build(&mut self) -> Build {
-        let text = |value: Option<&Value>| value.map(|value| value.text.to_string());
-        let origin = |value: Option<&Value>| value.map(|value| value.origin.clone());
-        let repo = self.value("build", "repo");
-        let tag = self.value("build", "tag");
-        let command = self.value("build", "command");
-        let variables = self.usable("build");
-        let env = variables.filter_map(|(key, value)| {
-            Some((key.strip_prefix("env.")?.to_owned(), value.text.to_string()))
-        });
-        Build {
-            repo: text(repo),
-            tag: text(tag),
-            command: text(command),
-            env: env.collect(),
-            output: self
-                .typed("build", "output", values::relative_path)
-                .unwrap_or_else(|| PathBuf::from(".")),
-            timeout: self.typed("build", "timeout", values::duration),
-            command_origin: origin(command),
-            repo_origin: origin(repo),
-            tag_origin: origin(tag),
         }
     }
 

@@ -7,7 +7,7 @@ mod parse;
 mod publish;
 
 use std::borrow::Cow;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 pub use parse::{EntryError, parse_entry};
 pub use publish::parse_publish;
@@ -22,6 +22,11 @@ pub const FORMAT: u32 = 1;
 /// has this address.
 pub const RESOLVER: Ipv4Addr = Ipv4Addr::new(169, 254, 1, 1);
 
+/// The same for one with an IPv6 address: in a network of unique local addresses whose 40 random bits are nobody
+/// else's (RFC 4193, 3.2). A link-local address would not do, since it means nothing without its device and not every
+/// application can write that down.
+pub const RESOLVER6: Ipv6Addr = Ipv6Addr::new(0xfd9b, 0x6be1, 0x3d5a, 0, 0, 0, 0, 0x53);
+
 /// `network.json`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
@@ -34,9 +39,12 @@ pub struct NetworkSpec {
     pub mode: Mode,
     /// Its addresses, each on its own (/32, /128). Empty for `none` and `host`.
     pub addresses: Vec<IpAddr>,
-    /// In `nat` mode: the pool that is masqueraded.
+    /// In `nat` mode: the pool of IPv4 addresses, which is masqueraded.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pool: Option<IpNet>,
+    /// In `nat` mode: the pool of IPv6 addresses, if the server has one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pool6: Option<IpNet>,
     /// In `nat` mode: ports of the server that lead to the instance.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub publish: Vec<Published>,
@@ -159,7 +167,10 @@ pub struct PortRange {
 pub struct Published {
     /// TCP or UDP.
     pub protocol: Protocol,
-    /// On every IPv4 address of the server.
+    /// The address of the server; none: every one that an address of the instance can stand for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub address: Option<IpAddr>,
+    /// The server's.
     pub port: u16,
     /// In the instance.
     pub inside: u16,

@@ -153,31 +153,48 @@ fn reference(text: &str) -> Option<(usize, usize)> {
 /// A password that is nothing but a reference (`%(DB_PASSWORD)`) says nothing and is left alone.
 pub fn password_ranges(text: &str) -> Vec<Range<usize>> {
     let mut ranges = Vec::new();
-    // Mostly there is none, and that is quickly seen.
-    if !text.as_bytes().contains(&b':') {
-        return ranges;
-    }
     let mut at = 0;
-    while let Some(found) = text[at..].find("://") {
+    while let Some(found) = url_mark(&text.as_bytes()[at..]) {
         let start = at + found + 3;
-        let length = text[start..].find(ends_url).unwrap_or(text.len() - start);
-        let url = start..start + length;
+        let url = start..start + url_length(&text[start..]);
+        let signs = text[url.clone()].as_bytes();
         // What has neither sign has neither a user nor a parameter.
-        if !text[url.clone()].contains(['@', '=']) {
+        if memchr::memchr2(b'@', b'=', signs).is_none() {
             at = url.end;
             continue;
         }
+        let has_parameters = signs.contains(&b'=');
         if let Some(password) = userinfo_password(text, url.clone()) {
             ranges.push(password);
         }
         let from = ranges
             .last()
             .map_or(url.start, |last: &Range<usize>| last.end.max(url.start));
-        parameter_passwords(text, from..url.end, &mut ranges);
+        if has_parameters {
+            parameter_passwords(text, from..url.end, &mut ranges);
+        }
         at = url.end;
     }
     ranges.retain(|range| !is_reference(&text[range.clone()]));
     ranges
+}
+
+/// Where the first `://` is. Mostly there is none, and that is quickly seen.
+pub(crate) fn url_mark(text: &[u8]) -> Option<usize> {
+    let mut colons = memchr::memchr_iter(b':', text);
+    colons.find(|at| text[*at..].starts_with(b"://"))
+}
+
+/// How long the URL is with which `text` begins. Its characters are looked at only when they are not
+/// all ASCII.
+fn url_length(text: &str) -> usize {
+    let is_special = |byte: &u8| !byte.is_ascii_graphic() || ends_url(char::from(*byte));
+    let plain = text.bytes().position(|byte| is_special(&byte));
+    let Some(plain) = plain else {
+        return text.len();
+    };
+    let rest = &text[plain..];
+    plain + rest.find(ends_url).unwrap_or(rest.len())
 }
 
 fn ends_url(c: char) -> bool {
@@ -187,8 +204,8 @@ fn ends_url(c: char) -> bool {
 /// `user:password@` at the start of `url`, which begins behind `://`.
 fn userinfo_password(text: &str, url: Range<usize>) -> Option<Range<usize>> {
     let rest = &text[url.clone()];
-    let authority = rest.find(['/', '?', '#']).unwrap_or(rest.len());
-    let colon = rest[..authority].find(':')?;
+    let authority = memchr::memchr3(b'/', b'?', b'#', rest.as_bytes()).unwrap_or(rest.len());
+    let colon = memchr::memchr(b':', &rest.as_bytes()[..authority])?;
     let at = match rest[..authority].rfind('@') {
         Some(at) => at,
         // An unescaped `/`, `?` or `#` in the password; but `host:8080/a@b` is a port.

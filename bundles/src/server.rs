@@ -4,7 +4,7 @@ use std::net::IpAddr;
 use std::ops::RangeInclusive;
 use std::path::Path;
 
-use ipnet::Ipv4Net;
+use ipnet::{Ipv4Net, Ipv6Net};
 
 use crate::diagnostics::{Collector, Diagnostic, Place, Report};
 use crate::ini::{self, Content, Entry, Text};
@@ -20,6 +20,8 @@ pub struct Server {
     pub site: Option<String>,
     /// `pool`: where instances without an address of their own get one from.
     pub pool: Ipv4Net,
+    /// `pool6`: where they get an IPv6 address from, too.
+    pub pool6: Option<Ipv6Net>,
     /// `uid.range`: where instances get their uid from.
     pub uid_range: RangeInclusive<u32>,
     /// `uplink`: the interfaces towards other machines, with commas between them; when there is none, every one that
@@ -27,6 +29,31 @@ pub struct Server {
     pub uplink: Option<String>,
     /// `nameservers`: for instances that may ask one; empty: those of the server.
     pub nameservers: Vec<IpAddr>,
+    /// `service-manager`: who keeps instances running; `None`: whoever runs on this server.
+    pub service_manager: Option<ServiceManager>,
+}
+
+/// A service manager that `metactl.conf` can name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ServiceManager {
+    /// metactl's own supervisor.
+    Standalone,
+    /// systemd.
+    Systemd,
+}
+
+impl ServiceManager {
+    /// The names of all of them.
+    pub const NAMES: &[&str] = &["systemd", "standalone"];
+
+    /// The one of this name.
+    pub fn named(name: &str) -> Option<ServiceManager> {
+        match name {
+            "systemd" => Some(ServiceManager::Systemd),
+            "standalone" => Some(ServiceManager::Standalone),
+            _ => None,
+        }
+    }
 }
 
 impl Default for Server {
@@ -34,9 +61,11 @@ impl Default for Server {
         Server {
             site: None,
             pool: Ipv4Net::new_assert([10, 77, 0, 0].into(), 16),
+            pool6: None,
             uid_range: 66000..=69999,
             uplink: None,
             nameservers: Vec::new(),
+            service_manager: None,
         }
     }
 }
@@ -96,9 +125,17 @@ impl Server {
         let result = match entry.key.as_str() {
             "site" => values::name(text).map(|site| self.site = Some(site.to_owned())),
             "pool" => values::pool(text).map(|pool| self.pool = pool),
+            "pool6" => values::pool6(text).map(|pool| self.pool6 = Some(pool)),
             "uid.range" => values::uid_range(text).map(|range| self.uid_range = range),
             "uplink" => values::interfaces(text).map(|names| self.uplink = Some(names.join(","))),
             "nameservers" => values::addresses(text).map(|addresses| self.nameservers = addresses),
+            "service-manager" => match ServiceManager::named(text) {
+                Some(found) => {
+                    self.service_manager = Some(found);
+                    Ok(())
+                }
+                None => Err(format!("is one of {}", ServiceManager::NAMES.join(", "))),
+            },
             unknown => {
                 let near = keys::suggest::nearest(unknown, keys::names_in("server"));
                 let known: Vec<&str> = keys::names_in("server").collect();

@@ -19,11 +19,12 @@ pub struct Str(Kept);
 enum Kept {
     /// In the program.
     Built(&'static str),
-    /// In a buffer: the bytes `start..start + len`, on boundaries of characters.
+    /// In a buffer: the bytes `start..start + len`, on boundaries of characters. Many of these are
+    /// kept, so that they are small.
     Part {
         whole: Arc<str>,
-        start: usize,
-        len: usize,
+        start: u32,
+        len: u32,
     },
 }
 
@@ -35,13 +36,18 @@ impl Str {
 
     /// The bytes `range` of `whole`; nothing when there are no such characters.
     pub fn part(whole: &Arc<str>, range: Range<usize>) -> Str {
-        match whole.get(range.clone()) {
-            Some(part) if !part.is_empty() => Str(Kept::Part {
+        let Some(part) = whole.get(range.clone()).filter(|part| !part.is_empty()) else {
+            return Str::default();
+        };
+        match (u32::try_from(range.start), u32::try_from(part.len())) {
+            (Ok(start), Ok(len)) => Str(Kept::Part {
                 whole: Arc::clone(whole),
-                start: range.start,
-                len: part.len(),
+                start,
+                len,
             }),
-            _ => Str::default(),
+            // No file of configuration is that long ([`crate::layers::MAX_FILE`]).
+            (Err(_), Ok(_)) => Str::from(part),
+            (_, Err(_)) => Str::default(),
         }
     }
 
@@ -49,7 +55,22 @@ impl Str {
     pub fn as_str(&self) -> &str {
         match &self.0 {
             Kept::Built(text) => text,
-            Kept::Part { whole, start, len } => whole.get(*start..*start + *len).unwrap_or(""),
+            Kept::Part { whole, start, len } => {
+                let start = *start as usize;
+                whole.get(start..start + *len as usize).unwrap_or("")
+            }
+        }
+    }
+
+    /// Its bytes, for which no boundary of a character has to be looked for.
+    fn bytes_of(&self) -> &[u8] {
+        match &self.0 {
+            Kept::Built(text) => text.as_bytes(),
+            Kept::Part { whole, start, len } => {
+                let start = *start as usize;
+                let part = whole.as_bytes().get(start..start + *len as usize);
+                part.unwrap_or(b"")
+            }
         }
     }
 
@@ -57,7 +78,7 @@ impl Str {
     pub fn len(&self) -> usize {
         match &self.0 {
             Kept::Built(text) => text.len(),
-            Kept::Part { len, .. } => *len,
+            Kept::Part { len, .. } => *len as usize,
         }
     }
 
@@ -126,7 +147,7 @@ impl fmt::Debug for Str {
 // The length is there without looking at the text, and mostly decides.
 impl PartialEq<str> for Str {
     fn eq(&self, other: &str) -> bool {
-        self.len() == other.len() && self.as_str() == other
+        self.len() == other.len() && self.bytes_of() == other.as_bytes()
     }
 }
 
@@ -144,7 +165,7 @@ impl PartialEq<String> for Str {
 
 impl PartialEq for Str {
     fn eq(&self, other: &Str) -> bool {
-        self.len() == other.len() && self.as_str() == other.as_str()
+        self.len() == other.len() && self.bytes_of() == other.bytes_of()
     }
 }
 
@@ -156,9 +177,57 @@ impl Hash for Str {
     }
 }
 
+/// As [`str::trim_start`]. Mostly what stands there is ASCII, and no character has to be decoded.
+pub(crate) fn trim_start(text: &str) -> &str {
+    let rest = text.trim_ascii_start();
+    match rest.as_bytes().first() {
+        Some(first) if !first.is_ascii_graphic() => rest.trim_start(),
+        _ => rest,
+    }
+}
+
+/// As [`str::trim_end`], see [`trim_start`].
+pub(crate) fn trim_end(text: &str) -> &str {
+    let rest = text.trim_ascii_end();
+    match rest.as_bytes().last() {
+        Some(last) if !last.is_ascii_graphic() => rest.trim_end(),
+        _ => rest,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn trimmed_like_the_standard_library_does() {
+        let spaces = [
+            "",
+            " ",
+            "\t \r",
+            "\u{b}",
+            "\u{a0}",
+            " \u{2003}\u{b} ",
+            "\u{85}",
+            "\u{feff}",
+        ];
+        for (before, inner, after) in spaces
+            .iter()
+            .flat_map(|before| spaces.iter().map(move |after| (before, after)))
+            .flat_map(|(before, after)| {
+                ["", "a", "a b", "ä", "\u{1}"].map(|inner| (before, inner, after))
+            })
+        {
+            let text = format!("{before}{inner}{after}");
+            assert_eq!(trim_start(&text), text.trim_start(), "{text:?}");
+            assert_eq!(trim_end(&text), text.trim_end(), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn a_part_is_small() {
+        assert!(size_of::<Str>() <= 24);
+    }
 
     #[test]
     fn parts_are_what_they_say() {

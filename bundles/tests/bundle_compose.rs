@@ -363,6 +363,11 @@ fn the_name_server_is_the_own_one_unless_the_policy_names_another() {
     app.sandbox.out.accept.clear();
     app.sandbox.out.policy = Verdict::Accept;
     assert_eq!(resolv(&app).0, "nameserver 169.254.1.1\n");
+    app.sandbox.net.addresses = vec!["2001:db8::5".parse().unwrap()];
+    for policy in [Verdict::Accept, Verdict::Reject] {
+        app.sandbox.out.policy = policy;
+        assert_eq!(resolv(&app).0, "nameserver fd9b:6be1:3d5a::53\n");
+    }
     app.sandbox.net.mode = Mode::None;
     let (conf, switch) = resolv(&app);
     assert!(!conf.contains("nameserver"), "{conf}");

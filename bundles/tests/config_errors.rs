@@ -57,7 +57,7 @@ fn everything_wrong_in_all_layers_is_told_together() {
         "must close the \" at character 1",
         "`command` means nothing to platform jvm",
         "did you mean [daemon.web]?",
-        "[health.web] is not available in this version",
+        "`path` in [health.web] must be a path of a URL",
         "it belongs into [build]",
         "this is `99999:x`",
         "no other star",

@@ -223,11 +223,26 @@ Examples: metactl myapp history
     #[command(override_usage = "metactl APP start [ENTRY]")]
     Start(Entry),
     /// Stop an instance, or one of its entry points
-    #[command(override_usage = "metactl APP stop [ENTRY]")]
-    Stop(Entry),
+    #[command(
+        override_usage = "metactl APP stop [ENTRY] [--disable]",
+        after_help = "Whether it is started at the next boot stays as it is, without --disable."
+    )]
+    Stop(Stop),
     /// Stop and start an instance, or one of its entry points
     #[command(override_usage = "metactl APP restart [ENTRY]")]
     Restart(Entry),
+    /// Start an instance when the server boots
+    #[command(
+        override_usage = "metactl APP enable",
+        after_help = "start and deploy do this too. Nothing is started now."
+    )]
+    Enable,
+    /// Do not start an instance when the server boots
+    #[command(
+        override_usage = "metactl APP disable",
+        after_help = "Nothing is stopped now; metactl APP stop --disable does both."
+    )]
+    Disable,
     /// Take over the firewall and the cron jobs as configured now, without stopping anything
     #[command(
         override_usage = "metactl APP reload [--cut]",
@@ -369,6 +384,9 @@ The files stay as they are, and nothing that exists is overwritten. Exit code 2:
     /// Keep an instance running (what `start` leaves behind where no service manager runs)
     #[command(hide = true, override_usage = "metactl -a APP supervise")]
     Supervise,
+    /// A step that a unit of the service manager asks for
+    #[command(hide = true, override_usage = "metactl -a APP unit STEP [WORD]")]
+    Unit(Unit),
 }
 
 impl Command {
@@ -421,6 +439,41 @@ impl From<Origin> for metactl_lifecycle::Foreign {
             Origin::Systemd => metactl_lifecycle::Foreign::Systemd,
         }
     }
+}
+
+/// Arguments of `stop`.
+#[derive(Debug, Args)]
+pub struct Stop {
+    #[command(flatten)]
+    pub entry: Entry,
+    /// Nor start it when the server boots
+    #[arg(long, conflicts_with = "entry")]
+    pub disable: bool,
+}
+
+/// Arguments of `unit`.
+#[derive(Debug, Args)]
+pub struct Unit {
+    /// What is to be done
+    #[arg(value_name = "STEP", value_enum)]
+    pub step: Step,
+    /// The digest of a bundle, or an entry point
+    #[arg(value_name = "WORD")]
+    pub word: Option<String>,
+    /// The device towards the network
+    #[arg(long, value_name = "DEVICE")]
+    pub uplink: Option<String>,
+}
+
+/// What a unit asks for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Step {
+    /// The network of a bundle.
+    NetworkUp,
+    /// No network any more.
+    NetworkDown,
+    /// An entry point has ended.
+    Ended,
 }
 
 /// Arguments of `get`.
@@ -520,9 +573,27 @@ pub struct Bundle {
 /// Arguments of `deploy`.
 #[derive(Debug, Args)]
 pub struct Deploy {
-    /// A tag, branch or commit
+    /// A tag, branch, commit or revision
     #[arg(value_name = "TAG")]
     pub tag: Option<String>,
+    /// Build without running tests
+    #[arg(short = 's', long)]
+    pub skip_tests: bool,
+    /// Show every line of the build
+    #[arg(short = 'x', long)]
+    pub verbose: bool,
+    /// A shell in the build sandbox, before the build
+    #[arg(short = 'd', long)]
+    pub shell: bool,
+    /// Fetch and check, and tell what would be done
+    #[arg(long)]
+    pub dry_run: bool,
+    /// How many releases are kept besides the one in use and the one before
+    #[arg(long, value_name = "N")]
+    pub keep: Option<usize>,
+    /// Take a tag that means another commit than it did
+    #[arg(long)]
+    pub moved: bool,
 }
 
 /// Arguments of `rollback`.

@@ -4,11 +4,12 @@
 //! long as it has data. All allocations of a server are made under one lock, `<state>/.lock`.
 
 use std::collections::BTreeSet;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use ipnet::Ipv6Net;
 use metactl_bundles::network::NetworkSpec;
 use metactl_bundles::paths::Paths;
 use metactl_bundles::server::Server;
@@ -39,6 +40,9 @@ pub(crate) struct Allocation {
     /// Its address of the pool.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) address: Option<Ipv4Addr>,
+    /// Its address of the pool of IPv6 addresses.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) address6: Option<Ipv6Addr>,
 }
 
 /// What an instance needs.
@@ -91,11 +95,25 @@ pub(crate) fn allocate(paths: &Paths, server: &Server, needs: Needs<'_>) -> Resu
         (true, Some(kept)) if !others.addresses.contains(&kept) => Some(kept),
         (true, _) => Some(others.free_address(server)?),
     };
+    let kept6 = before.as_ref().and_then(|had| had.address6);
+    let address6 = match (needs.address, server.pool6) {
+        (true, Some(pool)) => {
+            let free = |kept: &Ipv6Addr| pool.contains(kept) && !others.addresses6.contains(kept);
+            match kept6.filter(free) {
+                Some(kept) => Some(kept),
+                None => Some(others.free_address6(&pool)?),
+            }
+        }
+        // Without a pool it is nobody's.
+        (true, None) => None,
+        (false, _) => kept6,
+    };
     let allocation = Allocation {
         format: FORMAT,
         uid,
         gid,
         address,
+        address6,
     };
     if before.as_ref() != Some(&allocation) {
         files::make_dir(needs.dir, 0o755)?;
@@ -109,6 +127,7 @@ pub(crate) fn allocate(paths: &Paths, server: &Server, needs: Needs<'_>) -> Resu
 struct Others {
     uids: BTreeSet<u32>,
     addresses: BTreeSet<Ipv4Addr>,
+    addresses6: BTreeSet<Ipv6Addr>,
 }
 
 impl Others {
@@ -126,6 +145,7 @@ impl Others {
                 Ok(Some(had)) => {
                     others.uids.extend([had.uid, had.gid]);
                     others.addresses.extend(had.address);
+                    others.addresses6.extend(had.address6);
                 }
                 Ok(None) => {}
                 // That stops only whose record it is. What can be known otherwise counts as taken:
@@ -138,9 +158,10 @@ impl Others {
                 }
             }
             for address in addresses {
-                if let IpAddr::V4(address) = address {
-                    others.addresses.insert(address);
-                }
+                match address {
+                    IpAddr::V4(address) => others.addresses.insert(address),
+                    IpAddr::V6(address) => others.addresses6.insert(address),
+                };
             }
         }
         // The own data, too: they are only kept by those who have the record.
@@ -187,15 +208,30 @@ impl Others {
     }
 }
 
+impl Others {
+    /// The lowest free one. The first one of the pool means "any router" (RFC 4291, 2.6.1); the second one is left
+    /// out as well, so that both addresses of an instance end alike.
+    fn free_address6(&self, pool: &Ipv6Net) -> Result<Ipv6Addr> {
+        let mut hosts = pool.hosts().skip(2);
+        hosts
+            .find(|address| !self.addresses6.contains(address))
+            .ok_or_else(|| LifecycleError::UsedUp {
+                what: format!("the pool of addresses {pool}"),
+                hint: "metactl.conf: [server] pool6 = a larger one".to_owned(),
+            })
+    }
+}
+
 /// The addresses that other instances have, and so nobody else can get.
 pub(crate) fn taken_addresses(paths: &Paths, own: &Path) -> Result<BTreeSet<Ipv4Addr>> {
     Ok(Others::gather(paths, own)?.addresses)
 }
 
-/// The state directories of all instances and foreground runs.
+/// The state directories of all instances, foreground runs and builds.
 pub(crate) fn state_dirs(paths: &Paths) -> Result<Vec<PathBuf>> {
     let mut dirs = files::entries(&paths.state)?;
     dirs.extend(files::entries(&paths.cache.join("run"))?);
+    dirs.extend(files::entries(&paths.cache.join("build"))?);
     dirs.retain(|path| !files::name_of(path).starts_with('.') && path.is_dir());
     Ok(dirs)
 }
@@ -325,6 +361,32 @@ mod tests {
         let error = allocate(&paths, &server, needs(&dir("two"))).unwrap_err();
         assert!(error.to_string().contains("10.9.0.0/30"), "{error}");
         assert!(error.hint().unwrap().contains("[server] pool"));
+    }
+
+    #[test]
+    fn a_pool_of_ipv6_gives_a_second_address() {
+        let root = tempfile::tempdir().unwrap();
+        let paths = Paths::under(root.path());
+        let pool = |text: &str| Server {
+            pool6: Some(text.parse().unwrap()),
+            ..Server::default()
+        };
+        let server = pool("fd12:3456:789a::/64");
+        let dir = |name: &str| paths.instance_state(name);
+        let given = |server: &Server, name: &str| {
+            let given = allocate(&paths, server, needs(&dir(name))).unwrap();
+            (given.address.unwrap().to_string(), given.address6)
+        };
+        let six = |text: &str| Some(text.parse().unwrap());
+        // Who was there before gets one, too, and keeps the other.
+        assert_eq!(given(&Server::default(), "one"), ("10.77.0.2".into(), None));
+        for _ in 0..2 {
+            let expected = ("10.77.0.2".into(), six("fd12:3456:789a::2"));
+            assert_eq!(given(&server, "one"), expected);
+        }
+        assert_eq!(given(&server, "two").1, six("fd12:3456:789a::3"));
+        assert_eq!(given(&pool("fd00:1::/64"), "one").1, six("fd00:1::2"));
+        assert_eq!(given(&Server::default(), "one").1, None);
     }
 
     #[test]

@@ -1,37 +1,46 @@
-//! The build command of an application, run as an unprivileged user in a sandbox of its own.
+//! The build of an application, run as an unprivileged user in a sandbox of its own.
 //!
 //! The sandbox is composed like that of an entry point: the view of the host read-only, no
 //! capabilities, no new privileges, the seccomp table. It sees the checkout at `/src`, writable,
 //! and a directory that stays from build to build at `$HOME` (for what Maven, npm or cargo fetch).
-//! It has the network of the server, since builds fetch what they depend on, and nothing else of
-//! the server: not the instance's data, not its `[env]`, which may hold secrets.
+//! Its user is nobody else's, its network its own: it reaches the world, since builds fetch what they
+//! depend on, but not what listens on the server's localhost (`[build] network`). It sees nothing
+//! else of the server: not the instance's data, not its `[env]`, which may hold secrets.
 //!
-//! Everything it writes goes into `<log>/<instance>/build-<n>.log`.
+//! Everything it writes goes into `<log>/<instance>/build-<n>.log`, n being the number of the
+//! deployment.
+
+mod tools;
 
 use std::collections::BTreeMap;
-use std::fs;
-use std::io;
+use std::ffi::OsString;
+use std::fs::{self, File};
+use std::io::{self, IsTerminal, Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::{MetadataExt, PermissionsExt, lchown};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 use metactl_bundles::app::{
-    App, Daemon, EnvValue, HostMount, HostNeed, JavaNeed, Launch, Limits, Notify, Restart, Stop,
+    App, BuildNetwork, Daemon, EnvValue, HostMount, HostNeed, JavaNeed, Launch, Limits, Notify,
+    Restart, Stop,
 };
 use metactl_bundles::bundle::{self, Placement};
 use metactl_bundles::layers::Origin;
 use metactl_bundles::network::{Mode, Policy, Verdict};
+use metactl_bundles::paths::Paths;
 use metactl_bundles::view::HostView;
 use metactl_runtime::ProcessId;
+pub(crate) use tools::{Recipe, recipe};
 
 use crate::access::shared;
 use crate::allocation::{self, Allocation};
 use crate::error::{LifecycleError, OnPath, Result};
 use crate::files;
+use crate::instance::Instance;
 use crate::launcher::{Net, Runtime, append};
 use crate::materialize::Understood;
-use crate::scm::Revision;
+use crate::progress::Progress;
 use crate::secrets;
 use crate::tail;
 
@@ -41,34 +50,79 @@ const SRC: &str = "/src";
 const ENTRY: &str = "build";
 /// How long a build may take when `[build] timeout` says nothing.
 const TIMEOUT: Duration = Duration::from_secs(30 * 60);
-/// The limits of a build.
-const MEMORY: u64 = 4 << 30;
+/// The processes of a build.
 const PIDS: u64 = 4096;
-/// How many logs of builds are kept.
+/// How many logs of deployments are kept.
 const KEEP_LOGS: usize = 10;
 /// How many lines of the log go into an error.
 const TAIL: usize = 20;
 /// How often a running build is looked at.
 const TICK: Duration = Duration::from_millis(10);
+/// How long the sandbox of a shell may take to be there.
+const BEGIN: Duration = Duration::from_secs(30);
 /// Tools that keep settings in `/etc`, which links below these lead to.
 const TOOLS: &[&str] = &["/usr/share/ant", "/usr/share/gradle", "/usr/share/maven"];
 
 /// Where a build happens.
 #[derive(Debug, Clone)]
 pub(crate) struct Workshop {
+    paths: Paths,
     dir: PathBuf,
     instance: String,
     log_dir: PathBuf,
+    runtime: Runtime,
+}
+
+/// Something to be run in the sandbox.
+#[derive(Debug, Clone)]
+pub(crate) struct Job {
+    /// For `/bin/sh`.
+    pub(crate) command: String,
+    /// Where that was written.
+    pub(crate) origin: Option<String>,
+    /// Variables besides those of `[build] env`.
+    pub(crate) env: BTreeMap<String, String>,
+    /// Whether every line of its output is told, not only the last one.
+    pub(crate) verbose: bool,
+}
+
+/// A sandbox that is ready to be entered.
+struct Sandbox {
+    bundle: PathBuf,
+    spec: PathBuf,
+    names: PathBuf,
+    mode: Mode,
+    uplink: Option<String>,
+}
+
+impl Sandbox {
+    fn net(&self) -> Net<'_> {
+        match self.mode {
+            Mode::Host => Net::AsConfigured,
+            _ => Net::Own {
+                spec: &self.spec,
+                names: &self.names,
+                uplink: self.uplink.as_deref(),
+            },
+        }
+    }
 }
 
 impl Workshop {
     /// That of an instance: `<cache>/build/<instance>`.
-    pub(crate) fn new(cache: &Path, log_dir: &Path, instance: &str) -> Workshop {
+    pub(crate) fn new(paths: &Paths, runtime: Runtime, instance: &str) -> Workshop {
         Workshop {
-            dir: cache.join("build").join(instance),
+            dir: paths.cache.join("build").join(instance),
             instance: instance.to_owned(),
-            log_dir: log_dir.to_path_buf(),
+            log_dir: paths.instance_log(instance),
+            paths: paths.clone(),
+            runtime,
         }
+    }
+
+    /// That of an instance of this server.
+    pub(crate) fn of(instance: &Instance) -> Workshop {
+        Workshop::new(&instance.manager.paths, instance.runtime(), &instance.name)
     }
 
     /// Where the source is checked out to. Empty, and only root's until it is built.
@@ -80,6 +134,11 @@ impl Workshop {
         Ok(src)
     }
 
+    /// Whether there is a checkout: of a deployment under way, or of one that was killed.
+    pub(crate) fn is_in_use(&self) -> bool {
+        self.src().symlink_metadata().is_ok()
+    }
+
     /// The checkout.
     pub(crate) fn src(&self) -> PathBuf {
         self.dir.join("src")
@@ -87,7 +146,8 @@ impl Workshop {
 
     /// Removes everything but what builds keep for the next one.
     pub(crate) fn clear(&self) -> Result<()> {
-        for name in ["src", "bundles", "tmp", "etc", "src.index"] {
+        let names = ["src", "src.unpacked", "bundles", "tmp", "etc"];
+        for name in names.into_iter().chain(["src.index", "names.json"]) {
             let path = self.dir.join(name);
             if path.is_dir() {
                 files::remove_tree(&path)?;
@@ -95,12 +155,27 @@ impl Workshop {
                 files::remove_file(&path)?;
             }
         }
-        Ok(())
+        self.give_back()
+    }
+
+    /// The address of a build is free for others when it has ended. The user stays its own, because
+    /// the files in its home are.
+    fn give_back(&self) -> Result<()> {
+        match allocation::read(&self.dir)? {
+            Some(own) if own.address.is_some() => {
+                let own = Allocation {
+                    address: None,
+                    ..own
+                };
+                files::replace_json(&self.dir.join(allocation::FILE), &own, 0o644)
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Removes the container of a build that was killed.
-    pub(crate) fn clear_container(&self, runtime: &Runtime) -> Result<()> {
-        runtime.remove(&self.id()).map(drop)
+    pub(crate) fn clear_container(&self) -> Result<()> {
+        self.runtime.remove(&self.id()).map(drop)
     }
 
     fn id(&self) -> String {
@@ -108,85 +183,145 @@ impl Workshop {
         format!("build+{}", self.instance)
     }
 
-    /// Runs the build command on the checkout. Returns its log.
-    pub(crate) fn build(
+    /// Runs a job on the checkout; its output goes to the end of `log`.
+    pub(crate) fn run(
         &self,
-        runtime: &Runtime,
         understood: &Understood,
-        allocation: &Allocation,
-        revision: &Revision,
-    ) -> Result<Option<PathBuf>> {
-        let build = &understood.app.build;
-        let Some(command) = &build.command else {
-            return Ok(None);
+        job: &Job,
+        log: &Path,
+        progress: &mut dyn Progress,
+    ) -> Result<()> {
+        let sandbox = self.sandbox(understood, job)?;
+        let output = append(log)?;
+        let begun = output.metadata().on("read", log)?.len();
+        let error = output.try_clone().on("write", log)?;
+        let mut run = self
+            .runtime
+            .foreground(&self.id(), &sandbox.bundle, sandbox.net());
+        run.stdin(Stdio::null()).stdout(output).stderr(error);
+        let child = run.spawn().map_err(|error| self.runtime.absent(&error))?;
+        let timeout = understood.app.build.timeout.unwrap_or(TIMEOUT);
+        let mut follow = Follow::from(log, begun)?;
+        let ended = wait(child, timeout, || {
+            follow.tell(job.verbose, progress);
+        });
+        let ended = ended.on("run", log);
+        follow.tell(job.verbose, progress);
+        self.clear_container()?;
+        let why = match ended? {
+            Some(status) if status.success() => return self.give_back(),
+            Some(status) => in_words(status),
+            None => format!("no end after {} s ([build] timeout)", timeout.as_secs()),
         };
+        Err(LifecycleError::Build {
+            command: job.command.clone(),
+            origin: job.origin.clone(),
+            why,
+            tail: tail::since(log, begun, TAIL),
+            log: log.to_path_buf(),
+        })
+    }
+
+    /// A shell for the caller in the sandbox, before anything is built there.
+    pub(crate) fn shell(&self, understood: &Understood, job: &Job, log: &Path) -> Result<()> {
+        let holder = Job {
+            command: "while :; do sleep 3600; done".to_owned(),
+            ..job.clone()
+        };
+        let sandbox = self.sandbox(understood, &holder)?;
+        let output = append(log)?;
+        let error = output.try_clone().on("write", log)?;
+        let mut run = self
+            .runtime
+            .foreground(&self.id(), &sandbox.bundle, sandbox.net());
+        run.stdin(Stdio::null()).stdout(output).stderr(error);
+        let mut child = run.spawn().map_err(|error| self.runtime.absent(&error))?;
+        let begun = Instant::now();
+        let failed = |why: String| LifecycleError::Build {
+            command: "the shell before the build".to_owned(),
+            origin: None,
+            why,
+            tail: tail::since(log, 0, TAIL),
+            log: log.to_path_buf(),
+        };
+        let there = loop {
+            let mut states = self.runtime.containers(&self.id())?.into_iter();
+            let runs = |status| status == metactl_runtime::state::Status::Running;
+            if states.any(|state| state.id == self.id() && runs(state.status())) {
+                break true;
+            }
+            if child.try_wait().on("wait for", log)?.is_some() || begun.elapsed() > BEGIN {
+                break false;
+            }
+            std::thread::sleep(TICK);
+        };
+        let status = if there {
+            let shell = [OsString::from("/bin/sh")];
+            let tty = io::stdin().is_terminal();
+            let status = self.runtime.exec(&self.id(), &shell, tty).status();
+            Some(status.map_err(|error| self.runtime.absent(&error)))
+        } else {
+            None
+        };
+        self.clear_container()?;
+        child.wait().on("wait for", log)?;
+        match status.transpose()? {
+            Some(status) if status.success() => Ok(()),
+            Some(status) => Err(failed(format!("{}; nothing is built", in_words(status)))),
+            None => Err(failed("its sandbox did not begin".to_owned())),
+        }
+    }
+
+    fn sandbox(&self, understood: &Understood, job: &Job) -> Result<Sandbox> {
         let src = self.src();
-        give_away(&src, allocation)?;
-        let app = self.app(understood, command, &src, revision);
-        let place = self.placement(understood, allocation, &src)?;
+        let build = &understood.app.build;
+        let needs = allocation::Needs {
+            dir: &self.dir,
+            account: None,
+            address: build.network == BuildNetwork::Nat,
+        };
+        let allocation = allocation::allocate(&self.paths, &understood.server, needs)?;
+        give_away(&src, &allocation)?;
+        // A home of another user: of an older metactl, or of a range that was changed.
+        let home = self.dir.join("data");
+        if fs::symlink_metadata(&home).is_ok_and(|meta| meta.uid() != allocation.uid) {
+            give_away(&home, &allocation)?;
+        }
+        let app = self.app(understood, job, &src);
+        let place = self.placement(understood, &allocation, &src)?;
         let app = with_java(app, &place);
         let host = HostView::gather(&app, &place);
         let composition = bundle::compose(&app, &understood.config, &place, &host)?;
         let written = bundle::write(&composition, &self.dir)?;
-        let (log, number) = self.next_log()?;
-        self.clear_container(runtime)?;
-        let output = append(&log)?;
-        let error = output.try_clone().on("write", &log)?;
-        let mut run = runtime.foreground(&self.id(), &written.dir.join(ENTRY), Net::AsConfigured);
-        run.stdin(Stdio::null()).stdout(output).stderr(error);
-        let child = run.spawn().map_err(|error| runtime.absent(&error))?;
-        let timeout = build.timeout.unwrap_or(TIMEOUT);
-        let ended = wait(child, timeout).on("run", &log);
-        self.clear_container(runtime)?;
-        let why = match ended? {
-            Some(status) if status.success() => None,
-            Some(status) => Some(in_words(status)),
-            None => Some(format!(
-                "no end after {} s ([build] timeout)",
-                timeout.as_secs()
-            )),
-        };
-        self.forget_logs(number)?;
-        match why {
-            None => Ok(Some(log)),
-            Some(why) => Err(LifecycleError::Build {
-                command: command.clone(),
-                origin: build.command_origin.as_ref().map(ToString::to_string),
-                why,
-                tail: tail::since(&log, 0, TAIL),
-                log,
-            }),
-        }
+        let names = self.dir.join("names.json");
+        let (none, _) = metactl_netns::names::resolve(&[]);
+        files::replace_json(&names, &none, 0o644)?;
+        self.clear_container()?;
+        Ok(Sandbox {
+            bundle: written.dir.join(ENTRY),
+            spec: written.dir.join("network.json"),
+            names,
+            mode: app.sandbox.net.mode,
+            uplink: understood.server.uplink.clone(),
+        })
     }
 
-    /// An application with one entry point: the build.
-    fn app(&self, understood: &Understood, command: &str, src: &Path, revision: &Revision) -> App {
+    /// An application with one entry point: the job.
+    fn app(&self, understood: &Understood, job: &Job, src: &Path) -> App {
         let app = &understood.app;
         let built_in = Origin::default_value();
         let mut env: BTreeMap<String, EnvValue> = BTreeMap::new();
-        let own = [
-            ("METACTL_TAG", &revision.tag),
-            ("METACTL_COMMIT", &revision.commit),
-        ];
-        let own = own
-            .into_iter()
-            .map(|(name, value)| (name.to_owned(), value));
-        let extra = app
-            .build
-            .env
-            .iter()
-            .map(|(name, value)| (name.clone(), value));
-        for (name, value) in own.chain(extra) {
+        for (name, value) in job.env.iter().chain(&app.build.env) {
             let value = EnvValue {
                 value: value.clone(),
                 origin: built_in.clone(),
                 sensitive: false,
             };
-            env.insert(name, value);
+            env.insert(name.clone(), value);
         }
         let launch = Launch {
             platform: ENTRY.to_owned(),
-            args: ["/bin/sh", "-c", command].map(str::to_owned).to_vec(),
+            args: ["/bin/sh", "-c", &job.command].map(str::to_owned).to_vec(),
             cwd: SRC.into(),
             needs: tools(),
             ..Launch::default()
@@ -202,11 +337,13 @@ impl Workshop {
             },
             restart: Restart::Never,
             after: Vec::new(),
+            checks: Vec::new(),
             origin: built_in.clone(),
         };
         let mut sandbox = app.sandbox.clone();
+        sandbox.user = None;
         sandbox.limits = Limits {
-            memory: Some(MEMORY),
+            memory: app.build.memory,
             pids: Some(PIDS),
             cpu_millis: None,
             files: None,
@@ -218,14 +355,24 @@ impl Workshop {
             origin: built_in,
         }];
         sandbox.capabilities = Vec::new();
-        sandbox.net.mode = Mode::Host;
+        sandbox.net.mode = match app.build.network {
+            BuildNetwork::Nat => Mode::Nat,
+            BuildNetwork::None => Mode::None,
+            BuildNetwork::Host => Mode::Host,
+        };
         sandbox.net.addresses = Vec::new();
-        let open = Policy {
+        sandbox.net.publish = Vec::new();
+        sandbox.out = Policy {
             policy: Verdict::Accept,
             accept: Vec::new(),
         };
-        sandbox.out = open.clone();
-        sandbox.inbound = open;
+        sandbox.inbound = Policy {
+            policy: match sandbox.net.mode {
+                Mode::Host => Verdict::Accept,
+                _ => Verdict::Reject,
+            },
+            accept: Vec::new(),
+        };
         App {
             name: app.name.clone(),
             notify: Notify::default(),
@@ -246,11 +393,17 @@ impl Workshop {
         allocation: &Allocation,
         src: &Path,
     ) -> Result<Placement> {
-        // In the network of the server, its own loopback resolver can be asked too.
-        let nameservers = match &understood.server.nameservers {
-            named if !named.is_empty() => named.clone(),
-            _ => allocation::resolv_conf(Path::new("/etc/resolv.conf"))?,
+        let server = &understood.server;
+        let network = understood.app.build.network;
+        let nameservers = match network {
+            // There, its own loopback resolver can be asked too.
+            BuildNetwork::Host if server.nameservers.is_empty() => {
+                allocation::resolv_conf(Path::new("/etc/resolv.conf"))?
+            }
+            _ => allocation::nameservers(server)?,
         };
+        let is_nat = network == BuildNetwork::Nat;
+        let address = allocation.address.filter(|_| is_nat);
         Ok(Placement {
             instance: self.id(),
             state_dir: self.dir.clone(),
@@ -258,23 +411,29 @@ impl Workshop {
             release_id: ENTRY.to_owned(),
             uid: allocation.uid,
             gid: allocation.gid,
-            addresses: Vec::new(),
-            pool: None,
+            addresses: address.map(Into::into).into_iter().collect(),
+            pool: is_nat.then(|| server.pool.into()),
+            pool6: None,
             hostname: ENTRY.to_owned(),
             nameservers,
-            site: understood.server.site.clone(),
+            site: server.site.clone(),
             secrets: secrets::dir(&self.dir),
         })
     }
 
-    fn next_log(&self) -> Result<(PathBuf, u64)> {
+    /// The log of the next deployment, and its number. `head` is its first line.
+    pub(crate) fn next_log(&self, head: &str) -> Result<(PathBuf, u64)> {
         files::make_dir(&self.log_dir, 0o750)?;
         shared::share_dir(&self.log_dir)?;
-        let last = self.logs()?.last().map_or(0, |(number, _)| *number);
-        Ok((
-            self.log_dir.join(format!("build-{}.log", last + 1)),
-            last + 1,
-        ))
+        let number = self.logs()?.last().map_or(0, |(number, _)| *number) + 1;
+        let log = self.log_dir.join(format!("build-{number}.log"));
+        let written = append(&log).and_then(|mut file| writeln!(file, "{head}").on("write", &log));
+        if let Err(error) = written {
+            files::remove_file(&log)?;
+            return Err(error);
+        }
+        self.forget_logs(number)?;
+        Ok((log, number))
     }
 
     fn logs(&self) -> Result<Vec<(u64, PathBuf)>> {
@@ -293,6 +452,26 @@ impl Workshop {
         Ok(logs)
     }
 
+    /// The log of a deployment that is still there.
+    pub(crate) fn log(&self, number: u64) -> Result<PathBuf> {
+        let logs = self.logs()?;
+        let found = logs.iter().find(|(own, _)| *own == number);
+        found
+            .map(|(_, path)| path.clone())
+            .ok_or_else(|| LifecycleError::Unavailable {
+                what: format!(
+                    "there is no log of deployment {number} of {}",
+                    self.instance
+                ),
+                hint: match (logs.first(), logs.last()) {
+                    (Some((first, _)), Some((last, _))) => {
+                        format!("those of {first} to {last} are kept")
+                    }
+                    _ => format!("metactl {} deploy makes one", self.instance),
+                },
+            })
+    }
+
     fn forget_logs(&self, newest: u64) -> Result<()> {
         for (number, path) in self.logs()? {
             if number + (KEEP_LOGS as u64) <= newest {
@@ -300,6 +479,46 @@ impl Workshop {
             }
         }
         Ok(())
+    }
+}
+
+/// Reads a log while it is written.
+struct Follow {
+    file: File,
+    rest: Vec<u8>,
+}
+
+/// The most that is read in one go, and of one line.
+const CHUNK: u64 = 64 << 10;
+
+impl Follow {
+    fn from(log: &Path, at: u64) -> Result<Follow> {
+        let mut file = File::open(log).on("read", log)?;
+        file.seek(SeekFrom::Start(at)).on("read", log)?;
+        Ok(Follow {
+            file,
+            rest: Vec::new(),
+        })
+    }
+
+    /// Tells the lines that came: each of them, or how far it is.
+    fn tell(&mut self, verbose: bool, progress: &mut dyn Progress) {
+        // What cannot be read now is in the log.
+        let _read = (&self.file).take(CHUNK).read_to_end(&mut self.rest);
+        let Some(end) = self.rest.iter().rposition(|byte| *byte == b'\n') else {
+            if self.rest.len() as u64 > CHUNK {
+                self.rest.clear();
+            }
+            return;
+        };
+        let lines: Vec<u8> = self.rest.drain(..=end).collect();
+        let lines = String::from_utf8_lossy(&lines).into_owned();
+        let mut lines = lines.lines().filter(|line| !line.trim().is_empty());
+        if verbose {
+            lines.for_each(|line| progress.note(line));
+        } else if let Some(last) = lines.next_back() {
+            progress.update(last);
+        }
     }
 }
 
@@ -344,7 +563,11 @@ fn give_away(src: &Path, allocation: &Allocation) -> Result<()> {
 }
 
 /// Waits for the end of a build; `None` when it took too long and was killed.
-fn wait(mut child: Child, timeout: Duration) -> io::Result<Option<ExitStatus>> {
+fn wait(
+    mut child: Child,
+    timeout: Duration,
+    mut look: impl FnMut(),
+) -> io::Result<Option<ExitStatus>> {
     let deadline = Instant::now() + timeout;
     let mut asked = false;
     loop {
@@ -361,6 +584,7 @@ fn wait(mut child: Child, timeout: Duration) -> io::Result<Option<ExitStatus>> {
                 ProcessId::of(pid)?.signal(rustix::process::Signal::TERM)?;
             }
         }
+        look();
         std::thread::sleep(TICK);
     }
 }
@@ -380,15 +604,19 @@ mod tests {
     #[test]
     fn logs_are_numbered_and_old_ones_forgotten() {
         let dir = tempfile::tempdir().unwrap();
-        let workshop = Workshop::new(dir.path(), &dir.path().join("log"), "a");
+        let paths = Paths::under(dir.path());
+        let runtime = Runtime::new(Path::new("/no/runtime"), &paths);
+        let workshop = Workshop::new(&paths, runtime, "a");
         for expected in 1..=12 {
-            let (log, number) = workshop.next_log().unwrap();
+            let (log, number) = workshop.next_log("deploy").unwrap();
             assert_eq!(number, expected);
-            fs::write(log, "x").unwrap();
-            workshop.forget_logs(number).unwrap();
+            assert_eq!(fs::read_to_string(log).unwrap(), "deploy\n");
         }
         let logs = workshop.logs().unwrap();
         assert_eq!((logs.len(), logs[0].0), (10, 3));
+        assert!(workshop.log(12).is_ok());
+        let error = workshop.log(2).unwrap_err();
+        assert!(error.hint().unwrap().contains("3 to 12"), "{error}");
     }
 
     #[test]
@@ -398,13 +626,19 @@ mod tests {
             .spawn()
             .unwrap();
         let start = Instant::now();
-        assert!(wait(child, Duration::from_millis(50)).unwrap().is_none());
+        assert!(
+            wait(child, Duration::from_millis(50), || {})
+                .unwrap()
+                .is_none()
+        );
         assert!(start.elapsed() < Duration::from_secs(5));
         let child = std::process::Command::new("sh")
             .args(["-c", "exit 3"])
             .spawn()
             .unwrap();
-        let status = wait(child, Duration::from_secs(10)).unwrap().unwrap();
+        let status = wait(child, Duration::from_secs(10), || {})
+            .unwrap()
+            .unwrap();
         assert_eq!(in_words(status), "exit code 3");
     }
 }

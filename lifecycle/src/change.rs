@@ -8,11 +8,11 @@ use crate::conflicts::{self, Look};
 use crate::error::{LifecycleError, Result};
 use crate::health::{self, LogMarks};
 use crate::instance::{Change, Current, Instance};
-use crate::progress::Progress;
+use crate::progress::{Progress, Unstepped};
 use crate::standalone::records::{Wanted, new_generation};
 use crate::standalone::with_daemons;
 use crate::status::EntryState;
-use crate::{converge, dns, files};
+use crate::{converge, dns};
 
 /// Starts everything, or one daemon.
 pub(crate) fn start(
@@ -27,7 +27,7 @@ pub(crate) fn start(
         None => instance.daemon_names(&current.manifest),
         Some(name) => vec![instance.daemon(name)?.name],
     };
-    let change = match instance.run_dir().wanted()? {
+    let change = match instance.wanted()? {
         Some(wanted) => start_missing(
             instance,
             &current,
@@ -112,7 +112,7 @@ fn start_missing(
     whole: bool,
     progress: &mut dyn Progress,
 ) -> Result<Change> {
-    let report = instance.run_dir().report()?;
+    let report = instance.look()?.report;
     let runs = |name: &String| {
         let state = report
             .as_ref()
@@ -123,8 +123,8 @@ fn start_missing(
     };
     let missing: Vec<String> = daemons.into_iter().filter(|name| !runs(name)).collect();
     if missing.is_empty() && (before.cron || !whole) {
-        // Who says `start` of what runs may have met trouble: the supervisor looks after the network at once.
-        instance.run_dir().wake();
+        // Who says `start` of what runs may have met trouble.
+        instance.service()?.look_again(instance);
         return Ok(Change::Already);
     }
     let mut daemons = before.daemons.clone();
@@ -169,10 +169,10 @@ fn stop_locked(
     progress: &mut dyn Progress,
 ) -> Result<Change> {
     say_all(converge::converge(instance)?, progress);
-    let run = instance.run_dir();
+    let look = instance.look()?;
     let entry = entry.map(|name| instance.daemon(name)).transpose()?;
-    let Some(wanted) = run.wanted()? else {
-        if run.supervisor()?.is_none() {
+    let Some(wanted) = look.wanted else {
+        if !look.kept.is_kept() {
             return Ok(Change::Already);
         }
         // A stop that was killed is still at work: this one waits for its end.
@@ -238,7 +238,7 @@ pub(crate) fn restart(
     let _lock = instance.lock("restart")?;
     say_all(converge::converge(instance)?, progress);
     let current = instance.deployed()?;
-    let before = instance.run_dir().wanted()?;
+    let before = instance.wanted()?;
     match (entry, before) {
         (Some(name), Some(before)) => {
             let name = instance.daemon(name)?.name;
@@ -313,7 +313,7 @@ fn restart_all(
 pub(crate) fn boot(instance: &Instance, progress: &mut dyn Progress) -> Result<Change> {
     let _lock = instance.lock("boot")?;
     converge::converge(instance)?;
-    if !instance.enabled_mark().exists() || instance.run_dir().wanted()?.is_some() {
+    if !instance.service()?.is_enabled(instance) || instance.wanted()?.is_some() {
         // The names that it had before the reboot are nobody else's to remove.
         say_all(dns::tidy(instance), progress);
         return Ok(Change::Already);
@@ -359,12 +359,14 @@ pub(crate) fn go_back(
         None => "nothing".to_owned(),
     };
     progress.begin("back", &back);
+    let mut told = Unstepped::of(progress);
     let result = match before {
-        Some((wanted, current)) => run_again(instance, wanted, current, progress),
+        Some((wanted, current)) => run_again(instance, wanted, current, &mut told),
         None => instance.want_nothing(patience(instance)),
     };
+    let answers = told.answers(&back);
     let result = result.and_then(|()| instance.prune_bundles(&[]));
-    progress.end(result.is_ok(), "");
+    progress.end(result.is_ok(), &answers);
     let cause = Box::new(cause);
     match (result, before) {
         (Ok(()), Some((_, current))) => LifecycleError::RolledBack {
@@ -428,10 +430,8 @@ pub(crate) fn await_launch(instance: &Instance, wanted: &Wanted) -> Result<()> {
 
 /// Marks the instance for the next boot. On a full disk that is not worth a failure: it runs.
 pub(crate) fn enable(instance: &Instance, progress: &mut dyn Progress) {
-    let mark = instance.enabled_mark();
-    if !mark.exists()
-        && let Err(error) = files::replace(&mark, b"", 0o644)
-    {
+    let service = instance.service();
+    if let Err(error) = service.and_then(|service| service.enable(instance, true)) {
         progress.note(&format!("not enabled at boot: {error}"));
     }
 }

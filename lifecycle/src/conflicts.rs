@@ -10,7 +10,7 @@ use metactl_bundles::app::App;
 use metactl_bundles::bundle::read_manifest;
 use metactl_bundles::keys::values;
 use metactl_bundles::layers::Config;
-use metactl_bundles::network::{Mode, NetworkSpec, Protocol};
+use metactl_bundles::network::{Mode, NetworkSpec, Protocol, Published};
 use metactl_bundles::paths::Paths;
 use metactl_bundles::server::Server;
 
@@ -158,7 +158,13 @@ fn ask_network(server: &Server, address: IpAddr) -> Result<Option<String>> {
 fn check_ports(paths: &Paths, instance: &str, understood: &Understood) -> Result<()> {
     for daemon in understood.app.daemons.values() {
         let Some(port) = daemon.port else { continue };
-        let holder = match published::holder(paths, instance, Protocol::Tcp, port)? {
+        let everywhere = Published {
+            protocol: Protocol::Tcp,
+            address: None,
+            port,
+            inside: port,
+        };
+        let holder = match published::holder(paths, instance, &everywhere)? {
             Some(holder) => holder,
             None if is_in_use(port) => "another program on this server listens on it".to_owned(),
             None => continue,

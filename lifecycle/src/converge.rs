@@ -20,12 +20,12 @@ use crate::{change, deploy, files};
 /// Cleans up; the caller holds the lock. Returns what was done.
 pub(crate) fn converge(instance: &Instance) -> Result<Vec<String>> {
     let mut done = deploy::recover(instance)?;
-    done.extend(supervise_again(instance)?);
+    done.extend(instance.service()?.converge(instance)?);
     agree(instance)?;
     Ok(done)
 }
 
-fn supervise_again(instance: &Instance) -> Result<Vec<String>> {
+pub(crate) fn supervise_again(instance: &Instance) -> Result<Vec<String>> {
     let run = instance.run_dir();
     if run.supervisor()?.is_some() {
         return Ok(Vec::new());
@@ -42,7 +42,7 @@ fn supervise_again(instance: &Instance) -> Result<Vec<String>> {
         .filter(|state| state.status() == Status::Running)
         .count();
     if let (Some(wanted), 1..) = (run.wanted()?, alive) {
-        instance.want(&wanted)?;
+        instance.want_supervised(&wanted)?;
         let what = if alive == 1 {
             "1 entry point".to_owned()
         } else {
@@ -54,6 +54,16 @@ fn supervise_again(instance: &Instance) -> Result<Vec<String>> {
     }
     // Nothing runs, or nothing should.
     run.clear_wanted()?;
+    clear_leftovers(instance)
+}
+
+/// Removes what is left of an instance of which nothing runs.
+pub(crate) fn clear_leftovers(instance: &Instance) -> Result<Vec<String>> {
+    let runtime = instance.runtime();
+    let ids = runtime.ids(&format!("{}.", instance.name))?;
+    if ids.is_empty() && !instance.run_dir().exists() {
+        return Ok(Vec::new());
+    }
     for id in &ids {
         runtime.remove(id)?;
     }
@@ -79,7 +89,7 @@ pub(crate) fn empty_all_tmp(state_dir: &Path) -> Vec<String> {
 
 /// A start that was killed has its bundle running, but not counting.
 fn agree(instance: &Instance) -> Result<()> {
-    let Some(wanted) = instance.run_dir().wanted()? else {
+    let Some(wanted) = instance.wanted()? else {
         return Ok(());
     };
     let state_dir = instance.state_dir();
@@ -98,7 +108,7 @@ fn agree(instance: &Instance) -> Result<()> {
 pub(crate) fn repair(instance: &Instance, damage: BundleError) -> Result<Current> {
     let number = |id: &String| id.rsplit('-').next().and_then(|n| n.parse::<u64>().ok());
     let newest = instance.releases().ids()?.into_iter().max_by_key(number);
-    let runs = instance.run_dir().wanted()?.is_some();
+    let runs = instance.wanted()?.is_some();
     let (Some(id), false) = (newest, runs) else {
         return Err(damage.into());
     };
@@ -118,17 +128,13 @@ pub(crate) fn repair(instance: &Instance, damage: BundleError) -> Result<Current
 
 /// Removes what a build that was killed left.
 pub(crate) fn clear_workshop(instance: &Instance) -> Result<()> {
-    let workshop = Workshop::new(
-        &instance.manager.paths.cache,
-        &instance.log_dir(),
-        &instance.name,
-    );
-    workshop.clear_container(&instance.runtime())?;
+    let workshop = Workshop::of(instance);
+    workshop.clear_container()?;
     workshop.clear()
 }
 
 /// Stops what a deployment that failed or was killed has started.
 pub(crate) fn stop_everything(instance: &Instance) -> Result<()> {
     instance.want_nothing(change::patience(instance))?;
-    supervise_again(instance).map(drop)
+    instance.service()?.converge(instance).map(drop)
 }

@@ -19,7 +19,7 @@ use crate::error::{LifecycleError, OnPath, Result};
 use crate::instance::Instance;
 use crate::manager::{Manager, has_state, require_root};
 use crate::release::APP_LAYER;
-use crate::scm::{self, Git, Revision};
+use crate::scm::{self, Revision, Settings};
 use crate::{allocation, conflicts, files, materialize, names};
 
 /// How many of the newest tags are looked at for one that can be deployed.
@@ -119,7 +119,7 @@ struct Creation<'a> {
     /// The local layer as it is going to be.
     text: String,
     /// The repository, when anything names one.
-    git: Option<Git>,
+    source: Option<scm::Source>,
     /// What was asked for, or what a layer says.
     tag: Option<String>,
     /// Whether the tag has to be written.
@@ -146,7 +146,7 @@ impl<'a> Creation<'a> {
                 instance.name
             ),
             file,
-            git: None,
+            source: None,
             tag: tag.map(str::to_owned),
             own_tag: tag.is_some(),
             app: None,
@@ -164,8 +164,10 @@ impl<'a> Creation<'a> {
             }
             None => said("repo"),
         };
-        creation.git = repo
-            .map(|repo| scm::open(&repo, &paths.cache))
+        // What a command fetches is not there before it has run.
+        let repo = repo.filter(|_| said("fetch").is_none());
+        creation.source = repo
+            .map(|repo| scm::open(&Settings::of(&site, &repo), &paths.cache))
             .transpose()?;
         if creation.tag.is_none() {
             creation.tag = said("tag");
@@ -181,15 +183,20 @@ impl<'a> Creation<'a> {
 
     /// Fetches, and reads the application's layer.
     fn look_into_the_source(&mut self) -> Result<()> {
-        let Some(git) = &self.git else {
+        let Some(source) = &self.source else {
             return Ok(());
         };
+        if !source.needs_tag() {
+            let revision = source.fetch(self.tag.as_deref().unwrap_or_default())?;
+            self.app = read_layer(source, &revision)?;
+            return Ok(());
+        }
         let (tag, found) = match self.tag.clone() {
             Some(tag) => (tag, false),
-            None => (newest(git)?, true),
+            None => (newest(source)?, true),
         };
-        let revision = git.fetch(&tag)?;
-        self.app = read_layer(git, &revision)?;
+        let revision = source.fetch(&tag)?;
+        self.app = read_layer(source, &revision)?;
         if found || self.own_tag {
             self.say("build", "tag", &tag)?;
         }
@@ -311,7 +318,7 @@ impl<'a> Creation<'a> {
             warnings.extend(crate::doctor::warnings(&self.server));
         }
         Ok(Created {
-            repo: self.git.as_ref().map(Git::shown),
+            repo: self.source.as_ref().map(scm::Source::shown),
             tag: self.tag,
             has_layer: self.app.is_some(),
             entries: entry_points(config),
@@ -348,21 +355,23 @@ fn usable(repo: &str) -> Result<String> {
 }
 
 /// The newest tag that can be deployed, else the branch that `HEAD` leads to.
-fn newest(git: &Git) -> Result<String> {
-    let tags = git.fetch_tags(NEWEST)?;
+fn newest(source: &scm::Source) -> Result<String> {
+    let tags = source.fetch_tags(NEWEST)?;
     if let Some(tag) = tags.into_iter().find(|tag| values::tag(tag).is_ok()) {
         return Ok(tag);
     }
-    git.default_branch()?.ok_or_else(|| LifecycleError::Source {
-        action: "find a tag or a branch in".to_owned(),
-        repo: git.shown(),
-        why: "it is empty".to_owned(),
-        hint: "commit something, then try again".to_owned(),
-    })
+    source
+        .default_branch()?
+        .ok_or_else(|| LifecycleError::Source {
+            action: "find a tag or a branch in".to_owned(),
+            repo: source.shown(),
+            why: "it is empty".to_owned(),
+            hint: "commit something, then try again".to_owned(),
+        })
 }
 
-fn read_layer(git: &Git, revision: &Revision) -> Result<Option<Source>> {
-    let Some(bytes) = git.file(revision, APP_LAYER)? else {
+fn read_layer(source: &scm::Source, revision: &Revision) -> Result<Option<Source>> {
+    let Some(bytes) = source.file(revision, APP_LAYER)? else {
         return Ok(None);
     };
     let text = String::from_utf8(bytes).map_err(|error| {

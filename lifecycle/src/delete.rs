@@ -53,7 +53,7 @@ impl Instance {
     pub fn deletion(&self, data: bool) -> Result<Deletion> {
         require_root("deleting an instance")?;
         Ok(Deletion {
-            runs: self.run_dir().wanted()?.is_some(),
+            runs: self.wanted()?.is_some(),
             releases: self.releases().ids()?.len(),
             goes: there(self.removed(data)),
             stays: there(self.kept(data)),
@@ -70,11 +70,13 @@ impl Instance {
         for line in converge::converge(self)? {
             progress.note(&line);
         }
-        if self.run_dir().wanted()?.is_some() || self.run_dir().supervisor()?.is_some() {
+        let look = self.look()?;
+        if look.wanted.is_some() || look.kept.is_kept() {
             progress.begin("stop", "");
             self.want_nothing(change::patience(self))?;
             progress.end(true, "");
         }
+        self.service()?.forget(self)?;
         for line in dns::farewell(self) {
             progress.note(&line);
         }

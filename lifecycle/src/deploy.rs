@@ -6,38 +6,78 @@
 //! it, [`recover`] only finishes what is left.
 
 mod rollback;
+mod supply;
 mod turn;
 mod underway;
 
 pub(crate) use rollback::rollback;
 pub(crate) use underway::recover;
 
-use std::path::Path;
+use std::collections::BTreeMap;
+use std::io::Write;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use metactl_bundles::layers::{Config, Source};
 
-use crate::build::Workshop;
+use crate::build::{self, Job, Recipe, Workshop};
 use crate::error::{LifecycleError, OnPath, Result};
 use crate::instance::{Deployed, Instance};
+use crate::launcher::append;
 use crate::materialize::{self, Understood};
 use crate::progress::Progress;
-use crate::release::APP_LAYER;
-use crate::scm::{self, Git, Revision};
+use crate::release::number;
+use crate::scm::Revision;
 use crate::status::ReleaseInfo;
-use crate::{allocation, converge, inspect, local};
+use crate::{converge, files, inspect, local};
+use supply::{Found, Supply};
 use turn::Turn;
 use underway::{Underway, write};
 
 /// How long a deployment waits for another command.
 const PATIENCE: Duration = Duration::from_secs(5);
-/// How many tags are named when none was.
-const NEWEST: usize = 5;
+
+/// How a deployment is done.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct DeployOptions {
+    /// Build without running tests.
+    pub skip_tests: bool,
+    /// Tell every line of the build.
+    pub verbose: bool,
+    /// Give the caller a shell in the build sandbox before the build.
+    pub shell: bool,
+    /// How many releases are kept besides the one in use and the one before.
+    pub keep: Option<usize>,
+    /// Take a tag also when it means something else than it did.
+    pub moved: bool,
+}
+
+/// What a deployment would do.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DeployPlan {
+    /// What would be deployed.
+    pub tag: String,
+    /// The commit that it is now.
+    pub commit: String,
+    /// Where the source is.
+    pub repo: String,
+    /// The release in use.
+    pub current: Option<String>,
+    /// What would be run to build it.
+    pub build: Option<String>,
+    /// The folder that would become the release.
+    pub output: PathBuf,
+    /// The entry points that would run.
+    pub entries: Vec<String>,
+    /// Releases that would be removed afterwards.
+    pub removed: Vec<String>,
+}
 
 /// Deploys `tag`, else the tag that the configuration names.
 pub(crate) fn deploy(
     instance: &Instance,
     tag: Option<&str>,
+    options: &DeployOptions,
     progress: &mut dyn Progress,
 ) -> Result<Deployed> {
     let doing = format!("deploy {}", tag.unwrap_or_default());
@@ -45,10 +85,19 @@ pub(crate) fn deploy(
     for line in converge::converge(instance)? {
         progress.note(&line);
     }
-    let deployment = Deployment::begin(instance, tag, progress)?;
-    let result = deployment.carry_out(progress);
+    let workshop = Workshop::of(instance);
+    let by = crate::lock::person();
+    let (log, serial) = workshop.next_log(&format!("{} {doing}, by {by}", files::now()))?;
+    let result = Deployment::begin(instance, tag, options, (&workshop, &log), progress)
+        .and_then(|deployment| deployment.carry_out(progress));
     let tidied = converge::clear_workshop(instance);
-    let deployed = result?;
+    tell_log(&log, &result);
+    let deployed = result.inspect_err(|_| {
+        progress.note(&format!(
+            "Log: metactl {} logs --deploy {serial}",
+            instance.name
+        ));
+    })?;
     // It runs and counts: what stays is removed by the next deployment.
     if let Err(error) = tidied {
         progress.note(&format!("the build is not tidied up: {error}"));
@@ -56,11 +105,62 @@ pub(crate) fn deploy(
     Ok(deployed)
 }
 
+/// The end of the log: what came of it, and what the application said about that.
+fn tell_log(log: &Path, result: &Result<Deployed>) {
+    let mut text = match result {
+        Ok(deployed) => format!("{} {} runs", files::now(), deployed.release.id),
+        Err(error) => format!("{} failed: {error}", files::now()),
+    };
+    let own = result.as_ref().err().and_then(LifecycleError::log);
+    if let Some(error) = result.as_ref().err().filter(|_| own != Some(log)) {
+        for line in error.tail() {
+            text.push_str(&format!("\n  {line}"));
+        }
+    }
+    text.push('\n');
+    // On a full disk the log ends earlier.
+    let _courtesy =
+        append(log).and_then(|mut file| file.write_all(text.as_bytes()).on("write", log));
+}
+
+/// What `deploy` would do. Nothing is changed but caches.
+pub(crate) fn plan(
+    instance: &Instance,
+    tag: Option<&str>,
+    options: &DeployOptions,
+    progress: &mut dyn Progress,
+) -> Result<DeployPlan> {
+    let _lock = instance.lock_within("deploy --dry-run", PATIENCE)?;
+    for line in converge::converge(instance)? {
+        progress.note(&line);
+    }
+    let workshop = Workshop::of(instance);
+    let (log, _) = workshop.next_log(&format!("{} deploy --dry-run", files::now()))?;
+    let planned = Deployment::begin(instance, tag, options, (&workshop, &log), progress)
+        .and_then(|deployment| deployment.plan());
+    let tidied = converge::clear_workshop(instance);
+    // A fetch command that failed has said why in there.
+    if planned.is_ok() {
+        files::remove_file(&log)?;
+    }
+    let planned = planned?;
+    tidied?;
+    Ok(planned)
+}
+
+/// The log of a deployment that is still there.
+pub(crate) fn log(instance: &Instance, serial: u64) -> Result<PathBuf> {
+    Workshop::of(instance).log(serial)
+}
+
 /// A deployment under way.
 struct Deployment<'a> {
     turn: Turn<'a>,
-    git: Git,
-    revision: Revision,
+    supply: Supply,
+    found: Found,
+    workshop: &'a Workshop,
+    log: &'a Path,
+    options: &'a DeployOptions,
 }
 
 impl<'a> Deployment<'a> {
@@ -68,140 +168,208 @@ impl<'a> Deployment<'a> {
     fn begin(
         instance: &'a Instance,
         tag: Option<&str>,
+        options: &'a DeployOptions,
+        (workshop, log): (&'a Workshop, &'a Path),
         progress: &mut dyn Progress,
     ) -> Result<Deployment<'a>> {
-        let paths = &instance.manager.paths;
         let current = instance.current()?;
         let config = first_config(instance)?;
-        let value = |key: &str| config.get("build", key).map(|value| value.text.to_string());
-        let repo = value("repo").ok_or_else(|| LifecycleError::Setting {
-            what: format!("nothing says where the source of {} is", instance.name),
-            hint: format!(
-                "{}: [build] repo = URL or path",
-                paths.local_layer(&instance.name).display()
-            ),
-        })?;
-        let git = scm::open(&repo, &paths.cache)?;
-        let configured = value("tag");
-        let Some(wanted) = tag.map(str::to_owned).or_else(|| configured.clone()) else {
-            let known = git.fetch_tags(NEWEST)?;
-            return Err(LifecycleError::Setting {
-                what: format!("nothing says which tag of {} to deploy", git.shown()),
-                hint: format!(
-                    "metactl {} deploy TAG, or [build] tag = TAG; the newest tags are: {}",
-                    instance.name,
-                    known.join(", ")
-                ),
-            });
+        let configured = config
+            .get("build", "tag")
+            .map(|value| value.text.to_string());
+        let supply = Supply::of(instance, &config)?;
+        let wanted = supply.wanted(instance, tag, configured.as_deref())?;
+        let mut what = match wanted.as_str() {
+            "" => supply.shown(),
+            tag => tag.to_owned(),
         };
-        let what = match &current {
-            Some(current) => format!("{} → {wanted}", inspect::release(instance, current)?.tag),
-            None => wanted.clone(),
-        };
+        if let Some(current) = &current {
+            what = format!("{} → {what}", inspect::release(instance, current)?.tag);
+        }
         progress.begin("fetch", &what);
-        let revision = git.fetch(&wanted)?;
-        progress.end(true, &format!("{what} ({})", revision.short()));
+        let found = supply.fetch(instance, &wanted, workshop, log, progress)?;
+        progress.end(true, &format!("{what} ({})", found.revision.short()));
+        supply
+            .others(&found)
+            .iter()
+            .for_each(|line| progress.note(line));
+        if !options.moved {
+            refuse_moved(instance, &found.revision)?;
+        }
         let record = tag.filter(|tag| configured.as_deref() != Some(tag));
+        let subject = format!("deploy {}", found.revision.tag);
+        let mut turn = Turn::new(instance, current, record, subject)?;
+        turn.keep = options.keep;
         Ok(Deployment {
-            turn: Turn::new(
-                instance,
-                current,
-                record,
-                format!("deploy {}", revision.tag),
-            )?,
-            git,
-            revision,
+            turn,
+            supply,
+            found,
+            workshop,
+            log,
+            options,
         })
     }
 
-    fn carry_out(&self, progress: &mut dyn Progress) -> Result<Deployed> {
-        let instance = self.turn.instance;
-        let workshop = Workshop::new(
-            &instance.manager.paths.cache,
-            &instance.log_dir(),
-            &instance.name,
-        );
-        workshop.clear_container(&instance.runtime())?;
-        let src = workshop.fresh_checkout()?;
-        self.git.checkout(&self.revision, &src)?;
-        let app_layer = self.app_layer(&src)?;
+    /// The checkout, its application's layer, and the configuration with it.
+    fn check_out(&self) -> Result<(Understood, Option<Vec<u8>>)> {
+        self.workshop.clear_container()?;
+        self.supply.checkout(&self.found, self.workshop)?;
+        let src = self.workshop.src();
+        let app_layer = self.supply.app_layer(&self.found, &src)?;
         // Everything that can be wrong with the configuration is told before anything is built.
         let understood = self.turn.understand(&src, "build")?;
+        Ok((understood, app_layer))
+    }
+
+    fn carry_out(&self, progress: &mut dyn Progress) -> Result<Deployed> {
+        let (understood, app_layer) = self.check_out()?;
         self.turn
-            .carry_out(|underway| self.make(underway, &workshop, understood, app_layer, progress))
+            .carry_out(|underway| self.make(underway, understood, app_layer, progress))
+    }
+
+    fn plan(&self) -> Result<DeployPlan> {
+        let (understood, _) = self.check_out()?;
+        let instance = self.turn.instance;
+        let app = &understood.app;
+        let recipe = self.recipe(&understood)?;
+        let current = self.turn.current.as_ref();
+        let current = current.map(|current| current.manifest.release.clone());
+        let keep = self.options.keep.or(app.build.keep);
+        let keep = keep.unwrap_or(crate::release::KEEP);
+        let mut old = instance.releases().ids()?;
+        old.retain(|id| Some(id) != current.as_ref());
+        old.sort_by_key(|id| number(id));
+        old.truncate(old.len().saturating_sub(keep));
+        let jobs = app.cron.iter().map(|job| job.name.clone());
+        Ok(DeployPlan {
+            tag: self.found.revision.tag.clone(),
+            commit: self.found.revision.commit.clone(),
+            repo: self.supply.shown(),
+            current,
+            output: output_of(&understood, recipe.as_ref()),
+            build: recipe.map(|recipe| recipe.shown),
+            entries: app.daemons.keys().cloned().chain(jobs).collect(),
+            removed: old,
+        })
     }
 
     fn make(
         &self,
         underway: &mut Underway,
-        workshop: &Workshop,
         understood: Understood,
         app_layer: Option<Vec<u8>>,
         progress: &mut dyn Progress,
     ) -> Result<Deployed> {
-        self.build(workshop, &understood, progress)?;
-        let app_layer = app_layer.as_deref();
-        let info = self.release(underway, workshop, &understood, app_layer, progress)?;
+        let output = self.build(&understood, progress)?;
+        let info = self.release(underway, &output, app_layer.as_deref(), progress)?;
         self.turn.run(underway, info, progress)
     }
 
-    fn build(
-        &self,
-        workshop: &Workshop,
-        understood: &Understood,
-        progress: &mut dyn Progress,
-    ) -> Result<()> {
-        let Some(command) = &understood.app.build.command else {
-            return Ok(());
+    fn recipe(&self, understood: &Understood) -> Result<Option<Recipe>> {
+        let build = &understood.app.build;
+        match &build.command {
+            Some(command) => Ok(Some(Recipe {
+                command: command.clone(),
+                shown: command.clone(),
+                output: None,
+            })),
+            None => build::recipe(build.tool, &self.workshop.src(), self.options.skip_tests),
+        }
+    }
+
+    /// Builds. Returns the folder that becomes the release.
+    fn build(&self, understood: &Understood, progress: &mut dyn Progress) -> Result<PathBuf> {
+        let recipe = self.recipe(understood)?;
+        let output = output_of(understood, recipe.as_ref());
+        let Some(recipe) = recipe else {
+            return Ok(output);
         };
-        let instance = self.turn.instance;
-        progress.begin("build", command);
-        let needs = allocation::Needs {
-            dir: &instance.state_dir(),
-            account: understood.app.sandbox.user.as_deref(),
-            address: false,
+        let build = &understood.app.build;
+        let job = Job {
+            origin: build
+                .command
+                .as_ref()
+                .and(build.command_origin.as_ref())
+                .map(ToString::to_string),
+            command: recipe.command,
+            env: self.variables(understood),
+            verbose: self.options.verbose,
         };
-        let allocation = allocation::allocate(&instance.manager.paths, &understood.server, needs)?;
-        workshop.build(&instance.runtime(), understood, &allocation, &self.revision)?;
+        if self.options.shell {
+            progress.note(
+                "a shell in the build sandbox, in the checkout; `exit` builds, `exit 1` does not",
+            );
+            self.workshop.shell(understood, &job, self.log)?;
+        }
+        progress.begin("build", &recipe.shown);
+        self.workshop.run(understood, &job, self.log, progress)?;
         progress.end(true, "");
-        Ok(())
+        Ok(output)
+    }
+
+    fn variables(&self, understood: &Understood) -> BTreeMap<String, String> {
+        let revision: &Revision = &self.found.revision;
+        let site = understood.server.site.clone().unwrap_or_default();
+        let mut variables = BTreeMap::from([
+            ("METACTL_TAG".to_owned(), revision.tag.clone()),
+            ("METACTL_COMMIT".to_owned(), revision.commit.clone()),
+            ("NLA_ENVIRON".to_owned(), site),
+        ]);
+        if self.options.skip_tests {
+            // Maven 3.9 reads the second; a command of one's own can look at the first.
+            variables.insert("METACTL_SKIP_TESTS".to_owned(), "1".to_owned());
+            variables.insert("MAVEN_ARGS".to_owned(), "-DskipTests".to_owned());
+        }
+        variables
     }
 
     fn release(
         &self,
         underway: &mut Underway,
-        workshop: &Workshop,
-        understood: &Understood,
+        output: &Path,
         app_layer: Option<&[u8]>,
         progress: &mut dyn Progress,
     ) -> Result<ReleaseInfo> {
         let instance = self.turn.instance;
+        let revision = &self.found.revision;
         let releases = instance.releases();
-        let id = releases.next_id(&self.revision)?;
+        let id = releases.next_id(revision)?;
         progress.begin("release", &id);
         underway.release = Some(id.clone());
         write(instance, underway)?;
-        let output = output_dir(&workshop.src(), &understood.app.build.output)?;
-        let info = releases.make(&id, &output, app_layer, &self.revision, &self.git.shown())?;
+        let output = output_dir(&self.workshop.src(), output)?;
+        let info = releases.make(&id, &output, app_layer, revision, &self.supply.shown())?;
         progress.end(true, "");
         Ok(info)
     }
+}
 
-    /// The application's layer, from the commit itself; what the checkout has in its place must be
-    /// the same plain file, because that is what is read.
-    fn app_layer(&self, src: &Path) -> Result<Option<Vec<u8>>> {
-        let text = self.git.file(&self.revision, APP_LAYER)?;
-        let path = src.join(APP_LAYER);
-        if text.is_none() && path.symlink_metadata().is_ok() {
-            return Err(LifecycleError::Release {
-                what: format!("{APP_LAYER} is no plain file"),
-                hint: format!(
-                    "put the file itself into the repository, at {}",
-                    self.revision.tag
-                ),
-            });
-        }
-        Ok(text)
+/// `[build] output`, else where the tool puts what it makes.
+fn output_of(understood: &Understood, recipe: Option<&Recipe>) -> PathBuf {
+    let said = &understood.app.build.output;
+    match recipe.and_then(|recipe| recipe.output.clone()) {
+        Some(output) if said == Path::new(".") => output,
+        _ => said.clone(),
+    }
+}
+
+/// A tag is a promise. When a release was made from another commit of that name, somebody has to say
+/// that this is meant.
+fn refuse_moved(instance: &Instance, revision: &Revision) -> Result<()> {
+    if !revision.is_tag {
+        return Ok(());
+    }
+    let before = instance.releases().all()?;
+    let newest = before.iter().rfind(|release| release.tag == revision.tag);
+    match newest {
+        Some(release) if release.commit != revision.commit => Err(LifecycleError::TagMoved {
+            tag: revision.tag.clone(),
+            release: release.id.clone(),
+            before: release.commit.chars().take(12).collect(),
+            now: revision.commit.chars().take(12).collect(),
+            instance: instance.name.clone(),
+        }),
+        _ => Ok(()),
     }
 }
 

@@ -63,6 +63,7 @@ impl Manager {
             server_dir: runtime.server_dir(),
             uplink: server.uplink.as_deref(),
             pool: server.pool.into(),
+            pool6: server.pool6.map(Into::into),
             conf: &conf,
             addresses,
             refresh: format!(
@@ -147,16 +148,21 @@ fn legacy() -> Vec<Finding> {
         let names = std::fs::read_to_string(Path::new(names)).unwrap_or_default();
         names.lines().any(|name| name == "filter")
     };
-    let look = |program: &str| {
+    let look = |program: &str| -> Option<Vec<Finding>> {
         let output = Command::new(format!("{program}-save"))
             .args(["-t", "filter"])
             .output();
         // Who has made rules with it, has it; without it they cannot be read.
         let output = output.ok().filter(|output| output.status.success())?;
-        doctor::mend_legacy(program, &String::from_utf8_lossy(&output.stdout))
+        let rules = String::from_utf8_lossy(&output.stdout);
+        let forward = doctor::mend_legacy(program, &rules);
+        let input = doctor::mend_legacy_input(program, &rules);
+        Some(forward.into_iter().chain(input).collect())
     };
     let used = LEGACY.iter().filter(|(names, _)| uses(names));
-    used.filter_map(|(_, program)| look(program)).collect()
+    used.filter_map(|(_, program)| look(program))
+        .flatten()
+        .collect()
 }
 
 /// Other machines that answer for the addresses of instances that run. All are asked at the same time.
@@ -169,10 +175,11 @@ fn elsewhere(subject: &Subject<'_>) -> Result<Vec<Finding>> {
         .filter(|link| link.alive)
         .filter_map(|link| link.instance)
         .collect();
-    let routed = subject
-        .addresses
-        .iter()
-        .filter(|(name, address)| running.contains(name) && !subject.pool.contains(address));
+    let routed = subject.addresses.iter().filter(|(name, address)| {
+        let pools = [Some(subject.pool), subject.pool6];
+        let pooled = pools.iter().flatten().any(|pool| pool.contains(address));
+        running.contains(name) && !pooled
+    });
     let questions: Vec<(&str, IpAddr, &str)> = routed
         .flat_map(|(name, address)| {
             let uplinks = facts.towards(*address).into_iter();

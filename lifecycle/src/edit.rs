@@ -161,7 +161,7 @@ impl Instance {
             changed,
             undo: undo::command(&done).filter(|_| changed),
             needed: checked.config.needed().to_vec(),
-            runs: changed && self.run_dir().wanted()?.is_some(),
+            runs: changed && self.wanted()?.is_some(),
             warnings,
             file: layer.path,
         })

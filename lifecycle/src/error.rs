@@ -254,6 +254,28 @@ pub enum LifecycleError {
         /// The word.
         tag: String,
     },
+    /// A tag that nobody signed who may.
+    #[error("the tag {tag:?} is not signed by anybody who may: {why}")]
+    Unsigned {
+        /// The tag.
+        tag: String,
+        /// What is wrong with its signature.
+        why: String,
+    },
+    /// A tag that means something else than it did.
+    #[error("the tag {tag:?} was moved: {release} was made from {before}, and now it is {now}")]
+    TagMoved {
+        /// The tag.
+        tag: String,
+        /// The release that was made from it.
+        release: String,
+        /// The commit that it was.
+        before: String,
+        /// The commit that it is.
+        now: String,
+        /// The instance.
+        instance: String,
+    },
     /// The build command failed.
     #[error("the build failed: {command}{}: {why}", written_at(origin.as_deref()))]
     Build {
@@ -309,6 +331,14 @@ pub enum LifecycleError {
         log: PathBuf,
         /// The last lines of it.
         tail: Vec<String>,
+    },
+    /// The service manager of the server did not do its part.
+    #[error("cannot {what}: {why}")]
+    ServiceManager {
+        /// What it was to do, on what.
+        what: String,
+        /// What it said.
+        why: String,
     },
     /// `metactl-runtime` failed.
     #[error("metactl-runtime {verb}: {why}")]
@@ -412,6 +442,13 @@ impl LifecycleError {
             | LifecycleError::UsedUp { hint, .. }
             | LifecycleError::Source { hint, .. }
             | LifecycleError::Release { hint, .. } => (!hint.is_empty()).then(|| hint.clone()),
+            LifecycleError::Unsigned { .. } => Some(
+                "[build] verify.gpg and verify.ssh name the files with the keys of those who may"
+                    .to_owned(),
+            ),
+            LifecycleError::TagMoved { instance, tag, .. } => Some(format!(
+                "nothing has changed here; if it is meant: metactl {instance} deploy --moved {tag}"
+            )),
             LifecycleError::NoValue { section, .. } => Some(format!(
                 "metactl APP show {section} prints what is set there"
             )),

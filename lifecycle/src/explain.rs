@@ -109,6 +109,7 @@ impl Instance {
             gid: manifest.gid,
             addresses: addresses(app, Some(&current))?,
             pool: None,
+            pool6: None,
             hostname: manifest.hostname.clone(),
             nameservers: allocation::nameservers(&self.server()?)?,
             site: manifest.site.clone(),

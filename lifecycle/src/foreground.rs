@@ -7,6 +7,7 @@
 //! Who kills this process with SIGKILL takes the sandbox along (the runtime asks for a signal at
 //! its parent's death); the directories are removed by [`sweep`], with the next command.
 
+use std::io::ErrorKind;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus};
@@ -14,7 +15,9 @@ use std::time::Instant;
 
 use metactl_bundles::bundle::{EntryKind, EntryRef, Manifest, read_manifest};
 use metactl_bundles::network::{Mode, NetworkSpec};
+use metactl_netns::resolver::Places;
 use metactl_runtime::ProcessId;
+use metactl_runtime::resolver::OnDisk;
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -25,6 +28,7 @@ use crate::error::{LifecycleError, OnPath, Result};
 use crate::launcher::{Net, Runtime};
 use crate::manager::{Manager, RunTarget, require_root};
 use crate::materialize::Ingredients;
+use crate::mend::{self, Mender};
 use crate::progress::Progress;
 use crate::release::APP_LAYER;
 use crate::resolver::Keeper;
@@ -142,7 +146,7 @@ impl Manager {
             progress.note(&line);
         }
         let current = instance.deployed()?;
-        if instance.run_dir().wanted()?.is_some() {
+        if instance.wanted()?.is_some() {
             return Err(LifecycleError::Taken {
                 what: format!("the address and the data of {name}"),
                 holder: "it runs already".to_owned(),
@@ -220,7 +224,8 @@ impl Run<'_> {
         files::replace_json(&names_file, &names, 0o644)?;
         hosts::write(hosts_file, &hosts::text(&manifest.hostname, &spec, &names))?;
         // The resolver finds the policy there.
-        files::replace_json(&self.dir.join("network.json"), &spec, 0o644)?;
+        let record = self.dir.join("network.json");
+        files::replace_json(&record, &spec, 0o644)?;
         let mut resolver = self.manager.resolver()?;
         if needs_resolver(&spec) {
             resolver.ensure();
@@ -246,7 +251,24 @@ impl Run<'_> {
         let runtime = self.manager.runtime();
         let command = runtime.foreground(&self.id, &bundle.join(&entry.dir), net);
         let unannounced = metactl_netns::announce::beside(&spec, uplink);
-        let code = run_to_end(command, &runtime, &self.signals, &mut resolver);
+        let text = files::read(&record)?.unwrap_or_default();
+        let mut network = Looked {
+            resolver: &mut resolver,
+            mender: Mender::new(),
+            places: OnDisk {
+                run: self.manager.paths.run.clone(),
+                root: self.manager.paths.runtime_root(),
+            },
+            network: mend::Network {
+                spec: &spec,
+                record: (&record, &text),
+                names: &names_file,
+                user: &self.id,
+                server_dir: runtime.server_dir(),
+                uplink,
+            },
+        };
+        let code = run_to_end(command, &runtime, &self.signals, &mut network);
         for error in unannounced.try_iter() {
             progress.note(&error.to_string());
         }
@@ -301,33 +323,68 @@ impl Drop for Signals {
     }
 }
 
+/// What is looked after while it runs.
+struct Looked<'a> {
+    resolver: &'a mut Keeper,
+    mender: Mender,
+    places: OnDisk,
+    network: mend::Network<'a>,
+}
+
+impl Looked<'_> {
+    /// Does what is due, and says what it was.
+    fn look_after(&mut self) {
+        let mut said: Vec<String> = self.resolver.look_after().into_iter().collect();
+        if needs_resolver(self.network.spec) {
+            let (places, network) = (&self.places, &self.network);
+            said.extend(self.mender.look(|| {
+                // Nothing is pinned: the namespace is that of the first process.
+                match places.namespace(network.user) {
+                    Ok(netns) => network.mend(netns.as_fd()),
+                    // It is ending just now.
+                    Err(error) if error.kind() == ErrorKind::NotFound => Ok(Vec::new()),
+                    failed => failed
+                        .on("find the network of", Path::new(network.user))
+                        .map(|_| Vec::new()),
+                }
+            }));
+        }
+        for line in said {
+            eprintln!("metactl: {line}");
+        }
+    }
+
+    fn deadline(&self) -> Option<Instant> {
+        let mend = needs_resolver(self.network.spec).then(|| self.mender.due());
+        [self.resolver.deadline(), mend].into_iter().flatten().min()
+    }
+}
+
 /// Runs the runtime, passes signals on, and gives the exit code.
 fn run_to_end(
     mut command: Command,
     runtime: &Runtime,
     signals: &Signals,
-    resolver: &mut Keeper,
+    network: &mut Looked<'_>,
 ) -> Result<i32> {
     let mut child = command.spawn().map_err(|error| runtime.absent(&error))?;
     let status =
-        pass_on(&mut child, &signals.fd, resolver).on("wait for", Path::new("metactl-runtime"));
+        pass_on(&mut child, &signals.fd, network).on("wait for", Path::new("metactl-runtime"));
     Ok(exit_code(status?))
 }
 
 fn pass_on(
     child: &mut Child,
     signals: &SignalFd,
-    resolver: &mut Keeper,
+    network: &mut Looked<'_>,
 ) -> std::io::Result<ExitStatus> {
     let process = ProcessId::of(i32::try_from(child.id()).unwrap_or_default())?;
     let Some(pidfd) = process.open()? else {
         return child.wait();
     };
     loop {
-        wait(&pidfd, signals, resolver)?;
-        if let Some(line) = resolver.look_after() {
-            eprintln!("metactl: {line}");
-        }
+        wait(&pidfd, signals, network)?;
+        network.look_after();
         while let Ok(Some(info)) = signals.read_signal() {
             let number = i32::try_from(info.ssi_signo).unwrap_or_default();
             // Keys of the terminal (SI_KERNEL, sigaction(2)) reach the runtime by themselves.
@@ -345,14 +402,14 @@ fn pass_on(
     }
 }
 
-/// Until the application ends, a signal comes, or the resolver needs to be looked after.
-fn wait(pidfd: &OwnedFd, signals: &SignalFd, resolver: &Keeper) -> std::io::Result<()> {
-    let deadline = resolver.deadline();
+/// Until the application ends, a signal comes, or the resolver or the network needs to be looked after.
+fn wait(pidfd: &OwnedFd, signals: &SignalFd, network: &Looked<'_>) -> std::io::Result<()> {
+    let (resolver, deadline) = (&network.resolver, network.deadline());
     let mut fds = vec![
         PollFd::new(pidfd, PollFlags::IN),
         PollFd::from_borrowed_fd(signals.as_fd(), PollFlags::IN),
     ];
-    if let Some(process) = resolver.pidfd().filter(|_| deadline.is_none()) {
+    if let Some(process) = resolver.pidfd().filter(|_| resolver.deadline().is_none()) {
         fds.push(PollFd::from_borrowed_fd(process, PollFlags::IN));
     }
     let left = deadline.map(|at| at.saturating_duration_since(Instant::now()));

@@ -12,10 +12,10 @@ use metactl_netns::Resolved;
 use rustix::fs::OFlags;
 
 use crate::error::{OnPath, Result};
-use crate::standalone::asks_for_names;
+use crate::standalone::needs_resolver;
 
-/// The text: its own names. Where the resolver cannot be asked (it has an IPv4 address), also those
-/// that the accept lists name, with the addresses of the start.
+/// The text: its own names. Where nobody asks the resolver (no network of its own), also those that the
+/// accept lists name, with the addresses of the start.
 pub(crate) fn text(hostname: &str, spec: &NetworkSpec, names: &Resolved) -> String {
     let addresses = &spec.addresses;
     let mut text = "127.0.0.1 localhost\n::1 localhost ip6-localhost ip6-loopback\n".to_owned();
@@ -25,7 +25,7 @@ pub(crate) fn text(hostname: &str, spec: &NetworkSpec, names: &Resolved) -> Stri
     for address in addresses {
         text.push_str(&format!("{address} {hostname}\n"));
     }
-    if asks_for_names(spec) {
+    if needs_resolver(spec) {
         return text;
     }
     for (name, addresses) in names {
@@ -80,7 +80,9 @@ mod tests {
             "db.example.org".to_owned(),
             vec!["2001:db8::20".parse().unwrap()],
         )]);
-        write(&path, &text("a", &spec("2001:db8::5"), &names)).unwrap();
+        let mut host = spec("2001:db8::5");
+        host.mode = metactl_bundles::network::Mode::Host;
+        write(&path, &text("a", &host, &names)).unwrap();
         let before = std::fs::metadata(&path).unwrap().ino();
         let written = std::fs::read_to_string(&path).unwrap();
         assert!(
@@ -88,9 +90,11 @@ mod tests {
             "{written}"
         );
         // Who can ask the resolver needs no copy.
-        write(&path, &text("a", &spec("10.77.0.2"), &names)).unwrap();
-        let written = std::fs::read_to_string(&path).unwrap();
-        assert!(written.ends_with("10.77.0.2 a\n"), "{written}");
+        for address in ["10.77.0.2", "2001:db8::5"] {
+            write(&path, &text("a", &spec(address), &names)).unwrap();
+            let written = std::fs::read_to_string(&path).unwrap();
+            assert!(written.ends_with(&format!("{address} a\n")), "{written}");
+        }
         assert_eq!(std::fs::metadata(&path).unwrap().ino(), before);
     }
 }

@@ -6,13 +6,13 @@ use metactl_runtime::state::State;
 
 use crate::error::{LifecycleError, Result};
 use crate::instance::{Current, Instance, Known};
+use crate::service::{Kept, Look};
 use crate::standalone::records::{EntryReport, Report, Wanted};
 use crate::status::{self, DnsStatus, EntryState, EntryStatus, InstanceState, ReleaseInfo, Status};
 use crate::{allocation, dns};
 
 /// Everything that is known of an instance.
 pub(crate) fn status(instance: &Instance, mut notes: Vec<String>) -> Result<Status> {
-    let run = instance.run_dir();
     let (current, damaged) = match instance.known() {
         Err(error @ LifecycleError::Bundle(_)) => {
             notes.push(error.to_string());
@@ -20,9 +20,11 @@ pub(crate) fn status(instance: &Instance, mut notes: Vec<String>) -> Result<Stat
         }
         other => (other?, false),
     };
-    let wanted = run.wanted()?;
-    let supervisor = run.supervisor()?;
-    let report = run.report()?.filter(|_| supervisor.is_some());
+    let Look {
+        wanted,
+        report,
+        kept,
+    } = instance.look()?;
     if current
         .as_ref()
         .is_some_and(|known| instance.is_outdated(known))
@@ -39,14 +41,14 @@ pub(crate) fn status(instance: &Instance, mut notes: Vec<String>) -> Result<Stat
         None => Vec::new(),
     };
     notes.extend(report.iter().flat_map(|report| report.notes.clone()));
-    let dns = match &supervisor {
-        Some(_) => report.as_ref().and_then(|report| report.dns.clone()),
-        None => dns::leftovers(&instance.dns_journal()),
+    let dns = match kept.is_kept() {
+        true => report.as_ref().and_then(|report| report.dns.clone()),
+        false => dns::leftovers(&instance.dns_journal()),
     };
-    let in_trouble = |status: &&DnsStatus| supervisor.is_none() || !status.troubles.is_empty();
+    let in_trouble = |status: &&DnsStatus| !kept.is_kept() || !status.troubles.is_empty();
     notes.extend(dns.as_ref().filter(in_trouble).map(dns::note));
     notes.extend(crate::learn::note(instance)?);
-    if let (Some(wanted), None) = (&wanted, &supervisor) {
+    if let (Some(wanted), Kept::No) = (&wanted, kept) {
         let since = &wanted.change;
         notes.push(format!(
             "its supervisor is gone (wanted since {since}); a command as root puts that right"
@@ -55,7 +57,7 @@ pub(crate) fn status(instance: &Instance, mut notes: Vec<String>) -> Result<Stat
     let state = judge(
         current.as_ref(),
         wanted.as_ref(),
-        supervisor.is_some(),
+        kept.is_kept(),
         report.as_ref(),
         &entries,
     );
@@ -79,8 +81,8 @@ pub(crate) fn status(instance: &Instance, mut notes: Vec<String>) -> Result<Stat
             .filter_map(|entry| entry.since.clone())
             .min(),
         memory: (!memory.is_empty()).then(|| memory.iter().sum()),
-        supervisor: supervisor.map(|record| record.process.pid),
-        enabled: instance.enabled_mark().exists(),
+        supervisor: kept.pid(),
+        enabled: instance.service()?.is_enabled(instance),
         entries,
         app: current.as_ref().map(|known| known.app.clone()),
         bundle: current.as_ref().map(|known| known.bundle.clone()),
@@ -157,7 +159,7 @@ fn look(
         last_exit: known.and_then(|known| known.last_exit.clone()),
         schedule: entry.schedule.clone(),
         next: known.and_then(|known: &EntryReport| known.next.clone()),
-        log: instance.log_file(&entry.name),
+        log: instance.log_of(&entry.name),
     }
 }
 
@@ -240,6 +242,7 @@ mod tests {
     use std::collections::BTreeMap;
 
     use super::*;
+    use crate::service::{Kept, Look};
     use crate::standalone::records::FORMAT;
 
     fn entry(state: EntryState, failed: bool) -> EntryStatus {

@@ -14,6 +14,7 @@ use metactl_bundles::bundle::{EntryRef, read_manifest, write_redacted};
 use metactl_bundles::layers::Config;
 use metactl_runtime::state::Status as ContainerStatus;
 
+use crate::deploy::{DeployOptions, DeployPlan};
 use crate::error::{LifecycleError, Result};
 use crate::events::EventKind;
 use crate::logs::search::LogFilter;
@@ -21,6 +22,7 @@ use crate::manager::{Manager, require_root};
 use crate::materialize::{self, Ready};
 use crate::progress::Progress;
 use crate::release::APP_LAYER;
+use crate::service::systemd;
 use crate::standalone;
 use crate::status::{ReleaseInfo, Status};
 use crate::{change, converge, deploy, dns, files, inspect, logs, status};
@@ -68,6 +70,25 @@ pub enum Change {
     Done(Vec<String>),
     /// It was so already.
     Already,
+}
+
+/// What a unit of the service manager asks for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum UnitStep<'a> {
+    /// The network of a bundle.
+    NetworkUp {
+        /// The digest of the bundle.
+        bundle: &'a str,
+        /// The device towards the network, when `metactl.conf` names one.
+        uplink: Option<&'a str>,
+    },
+    /// No network any more.
+    NetworkDown,
+    /// An entry point has ended, with what systemd says in the environment.
+    Ended {
+        /// Its name.
+        entry: &'a str,
+    },
 }
 
 /// The log of an entry point.
@@ -199,12 +220,40 @@ impl Instance {
     /// # Errors
     /// Whatever fails: then what ran before runs as before, and the state on disk is as before.
     /// [`LifecycleError::RolledBack`] when that meant going back.
-    pub fn deploy(&self, tag: Option<&str>, progress: &mut dyn Progress) -> Result<Deployed> {
+    pub fn deploy(
+        &self,
+        tag: Option<&str>,
+        options: &DeployOptions,
+        progress: &mut dyn Progress,
+    ) -> Result<Deployed> {
         require_root("deploying")?;
-        let done = deploy::deploy(self, tag, progress);
+        let done = deploy::deploy(self, tag, options, progress);
         let what = done.as_ref().ok().map(|done| done.release.tag.as_str());
         self.tell_deployed(EventKind::Deployed, what.or(tag).unwrap_or_default(), &done);
         self.publish_after(done)
+    }
+
+    /// What [`deploy`](Instance::deploy) would do. The source is fetched, and the configuration checked
+    /// with it; nothing is built, and nothing changes but caches.
+    ///
+    /// # Errors
+    /// What would keep a deployment from beginning.
+    pub fn deploy_plan(
+        &self,
+        tag: Option<&str>,
+        options: &DeployOptions,
+        progress: &mut dyn Progress,
+    ) -> Result<DeployPlan> {
+        require_root("looking into a deployment")?;
+        deploy::plan(self, tag, options, progress)
+    }
+
+    /// The log of deployment `serial`: its build, and what came of it.
+    ///
+    /// # Errors
+    /// One that is not kept any more.
+    pub fn deploy_log(&self, serial: u64) -> Result<PathBuf> {
+        deploy::log(self, serial)
     }
 
     /// Switches back to the release `to` (its id, tag or commit), else to the one before that in use.
@@ -302,7 +351,11 @@ impl Instance {
     /// # Errors
     /// A log that cannot be read, and what `sink` says (unless its reader went away).
     pub fn tail(&self, entry: Option<&str>, lines: usize, sink: &mut LineSink<'_>) -> Result<()> {
-        logs::tail(&self.log_files(entry)?, lines, sink).map(drop)
+        let files = self.log_files(entry)?;
+        match logs::journal(self, &files)? {
+            Some(journal) => journal.tail(lines, sink),
+            None => logs::tail(&files, lines, sink).map(drop),
+        }
     }
 
     /// Like [`tail`](Instance::tail), then every line that comes, until `sink` fails. A failure of
@@ -311,7 +364,11 @@ impl Instance {
     /// # Errors
     /// As [`tail`](Instance::tail).
     pub fn follow(&self, entry: Option<&str>, lines: usize, sink: &mut LineSink<'_>) -> Result<()> {
-        logs::follow(&self.log_files(entry)?, lines, sink)
+        let files = self.log_files(entry)?;
+        match logs::journal(self, &files)? {
+            Some(journal) => journal.follow(lines, sink),
+            None => logs::follow(&files, lines, sink),
+        }
     }
 
     /// Some lines of the logs of all entry points, or of one; a failure of `sink` of kind `BrokenPipe` is no error.
@@ -324,7 +381,11 @@ impl Instance {
         filter: &LogFilter,
         sink: &mut LineSink<'_>,
     ) -> Result<()> {
-        logs::search::search(&self.log_files(entry)?, filter, sink)
+        let files = self.log_files(entry)?;
+        match logs::journal(self, &files)? {
+            Some(journal) => journal.search(filter, sink),
+            None => logs::search::search(&files, filter, sink),
+        }
     }
 
     /// Becomes a command in the sandbox of an entry point (the first daemon that runs): returns
@@ -393,6 +454,35 @@ impl Instance {
     pub fn boot(&self, progress: &mut dyn Progress) -> Result<Change> {
         require_root("starting")?;
         change::boot(self, progress)
+    }
+
+    /// Whether it is started when the server boots, from now on. `false` when it was so already.
+    ///
+    /// # Errors
+    /// An instance that is not deployed; what the service manager refuses.
+    pub fn enable(&self, enabled: bool) -> Result<bool> {
+        require_root(if enabled { "enabling" } else { "disabling" })?;
+        let _lock = self.lock(if enabled { "enable" } else { "disable" })?;
+        converge::converge(self)?;
+        self.deployed()?;
+        let service = self.service()?;
+        let was = service.is_enabled(self);
+        service.enable(self, enabled)?;
+        Ok(was != enabled)
+    }
+
+    /// A step that a unit of the service manager asks for: the body of `metactl -a APP unit STEP`. Returns what is
+    /// worth a line in the log.
+    ///
+    /// # Errors
+    /// A step that there is not, and whatever fails in it.
+    pub fn unit_step(&self, step: UnitStep<'_>) -> Result<Vec<String>> {
+        require_root("a step of a unit")?;
+        match step {
+            UnitStep::NetworkUp { bundle, uplink } => systemd::network_up(self, bundle, uplink),
+            UnitStep::NetworkDown => systemd::network_down(self).map(|()| Vec::new()),
+            UnitStep::Ended { entry } => systemd::ended(self, entry),
+        }
     }
 
     /// Keeps the instance running: the body of `metactl -a APP supervise`. Returns when everything

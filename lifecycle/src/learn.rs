@@ -1,4 +1,5 @@
-//! `firewall learn`: everything may leave for a while, and what did becomes a list of entries.
+//! `firewall learn`: everything may leave for a while, and enter where `[firewall.in]` says who may; what did becomes
+//! lists of entries.
 //!
 //! The kernel ends it at its time, whatever becomes of this process (`netns::policy::learn`).
 
@@ -8,9 +9,9 @@ use std::os::fd::AsFd;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use metactl_bundles::network::Verdict;
+use metactl_bundles::network::{Entry, Verdict};
 use metactl_netns::policy::learn::{self, Learned};
-use metactl_netns::policy::status;
+use metactl_netns::policy::{Direction, status};
 use serde::{Deserialize, Serialize};
 
 use crate::error::{LifecycleError, Result};
@@ -28,6 +29,8 @@ const MOST: Duration = Duration::from_secs(86_400);
 /// An entry that would accept what was learned.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Lesson {
+    /// Of `[firewall.out.accept]` or of `[firewall.in.accept]`.
+    pub direction: Direction,
     /// Its key.
     pub name: String,
     /// Its value: `smtp.example.org:25/tcp`.
@@ -39,7 +42,7 @@ pub struct Lesson {
 /// What learning came to.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Proposal {
-    /// The smallest list that accepts all of it.
+    /// The smallest lists that accept all of it, what leaves first.
     pub lessons: Vec<Lesson>,
     /// Whether the configured policy accepts everything anyway, so that the entries have no effect yet.
     pub open: bool,
@@ -67,7 +70,7 @@ pub(crate) fn note(instance: &Instance) -> Result<Option<String>> {
     };
     let left = record.until - Timestamp::now().as_second();
     Ok((left > 0).then(|| {
-        format!("its firewall learns for another {left} s: everything may leave, and is recorded")
+        format!("its firewall learns for another {left} s: everything may pass, and is recorded")
     }))
 }
 
@@ -126,7 +129,7 @@ impl Instance {
     fn watch(
         &self,
         interrupt: &Interrupt,
-        seen: &mut BTreeMap<(IpAddr, String, u16), Learned>,
+        seen: &mut BTreeMap<(Direction, IpAddr, String, u16), Learned>,
         told: &mut dyn FnMut(&Learned, Option<&str>) -> std::io::Result<()>,
     ) -> Result<bool> {
         let mut over = false;
@@ -139,7 +142,7 @@ impl Instance {
             let (learned, left) = learn::read(live.netns.as_fd())?;
             let names = live.known_names()?;
             for one in learned {
-                let key = (one.dst, one.proto.clone(), one.port);
+                let key = (one.direction, one.dst, one.proto.clone(), one.port);
                 if seen.insert(key, one.clone()).is_none() {
                     let name = names.get(&one.dst).map(String::as_str);
                     told(&one, name).map_err(|source| LifecycleError::File {
@@ -171,17 +174,23 @@ impl Instance {
     }
 
     fn proposal(&self, learned: Vec<Learned>, early: bool) -> Result<Proposal> {
-        let (names, taken, open) = match self.live_network() {
+        let taken_of = |entries: &[Entry]| -> BTreeSet<String> {
+            entries.iter().map(|entry| entry.name.clone()).collect()
+        };
+        let (names, out, inbound, open) = match self.live_network() {
             Ok(live) => {
-                let taken = live.spec.out.accept.iter().map(|entry| entry.name.clone());
                 let open = live.spec.out.policy == Verdict::Accept;
-                (live.known_names()?, taken.collect(), open)
+                let (out, inbound) = (&live.spec.out.accept, &live.spec.inbound.accept);
+                let taken = (taken_of(out), taken_of(inbound));
+                (live.known_names()?, taken.0, taken.1, open)
             }
-            Err(LifecycleError::NotRunning { .. }) => (BTreeMap::new(), BTreeSet::new(), false),
+            Err(LifecycleError::NotRunning { .. }) => Default::default(),
             Err(error) => return Err(error),
         };
+        let mut all = lessons(Direction::Out, &learned, &names, out);
+        all.extend(lessons(Direction::In, &learned, &names, inbound));
         Ok(Proposal {
-            lessons: lessons(&learned, &names, taken),
+            lessons: all,
             open,
             early,
         })
@@ -199,14 +208,15 @@ struct Used {
     count: BTreeMap<&'static str, u64>,
 }
 
-/// One line for each destination and protocol; several addresses of a name are one destination.
+/// One line for each destination (or source) and protocol; several addresses of a name are one.
 fn lessons(
+    direction: Direction,
     learned: &[Learned],
     names: &BTreeMap<IpAddr, String>,
     mut taken: BTreeSet<String>,
 ) -> Vec<Lesson> {
     let mut used: BTreeMap<(Option<&str>, Option<IpAddr>), Used> = BTreeMap::new();
-    for one in learned {
+    for one in learned.iter().filter(|one| one.direction == direction) {
         let name = names.get(&one.dst).map(String::as_str);
         let key = (name, name.is_none().then_some(one.dst));
         let entry = used.entry(key).or_default();
@@ -249,6 +259,7 @@ fn lessons(
             let count = words.iter().filter_map(|word| used.count.get(word)).sum();
             let name = free_name(&label, &mut taken);
             lessons.push(Lesson {
+                direction,
                 name,
                 destination,
                 count,
@@ -354,6 +365,7 @@ mod tests {
 
     fn learned(dst: &str, proto: &str, port: u16) -> Learned {
         Learned {
+            direction: Direction::Out,
             dst: dst.parse().unwrap(),
             proto: proto.to_owned(),
             port,
@@ -368,7 +380,13 @@ mod tests {
             ("10.2.0.21", "mysql.example.org"),
         ];
         let names = names.map(|(address, name)| (address.parse().unwrap(), name.to_owned()));
+        let let_in = |dst: &str, port| Learned {
+            direction: Direction::In,
+            ..learned(dst, "tcp", port)
+        };
         let seen = [
+            let_in("10.9.2.9", 80),
+            let_in("10.9.2.9", 443),
             learned("10.2.0.20", "tcp", 3306),
             learned("10.2.0.21", "tcp", 3306),
             learned("10.2.0.21", "icmp", 0),
@@ -384,7 +402,8 @@ mod tests {
             learned("10.0.0.47", "47", 0),
         ];
         let taken = BTreeSet::from(["mysql".to_owned()]);
-        let found = lessons(&seen, &BTreeMap::from(names), taken);
+        let names = BTreeMap::from(names);
+        let found = lessons(Direction::Out, &seen, &names, taken);
         let lines: Vec<String> = found
             .iter()
             .map(|one| format!("{} = {}", one.name, one.destination))
@@ -403,6 +422,9 @@ mod tests {
             ]
         );
         assert_eq!(found.iter().map(|one| one.count).sum::<u64>(), 26);
+        let inbound = lessons(Direction::In, &seen, &names, BTreeSet::new());
+        let lines: Vec<&str> = inbound.iter().map(|one| one.destination.as_str()).collect();
+        assert_eq!(lines, ["10.9.2.9:80,443/tcp"]);
         for one in &found {
             assert!(
                 parse_entry(&one.name, &one.destination).is_ok(),

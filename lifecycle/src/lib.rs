@@ -32,6 +32,7 @@
 //! | `edit/` | the local layer changed, key by key or by hand; its history |
 //! | `secrets` | the values of `[secrets]` on disk |
 //! | `change` | start, stop, restart, and the switch between two bundles |
+//! | `service/` | the service managers: who keeps instances running; one interface |
 //! | `standalone/` | metactl's own service manager: one supervisor process per instance |
 //! | `reload` | the configuration of now, as far as that needs no restart |
 //! | `firewall`, `learn` | what a sandbox may reach, and what it tries to |
@@ -84,6 +85,7 @@ mod lock;
 mod logs;
 mod manager;
 mod materialize;
+mod mend;
 mod moment;
 pub mod names;
 mod person;
@@ -93,6 +95,7 @@ mod reload;
 mod resolver;
 mod scm;
 mod secrets;
+mod service;
 mod standalone;
 pub mod status;
 mod tail;
@@ -100,6 +103,7 @@ mod tail;
 pub use access::trail::{Deed, Outcome as DeedOutcome};
 pub use create::{Created, EntryPoint};
 pub use delete::{Deleted, Deletion};
+pub use deploy::{DeployOptions, DeployPlan};
 pub use doctor::{ChangedSetting, Diagnosis};
 pub use edit::drift::{Drift, DriftedSetting};
 pub use edit::editor::{Answer, Replaced};
@@ -109,7 +113,7 @@ pub use events::{Event, EventKind, EventSink};
 pub use firewall::{Firewall, OpenConnection};
 pub use import::{Foreign, Import};
 pub use inside::{HeapDump, Process, Sampler, Threads, Usage, Watcher};
-pub use instance::{Change, Deployed, Instance, LineSink, LogFile, Materialized};
+pub use instance::{Change, Deployed, Instance, LineSink, LogFile, Materialized, UnitStep};
 pub use interrupt::Interrupt;
 pub use learn::{Lesson, Proposal};
 pub use logs::search::LogFilter;
@@ -121,6 +125,7 @@ pub use metactl_netns::resolver::{NameAsked, NameRefused, NamesAsked};
 pub use moment::since;
 pub use progress::{Progress, Silent};
 pub use reload::{Reload, Reloaded};
+pub use service::{Choice as ServiceChoice, Kind as ServiceKind};
 pub use status::{
     DnsRecord, DnsState, DnsStatus, EntryState, EntryStatus, InstanceState, Status, Summary,
 };

@@ -12,6 +12,7 @@ use metactl_bundles::bundle::EntryKind;
 
 use crate::error::{OnPath, Result};
 use crate::instance::{Instance, LineSink, LogFile, readable};
+use crate::service::Journal;
 use crate::tail::last_lines;
 use crate::{files, status};
 
@@ -46,6 +47,16 @@ pub(crate) fn files(instance: &Instance, entry: Option<&str>) -> Result<Vec<LogF
         }
         (None, None) => Err(instance.not_deployed()),
     }
+}
+
+/// The journal that has these logs, when it is no files that have them: those of builds always are.
+pub(crate) fn journal(instance: &Instance, logs: &[LogFile]) -> Result<Option<Journal>> {
+    let of_entries = logs.iter().all(|log| instance.entry(&log.entry).is_ok());
+    if !of_entries {
+        return Ok(None);
+    }
+    let entries: Vec<String> = logs.iter().map(|log| log.entry.clone()).collect();
+    Ok(instance.service()?.journal(instance, &entries))
 }
 
 /// The last lines of each log; where each ended. `None`: nobody reads any more.

@@ -151,10 +151,13 @@ impl Ingredients<'_> {
         sandbox: &str,
     ) -> Result<Placement> {
         let net = &app.sandbox.net;
-        let own = allocation
-            .address
-            .filter(|_| net.mode == Mode::Nat && net.addresses.is_empty());
-        let addresses = own.map_or_else(|| net.addresses.clone(), |own| vec![IpAddr::V4(own)]);
+        let given = allocation.address.map(IpAddr::V4);
+        let given6 = allocation.address6.map(IpAddr::V6);
+        let own = given.filter(|_| net.mode == Mode::Nat && net.addresses.is_empty());
+        let addresses = match own {
+            Some(own) => std::iter::once(own).chain(given6).collect(),
+            None => net.addresses.clone(),
+        };
         Ok(Placement {
             instance: sandbox.to_owned(),
             state_dir: self.state_dir.clone(),
@@ -164,6 +167,10 @@ impl Ingredients<'_> {
             gid: allocation.gid,
             addresses,
             pool: (net.mode == Mode::Nat).then(|| server.pool.into()),
+            pool6: server
+                .pool6
+                .filter(|_| net.mode == Mode::Nat)
+                .map(Into::into),
             hostname: self.instance.to_owned(),
             nameservers: allocation::nameservers(server)?,
             site: server.site.clone(),

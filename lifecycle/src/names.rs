@@ -76,6 +76,7 @@ const COMMANDS: &[&str] = &[
     "sync",
     "tcpdump",
     "top",
+    "unit",
     "unset",
     "upgrade",
     "version",

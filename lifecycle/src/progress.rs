@@ -9,6 +9,8 @@ pub trait Progress {
     fn end(&mut self, ok: bool, detail: &str);
     /// Something worth a line of its own.
     fn note(&mut self, line: &str);
+    /// How far the step under way is: only worth something to who looks at it now.
+    fn update(&mut self, _detail: &str) {}
 }
 
 /// Nobody watches.
@@ -19,4 +21,40 @@ impl Progress for Silent {
     fn begin(&mut self, _step: &str, _detail: &str) {}
     fn end(&mut self, _ok: bool, _detail: &str) {}
     fn note(&mut self, _line: &str) {}
+}
+
+/// Watches the steps of a part as one step of the whole.
+pub(crate) struct Unstepped<'a> {
+    inner: &'a mut dyn Progress,
+    /// What the last step with something to tell came to.
+    last: String,
+}
+
+impl<'a> Unstepped<'a> {
+    pub(crate) fn of(inner: &'a mut dyn Progress) -> Unstepped<'a> {
+        Unstepped {
+            inner,
+            last: String::new(),
+        }
+    }
+
+    /// `whole`, and what the steps came to.
+    pub(crate) fn answers(&self, whole: &str) -> String {
+        match self.last.as_str() {
+            "" => whole.to_owned(),
+            last => format!("{whole}, {last}"),
+        }
+    }
+}
+
+impl Progress for Unstepped<'_> {
+    fn begin(&mut self, _step: &str, _detail: &str) {}
+    fn end(&mut self, _ok: bool, detail: &str) {
+        if !detail.is_empty() {
+            detail.clone_into(&mut self.last);
+        }
+    }
+    fn note(&mut self, line: &str) {
+        self.inner.note(line);
+    }
 }

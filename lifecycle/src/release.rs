@@ -33,7 +33,7 @@ const PARTIAL: &str = ".partial-";
 /// Directories of the sandbox that a symbolic link of a release may lead to.
 const SHOWN: &[&str] = &["app", "bin", "data", "lib", "lib64", "sbin", "tmp", "usr"];
 /// How many releases are kept besides the one in use and the one before.
-const KEEP: usize = 3;
+pub(crate) const KEEP: usize = 3;
 
 /// The record of a release.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -190,12 +190,12 @@ impl Releases {
         Ok(())
     }
 
-    /// Removes old releases, never one of `keep`.
-    pub(crate) fn prune(&self, keep: &[&str]) -> Result<()> {
+    /// Removes all releases but the newest `count`, and never one of `keep`.
+    pub(crate) fn prune(&self, keep: &[&str], count: usize) -> Result<()> {
         let mut old = self.ids()?;
         old.retain(|id| !keep.contains(&id.as_str()));
         old.sort_by_key(|id| number(id));
-        let surplus = old.len().saturating_sub(KEEP);
+        let surplus = old.len().saturating_sub(count);
         for id in &old[..surplus] {
             self.remove(id)?;
         }
@@ -387,6 +387,7 @@ mod tests {
         Revision {
             tag: "feature/x 1".to_owned(),
             commit: "9f2c1e4".repeat(6)[..40].to_owned(),
+            is_tag: true,
         }
     }
 
@@ -503,7 +504,7 @@ mod tests {
                 .make(&id, &output, None, &revision(), "/repo")
                 .unwrap();
         }
-        releases.prune(&["1-a-1", "1-a-7"]).unwrap();
+        releases.prune(&["1-a-1", "1-a-7"], KEEP).unwrap();
         assert_eq!(
             releases.ids().unwrap(),
             ["1-a-1", "1-a-4", "1-a-5", "1-a-6", "1-a-7"]

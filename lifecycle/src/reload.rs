@@ -63,7 +63,7 @@ impl Instance {
             progress.note(&line);
         }
         let current = self.deployed()?;
-        let Some(wanted) = self.run_dir().wanted()? else {
+        let Some(wanted) = self.wanted()? else {
             return Err(LifecycleError::NotRunning {
                 what: self.name.clone(),
                 hint: format!("metactl {} start takes the configuration of now", self.name),
@@ -144,7 +144,11 @@ impl Instance {
         if text.is_none() || text == files::read(&bundle.join("network.json"))? {
             return Ok(());
         }
-        let notes = run.report()?.map(|report| report.notes).unwrap_or_default();
+        let notes = self
+            .look()?
+            .report
+            .map(|report| report.notes)
+            .unwrap_or_default();
         Err(LifecycleError::Supervisor {
             instance: self.name.clone(),
             why: match notes.last() {

@@ -40,6 +40,8 @@ pub(crate) struct Keeper {
     tried: Option<Instant>,
     /// Why there is none.
     trouble: Option<String>,
+    /// A unit of a service manager keeps it running.
+    of_unit: bool,
 }
 
 impl Keeper {
@@ -54,12 +56,24 @@ impl Keeper {
             child: None,
             tried: None,
             trouble: None,
+            of_unit: false,
+        }
+    }
+
+    /// For who has a unit that keeps it running.
+    pub(crate) fn of_unit(keeper: Keeper) -> Keeper {
+        Keeper {
+            of_unit: true,
+            ..keeper
         }
     }
 
     /// Sees to it that there is one, and that it stays. Where none can be started, names have no
     /// answer and nothing is opened; [`Keeper::look_after`] tries again, [`Keeper::trouble`] says why.
     pub(crate) fn ensure(&mut self) {
+        if self.of_unit {
+            return;
+        }
         self.trouble = self.try_ensure().err().map(|error| error.to_string());
     }
 

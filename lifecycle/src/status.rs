@@ -141,7 +141,7 @@ pub struct EntryStatus {
     /// Cron jobs: the next run. Waiting daemons: the next start.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub next: Option<String>,
-    /// Its log.
+    /// Its log: a file, or the command that prints it.
     pub log: PathBuf,
 }
 

@@ -143,6 +143,7 @@ mod tests {
             mode,
             addresses: addresses.iter().map(|text| text.parse().unwrap()).collect(),
             pool: None,
+            pool6: None,
             publish: Vec::new(),
             out: open(),
             inbound: open(),

@@ -10,7 +10,7 @@ use rustix::io::Errno;
 
 use crate::link::{Device, GROUP, Holder, Links, Route};
 use crate::netlink::{Netlink, Refusal, inside};
-use crate::plan::{GATEWAY4, NetPlan, Side, Step, Veth, random};
+use crate::plan::{NetPlan, Side, Step, Veth, random};
 use crate::{NetError, nftables, server};
 
 /// What was made.
@@ -158,9 +158,9 @@ impl Work<'_> {
                 let (links, device) = self.side(*side)?;
                 links.add_address(device, net, *only_this_link)
             }
-            Step::Resolver(_) => {
+            Step::Resolver { address, .. } => {
                 let (links, device) = self.side(Side::Server)?;
-                links.add_own_address(device, GATEWAY4)
+                links.add_own_address(device, *address)
             }
             Step::Up(side, _) => {
                 let (links, device) = self.side(*side)?;

@@ -1,11 +1,13 @@
 //! Finds what on this server would stop the network of instances, and says the command that mends it.
 //!
-//! Nothing is changed. Each check looks at the server as it is: the rules of others at the forward hook
-//! (`forward`), the settings that metactl made and somebody took back, the pool and the addresses of instances, and
+//! Nothing is changed. Each check looks at the server as it is: the rules of others at the forward and at the input
+//! hook (`forward`, `input`), the settings that metactl made and somebody took back, the pool and the addresses of instances, and
 //! what the kernel can do (`kernel`).
 
 mod addresses;
+mod follow;
 mod forward;
+mod input;
 mod kernel;
 mod settings;
 
@@ -18,7 +20,9 @@ use serde::Serialize;
 use crate::facts::{self, HostFacts};
 use crate::{NetError, server};
 
-pub use forward::{Owner, mend_legacy};
+pub use follow::Owner;
+pub use forward::mend_legacy;
+pub use input::mend_legacy_input;
 
 /// Something that stops the network of instances, or will.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -46,6 +50,8 @@ pub struct Subject<'a> {
     pub uplink: Option<&'a str>,
     /// The pool of the server.
     pub pool: IpNet,
+    /// The pool of IPv6 addresses.
+    pub pool6: Option<IpNet>,
     /// The file in which the pool is written.
     pub conf: &'a Path,
     /// Every instance's addresses, with its name.
@@ -64,7 +70,7 @@ pub fn examine(subject: &Subject<'_>) -> Result<Vec<Finding>, NetError> {
             facts::gather(None)?
         }
     };
-    found.extend(forward::examine(&facts)?);
+    found.extend(rules_of_others(&facts)?);
     let needed = server::needed(subject.server_dir)?;
     found.extend(settings::examine(subject, &needed, &facts)?);
     found.extend(addresses::examine(subject)?);
@@ -73,7 +79,14 @@ pub fn examine(subject: &Subject<'_>) -> Result<Vec<Finding>, NetError> {
 
 /// The checks that are quick and need no record: for a word of warning at `new` and `deploy`.
 pub fn glance(uplink: Option<&str>) -> Result<Vec<Finding>, NetError> {
-    forward::examine(&facts::gather(uplink)?)
+    rules_of_others(&facts::gather(uplink)?)
+}
+
+fn rules_of_others(facts: &HostFacts) -> Result<Vec<Finding>, NetError> {
+    let chains = follow::chains()?;
+    let mut found = forward::examine(&chains, facts);
+    found.extend(input::examine(&chains, facts));
+    Ok(found)
 }
 
 fn no_uplink(subject: &Subject<'_>, error: &NetError) -> Finding {

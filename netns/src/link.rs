@@ -3,7 +3,7 @@
 mod messages;
 mod outer;
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::IpAddr;
 use std::os::fd::{AsRawFd, BorrowedFd};
 
 use ipnet::IpNet;
@@ -11,7 +11,7 @@ use netlink_packet_core::{
     DefaultNla, NetlinkDeserializable, NetlinkHeader, NetlinkMessage, NetlinkPayload,
 };
 use netlink_packet_route::address::{
-    AddressAttribute, AddressHeaderFlags, AddressMessage, AddressScope,
+    AddressAttribute, AddressFlags, AddressHeaderFlags, AddressMessage, AddressScope, CacheInfo,
 };
 use netlink_packet_route::link::{
     AfSpecInet6, AfSpecUnspec, In6AddrGenMode, InfoData, InfoKind, InfoVeth, LinkAttribute,
@@ -306,18 +306,26 @@ impl Links {
         )
     }
 
-    /// An address of the machine's own on a device, at which it is reached there, and which is no source
-    /// for anything else (scope host).
-    pub fn add_own_address(&mut self, device: u32, address: Ipv4Addr) -> Result<(), Refusal> {
+    /// An address of the machine's own on a device, at which it is reached there, and which is no source for anything
+    /// else: of scope host; IPv6 has no such scope, there it is deprecated from the start (RFC 6724, 5, rule 3).
+    pub fn add_own_address(&mut self, device: u32, address: IpAddr) -> Result<(), Refusal> {
         let mut message = AddressMessage::default();
-        message.header.family = AddressFamily::Inet;
-        message.header.prefix_len = 32;
+        message.header.family = family(&address);
+        message.header.prefix_len = IpNet::from(address).prefix_len();
         message.header.index = device;
-        message.header.scope = AddressScope::Host;
         message.attributes = vec![
-            AddressAttribute::Address(address.into()),
-            AddressAttribute::Local(address.into()),
+            AddressAttribute::Address(address),
+            AddressAttribute::Local(address),
         ];
+        if address.is_ipv4() {
+            message.header.scope = AddressScope::Host;
+        } else {
+            let mut times = CacheInfo::default();
+            (times.ifa_preferred, times.ifa_valid) = (0, u32::MAX);
+            let flags = AddressFlags::Nodad | AddressFlags::Noprefixroute;
+            message.attributes.push(AddressAttribute::Flags(flags));
+            message.attributes.push(AddressAttribute::CacheInfo(times));
+        }
         self.change(
             RouteNetlinkMessage::NewAddress(message),
             NLM_F_CREATE | NLM_F_EXCL,

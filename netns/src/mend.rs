@@ -137,6 +137,10 @@ impl Work {
                 Err(refusal) if refusal.is(Errno::EXIST) => Ok(false),
                 result => result.map(|()| true),
             },
+            Step::Resolver { address, .. } => match self.links.add_own_address(index, *address) {
+                Err(refusal) if refusal.is(Errno::EXIST) => Ok(false),
+                result => result.map(|()| true),
+            },
             // One that is there is made again as it is.
             Step::Neighbour {
                 side: Side::Server,

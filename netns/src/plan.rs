@@ -26,6 +26,8 @@ pub const INNER: &str = "eth0";
 pub const GATEWAY4: Ipv4Addr = metactl_bundles::network::RESOLVER;
 /// The same for IPv6.
 pub const GATEWAY6: Ipv6Addr = Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 1);
+/// Where the resolver answers over IPv6, on the server's end of every link.
+pub const RESOLVER6: Ipv6Addr = metactl_bundles::network::RESOLVER6;
 /// Link-local addresses of IPv4 (RFC 3927): those of a cloud's metadata are among them.
 pub(crate) const LINK_LOCAL4: IpNet = IpNet::V4(ipnet::Ipv4Net::new_assert(
     Ipv4Addr::new(169, 254, 0, 0),
@@ -139,9 +141,14 @@ pub enum Step {
         /// Not used for talking to anybody beyond the device.
         only_this_link: bool,
     },
-    /// The outer device has the gateway's address, where the resolver answers. It is the server's own and
-    /// never a source for talking to the sandbox otherwise (scope host).
-    Resolver(String),
+    /// The outer device has the address where the resolver answers. It is the server's own and never a source for
+    /// talking to the sandbox otherwise (IPv4: scope host; IPv6: deprecated from the start).
+    Resolver {
+        /// The outer device.
+        device: String,
+        /// [`GATEWAY4`], [`RESOLVER6`].
+        address: IpAddr,
+    },
     /// The device goes up.
     Up(Side, String),
     /// A permanent neighbour: nothing waits for ARP or NDP.
@@ -212,7 +219,7 @@ pub enum ServerEffect {
         /// The port, and the instance's.
         port: Published,
         /// The address of the instance.
-        address: Ipv4Addr,
+        address: IpAddr,
     },
     /// The server answers ARP or NDP for the address on the device (`ip neighbour add proxy`): for this address
     /// alone, where the `proxy_arp` switch would answer for everything that the server has a route to.

@@ -1,7 +1,7 @@
 //! The resolver: one process on the server answers the questions for names of all instances.
 //!
-//! It listens at the gateway address that every sandbox has ([`crate::plan::GATEWAY4`]), in the server's network
-//! namespace, and has nothing of its own in any sandbox: it opens the namespace for the moment in which an address goes
+//! It listens at the addresses that the server has on the link of every sandbox ([`crate::plan::GATEWAY4`],
+//! [`crate::plan::RESOLVER6`]), in the server's network namespace, and has nothing of its own in any sandbox: it opens the namespace for the moment in which an address goes
 //! into the instance's sets, which is before the application gets the answer. It dies, and what is connected stays
 //! connected, nothing opens, and addresses vanish after their time; the next one reads from the kernel what there is.
 //!
@@ -19,6 +19,7 @@
 //! | `questions` | what becomes of a question | |
 //! | `upstream`, `exchange` | asking the server's name servers | sockets |
 //! | `clients` | datagrams and connections of applications | sockets |
+//! | `listen` | where questions come in | sockets |
 //! | `follow` | names of entries are looked up again and again | |
 //! | `serve` | the loop | epoll |
 
@@ -27,6 +28,7 @@ mod exchange;
 mod follow;
 mod grants;
 mod instances;
+mod listen;
 pub mod message;
 mod name;
 mod questions;

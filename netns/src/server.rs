@@ -210,7 +210,10 @@ pub(crate) fn table_is_whole(server_dir: &Path) -> Result<bool, NetError> {
         })
     };
     let ports = table::published(&record).len();
-    let counted = nftables::dump::count_elements(&mut socket, table::PUBLISHED).map_err(look)?;
+    let mut counted = 0;
+    for map in table::PUBLISHED {
+        counted += nftables::dump::count_elements(&mut socket, map).map_err(look)?;
+    }
     Ok(wanted.chains.iter().all(whole) && counted == ports)
 }
 
@@ -220,6 +223,7 @@ pub(crate) fn sample_table() -> nftables::Ruleset {
     let pool = Ipv4Net::new_assert([10, 77, 0, 0].into(), 16);
     let port = Published {
         protocol: Protocol::Tcp,
+        address: None,
         port: 8080,
         inside: 80,
     };
@@ -228,7 +232,7 @@ pub(crate) fn sample_table() -> nftables::Ruleset {
         ServerEffect::Masquerade(pool.into()),
         ServerEffect::Publish {
             port,
-            address: [10, 77, 0, 2].into(),
+            address: std::net::IpAddr::from([10, 77, 0, 2]),
         },
     ];
     record
@@ -322,13 +326,13 @@ fn refuse_taken_ports(
     effects: &[ServerEffect],
 ) -> Result<(), NetError> {
     let port_of = |effect: &ServerEffect| match effect {
-        ServerEffect::Publish { port, .. } => Some((port.protocol, port.port, port.at())),
+        ServerEffect::Publish { port, .. } => Some(*port),
         _ => None,
     };
-    for (protocol, port, shown) in effects.iter().filter_map(port_of) {
+    for port in effects.iter().filter_map(port_of) {
         let has = |needs: &BTreeSet<ServerEffect>| {
             let mut ports = needs.iter().filter_map(port_of);
-            ports.any(|other| (other.0, other.1) == (protocol, port))
+            ports.any(|other| other.clashes(&port))
         };
         let holder = record
             .users
@@ -336,7 +340,7 @@ fn refuse_taken_ports(
             .find(|(name, other)| *name != user && has(&other.needs));
         if let Some((name, _)) = holder {
             return Err(NetError::PortTaken {
-                port: shown,
+                port: port.at(),
                 holder: format!("instance \"{name}\""),
             });
         }

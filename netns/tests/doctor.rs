@@ -6,9 +6,9 @@ mod common;
 use std::net::IpAddr;
 use std::path::Path;
 
-use common::{MACHINE, World, names, spec, world};
+use common::{MACHINE, World, names, reject, spec, world};
 use metactl_bundles::network::{Mode, parse_publish};
-use metactl_netns::doctor::{Finding, Subject, examine, glance, mend_legacy};
+use metactl_netns::doctor::{Finding, Subject, examine, glance, mend_legacy, mend_legacy_input};
 use metactl_netns::server;
 
 const APP: &str = "198.51.100.5";
@@ -18,6 +18,7 @@ struct Patient<'a> {
     world: &'a World,
     conf: std::path::PathBuf,
     pool: &'a str,
+    pool6: Option<&'a str>,
     addresses: Vec<(String, IpAddr)>,
     uplink: Option<&'a str>,
 }
@@ -28,6 +29,7 @@ impl<'a> Patient<'a> {
             world,
             conf: world.dir.path().join("metactl.conf"),
             pool: "10.77.0.0/16",
+            pool6: None,
             addresses: Vec::new(),
             uplink: None,
         }
@@ -39,6 +41,7 @@ impl<'a> Patient<'a> {
             server_dir: &dir,
             uplink: self.uplink,
             pool: self.pool.parse().unwrap(),
+            pool6: self.pool6.map(|pool| pool.parse().unwrap()),
             conf: &self.conf,
             addresses: self.addresses.clone(),
             refresh: ":".into(),
@@ -165,6 +168,80 @@ fn rules_of_others_at_the_forward_hook_are_found() {
         "nft 'table inet mine { chain passing { type filter hook forward priority 5; tcp dport 25 drop; ip saddr 10.0.0.0/8 drop; }; }'",
     );
     assert_eq!(patient.findings(), []);
+}
+
+#[test]
+fn rules_that_drop_questions_for_names_are_found() {
+    let Some(world) = world("rules_that_drop_questions_for_names_are_found") else {
+        return;
+    };
+    let patient = Patient::new(&world);
+    let mut guarded = spec("myapp", Mode::Routed, &[APP, APP6]);
+    guarded.out = reject(&[]);
+    let app = world.start(guarded, &names(&[]));
+    // Somebody who answers where the resolver does.
+    for at in ["169.254.1.1:253", "[fd9b:6be1:3d5a::53]:253"] {
+        let socket = world.server.run(|| std::net::UdpSocket::bind(at).unwrap());
+        std::thread::spawn(move || {
+            let mut buffer = [0; 64];
+            while let Ok((length, from)) = socket.recv_from(&mut buffer) {
+                socket.send_to(&buffer[..length], from).unwrap_or_default();
+            }
+        });
+    }
+    let asks = |to: &str| app.ns.ask_udp(to, 53).is_ok();
+    let passes = || asks("10.9.9.9") && asks("2001:db8:f::53");
+    let answered = "ct state established,related accept; iif \"lo\" accept; \
+                    meta l4proto ipv6-icmp accept";
+    let mut found = 0;
+    for (owner, rules) in [
+        ("iptables", "iptables -P INPUT DROP".to_owned()),
+        (
+            "iptables",
+            "iptables -A INPUT -m conntrack --ctstate ESTABLISHED -j ACCEPT; iptables -A INPUT -p tcp --dport 22 -j ACCEPT; \
+             iptables -A INPUT -j REJECT"
+                .to_owned(),
+        ),
+        (
+            "nftables",
+            format!("nft 'table inet mine {{ chain coming {{ type filter hook input priority 5; policy drop; {answered}; }}; }}'"),
+        ),
+        (
+            "nftables",
+            format!("nft 'table ip6 mine {{ chain coming {{ type filter hook input priority 5; {answered}; udp dport 53 accept; drop; }}; }}'"),
+        ),
+    ] {
+        assert!(passes(), "before {rules}");
+        world.server.sh(&rules);
+        assert!(!passes(), "{rules}");
+        let finding = patient.one("resolver");
+        assert!(finding.what.contains(owner), "{finding:#?}");
+        patient.mend(&finding);
+        assert!(passes(), "{rules}: {}", world.server.sh("nft list ruleset"));
+        found += 1;
+        world.server.sh("iptables -P INPUT ACCEPT; iptables -F; nft delete table inet mine 2>/dev/null; nft delete table ip6 mine 2>/dev/null; true");
+    }
+    assert_eq!(found, 4);
+    // Rules for other services, and one for everything of instances, are none.
+    world.server.sh(
+        "nft 'table inet mine { chain coming { type filter hook input priority 5; policy drop; \
+         tcp dport 22 drop; iifgroup 28003 accept; }; }'",
+    );
+    assert_eq!(patient.findings(), []);
+    let closed = "*filter\n:INPUT DROP [0:0]\n:FORWARD ACCEPT [0:0]\n";
+    let finding = mend_legacy_input("iptables-legacy", closed).unwrap();
+    assert_eq!(
+        finding.mend[1],
+        "iptables-legacy -I INPUT -i m-+ -d 169.254.1.1 -p tcp --dport 253 -j ACCEPT"
+    );
+    let rule = |protocol: &str| {
+        format!(
+            "-A INPUT -d 169.254.1.1/32 -i m-+ -p {protocol} -m {protocol} --dport 253 -j ACCEPT\n"
+        )
+    };
+    let mended = format!("{closed}{}{}", rule("udp"), rule("tcp"));
+    assert!(mend_legacy_input("iptables-legacy", &mended).is_none());
+    assert!(mend_legacy_input("iptables-legacy", &closed.replace("DROP", "ACCEPT")).is_none());
 }
 
 #[test]
@@ -319,6 +396,24 @@ fn addresses_that_others_have_are_found() {
     let pool = server.pool.to_string();
     assert_ne!(pool, "10.77.0.0/16");
     patient.pool = &pool;
+    assert_eq!(patient.findings(), []);
+    // The same over IPv6.
+    patient.pool6 = Some("fd77:1:2::/64");
+    world
+        .server
+        .sh("ip addr add fd77:1:2:0:3::1/80 dev eth0 nodad");
+    let finding = patient.one("pool");
+    assert!(
+        finding.what.contains("fd77:1:2:0:3::/80 on eth0"),
+        "{finding:#?}"
+    );
+    for command in &finding.mend {
+        world.server.sh(command);
+    }
+    let text = std::fs::read_to_string(&patient.conf).unwrap();
+    let server = metactl_bundles::server::Server::parse(Path::new("metactl.conf"), &text).unwrap();
+    let pool6 = server.pool6.unwrap().to_string();
+    patient.pool6 = Some(&pool6);
     assert_eq!(patient.findings(), []);
     // An uplink that there is not.
     patient.uplink = Some("eth7");

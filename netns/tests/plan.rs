@@ -247,6 +247,8 @@ fn ipv6_needs_more_of_an_older_kernel() {
             text.contains("ip -6 route add default via fe80::1 dev eth0 onlink src 2001:db8::5"),
             "{text}"
         );
+        let resolver = "server:  ip -6 address add fd9b:6be1:3d5a::53/128 dev m-myapp-3f2a noprefixroute nodad preferred_lft 0\n";
+        assert!(text.contains(resolver), "{text}");
     }
 }
 

@@ -178,6 +178,64 @@ fn a_port_leads_to_one_instance_only() {
 }
 
 #[test]
+fn ports_at_one_address_and_ranges() {
+    let Some(world) = world("ports_at_one_address_and_ranges") else {
+        return;
+    };
+    let second = "198.51.100.2";
+    world.server.sh("ip addr add 198.51.100.2/24 dev eth0");
+    let app = start(
+        &world,
+        publishing(
+            "myapp",
+            POOLED,
+            &format!("{second}:8080:80 127.0.0.1:9000:80 8000-8003:90-93"),
+        ),
+    );
+    app.ns.serve_tcp(80);
+    app.ns.serve_tcp(91);
+    assert_eq!(seen(&world.machine, second, 8080), MACHINE);
+    assert_eq!(seen(&world.server, second, 8080), SERVER);
+    assert_eq!(seen(&world.machine, SERVER, 8080), "connection refused");
+    // One that is published for the server alone.
+    assert_eq!(seen(&world.server, "127.0.0.1", 9000), SERVER);
+    assert_eq!(seen(&world.machine, SERVER, 9000), "connection refused");
+    assert_eq!(seen(&world.server, SERVER, 9000), "connection refused");
+    // Each port of a range leads to the one at its place.
+    assert_eq!(seen(&world.machine, SERVER, 8001), MACHINE);
+    assert_eq!(seen(&world.machine, second, 8001), MACHINE);
+    assert_eq!(seen(&world.machine, SERVER, 8004), "connection refused");
+    // The same port at another address is somebody else's; at all addresses it is taken.
+    let other = start(
+        &world,
+        publishing("other", "10.77.0.3", &format!("{SERVER}:8080:80")),
+    );
+    other.ns.serve_tcp(80);
+    assert_eq!(seen(&world.machine, SERVER, 8080), MACHINE);
+    for ports in ["8080", "8003-8005", "198.51.100.2:8080"] {
+        let plan = world.plan(&publishing("third", "10.77.0.4", ports), &names(&[]));
+        let error = world
+            .apply(&plan, &Ns::new().unwrap(), "third")
+            .unwrap_err();
+        assert!(
+            matches!(error, NetError::PortTaken { .. }),
+            "{ports}: {error}"
+        );
+    }
+    world.server.sh("nft flush ruleset");
+    world
+        .server
+        .run(|| server::refresh(&world.server_dir()))
+        .unwrap();
+    assert_eq!(seen(&world.machine, second, 8080), MACHINE);
+    world.stop(other);
+    assert_eq!(seen(&world.machine, SERVER, 8080), "connection refused");
+    assert_eq!(seen(&world.machine, second, 8080), MACHINE);
+    world.stop(app);
+    assert!(!world.server.sh("nft list ruleset").contains("metactl"));
+}
+
+#[test]
 fn an_open_connection_survives_changes_of_the_ports() {
     use std::io::{Read, Write};
     let Some(world) = world("an_open_connection_survives_changes_of_the_ports") else {

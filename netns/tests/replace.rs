@@ -315,6 +315,49 @@ fn learning_accepts_records_and_ends_by_itself() {
 }
 
 #[test]
+fn who_comes_in_is_learned_where_the_policy_restricts_it() {
+    let Some(world) = world("who_comes_in_is_learned_where_the_policy_restricts_it") else {
+        return;
+    };
+    let mut wanted = spec("myapp", Mode::Routed, &[APP, APP6]);
+    wanted.out = reject(&[]);
+    wanted.inbound = reject(&["known = 198.51.100.9:80"]);
+    let app = world.start(wanted, &Resolved::new());
+    app.ns.serve_tcp(80);
+    app.ns.serve_tcp(8080);
+    app.ns.serve_udp(4000);
+    let enters = |to: &str, port| world.machine.connect(to, port).0.is_ok();
+    assert!(enters(APP, 80) && !enters(APP, 8080) && !enters(APP6, 8080));
+    let none = Resolved::new();
+    learn::start(app.ns.fd(), &app.spec, &none, Duration::from_secs(3)).unwrap();
+    assert!(enters(APP, 80) && enters(APP, 8080) && enters(APP6, 8080));
+    assert_eq!(world.machine.ask_udp(APP, 4000).unwrap(), "ping");
+    world.machine.sh(&format!("ping -c 1 -W 1 {APP}"));
+    // What leaves is learned at the same time.
+    world.machine.serve_tcp(25);
+    reaches(&app, MACHINE, 25);
+    let (learned, _) = learn::read(app.ns.fd()).unwrap();
+    let told: Vec<String> = learned
+        .iter()
+        .map(|one| format!("{:?} {} {} {}", one.direction, one.dst, one.proto, one.port))
+        .collect();
+    assert_eq!(
+        told,
+        [
+            format!("Out {MACHINE} tcp 25"),
+            format!("In {MACHINE} icmp 0"),
+            format!("In {MACHINE} tcp 8080"),
+            format!("In {MACHINE} udp 4000"),
+            format!("In {MACHINE6} tcp 8080"),
+        ]
+    );
+    std::thread::sleep(Duration::from_millis(3200));
+    assert!(enters(APP, 80) && !enters(APP, 8080) && !enters(APP6, 8080));
+    learn::stop(app.ns.fd(), &app.spec, &none).unwrap();
+    assert!(!app.ns.sh("nft list ruleset").contains("learn"));
+}
+
+#[test]
 fn an_open_policy_can_be_learned_from() {
     let Some(world) = world("an_open_policy_can_be_learned_from") else {
         return;

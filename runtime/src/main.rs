@@ -16,7 +16,7 @@ const HELP: &str = "\
 metactl-runtime: launches OCI bundles on Linux
 
 metactl-runtime [--root DIR] [--log FILE] [--log-format text|json]
-  [--systemd-cgroup | --cgroup-manager cgroupfs|systemd|disabled] VERB
+  [--systemd-cgroup | --cgroup-manager cgroupfs|systemd|unit|disabled] VERB
 
   run [LAUNCH] [--detach] [--keep] ID         a container, from beginning to end
   create [LAUNCH] ID                          everything but its program
@@ -40,12 +40,16 @@ metactl-runtime [--root DIR] [--log FILE] [--log-format text|json]
                                               answers what instances ask for by name, until none is left
 
   LAUNCH: --bundle DIR, --pid-file FILE, --console-socket SOCKET, --pidfd-socket SOCKET,
-    --preserve-fds N, --no-pivot, --no-new-keyring,
+    --preserve-fds N, --no-pivot, --no-new-keyring, --notify,
     --network FILE [--names FILE] [--uplink DEVICE,...] or --netns PATH, --server-dir DIR
   EXEC: --tty, --detach, --user UID[:GID], --additional-gids GID, --cwd DIR, --env NAME=VALUE,
     --cap CAPABILITY, --no-new-privs, --apparmor PROFILE, --process-label LABEL, --process FILE,
     --pid-file FILE, --console-socket SOCKET, --pidfd-socket SOCKET, --preserve-fds N, --ignore-paused,
     --cgroup [CONTROLLER[,CONTROLLER...]:]PATH
+
+With --cgroup-manager unit, `run --detach` is the ExecStart= of a service with Type=notify: its cgroup is the
+  container's, and the container's first process becomes its main process. --notify: the program says itself
+  when it is ready.
 
 Defaults: --root /run/metactl/oci ($XDG_RUNTIME_DIR/metactl/oci without root), --bundle .,
   --server-dir /run/metactl/server
@@ -133,9 +137,10 @@ fn manager(word: &str) -> Result<CgroupManager, Failure> {
     match word {
         "cgroupfs" => Ok(CgroupManager::Files),
         "systemd" => Ok(CgroupManager::Systemd),
+        "unit" => Ok(CgroupManager::Unit),
         "disabled" => Ok(CgroupManager::Nobody),
         other => Err(Failure::Usage(format!(
-            "--cgroup-manager is cgroupfs, systemd or disabled, not {other:?}"
+            "--cgroup-manager is cgroupfs, systemd, unit or disabled, not {other:?}"
         ))),
     }
 }

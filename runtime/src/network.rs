@@ -165,15 +165,24 @@ fn system(what: impl Into<String>, source: impl Into<io::Error>) -> NetworkError
 }
 
 /// Makes a network namespace with its loopback device up. The calling thread is in it for a
-/// moment only.
-pub fn new_namespace() -> Result<OwnedFd, NetworkError> {
+/// moment only. `born` is told of it as soon as it is there, before the device is up.
+pub fn new_namespace<E>(born: impl FnOnce(BorrowedFd<'_>) -> Result<(), E>) -> Result<OwnedFd, E>
+where
+    E: From<NetworkError>,
+{
     let own = own_namespace().map_err(|e| system("open the runtime's network namespace", e))?;
     sys::unshare(libc::CLONE_NEWNET).map_err(|e| system("make a network namespace", e))?;
-    let made = sys::loopback_up().and_then(|()| own_namespace());
+    let fill = || {
+        let made = own_namespace().map_err(|e| system("open the new network namespace", e))?;
+        born(made.as_fd())?;
+        sys::loopback_up().map_err(|e| system("switch the loopback device on", e))?;
+        Ok(made)
+    };
+    let made = fill();
     // Back first: whatever happened, the caller must not stay there.
     sys::setns(&own, libc::CLONE_NEWNET)
         .map_err(|e| system("return to the runtime's network namespace", e))?;
-    made.map_err(|e| system("switch the loopback device on", e))
+    made
 }
 
 /// The one of the calling thread.
@@ -280,7 +289,7 @@ impl Pin {
             Intent::File { path: path.clone() },
             Intent::Mount { path, above: None },
         ])?;
-        let netns = new_namespace()?;
+        let netns = new_namespace(|_| Ok::<(), NetworkError>(()))?;
         fs::File::create(&self.path)
             .map_err(|e| system(format!("create {}", self.path.display()), e))?;
         let bind = || -> Result<(), rustix::io::Errno> {

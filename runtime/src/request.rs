@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use crate::id::ContainerId;
+use crate::launch::handover::Notify;
 
 /// Where the runtime keeps the state of containers when nothing else is said.
 pub const DEFAULT_ROOT: &str = "/run/metactl/oci";
@@ -41,6 +42,8 @@ pub struct LaunchRequest {
     pub no_pivot: bool,
     /// Who makes its cgroups.
     pub cgroup_manager: CgroupManager,
+    /// What it gets to tell the service manager itself how it is.
+    pub notify: Option<Notify>,
 }
 
 impl LaunchRequest {
@@ -61,6 +64,7 @@ impl LaunchRequest {
             keyring: true,
             no_pivot: false,
             cgroup_manager: CgroupManager::Files,
+            notify: None,
         }
     }
 }
@@ -75,6 +79,9 @@ pub enum CgroupManager {
     Systemd,
     /// Nobody: the container stays in the cgroup of the runtime. Limits are refused.
     Nobody,
+    /// The unit of systemd that runs the runtime: the container stays in its cgroup, and its limits
+    /// are properties of the unit.
+    Unit,
 }
 
 /// How far a launch goes, and whose child the container becomes.

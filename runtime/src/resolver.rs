@@ -1,5 +1,7 @@
 //! The resolver of the server ([`metactl_netns::resolver`]) as a process: where instances are, and how little it may.
 
+mod filter;
+
 use std::collections::HashSet;
 use std::fs;
 use std::io;
@@ -87,7 +89,8 @@ impl Places for OnDisk {
 }
 
 /// Gives up what the resolver does not need for the rest of its life: it keeps entering namespaces (CAP_SYS_ADMIN, and
-/// CAP_SYS_PTRACE for those of processes) and changing sets (CAP_NET_ADMIN), as root who may read root's files.
+/// CAP_SYS_PTRACE for those of processes) and changing sets (CAP_NET_ADMIN), as root who may read root's files; and of
+/// system calls those that answering takes. For a process with one thread.
 ///
 /// # Errors
 /// The kernel refuses. Nothing may be answered then.
@@ -108,5 +111,5 @@ pub fn give_up_privileges() -> io::Result<()> {
     caps::set(None, CapSet::Effective, &kept).map_err(refused)?;
     caps::set(None, CapSet::Permitted, &kept).map_err(refused)?;
     rustix::thread::set_no_new_privs(true)?;
-    Ok(())
+    filter::confine()
 }

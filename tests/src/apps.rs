@@ -65,7 +65,8 @@ impl Repository {
         self
     }
 
-    fn git(&self, args: &[&str]) {
+    /// Runs git in the work tree, with nobody's settings.
+    pub fn git(&self, args: &[&str]) {
         let mut git = Command::new("git");
         git.args(args).current_dir(&self.dir);
         // Nobody's settings but these.

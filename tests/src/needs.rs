@@ -17,10 +17,45 @@ pub const GIT: Need = Need {
     what: "git",
     hint: "apt-get install git",
 };
+/// Another version control, with its server.
+pub const SUBVERSION: Need = Need {
+    what: "svnserve",
+    hint: "apt-get install subversion",
+};
+/// Signs, and verifies.
+pub const GPG: Need = Need {
+    what: "gpg",
+    hint: "apt-get install gnupg",
+};
+/// The same with keys of SSH.
+pub const SSH_KEYGEN: Need = Need {
+    what: "ssh-keygen",
+    hint: "apt-get install openssh-client",
+};
 /// The rules of a namespace can be listed.
 pub const NFT: Need = Need {
     what: "nft",
     hint: "apt-get install nftables",
+};
+/// The rules of others.
+pub const IPTABLES: Need = Need {
+    what: "iptables",
+    hint: "apt-get install iptables",
+};
+/// What firewalld is asked by.
+pub const DBUS: Need = Need {
+    what: "dbus-daemon",
+    hint: "apt-get install dbus",
+};
+/// The firewall of Fedora and others.
+pub const FIREWALLD: Need = Need {
+    what: "firewalld",
+    hint: "apt-get install firewalld",
+};
+/// The firewall of Ubuntu.
+pub const UFW: Need = Need {
+    what: "ufw",
+    hint: "apt-get install ufw",
 };
 /// A name server.
 pub const NAMED: Need = Need {

@@ -31,7 +31,7 @@ impl NameServer {
         let dir = host.work().join("named");
         fs::create_dir_all(&dir).unwrap();
         let mut conf = format!(
-            "options {{\n directory \"{dir}\";\n recursion no;\n listen-on {{ any; }};\n listen-on-v6 {{ none; }};\n\
+            "options {{\n directory \"{dir}\";\n recursion no;\n listen-on {{ any; }};\n listen-on-v6 {{ any; }};\n\
              \x20pid-file none;\n session-keyfile none;\n lock-file none;\n dnssec-validation no;\n notify no;\n minimal-responses no; max-records-per-type 0;\n\
              \x20empty-zones-enable no;\n}};\ncontrols {{}};\nlogging {{ category default {{ null; }}; }};\n",
             dir = dir.display()

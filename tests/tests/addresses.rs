@@ -79,6 +79,78 @@ fn ports_of_the_server_lead_to_an_instance() {
 }
 
 #[test]
+fn ports_at_one_address_of_the_server_and_ranges() {
+    on_host(NEEDS, |host| {
+        let lan = host.lan();
+        let client = lan.node("client", &["10.20.0.9/24"]);
+        lan.server_address("10.20.0.2/24");
+        host.hello(
+            "first",
+            "[sandbox.net]\npublish = 10.20.0.2:8080:80 8000-8002:80-82\n",
+        );
+        let page = "http://10.20.0.2:8080/";
+        assert_eq!(client.get_when_up(page, SOON), "Hello, sandbox\n");
+        assert!(client.get(&format!("http://{SERVER}:8080/")).is_err());
+        assert!(client.get(&format!("http://{SERVER}:8000/")).is_ok());
+        host.run(&["first", "plan"])
+            .ok()
+            .says(&["published_at { 10.20.0.2 . tcp . 8080 : 10.77.0.2 . 80 }"]);
+        // Another instance may have the port at another address, and neither all of them nor a part of the range.
+        let second = host.example("hello", "1.0");
+        for (ports, says) in [
+            ("8080:80", "8080/tcp"),
+            ("10.20.0.2:8080", "10.20.0.2:8080/tcp"),
+            ("8002-8004:80-82", "8002/tcp"),
+            ("10.20.0.77:8080:80", "the server has no such address"),
+        ] {
+            let local = format!("[sandbox.net]\npublish = {ports}\n");
+            host.instance_of("second", &second, &local);
+            let refused = host.run(&["second", "deploy", "1.0"]);
+            assert_ne!(refused.code, 0, "{refused}");
+            refused.says(&[says]);
+        }
+        let local = format!("[sandbox.net]\npublish = {SERVER}:8080:80\n");
+        host.instance_of("second", &second, &local);
+        host.run(&["second", "deploy", "1.0"]).ok();
+        let page = format!("http://{SERVER}:8080/");
+        assert_eq!(client.get_when_up(&page, SOON), "Hello, sandbox\n");
+        host.run(&["second", "stop"]).ok();
+        host.run(&["first", "stop"]).ok();
+    });
+}
+
+#[test]
+fn a_pool_of_ipv6_gives_a_second_address() {
+    on_host(NEEDS, |host| {
+        let lan = host.lan();
+        lan.server_address("2001:db8::1/64");
+        let client = lan.node("client", &["10.20.0.9/24", "2001:db8::9/64"]);
+        client.listen(7000);
+        host.server_conf("[server]\npool6 = fd12:3456:789a::/64\n");
+        host.hello(
+            "hello",
+            "[firewall.out.accept]\nclient = [2001:db8::9]:7000\n[sandbox.net]\npublish = 8080:80\n",
+        );
+        // It is reached over both, and speaks with the server's address.
+        for page in [
+            &format!("http://{SERVER}:8080/"),
+            "http://[2001:db8::1]:8080/",
+        ] {
+            assert_eq!(client.get_when_up(page, SOON), "Hello, sandbox\n");
+        }
+        let page =
+            Node::server().get("http://[fd12:3456:789a::2]:80/connect?to=[2001:db8::9]:7000");
+        let answer = page.unwrap().body;
+        assert!(answer.starts_with("connected"), "{answer}");
+        let page =
+            Node::server().get("http://[fd12:3456:789a::2]:80/connect?to=[2001:db8::9]:7001");
+        let answer = page.unwrap().body;
+        assert!(answer.contains("refused"), "{answer}");
+        host.run(&["hello", "stop"]).ok();
+    });
+}
+
+#[test]
 fn an_application_asks_for_ports_and_for_the_servers_network() {
     on_host(NEEDS, |host| {
         let dir = host.work().join("greedy");
@@ -107,7 +179,9 @@ fn ports_are_published_only_where_that_means_something() {
             ),
             ("mode = none\npublish = 80", "no use with `mode = none`"),
             ("publish = 80 80:8080", "must not name port 80/tcp twice"),
-            ("publish = 8000-8010", "must be ports from 1 to 65535"),
+            ("publish = 8010-8000", "must be ports from 1 to 65535"),
+            ("publish = 8000-8010:80", "as many ports"),
+            ("publish = 10.20.0.300:80", "must be ports from 1 to 65535"),
         ] {
             host.instance_of("hello", &repository, &format!("[sandbox.net]\n{net}\n"));
             let refused = host.run(&["hello", "deploy", "1.0"]).fails(78);

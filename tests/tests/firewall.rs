@@ -377,6 +377,33 @@ fn learning_proposes_writes_and_ends_by_itself() {
 }
 
 #[test]
+fn who_comes_in_is_learned_where_it_matters() {
+    on_host(NEEDS, |host| {
+        let lan = host.lan();
+        let client = lan.node("client", &["10.20.0.9/24"]);
+        let local = "[firewall.in]\npolicy = reject\n[firewall.in.accept]\nserver = 10.20.0.1\n\
+                     [sandbox.net]\nip = 10.20.0.5\n";
+        start(host, local);
+        let page = format!("http://{ADDRESS}/");
+        assert!(client.get(&page).is_err());
+        let mut learn = host.spawn(&["hello", "firewall", "learn", "--for", "2h", "--write"]);
+        learn.wait_for("whoever reaches it comes in", SOON);
+        eventually("the firewall to learn", SOON, || {
+            client.get(&page).is_ok().then_some(())
+        });
+        learn.wait_for("from 10.20.0.9 to its port 80 tcp", SOON);
+        learn.signal(Signal::SIGINT);
+        learn.wait(SOON).ok().says(&[
+            "[firewall.in.accept]",
+            "http-10-20-0-9 = 10.20.0.9:80/tcp",
+            "live, open connections kept",
+        ]);
+        assert!(client.get(&page).is_ok());
+        host.run(&["hello", "stop"]).ok();
+    });
+}
+
+#[test]
 fn a_watch_shows_what_is_new_and_ends_well() {
     on_host(NEEDS, |host| {
         let lan = host.lan();

@@ -182,6 +182,34 @@ fn kill_9_takes_the_sandbox_along() {
 }
 
 #[test]
+fn what_others_take_away_of_its_network_comes_back_slow() {
+    on_host(&[NFT], |host| {
+        let lan = host.lan();
+        let client = lan.node("client", &["10.20.0.9/24"]);
+        let hello = apps::example("hello");
+        let mut run = host.spawn(&["run", hello.to_str().unwrap()]);
+        let page = format!("http://{}/", address(host));
+        Node::server().get_when_up(&page, SOON);
+        let links = host.command("ip", &["-o", "link", "show", "group", "28003"]);
+        let outer = links.stdout.split([' ', '@']).nth(1).unwrap().to_owned();
+        let accident = format!("nft flush ruleset; ip link set {outer} down");
+        host.command("sh", &["-c", &accident]).ok();
+        assert!(Node::server().get(&page).is_err());
+        eventually("all to be well again", Duration::from_secs(50), || {
+            Node::server().get(&page).is_ok().then_some(())
+        });
+        run.wait_for("was missing: server:  ip link set", SOON);
+        run.wait_for("table inet metactl of the server was gone", SOON);
+        // Nothing of the pool is reached from outside, as before.
+        client.route("10.77.0.0/16 via 10.20.0.1");
+        assert!(client.get(&page).is_err());
+        run.signal(Signal::SIGTERM);
+        run.wait(SOON);
+        host.assert_nothing_left();
+    });
+}
+
+#[test]
 fn an_instance_runs_in_the_foreground_too() {
     on_host(&[GIT, NFT], |host| {
         let address = host.hello("hello", "");

@@ -145,7 +145,12 @@ fn listed_names_are_answered_and_opened_and_nothing_else() {
         );
         eventually("the record of what was refused", SOON, || {
             let firewall = host.run(&["hello", "firewall"]).ok();
-            let told = ["other.example.org", "a.web.example.org", "10.20.0.21"];
+            let told = [
+                "other.example.org",
+                "secret.evil.example",
+                "a.web.example.org",
+                "10.20.0.21",
+            ];
             told.iter()
                 .all(|word| firewall.stdout.contains(word))
                 .then_some(())
@@ -498,6 +503,7 @@ fn instances_ask_for_themselves_alone() {
             "CapEff:\t0000000000281000",
             "CapBnd:\t0000000000281000",
             "NoNewPrivs:\t1",
+            "Seccomp:\t2",
         ] {
             assert!(status.contains(line), "{line}: {status}");
         }

@@ -4,7 +4,7 @@
 #
 #   tests/vm/run.sh            exit 0: passed, 77: skipped with the reason, else: failed
 #
-# METACTL_BIN and METACTL_RUNTIME_BIN name the binaries (default: the newest of the target directory's
+# METACTL_VM_GUEST names another script to run in the machine than guest.sh. METACTL_BIN and METACTL_RUNTIME_BIN name the binaries (default: the newest of the target directory's
 # release and debug builds). The image is made once (half a minute, needs the network for
 # Debian packages) and kept in $METACTL_VM_DIR (default: vm/ in the target directory).
 set -euo pipefail
@@ -50,7 +50,8 @@ work=$(mktemp -d "$dir/run.XXXXXX")
 qemu=
 trap '[ -z "$qemu" ] || kill "$qemu" 2> /dev/null || true; rm -rf "$work"' EXIT
 mkdir "$work/job"
-cp "$here/guest.sh" "$work/job/"
+cp "$here"/*.sh "$work/job/"
+[ -z "${METACTL_VM_GUEST:-}" ] || cp "$METACTL_VM_GUEST" "$work/job/guest.sh"
 cp "$metactl" "$work/job/metactl"
 cp "$runtime" "$work/job/metactl-runtime"
 cp -R "$top/examples/hello" "$work/job/hello"
@@ -59,9 +60,9 @@ truncate -s +1M "$work/job.tar"   # a disk ends at a whole block, with room to s
 touch "$work/out" "$work/exit"
 
 echo "vm: booting"
-append="root=/dev/nvme0n1 rw rootfstype=ext4 console=ttyS0 quiet panic=-1 reboot=t"
+append="root=/dev/nvme0n1 rw rootfstype=ext4 console=ttyS0 quiet panic=0 reboot=t"
 append="$append systemd.show_status=0 systemd.unified_cgroup_hierarchy=1 mitigations=off audit=0 no_timer_check"
-timeout "$timeout" qemu-system-x86_64 -nodefaults -no-user-config -no-reboot -display none \
+timeout "$timeout" qemu-system-x86_64 -nodefaults -no-user-config -display none \
     -M q35 -accel tcg,thread=multi -cpu max -smp 2 -m 1024 \
     -kernel "$image/vmlinuz" -append "$append" \
     -drive "file=$image/root.ext4,if=none,id=root,format=raw,snapshot=on,cache=unsafe" \

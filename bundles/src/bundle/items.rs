@@ -60,6 +60,8 @@ pub struct Mutable {
     pub data: PathBuf,
     /// `tmp/<entry>`, writable for all, one for each entry point.
     pub tmp: Vec<PathBuf>,
+    /// `etc/notify`, when a daemon says that it is ready.
+    pub notify: Option<PathBuf>,
     /// `etc/hosts`.
     pub hosts: PathBuf,
     /// What is in it at first.

@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::BundleError;
 use crate::app::{Dns, Health, Notify, Restart};
+use crate::health::Check;
 
 /// The format number of `manifest.json`.
 pub const FORMAT: u32 = 1;
@@ -108,6 +109,12 @@ pub struct EntryRef {
     /// Daemons that are started before it.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub after: Vec<String>,
+    /// What it is asked before it counts as up; none: what `health` says.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub checks: Vec<Check>,
+    /// Where it says that it is ready, on the host.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub notify_socket: Option<PathBuf>,
 }
 
 /// A file of configuration.

@@ -68,6 +68,8 @@ pub struct Placement {
     pub addresses: Vec<IpAddr>,
     /// The pool of `nat` mode.
     pub pool: Option<IpNet>,
+    /// The pool of IPv6 addresses, too, if the server has one.
+    pub pool6: Option<IpNet>,
     /// The name of the host inside.
     pub hostname: String,
     /// Name servers that an instance can ask if its policy allows it: those of the host, without
@@ -88,6 +90,11 @@ impl Placement {
     /// The private `/tmp` of an entry point.
     pub fn tmp_dir(&self, entry: &str) -> PathBuf {
         self.state_dir.join("tmp").join(entry)
+    }
+
+    /// The sockets at which daemons say that they are ready; bound only while somebody listens.
+    pub fn notify_dir(&self) -> PathBuf {
+        self.state_dir.join("etc/notify")
     }
 
     /// `/etc/hosts` of the instance: it changes while the instance runs, in place.
@@ -180,6 +187,11 @@ pub fn compose(
         mutable: Mutable {
             data: place.data_dir(),
             tmp,
+            notify: app
+                .daemons
+                .values()
+                .any(Daemon::says_ready)
+                .then(|| place.notify_dir()),
             hosts: place.hosts_file(),
             hosts_text: view::initial_hosts(place),
             uid: place.uid,
@@ -314,6 +326,7 @@ fn network_spec(app: &App, place: &Placement) -> NetworkSpec {
         mode: net.mode,
         addresses,
         pool: place.pool.filter(|_| net.mode == Mode::Nat),
+        pool6: place.pool6.filter(|_| net.mode == Mode::Nat),
         publish: net.publish.clone(),
         out: app.sandbox.out.clone(),
         inbound: app.sandbox.inbound.clone(),
@@ -360,6 +373,8 @@ fn entry_ref(entry: &Composed<'_>, place: &Placement) -> EntryRef {
         stop_timeout: CRON_STOP.1,
         restart: Restart::Never,
         after: Vec::new(),
+        checks: Vec::new(),
+        notify_socket: None,
     };
     match entry.source {
         SourceOf::Daemon(daemon) => EntryRef {
@@ -367,6 +382,10 @@ fn entry_ref(entry: &Composed<'_>, place: &Placement) -> EntryRef {
             stop_timeout: daemon.stop.timeout,
             restart: daemon.restart,
             after: daemon.after.clone(),
+            checks: daemon.checks.clone(),
+            notify_socket: daemon
+                .says_ready()
+                .then(|| place.notify_dir().join(&daemon.name)),
             ..common
         },
         SourceOf::Cron(job) => EntryRef {

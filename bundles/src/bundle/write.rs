@@ -221,6 +221,12 @@ fn write_mutable(mutable: &Mutable, made: &mut Made) -> Result<(), BundleError> 
         }
         ensure_dir(tmp, 0o1777, made)?;
     }
+    if let Some(notify) = &mutable.notify {
+        if let Some(above) = notify.parent() {
+            ensure_dir(above, 0o755, made)?;
+        }
+        ensure_dir(notify, 0o755, made)?;
+    }
     if mutable.hosts.exists() {
         return Ok(());
     }

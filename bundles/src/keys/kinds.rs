@@ -1,7 +1,7 @@
 //! The types of values: how each is described and checked.
 
 use super::{suggest, values};
-use crate::{network, platforms, secrets};
+use crate::{health, network, platforms, secrets};
 
 /// What a value has to look like.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -48,6 +48,8 @@ pub enum Kind {
     Addresses,
     /// An IPv4 prefix with room for addresses.
     Pool,
+    /// An IPv6 prefix of unique local addresses.
+    Pool6,
     /// Destinations of an accept list.
     Destinations,
     /// Ports of the server that lead to the instance.
@@ -62,6 +64,10 @@ pub enum Kind {
     Repository,
     /// A tag, branch or commit.
     Tag,
+    /// The path of a URL.
+    UrlPath,
+    /// Statuses of HTTP.
+    Statuses,
     /// An existing account.
     Account,
     /// Addresses of mail.
@@ -112,6 +118,7 @@ impl Kind {
             Kind::Signal => "signal".to_owned(),
             Kind::Addresses => "addresses".to_owned(),
             Kind::Pool => "IPv4 prefix".to_owned(),
+            Kind::Pool6 => "IPv6 prefix".to_owned(),
             Kind::Destinations => "destinations".to_owned(),
             Kind::Published => "ports".to_owned(),
             Kind::Sources => "sources".to_owned(),
@@ -119,6 +126,8 @@ impl Kind {
             Kind::RelativePath => "relative path".to_owned(),
             Kind::Repository => "repository".to_owned(),
             Kind::Tag => "tag".to_owned(),
+            Kind::UrlPath => "path of a URL".to_owned(),
+            Kind::Statuses => "statuses".to_owned(),
             Kind::Account => "account".to_owned(),
             Kind::Mail => "mail addresses".to_owned(),
             Kind::Persons => "accounts and `@groups`".to_owned(),
@@ -169,13 +178,16 @@ impl Kind {
             Kind::Signal => "TERM",
             Kind::Addresses => "192.168.0.5",
             Kind::Pool => "10.77.0.0/16",
+            Kind::Pool6 => "fd12:3456:789a::/64",
             Kind::Destinations => "mysql.example.org:3306",
-            Kind::Published => "8080:80 53/udp",
+            Kind::Published => "8080:80 53/udp 10.0.0.1:8000-8010",
             Kind::Sources => "10.1.1.0/24",
             Kind::AbsolutePath => "/opt/example",
             Kind::RelativePath => "target/dist",
             Kind::Repository => "https://git.example.org/myapp.git",
             Kind::Tag => "1.2.3",
+            Kind::UrlPath => "/healthz",
+            Kind::Statuses => "200-399",
             Kind::Account => "www-data",
             Kind::Mail => "operators@example.org",
             Kind::Persons => "@web alice",
@@ -232,6 +244,7 @@ impl Kind {
             Kind::Signal => values::signal(text).map(drop),
             Kind::Addresses => values::addresses(text).map(drop),
             Kind::Pool => values::pool(text).map(drop),
+            Kind::Pool6 => values::pool6(text).map(drop),
             Kind::Destinations => network::parse_entry("", text)
                 .map(drop)
                 .map_err(|error| error.to_string()),
@@ -241,6 +254,8 @@ impl Kind {
             Kind::RelativePath => values::relative_path(text).map(drop),
             Kind::Repository => values::repository(text).map(drop),
             Kind::Tag => values::tag(text).map(drop),
+            Kind::UrlPath => health::path(text).map(drop),
+            Kind::Statuses => health::statuses(text).map(drop),
             Kind::Account => values::account(text).map(drop),
             Kind::Mail => values::mail_addresses(text).map(drop),
             Kind::Persons => values::persons(text).map(drop),

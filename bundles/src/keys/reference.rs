@@ -80,6 +80,20 @@ fn also(key: &Key) -> Vec<String> {
 fn line(key: &Key) -> String {
     let (name, value) = match (key.section, key.name) {
         ("env", "*") => ("DB_HOST", "mysql.example.org"),
+        ("build", "repo.*") => ("repo.theme", Kind::Repository.example()),
+        ("build", "tag.*") => ("tag.theme", Kind::Tag.example()),
+        ("build", "fetch") => (
+            key.name,
+            "curl -fsS https://example.org/$METACTL_TAG.tar | tar -x",
+        ),
+        ("build", "user") => (key.name, "deployer"),
+        ("build", "password.file") => (key.name, "/etc/metactl/svn.password"),
+        ("build", "verify.gpg") => (key.name, "/etc/metactl/release-keys.gpg"),
+        ("build", "verify.ssh") => (key.name, "/etc/metactl/allowed_signers"),
+        ("health.*", "daemon") => (key.name, "webapp"),
+        ("health.*", "command") => (key.name, "bin/healthy --quick"),
+        ("health.*", "grace") => (key.name, "20s"),
+        ("health.*", "kind") => (key.name, "http"),
         ("build", "env.*") => ("env.MAVEN_OPTS", "-Xmx512m"),
         ("crontab", "*") => ("daily housekeeping", Kind::Cron.example()),
         ("firewall.out.accept", "*") => ("database", "%(DB_HOST):%(DB_PORT)"),

@@ -29,6 +29,10 @@ pub const SECTIONS: &[SectionSpec] = &[
         doc: "Something that runs all the time; `[daemon.*]` itself is for all of them.",
     },
     SectionSpec {
+        name: "health.*",
+        doc: "A question to a daemon; `deploy`, `start` and `rollback` wait until all are answered well.",
+    },
+    SectionSpec {
         name: "crontab",
         doc: "What runs at certain times.",
     },
@@ -80,10 +84,6 @@ pub const SECTIONS: &[SectionSpec] = &[
 
 /// Sections that are planned.
 pub const FUTURE: &[FutureSection] = &[
-    FutureSection {
-        name: "health",
-        instead: "until then `health = http` or `health = tcp` in [daemon.NAME] says how it is asked",
-    },
     FutureSection {
         name: "systemd",
         instead: "limits are set in [sandbox.limits]",
@@ -194,12 +194,102 @@ pub(super) const KEYS: &[Key] = &[
             "The tag, branch or commit to deploy when the command line names none.",
         )
     },
+    Key {
+        grant: Grant::Trusted,
+        why: "it decides which source is fetched, with the rights of the server",
+        ..key(
+            "build",
+            "repo.*",
+            Kind::Repository,
+            "A further repository, put into the folder of that name; `tag.NAME` says what of it.",
+        )
+    },
+    Key {
+        grant: Grant::Trusted,
+        why: "it decides which source is fetched",
+        ..key(
+            "build",
+            "tag.*",
+            Kind::Tag,
+            "The tag, branch or commit of `repo.NAME`.",
+        )
+    },
+    Key {
+        grant: Grant::Trusted,
+        why: "it runs a program of the server that reaches the network",
+        ..key(
+            "build",
+            "fetch",
+            Kind::Shell,
+            "A shell command that writes the source into the folder in which it is run, instead of git; as an unprivileged user in a sandbox, with `METACTL_TAG` and `METACTL_REPO`.",
+        )
+    },
+    Key {
+        grant: Grant::Trusted,
+        why: "it decides who the server is for the repository",
+        ..key(
+            "build",
+            "user",
+            Kind::Name,
+            "Who asks a Subversion repository.",
+        )
+    },
+    Key {
+        grant: Grant::Trusted,
+        why: "it names a file of the server",
+        ..key(
+            "build",
+            "password.file",
+            Kind::AbsolutePath,
+            "The file with the password of `user`; it is on no command line.",
+        )
+    },
+    Key {
+        default: Some("same-host"),
+        grant: Grant::Trusted,
+        why: "it decides what else the server fetches, with its rights",
+        ..key(
+            "build",
+            "submodules",
+            Kind::Choice(&["same-host", "any", "none"]),
+            "Which submodules of git are fetched: those from the host of the repository or from beside it, all, or none.",
+        )
+    },
+    Key {
+        grant: Grant::Trusted,
+        why: "it names a file of the server, and who is trusted",
+        ..key(
+            "build",
+            "verify.gpg",
+            Kind::AbsolutePath,
+            "The file with the public keys of GPG of which one has to have signed the tag.",
+        )
+    },
+    Key {
+        grant: Grant::Trusted,
+        why: "it names a file of the server, and who is trusted",
+        ..key(
+            "build",
+            "verify.ssh",
+            Kind::AbsolutePath,
+            "The file with the allowed signers (ssh-keygen(1)) of which one has to have signed the tag.",
+        )
+    },
     key(
         "build",
         "command",
         Kind::Shell,
-        "The shell command that builds a release, run in the checkout by an unprivileged user; without it the checkout is the release.",
+        "The shell command that builds a release, run in the checkout by an unprivileged user; without it `tool` decides.",
     ),
+    Key {
+        default: Some("auto"),
+        ..key(
+            "build",
+            "tool",
+            Kind::Choice(crate::app::Tool::NAMES),
+            "What builds when there is no `command`: `auto` looks for nla-deploy.sh, pom.xml, build.gradle, package.json, Cargo.toml, Makefile, setup.py; `none`: the checkout is the release.",
+        )
+    },
     Key {
         default: Some("."),
         ..key(
@@ -210,12 +300,50 @@ pub(super) const KEYS: &[Key] = &[
         )
     },
     Key {
+        default: Some("nat"),
+        grant: Grant::AnyBut(&["host"]),
+        why: "then a build reaches the services of the server",
+        ..key(
+            "build",
+            "network",
+            Kind::Choice(&["nat", "none", "host"]),
+            "What the build reaches: the world but not the server, nothing, or all that the server reaches.",
+        )
+    },
+    Key {
+        default: Some("4g"),
+        ..key(
+            "build",
+            "limits.memory",
+            Kind::SizeOrUnlimited,
+            "The memory that the build may use.",
+        )
+    },
+    Key {
         default: Some("30m"),
         ..key(
             "build",
             "timeout",
             Kind::Duration,
             "How long the build may take.",
+        )
+    },
+    Key {
+        default: Some("3"),
+        ..key(
+            "build",
+            "keep",
+            Kind::Count,
+            "How many releases are kept besides the one in use and the one before.",
+        )
+    },
+    Key {
+        default: Some("7s"),
+        ..key(
+            "build",
+            "watch",
+            Kind::Duration,
+            "How long a new release has to stay up before it counts, when there is one to go back to.",
         )
     },
     key(
@@ -303,6 +431,76 @@ pub(super) const KEYS: &[Key] = &[
         Kind::Count,
         "Open files of each of its processes.",
     ),
+    // [health.*]
+    key(
+        "health.*",
+        "daemon",
+        Kind::Text,
+        "The daemon that is asked; without it the one of the same name, or the only one.",
+    ),
+    key(
+        "health.*",
+        "kind",
+        Kind::Choice(crate::health::KINDS),
+        "What is asked: `http` a page, `tcp` whether the port is listened on, `command` whether it ends with exit code 0, `notify` whether the daemon has said `READY=1` (sd_notify(3)). Without it: `command` where there is one, `http` where there is a `path` or `status`, else `tcp`.",
+    ),
+    key(
+        "health.*",
+        "port",
+        Kind::Port,
+        "The port that is asked, when it is not the daemon's own.",
+    ),
+    key(
+        "health.*",
+        "path",
+        Kind::UrlPath,
+        "The page that is asked for, by `GET`; `/` without it.",
+    ),
+    key(
+        "health.*",
+        "status",
+        Kind::Statuses,
+        "The statuses that are a good answer; `200-399` without it.",
+    ),
+    key(
+        "health.*",
+        "command",
+        Kind::Shell,
+        "A shell command, run in the daemon's sandbox; exit code 0 is a good answer.",
+    ),
+    Key {
+        default: Some("2s"),
+        ..key(
+            "health.*",
+            "interval",
+            Kind::Duration,
+            "The time from one try to the next.",
+        )
+    },
+    Key {
+        default: Some("5s"),
+        ..key(
+            "health.*",
+            "timeout",
+            Kind::Duration,
+            "How long one answer may take.",
+        )
+    },
+    key(
+        "health.*",
+        "grace",
+        Kind::Duration,
+        "How long after the start a failure does not count; 0 without it.",
+    ),
+    Key {
+        default: Some("15"),
+        ..key(
+            "health.*",
+            "tries",
+            Kind::Count,
+            "How many failures in a row are a failure of the daemon.",
+        )
+    },
     key(
         "crontab",
         "*",
@@ -427,7 +625,7 @@ pub(super) const KEYS: &[Key] = &[
             "sandbox.net",
             "publish",
             Kind::Published,
-            "In `nat` mode: ports of the server that lead to the instance, `PORT` or `PORT:INSIDE`, with `/udp` if it is not TCP. On every IPv4 address of the server; the application sees the address of the client.",
+            "In `nat` mode: ports of the server that lead to the instance, `PORT` or `PORT:INSIDE`, or ranges of them, with `/udp` if it is not TCP; at every address of the server, or at the one in front, `ADDRESS:PORT:INSIDE`. The application sees the address of the client.",
         )
     },
     Key {
@@ -512,7 +710,13 @@ pub(super) const KEYS: &[Key] = &[
         "pool",
         Kind::Pool,
         Some("10.77.0.0/16"),
-        "Where instances without an `ip` get their address from; IPv4 only.",
+        "Where instances without an `ip` get their address from.",
+    ),
+    server(
+        "pool6",
+        Kind::Pool6,
+        None,
+        "Where they get an IPv6 address from, too: of unique local addresses (RFC 4193), translated on the way out. Without it they have IPv4 alone.",
     ),
     server(
         "uid.range",
@@ -531,6 +735,12 @@ pub(super) const KEYS: &[Key] = &[
         Kind::Addresses,
         None,
         "Name servers that answer for all instances; those of the server (`/etc/resolv.conf`) without it.",
+    ),
+    server(
+        "service-manager",
+        Kind::Choice(crate::server::ServiceManager::NAMES),
+        None,
+        "Who keeps instances running; without it systemd where it runs, else metactl itself (`standalone`).",
     ),
 ];
 

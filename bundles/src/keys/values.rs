@@ -6,7 +6,7 @@ use std::ops::RangeInclusive;
 use std::path::{Component, Path, PathBuf};
 use std::time::Duration;
 
-use ipnet::Ipv4Net;
+use ipnet::{Ipv4Net, Ipv6Net};
 
 mod cron;
 mod domains;
@@ -270,6 +270,28 @@ pub fn pool(text: &str) -> Parsed<Ipv4Net> {
     Ok(net)
 }
 
+/// An IPv6 prefix from which addresses are given out. Others must not be masqueraded by mistake, so they are of
+/// those that lead nowhere (RFC 4193).
+pub fn pool6(text: &str) -> Parsed<Ipv6Net> {
+    let net: Ipv6Net = text.parse().map_err(|_| {
+        "must be an IPv6 prefix of unique local addresses such as fd12:3456:789a::/64".to_owned()
+    })?;
+    if net.trunc() != net {
+        return Err(format!("must begin at its first address: {}", net.trunc()));
+    }
+    if !(48..=120).contains(&net.prefix_len()) {
+        return Err("must have a prefix length from 48 to 120".to_owned());
+    }
+    if !net.network().is_unique_local() {
+        return Err(
+            "must be of unique local addresses (fd00::/8): with others an instance needs no translation, give it \
+             one with [sandbox.net] ip"
+                .to_owned(),
+        );
+    }
+    Ok(net)
+}
+
 /// `66000-69999`.
 pub fn uid_range(text: &str) -> Parsed<RangeInclusive<u32>> {
     const WRONG: &str = "must be first-last, like 66000-69999";
@@ -321,7 +343,7 @@ pub fn relative_path(text: &str) -> Parsed<PathBuf> {
 }
 
 fn cleaned(text: &str) -> Parsed<PathBuf> {
-    let mut path = PathBuf::new();
+    let mut path = PathBuf::with_capacity(text.len());
     for component in Path::new(text).components() {
         match component {
             Component::ParentDir => return Err("must not contain `..`".to_owned()),

@@ -1,7 +1,7 @@
 //! The merged configuration.
 
 use super::files::Files;
-use super::{LayerKind, Origin, Source, finish, merge};
+use super::{LayerKind, Origin, Source, finish, merge, names};
 use crate::diagnostics::{Collector, Diagnostic, Place, Report};
 use crate::interpolate::{self, Part};
 use crate::keys::Key;
@@ -153,8 +153,13 @@ impl Config {
 
     /// The configuration as far as it can be understood, and what is wrong with it.
     pub(crate) fn assemble(sources: Vec<Source>, lenient: bool) -> (Config, Collector) {
-        let merged = merge::merge(Files::new(sources), Collector::default());
-        finish::finish(merged, lenient)
+        let files = Files::new(sources);
+        let mut out = Collector::default();
+        let documents = names::parse(&files, &mut out);
+        let said = names::understand(&files, documents, &mut out);
+        let (mut config, out) = finish::finish(merge::merge(&files, &said, out), lenient);
+        config.sources = files.sources;
+        (config, out)
     }
 
     pub(crate) fn with_warnings(mut self, out: Collector) -> Result<Config, Report> {

@@ -10,10 +10,10 @@ use crate::keys::suggest;
 pub(super) struct Told<'a> {
     pub(super) files: &'a Files,
     /// `[env]`, if there is one.
-    pub(super) env: Option<&'a Merging>,
+    pub(super) env: Option<&'a Merging<'a>>,
     /// What the value is called: `build:repo`.
     pub(super) owner: String,
-    pub(super) written: &'a Written,
+    pub(super) written: &'a Written<'a>,
 }
 
 impl Told<'_> {
@@ -78,7 +78,7 @@ impl Told<'_> {
         let text = definition.unwrap_or(self.written);
         let place = self
             .files
-            .place_in(text.source, &text.text, step.range.clone());
+            .place_in(text.source, text.text, step.range.clone());
         (step.name.as_deref().unwrap_or(&self.owner), place)
     }
 }

@@ -18,10 +18,10 @@ use crate::{platforms, redact};
 /// Interpolates, checks and completes what was merged.
 ///
 /// When `lenient`, an unknown name is no error but one that is needed of a higher layer.
-pub(super) fn finish(mut merged: Merged, lenient: bool) -> (Config, Collector) {
+pub(super) fn finish(mut merged: Merged<'_>, lenient: bool) -> (Config, Collector) {
     let mut sections = std::mem::take(&mut merged.sections).into_vec();
     sections.retain(|section| section.spec != ALL_DAEMONS || section.declared.is_some());
-    let rank = |section: &Merging| SECTIONS.iter().position(|spec| spec.name == section.spec);
+    let rank = |section: &Merging<'_>| SECTIONS.iter().position(|spec| spec.name == section.spec);
     sections.sort_by_cached_key(rank);
     // Before the first deployment there is no app layer, which has the platforms of daemons.
     let whole =
@@ -29,7 +29,7 @@ pub(super) fn finish(mut merged: Merged, lenient: bool) -> (Config, Collector) {
     let env = sections.iter().find(|section| section.spec == "env");
     let mut finisher = Finisher {
         whole,
-        files: &merged.files,
+        files: merged.files,
         out: merged.out,
         closed: &merged.closed,
         env,
@@ -54,13 +54,14 @@ pub(super) fn finish(mut merged: Merged, lenient: bool) -> (Config, Collector) {
             .map(|(name, origin)| Needed { name, origin })
             .collect(),
         requests: merged.requests,
-        sources: merged.files.sources,
+        // Whoever read them puts them there.
+        sources: Vec::new(),
     };
     (config, out)
 }
 
 /// What `%(NAME)` can be.
-fn interpolator(env: Option<&Merging>) -> Interpolator<'_> {
+fn interpolator<'a>(env: Option<&'a Merging<'a>>) -> Interpolator<'a> {
     let slots = env.into_iter().flat_map(|section| &section.slots);
     Interpolator::new(slots.filter_map(|slot| {
         let written = slot.current.as_ref()?;
@@ -79,7 +80,7 @@ struct Finisher<'a> {
     /// Whether nothing more can come that says what a daemon is.
     whole: bool,
     /// `[env]`, if there is one.
-    env: Option<&'a Merging>,
+    env: Option<&'a Merging<'a>>,
     /// The names of all daemons.
     daemons: Vec<&'a str>,
     /// Names that a higher layer has to define, and where each is referred to first.
@@ -87,7 +88,11 @@ struct Finisher<'a> {
 }
 
 impl<'a> Finisher<'a> {
-    fn section(&mut self, section: &'a Merging, interpolator: &mut Interpolator<'a>) -> Section {
+    fn section(
+        &mut self,
+        section: &'a Merging<'a>,
+        interpolator: &mut Interpolator<'a>,
+    ) -> Section {
         let defaults = keys::with_default(section.spec).len();
         let mut finished = Section {
             name: section.name.clone(),
@@ -109,9 +114,9 @@ impl<'a> Finisher<'a> {
 
     fn entry(
         &mut self,
-        section: &Merging,
-        slot: &Slot,
-        written: &Written,
+        section: &Merging<'_>,
+        slot: &Slot<'_>,
+        written: &Written<'_>,
         interpolator: &mut Interpolator<'a>,
     ) -> Entry {
         let at = At {
@@ -122,7 +127,7 @@ impl<'a> Finisher<'a> {
         let raw = &written.text.text;
         let resolved = match section.spec {
             "env" => interpolator
-                .name(&slot.key)
+                .name(slot.key)
                 .map(|resolved| (*resolved).clone()),
             // Taken as written: a password may have any characters.
             redact::SECRETS => Ok(Resolved::secret(raw)),
@@ -157,7 +162,7 @@ impl<'a> Finisher<'a> {
             text, mut shown, ..
         } = resolved;
         // Those of [env] know it by themselves, and so do values that refer to them.
-        if redact::is_secret_key(&section.name, &slot.key) && !text.is_empty() {
+        if redact::is_secret_key(section.name, slot.key) && !text.is_empty() {
             shown = Str::built_in(redact::MASK);
         }
         let sensitive = shown != text;
@@ -182,14 +187,14 @@ impl<'a> Finisher<'a> {
     /// Whether the value is of its type and may be said by who says it; faults are told.
     fn check(
         &mut self,
-        section: &Merging,
-        slot: &Slot,
-        written: &Written,
+        section: &Merging<'_>,
+        slot: &Slot<'_>,
+        written: &Written<'_>,
         resolved: &Resolved,
         words: &Result<Vec<String>, String>,
     ) -> bool {
         let (files, row) = (self.files, slot.row);
-        let place = || files.place_in(written.source, &written.text, 0..written.text.text.len());
+        let place = || files.place_in(written.source, written.text, 0..written.text.text.len());
         let checked = match words {
             Err(problem) => Err(problem.clone()),
             Ok(_) if row.has_words() => Ok(()),
@@ -218,9 +223,9 @@ impl<'a> Finisher<'a> {
     /// Whether what only site or local may say does not come from the app layer by a name.
     fn check_names(
         &mut self,
-        section: &Merging,
-        slot: &Slot,
-        written: &Written,
+        section: &Merging<'_>,
+        slot: &Slot<'_>,
+        written: &Written<'_>,
         resolved: &Resolved,
         place: impl Fn() -> Place,
     ) -> bool {
@@ -266,9 +271,9 @@ impl<'a> Finisher<'a> {
     /// Tells why a value cannot be resolved.
     fn fault(
         &mut self,
-        section: &Merging,
-        slot: &Slot,
-        written: &Written,
+        section: &Merging<'_>,
+        slot: &Slot<'_>,
+        written: &Written<'_>,
         fault: &Fault,
         interpolator: &Interpolator<'_>,
     ) {
@@ -286,7 +291,7 @@ impl<'a> Finisher<'a> {
     }
 
     /// Keys that the daemon's platform does not know: an error, unless they are for all daemons.
-    fn platform(&mut self, section: &Merging, finished: &mut Section) {
+    fn platform(&mut self, section: &Merging<'_>, finished: &mut Section) {
         let Some(platform) = platform_of(finished) else {
             let has_platform = finished.entries.contains("platform");
             if let (true, false, Some(at)) = (self.whole, has_platform, section.declared) {
@@ -304,7 +309,7 @@ impl<'a> Finisher<'a> {
         finished.entries.retain(serves);
     }
 
-    fn useless(&mut self, section: &Merging, slot: &Slot, platform: &str) {
+    fn useless(&mut self, section: &Merging<'_>, slot: &Slot<'_>, platform: &str) {
         let Some(written) = &slot.current else { return };
         let files = self.files;
         self.out.error(|| {
@@ -313,7 +318,7 @@ impl<'a> Finisher<'a> {
                 slot.key, section.name
             );
             Diagnostic::error(message)
-                .at(files.place_in(written.source, &written.text, 0..written.text.text.len()))
+                .at(files.place_in(written.source, written.text, 0..written.text.text.len()))
                 .hint(format!(
                     "it is for {}; remove it or change `platform`",
                     slot.row.platforms.join(", ")
@@ -321,12 +326,9 @@ impl<'a> Finisher<'a> {
         });
     }
 
-    fn no_platform(&mut self, section: &Merging, at: At) {
+    fn no_platform(&mut self, section: &Merging<'_>, at: At) {
         let files = self.files;
-        let name = section
-            .name
-            .strip_prefix("daemon.")
-            .unwrap_or(&section.name);
+        let name = section.name.strip_prefix("daemon.").unwrap_or(section.name);
         let daemons = &self.daemons;
         self.out.error(|| {
             // A misspelt name makes a daemon of its own.
@@ -347,7 +349,7 @@ impl<'a> Finisher<'a> {
 fn replaced(mut words: Vec<String>, interpolator: &mut Interpolator<'_>) -> Vec<String> {
     for word in words.iter_mut().filter(|word| word.contains('%')) {
         if let Ok(resolved) = interpolator.value(&Str::from(word.as_str())) {
-            *word = resolved.text.to_string();
+            *word = String::from(&resolved.text);
         }
     }
     words

@@ -2,7 +2,7 @@
 //! app layer may not say becomes a request.
 
 use super::files::{At, Files};
-use super::names::{self, Statement};
+use super::names::{Line, Said, Statement};
 use super::{Denied, LayerKind, Origin};
 use crate::diagnostics::{Collector, Diagnostic};
 use crate::ini::{Content, Text};
@@ -20,9 +20,9 @@ const MAX_SPREAD: usize = 8 * 1024 * 1024;
 const SLOT: usize = 256;
 
 /// A value as it was written.
-#[derive(Debug, Clone)]
-pub(super) struct Written {
-    pub(super) text: Text,
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Written<'a> {
+    pub(super) text: &'a Text,
     pub(super) source: usize,
     pub(super) layer: LayerKind,
     /// It comes from `[daemon.*]`.
@@ -30,41 +30,41 @@ pub(super) struct Written {
 }
 
 /// A key that was set, now or once.
-pub(super) struct Slot {
-    pub(super) key: Str,
+pub(super) struct Slot<'a> {
+    pub(super) key: &'a Str,
     pub(super) row: &'static Key,
     /// `None` after `unset`.
-    pub(super) current: Option<Written>,
+    pub(super) current: Option<Written<'a>>,
     pub(super) overrides: Vec<(Origin, Str)>,
 }
 
 /// A section with the slots of its keys.
-pub(super) struct Merging {
-    pub(super) name: Str,
+pub(super) struct Merging<'a> {
+    pub(super) name: &'a Str,
     /// Its name in the table.
     pub(super) spec: &'static str,
-    pub(super) slots: List<Slot>,
+    pub(super) slots: List<Slot<'a>>,
     /// Where a layer has its header last, unless a later one takes the section away.
     pub(super) declared: Option<At>,
 }
 
-impl Named for Slot {
+impl Named for Slot<'_> {
     fn name(&self) -> &Str {
-        &self.key
+        self.key
     }
 }
 
-impl Named for Merging {
+impl Named for Merging<'_> {
     fn name(&self) -> &Str {
-        &self.name
+        self.name
     }
 }
 
 /// Everything merged, nothing interpolated.
-pub(super) struct Merged {
-    pub(super) files: Files,
+pub(super) struct Merged<'a> {
+    pub(super) files: &'a Files,
     pub(super) out: Collector,
-    pub(super) sections: List<Merging>,
+    pub(super) sections: List<Merging<'a>>,
     pub(super) requests: Vec<Denied>,
     /// `[firewall.out]` and `[firewall.in]` when their entries of the app layer do not count.
     pub(super) closed: Vec<&'static str>,
@@ -72,37 +72,42 @@ pub(super) struct Merged {
     decided: Vec<(Str, Str)>,
     /// What `[daemon.*]` has cost so far, in bytes; no more than [`MAX_SPREAD`].
     spread: usize,
+    /// Where the section is that was asked for last: mostly it is asked for again.
+    latest: usize,
 }
 
-/// Parses and merges.
-pub(super) fn merge(files: Files, mut out: Collector) -> Merged {
-    let documents = names::parse(&files, &mut out);
-    let statements: Vec<Vec<Statement>> = names::understand(&files, documents, &mut out);
-    let closed = closed_sections(&statements, &files);
+/// How many keys a section mostly has at most, and how many sections an instance.
+const FEW_KEYS: usize = 6;
+const FEW_SECTIONS: usize = 10;
+
+/// Merges what each of the files says, lowest layer first.
+pub(super) fn merge<'a>(files: &'a Files, said: &'a [Vec<Said>], out: Collector) -> Merged<'a> {
     let mut merged = Merged {
         files,
         out,
-        sections: List::default(),
+        sections: List::with_capacity(FEW_SECTIONS),
         requests: Vec::new(),
-        closed,
+        closed: closed_sections(said, files),
         decided: Vec::new(),
         spread: 0,
+        latest: 0,
     };
-    let daemons = daemon_sections(&statements);
-    for file in statements {
+    let daemons = daemon_sections(said);
+    for (source, file) in said.iter().enumerate() {
         // What is for every daemon is below what is for one, whatever the order in the file.
-        for statement in file.iter().filter(|one| one.section() == ALL_DAEMONS) {
-            for daemon in &daemons {
-                if !merged.may_spread(statement) {
-                    break;
+        for said in file.iter().filter(|said| said.section == ALL_DAEMONS) {
+            for statement in said.statements() {
+                for daemon in &daemons {
+                    if !merged.may_spread(source, statement) {
+                        break;
+                    }
+                    merged.apply(source, daemon, said.spec, statement, true);
                 }
-                merged.apply(statement.clone(), daemon, true);
             }
         }
-        for statement in file {
-            if statement.section() != ALL_DAEMONS {
-                let section = statement.section().clone();
-                merged.apply(statement, &section, false);
+        for said in file.iter().filter(|said| said.section != ALL_DAEMONS) {
+            for statement in said.statements() {
+                merged.apply(source, &said.section, said.spec, statement, false);
             }
         }
     }
@@ -110,11 +115,11 @@ pub(super) fn merge(files: Files, mut out: Collector) -> Merged {
     merged
 }
 
-fn daemon_sections(statements: &[Vec<Statement>]) -> List<Str> {
+fn daemon_sections(said: &[Vec<Said>]) -> List<&Str> {
     let mut daemons = List::default();
-    for name in statements.iter().flatten().map(Statement::section) {
-        if name.starts_with("daemon.") && name != ALL_DAEMONS {
-            daemons.entry(name, || name.clone());
+    for name in said.iter().flatten().map(|said| &said.section) {
+        if name.starts_with("daemon.") && *name != ALL_DAEMONS {
+            daemons.entry(name, || name);
         }
     }
     daemons
@@ -122,23 +127,25 @@ fn daemon_sections(statements: &[Vec<Statement>]) -> List<Str> {
 
 /// The firewall sections in which site, server or local say `grant = site`, or anything else that is
 /// not `any`.
-fn closed_sections(statements: &[Vec<Statement>], files: &Files) -> Vec<&'static str> {
+fn closed_sections(said: &[Vec<Said>], files: &Files) -> Vec<&'static str> {
     let granted = |section: &str| {
         let mut granted = true;
-        for statement in statements.iter().flatten() {
-            if statement.section() != section {
+        for (source, file) in said.iter().enumerate() {
+            if !files.layer(source).is_trusted() {
                 continue;
             }
-            let trusted = files.layer(statement.at().source).is_trusted();
-            match statement {
-                Statement::Key { key, content, .. } if trusted && key == "grant" => {
-                    granted = match content {
-                        Content::Value(text) => text.text == "any",
-                        Content::Unset => true,
+            let here = file.iter().filter(|said| said.section == *section);
+            for statement in here.flat_map(Said::statements) {
+                match statement {
+                    Statement::Line(line) if line.key == "grant" => {
+                        granted = match &line.content {
+                            Content::Value(text) => text.text == "any",
+                            Content::Unset => true,
+                        }
                     }
+                    Statement::UnsetAll(_) => granted = true,
+                    _ => {}
                 }
-                Statement::UnsetAll { .. } if trusted => granted = true,
-                _ => {}
             }
         }
         granted
@@ -149,16 +156,16 @@ fn closed_sections(statements: &[Vec<Statement>], files: &Files) -> Vec<&'static
         .collect()
 }
 
-impl Merged {
+impl<'a> Merged<'a> {
     /// Whether a line of `[daemon.*]` can be applied to one more daemon. The first that cannot is an
     /// error.
-    fn may_spread(&mut self, statement: &Statement) -> bool {
-        let length = match statement {
-            Statement::Key {
-                content: Content::Value(text),
-                ..
-            } => text.text.len(),
-            _ => 0,
+    fn may_spread(&mut self, source: usize, statement: Statement<'_>) -> bool {
+        let (length, span) = match statement {
+            Statement::Line(line) => match &line.content {
+                Content::Value(text) => (text.text.len(), line.span),
+                Content::Unset => (0, line.span),
+            },
+            Statement::Header(span) | Statement::UnsetAll(span) => (0, span),
         };
         if self.spread > MAX_SPREAD {
             return false;
@@ -167,7 +174,7 @@ impl Merged {
         if self.spread <= MAX_SPREAD {
             return true;
         }
-        let (files, at) = (&self.files, statement.at());
+        let (files, at) = (self.files, At { source, span });
         self.out.error(|| {
             Diagnostic::error("too many daemons for what [daemon.*] says to all of them")
                 .at(files.place(at))
@@ -190,77 +197,82 @@ impl Merged {
             .retain(|denied| !decided.contains(&(denied.section.as_str(), denied.key.as_str())));
     }
 
-    fn section_mut(&mut self, name: &Str, spec: &'static str) -> &mut Merging {
-        self.sections.entry(name, || Merging {
-            name: name.clone(),
-            spec,
-            slots: List::default(),
-            declared: None,
-        })
+    fn section_mut(&mut self, name: &'a Str, spec: &'static str) -> &mut Merging<'a> {
+        let is_latest = (self.sections.iter().nth(self.latest)).is_some_and(|one| one.name == name);
+        if !is_latest {
+            let known = self.sections.position(name);
+            self.latest = known.unwrap_or_else(|| {
+                self.sections.push(Merging {
+                    name,
+                    spec,
+                    slots: List::with_capacity(FEW_KEYS),
+                    declared: None,
+                })
+            });
+        }
+        self.sections.at_mut(self.latest)
     }
 
-    fn apply(&mut self, statement: Statement, section: &Str, for_all: bool) {
-        let spec = statement.spec();
+    fn apply(
+        &mut self,
+        source: usize,
+        section: &'a Str,
+        spec: &'static str,
+        statement: Statement<'a>,
+        for_all: bool,
+    ) {
         match statement {
-            Statement::Header { .. } if for_all => {}
-            Statement::Header { at, .. } => self.section_mut(section, spec).declared = Some(at),
-            Statement::UnsetAll { at, .. } => self.unset_all(section, spec, at, for_all),
-            Statement::Key {
-                key,
-                row,
-                content: Content::Unset,
-                at,
-                ..
-            } => {
-                self.unset(section, spec, &key, row, at, for_all);
+            Statement::Header(_) if for_all => {}
+            Statement::Header(span) => {
+                self.section_mut(section, spec).declared = Some(At { source, span });
             }
-            Statement::Key {
-                key,
-                row,
-                content: Content::Value(text),
-                at,
-                ..
-            } => {
-                let layer = self.files.layer(at.source);
-                let written = Written {
-                    text,
-                    source: at.source,
-                    layer,
-                    for_all,
-                };
-                self.set(section, spec, key, row, written);
+            Statement::UnsetAll(span) => {
+                self.unset_all(section, spec, At { source, span }, for_all);
             }
+            Statement::Line(line) => match &line.content {
+                Content::Unset => {
+                    let at = At {
+                        source,
+                        span: line.span,
+                    };
+                    self.unset(section, spec, &line.key, line.row, at, for_all);
+                }
+                Content::Value(text) => {
+                    let written = Written {
+                        text,
+                        source,
+                        layer: self.files.layer(source),
+                        for_all,
+                    };
+                    self.set(section, spec, line, written);
+                }
+            },
         }
     }
 
-    fn set(
-        &mut self,
-        section: &Str,
-        spec: &'static str,
-        key: Str,
-        row: &'static Key,
-        written: Written,
-    ) {
+    fn set(&mut self, section: &'a Str, spec: &'static str, line: &'a Line, written: Written<'a>) {
+        let (key, row) = (&line.key, line.row);
         if written.layer.is_trusted() {
-            self.decide(section, &key, row);
+            self.decide(section, key, row);
         } else if self.is_denied(row, &written.text.text) {
             let origin = self.files.origin(At {
                 source: written.source,
                 span: written.text.first_line(),
             });
             self.requests
-                .push(denied(section, &key, row, &written.text.text, origin));
+                .push(denied(section, key, row, &written.text.text, origin));
             return;
         }
         let slots = &mut self.section_mut(section, spec).slots;
-        let index = slots.position(&key).unwrap_or_else(|| {
+        let Some(index) = slots.position(key) else {
             slots.push(Slot {
                 key,
                 row,
-                current: None,
+                current: Some(written),
                 overrides: Vec::new(),
-            })
-        });
+            });
+            return;
+        };
         if let Some(previous) = slots.at_mut(index).current.replace(written) {
             self.overridden(section, spec, index, previous);
         }
@@ -284,18 +296,24 @@ impl Merged {
     }
 
     /// Remembers what a key said before.
-    fn overridden(&mut self, section: &Str, spec: &'static str, slot: usize, previous: Written) {
+    fn overridden(
+        &mut self,
+        section: &'a Str,
+        spec: &'static str,
+        slot: usize,
+        previous: Written<'a>,
+    ) {
         let origin = self.files.origin(At {
             source: previous.source,
             span: previous.text.first_line(),
         });
         let slot = self.section_mut(section, spec).slots.at_mut(slot);
-        slot.overrides.push((origin, previous.text.text));
+        slot.overrides.push((origin, previous.text.text.clone()));
     }
 
     fn unset(
         &mut self,
-        section: &Str,
+        section: &'a Str,
         spec: &'static str,
         key: &Str,
         row: &'static Key,
@@ -316,7 +334,7 @@ impl Merged {
             Some((index, previous)) => self.overridden(section, spec, index, previous),
             None if for_all => {}
             None => {
-                let files = &self.files;
+                let files = self.files;
                 self.out.warning(|| {
                     Diagnostic::warning(format!("no lower layer has `{key}` in [{section}]"))
                         .at(files.place(at))
@@ -327,13 +345,13 @@ impl Merged {
         }
     }
 
-    fn unset_all(&mut self, section: &Str, spec: &'static str, at: At, for_all: bool) {
+    fn unset_all(&mut self, section: &'a Str, spec: &'static str, at: At, for_all: bool) {
         let trusted = self.is_trusted(at);
-        let keys: Vec<(Str, &'static Key)> = {
+        let keys: Vec<(&'a Str, &'static Key)> = {
             let merging = self.section_mut(section, spec);
             merging.declared = None;
             let set = merging.slots.iter().filter(|slot| slot.current.is_some());
-            set.map(|slot| (slot.key.clone(), slot.row)).collect()
+            set.map(|slot| (slot.key, slot.row)).collect()
         };
         if trusted {
             let asked = self
@@ -344,7 +362,7 @@ impl Merged {
                 .extend(asked.map(|denied| (section.clone(), denied.key.as_str().into())));
         }
         if keys.is_empty() && !for_all {
-            let files = &self.files;
+            let files = self.files;
             self.out.warning(|| {
                 Diagnostic::warning(format!("no lower layer has anything in [{section}]"))
                     .at(files.place(at))
@@ -353,7 +371,7 @@ impl Merged {
             });
         }
         for (key, row) in keys {
-            self.unset(section, spec, &key, row, at, true);
+            self.unset(section, spec, key, row, at, true);
         }
     }
 

@@ -7,60 +7,71 @@ use super::LayerKind;
 use super::files::{At, Files};
 use crate::diagnostics::{Collector, Diagnostic};
 use crate::ini::{self, Content, Document, Entry, Section, Span};
-use crate::keys::{self, Key, SECTIONS, SectionMeaning, suggest};
+use crate::keys::{self, Key, Rows, SECTIONS, SectionMeaning, suggest};
 use crate::maps::{List, Named};
 use crate::redact;
 use crate::text::Str;
 
-/// What a line says, in words of the table.
-#[derive(Debug, Clone)]
-pub(super) enum Statement {
-    /// `[section]` is there.
-    Header {
-        section: Str,
-        spec: &'static str,
-        at: At,
-    },
-    /// `key = value` or `unset key`.
-    Key {
-        section: Str,
-        spec: &'static str,
-        key: Str,
-        row: &'static Key,
-        content: Content,
-        at: At,
-    },
-    /// `unset *`.
-    UnsetAll {
-        section: Str,
-        spec: &'static str,
-        at: At,
-    },
+/// What a file says in a section, in words of the table.
+pub(super) struct Said {
+    pub(super) section: Str,
+    /// Its name in the table.
+    pub(super) spec: &'static str,
+    /// How the section is written, when that is not its canonical name.
+    otherwise: Option<Str>,
+    /// Where `unset *` stands, if it does.
+    unset_all: Option<Span>,
+    /// Where the header is; nothing when the section is there to be taken away only.
+    header: Option<Span>,
+    lines: List<Line>,
 }
 
-impl Statement {
-    pub(super) fn section(&self) -> &Str {
-        match self {
-            Statement::Header { section, .. }
-            | Statement::Key { section, .. }
-            | Statement::UnsetAll { section, .. } => section,
-        }
+/// `key = value` or `unset key`.
+pub(super) struct Line {
+    pub(super) key: Str,
+    pub(super) row: &'static Key,
+    pub(super) content: Content,
+    pub(super) span: Span,
+    /// How the key is written, when that is not its canonical name.
+    otherwise: Option<Str>,
+}
+
+impl Named for Said {
+    fn name(&self) -> &Str {
+        &self.section
+    }
+}
+
+impl Named for Line {
+    fn name(&self) -> &Str {
+        &self.key
+    }
+}
+
+/// One thing that is said.
+#[derive(Clone, Copy)]
+pub(super) enum Statement<'a> {
+    /// `unset *`.
+    UnsetAll(Span),
+    /// `[section]` is there.
+    Header(Span),
+    /// A line about a key.
+    Line(&'a Line),
+}
+
+impl Said {
+    /// How the section is written.
+    fn written(&self) -> &Str {
+        self.otherwise.as_ref().unwrap_or(&self.section)
     }
 
-    pub(super) fn spec(&self) -> &'static str {
-        match self {
-            Statement::Header { spec, .. }
-            | Statement::Key { spec, .. }
-            | Statement::UnsetAll { spec, .. } => spec,
-        }
-    }
-
-    pub(super) fn at(&self) -> At {
-        match self {
-            Statement::Header { at, .. }
-            | Statement::Key { at, .. }
-            | Statement::UnsetAll { at, .. } => *at,
-        }
+    /// What is said, in the order in which it counts: what the section says itself is not taken away
+    /// by its `unset *`.
+    pub(super) fn statements(&self) -> impl Iterator<Item = Statement<'_>> {
+        let unset_all = self.unset_all.map(Statement::UnsetAll);
+        let header = self.header.map(Statement::Header);
+        let lines = self.lines.iter().map(Statement::Line);
+        unset_all.into_iter().chain(header).chain(lines)
     }
 }
 
@@ -72,13 +83,13 @@ pub(super) fn parse(files: &Files, out: &mut Collector) -> Vec<Document> {
         .collect()
 }
 
-/// The statements of every file. Those about `[server]` are checked and left out: they describe
-/// the server, not an application.
+/// What every file says. What is in `[server]` is checked and left out: it describes the server, not
+/// an application.
 pub(super) fn understand(
     files: &Files,
     documents: Vec<Document>,
     out: &mut Collector,
-) -> Vec<Vec<Statement>> {
+) -> Vec<Vec<Said>> {
     // Only what is no section of the table asks which daemons there are.
     let sections = || documents.iter().flat_map(|document| &document.sections);
     let is_unknown = |one: &Section| matches!(keys::section(&one.name), SectionMeaning::Unknown);
@@ -86,22 +97,21 @@ pub(super) fn understand(
         true => daemon_names(&documents),
         false => List::default(),
     };
-    let mut all = Vec::new();
+    let mut all = Vec::with_capacity(documents.len());
     for (source, document) in documents.into_iter().enumerate() {
         let mut reader = Reader {
             files,
             source,
             daemons: &daemons,
             out,
-            seen: List::default(),
+            said: List::with_capacity(document.sections.len()),
         };
-        let lines = |section: &Section| section.entries.len() + 2;
-        let mut statements = Vec::with_capacity(document.sections.iter().map(lines).sum());
         for section in document.sections {
-            reader.section(section, &mut statements);
+            reader.section(section);
         }
-        statements.retain(|statement| statement.spec() != "server");
-        all.push(statements);
+        let mut said = reader.said.into_vec();
+        said.retain(|section| section.spec != "server");
+        all.push(said);
     }
     all
 }
@@ -137,33 +147,8 @@ struct Reader<'a> {
     source: usize,
     daemons: &'a List<Str>,
     out: &'a mut Collector,
-    /// What this file says of each section, by canonical names.
-    seen: List<SeenSection>,
-}
-
-/// What a file says of a section.
-struct SeenSection {
-    name: Str,
-    keys: List<Seen>,
-}
-
-/// Where a key stands, and how it is written when that is not its canonical name, as `SECTION:KEY`.
-struct Seen {
-    key: Str,
-    span: Span,
-    otherwise: Option<String>,
-}
-
-impl Named for SeenSection {
-    fn name(&self) -> &Str {
-        &self.name
-    }
-}
-
-impl Named for Seen {
-    fn name(&self) -> &Str {
-        &self.key
-    }
+    /// What this file says so far.
+    said: List<Said>,
 }
 
 impl Reader<'_> {
@@ -174,37 +159,28 @@ impl Reader<'_> {
         }
     }
 
-    fn section(&mut self, section: Section, statements: &mut Vec<Statement>) {
+    fn section(&mut self, section: Section) {
         let Some((name, spec)) = self.meaning(&section) else {
             return;
         };
-        let seen = self.seen.position(&name).unwrap_or_else(|| {
-            self.seen.push(SeenSection {
-                name: name.clone(),
-                keys: List::with_capacity(section.entries.len()),
-            })
-        });
-        let header = Statement::Header {
-            section: name.clone(),
+        let is_empty = section.entries.is_empty();
+        let mut said = Said {
+            otherwise: (name != section.name).then_some(section.name),
+            section: name,
             spec,
-            at: self.at(section.span),
+            unset_all: section.unset_all,
+            header: (section.unset_all.is_none() || !is_empty).then_some(section.span),
+            lines: List::with_capacity(section.entries.len()),
         };
-        if let Some(span) = section.unset_all {
-            // Before the header: what the file says itself is not taken away.
-            statements.push(Statement::UnsetAll {
-                section: name.clone(),
-                spec,
-                at: self.at(span),
-            });
-            if !section.entries.is_empty() {
-                statements.push(header);
-            }
-        } else {
-            statements.push(header);
-        }
+        // `[web]` may stand in the same file as `[daemon.web]`.
+        let before = self.said.position(&said.section);
+        let rows = keys::rows_of(spec);
         for entry in section.entries {
-            statements.extend(self.entry(&section.name, seen, spec, entry));
+            if let Some(line) = self.line(&said, before, rows, entry) {
+                said.lines.push(line);
+            }
         }
+        self.said.push(said);
     }
 
     /// The canonical name of a section and its name in the table.
@@ -248,16 +224,18 @@ impl Reader<'_> {
         }
     }
 
-    /// The statement of a line; `seen` is the section in [`Reader::seen`].
-    fn entry(
+    /// What an entry of a section says, of which `said` is known so far; `before` is where the same
+    /// section stands under its other name.
+    fn line(
         &mut self,
-        written: &str,
-        seen: usize,
-        spec: &'static str,
+        said: &Said,
+        before: Option<usize>,
+        rows: Option<&Rows>,
         entry: Entry,
-    ) -> Option<Statement> {
+    ) -> Option<Line> {
         let (files, at) = (self.files, self.at(entry.span));
-        let Some((row, key)) = keys::find(spec, &entry.key) else {
+        let (spec, written) = (said.spec, said.written());
+        let Some((row, key)) = rows.and_then(|rows| rows.find(&entry.key)) else {
             self.out.error(|| {
                 Diagnostic::error(format!("unknown key `{}` in [{written}]", entry.key))
                     .at(files.place(at))
@@ -288,16 +266,16 @@ impl Reader<'_> {
             (Some(_), Cow::Owned(key)) => Str::from(key),
             (Some(_), Cow::Borrowed(_)) => entry.key.clone(),
         };
-        let source = self.source;
-        let section = self.seen.at_mut(seen);
-        let name = section.name.clone();
-        if let Some(first) = section.keys.get(&key) {
-            let (span, first) = (first.span, first.otherwise.clone());
-            let first = first.unwrap_or_else(|| format!("{name}:{key}"));
+        let before = before.map(|before| self.said.at(before));
+        let mut there = before.into_iter().chain([said]);
+        let first = there.find_map(|one| Some((one.written(), one.lines.get(&key)?)));
+        if let Some((first_section, first)) = first {
+            let other = first.otherwise.as_ref().unwrap_or(&first.key);
             // The same word twice was told by the parser already.
-            if first != format!("{written}:{}", entry.key) {
+            if (first_section, other) != (written, &entry.key) {
+                let (source, name) = (self.source, &said.section);
+                let span = first.span;
                 self.out.error(|| {
-                    let other = first.split_once(':').map_or(first.as_str(), |(_, key)| key);
                     let message = format!(
                         "`{}` in [{written}] was set before, as `{other}`",
                         entry.key
@@ -311,19 +289,12 @@ impl Reader<'_> {
             }
             return None;
         }
-        let same = name == *written && entry.key == key;
-        section.keys.push(Seen {
-            key: key.clone(),
-            span: entry.span,
-            otherwise: (!same).then(|| format!("{written}:{}", entry.key)),
-        });
-        Some(Statement::Key {
-            section: name,
-            spec,
+        Some(Line {
+            otherwise: (entry.key != key).then_some(entry.key),
             key,
             row,
             content: entry.content,
-            at,
+            span: entry.span,
         })
     }
 }

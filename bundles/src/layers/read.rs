@@ -123,12 +123,9 @@ pub fn site_name(sources: &[Source], instance: &str) -> String {
 
 /// `[app] name` of a layer, when it is one.
 pub(crate) fn app_name(text: &str) -> Option<String> {
-    let is_header = |line: &str| {
-        let name = line.trim().strip_prefix('[')?.split_once(']')?.0;
-        (name.trim() == "app").then_some(())
-    };
     // Few layers have the section; the others need no parsing for that.
-    text.lines().find_map(is_header)?;
+    let is_header = |at: usize| text[at + 1..].trim_start().starts_with("app");
+    memchr::memchr_iter(b'[', text.as_bytes()).find(|at| is_header(*at))?;
     let document = ini::parse(Path::new(""), text, &mut Collector::default());
     let app = document
         .sections

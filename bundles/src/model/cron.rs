@@ -32,16 +32,20 @@ impl Builder<'_> {
 
 /// `Daily housekeeping!` as a file name: `daily-housekeeping`.
 pub(super) fn slug(name: &str) -> String {
-    let lower = name.to_ascii_lowercase();
-    let words = lower
-        .split(|c: char| !c.is_ascii_alphanumeric())
-        .filter(|word| !word.is_empty());
-    let mut slug = words.collect::<Vec<_>>().join("-");
+    let mut slug = String::with_capacity(name.len());
+    for byte in name.bytes() {
+        if byte.is_ascii_alphanumeric() {
+            slug.push(char::from(byte.to_ascii_lowercase()));
+        } else if !slug.is_empty() && !slug.ends_with('-') {
+            slug.push('-');
+        }
+    }
     slug.truncate(MAX_SLUG);
     if slug.is_empty() {
         "job".to_owned()
     } else {
-        slug.trim_end_matches('-').to_owned()
+        slug.truncate(slug.trim_end_matches('-').len());
+        slug
     }
 }
 
@@ -55,6 +59,9 @@ struct Slugs {
 impl Slugs {
     /// `slug`, with a number behind it when it is taken.
     fn unique(&mut self, slug: String) -> String {
+        if self.taken.insert(slug.clone()) {
+            return slug;
+        }
         let mut free = slug.clone();
         while !self.taken.insert(free.clone()) {
             let last = self.last.entry(slug.clone()).or_insert(1);

@@ -99,6 +99,7 @@ impl<'a> Builder<'a> {
                     stop,
                     restart,
                     after,
+                    checks: Vec::new(),
                     origin,
                 })
             }

@@ -13,7 +13,7 @@ const SHELL_WORDS: [&str; 9] = ["|", "||", "&&", "&", ";", ">", ">>", "<", "2>&1
 pub fn warnings(config: &Config, app: &App) -> Vec<Diagnostic> {
     let mut found = Vec::new();
     for (name, daemon) in &app.daemons {
-        let section = format!("daemon.{name}");
+        let section = ["daemon.", name].concat();
         found.extend(shell_words(config, &section));
         if daemon.port.is_none() {
             found.extend(nobody_to_ask(config, &section));
@@ -58,12 +58,11 @@ fn nobody_to_ask(config: &Config, section: &str) -> Option<Diagnostic> {
 fn accept_lists(config: &Config, app: &App) -> Vec<Diagnostic> {
     let mut found = Vec::new();
     let sandbox = &app.sandbox;
-    for (section, policy) in [
-        ("firewall.out", &sandbox.out),
-        ("firewall.in", &sandbox.inbound),
+    for (section, list, policy) in [
+        ("firewall.out", "firewall.out.accept", &sandbox.out),
+        ("firewall.in", "firewall.in.accept", &sandbox.inbound),
     ] {
-        let list = format!("{section}.accept");
-        let Some((_, first)) = config.section(&list).and_then(|mut values| values.next()) else {
+        let Some((_, first)) = config.section(list).and_then(|mut values| values.next()) else {
             continue;
         };
         let why = match (policy.policy, sandbox.net.mode) {

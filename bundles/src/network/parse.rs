@@ -5,6 +5,8 @@ use std::net::IpAddr;
 
 use ipnet::IpNet;
 
+use crate::redact;
+
 use super::{Entry, Peer, PortRange, Protocol};
 
 /// At most so many destinations in one line.
@@ -29,8 +31,9 @@ pub struct EntryError {
 /// # Errors
 /// The first destination that is not so.
 pub fn parse_entry(name: &str, text: &str) -> Result<Vec<Entry>, EntryError> {
-    let mut entries = Vec::new();
-    for destination in destinations(text) {
+    let destinations = destinations(text);
+    let mut entries = Vec::with_capacity(destinations.len().min(MAX_DESTINATIONS));
+    for destination in destinations {
         if entries.len() == MAX_DESTINATIONS {
             return Err(error(
                 destination,
@@ -91,7 +94,7 @@ fn port_part(destination: &str) -> Option<(&str, &str)> {
 }
 
 fn parse_destination(name: &str, text: &str) -> Result<Entry, EntryError> {
-    if text.contains("://") {
+    if redact::url_mark(text.as_bytes()).is_some() {
         let problem =
             format!("must be a destination like db.example.org:3306, not a URL: `{text}`");
         return Err(error(text, problem));
@@ -139,7 +142,7 @@ fn parse_ports(whole: &str, text: &str) -> Result<Vec<PortRange>, EntryError> {
         let digits = text.bytes().all(|b| b.is_ascii_digit());
         text.parse::<u16>().ok().filter(|port| digits && *port > 0)
     };
-    let mut ranges = Vec::new();
+    let mut ranges = Vec::with_capacity(1);
     for part in text.split(',') {
         let (first, last) = part.split_once('-').unwrap_or((part, part));
         match port(first).zip(port(last)) {
@@ -273,16 +276,18 @@ fn parse_suffix(whole: &str, suffix: &str) -> Result<Peer, EntryError> {
 /// RFC 1123, 2.1, and the underscores that people use. The last label is not a number: what looks
 /// like an address and is none shall not be asked of a name server.
 fn is_host_name(name: &str) -> bool {
-    let label = |label: &str| {
-        let good = |b: u8| b.is_ascii_alphanumeric() || b == b'-' || b == b'_';
-        !label.is_empty()
-            && label.len() <= 63
-            && !label.starts_with('-')
-            && !label.ends_with('-')
-            && label.bytes().all(good)
+    let label = |label: &[u8]| {
+        let good = |b: &u8| b.is_ascii_alphanumeric() || *b == b'-' || *b == b'_';
+        let is_inside = |b: Option<&u8>| b.is_some_and(|b| *b != b'-');
+        label.len() <= 63
+            && is_inside(label.first())
+            && is_inside(label.last())
+            && label.iter().all(good)
     };
-    let last = name.rsplit('.').next().unwrap_or("");
-    name.len() <= 253 && name.split('.').all(label) && !last.bytes().all(|b| b.is_ascii_digit())
+    let mut labels = name.as_bytes().split(|b| *b == b'.');
+    let last = name.as_bytes().rsplit(|b| *b == b'.').next();
+    let is_number = last.is_some_and(|last| last.iter().all(u8::is_ascii_digit));
+    name.len() <= 253 && labels.all(label) && !is_number
 }
 
 #[cfg(test)]

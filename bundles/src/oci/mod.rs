@@ -28,12 +28,12 @@ use oci_spec::runtime::{
     PosixRlimitType, Process, ProcessBuilder, RootBuilder, Spec, SpecBuilder, UserBuilder,
 };
 
-use crate::app::{App, Launch, Limits};
+use crate::app::{App, Daemon, Launch, Limits};
 use crate::bundle::{BundleError, Placement};
 use crate::network::Mode;
 use crate::platforms::APP_DIR;
 use crate::seccomp;
-use crate::view::{self, View};
+use crate::view::{self, NOTIFY_DIR, View};
 
 /// The version of the specification that the file is written by.
 const OCI_VERSION: &str = "1.1.0";
@@ -195,6 +195,9 @@ pub fn environment(
     }
     if let Some(port) = entry.port {
         set("METACTL_PORT", port.to_string());
+    }
+    if app.daemons.get(entry.name).is_some_and(Daemon::says_ready) {
+        set("NOTIFY_SOCKET", format!("{NOTIFY_DIR}/{}", entry.name));
     }
     set("METACTL_APP_DIR", APP_DIR.to_owned());
     set("METACTL_DATA_DIR", view::DATA_DIR.to_owned());

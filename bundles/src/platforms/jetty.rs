@@ -198,8 +198,8 @@ pub(super) fn launch(platform: &str, daemon: &DaemonSection<'_>) -> Result<Launc
             environment,
         } => {
             push_start_jar(&mut launch, &home);
-            launch.args.push(format!("jetty.home={}", home.display()));
-            launch.args.push(format!("jetty.base={}", base.display()));
+            launch.args.push(option("jetty.home=", &home));
+            launch.args.push(option("jetty.base=", &base));
             let ini = start_ini(&modules(daemon, &default)?, port);
             generate(&mut launch.files, base.join("start.d/metactl.ini"), ini);
             if let Some(environment) = environment {
@@ -228,7 +228,7 @@ pub(super) fn launch(platform: &str, daemon: &DaemonSection<'_>) -> Result<Launc
     launch.needs.push(HostNeed {
         path: home,
         probe: Some(PathBuf::from("start.jar")),
-        what: format!("Jetty {}", version(platform)),
+        what: ["Jetty ", version(platform)].concat(),
         origin: daemon
             .origin("jetty.home")
             .or_else(|| daemon.origin("platform")),
@@ -264,9 +264,12 @@ fn missing_hint(platform: &str) -> String {
 
 fn push_start_jar(launch: &mut Launch, home: &Path) {
     launch.args.push("-jar".to_owned());
-    launch
-        .args
-        .push(home.join("start.jar").display().to_string());
+    launch.args.push(option("", &home.join("start.jar")));
+}
+
+/// A word of the command line that ends in a path; all of them come from text.
+fn option(name: &str, path: &Path) -> String {
+    [name, &path.to_string_lossy()].concat()
 }
 
 fn modules(daemon: &DaemonSection<'_>, default: &str) -> Result<String, PlatformError> {

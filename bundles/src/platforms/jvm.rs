@@ -24,7 +24,7 @@ mod keys;
 #[path = "jvm/memory.rs"]
 pub mod memory;
 
-use std::path::PathBuf;
+use std::path::{Component, Path, PathBuf};
 
 use super::{APP_DIR, DaemonSection, Platform, PlatformError, in_app};
 use crate::app::{GcLog, Health, JavaNeed, Launch, ReleaseNeed};
@@ -46,6 +46,9 @@ pub(super) const PLATFORM: Platform = Platform {
 /// The class path of a `jvm.main` without `jvm.classpath`.
 const DEFAULT_CLASSPATH: &str = ".:lib/*";
 
+/// How many words the command line of a JVM mostly has at most.
+const USUAL_ARGS: usize = 16;
+
 /// What one system property's key begins with.
 pub const PROPERTY: &str = "jvm.properties.";
 
@@ -55,7 +58,7 @@ pub const OUT_OF_MEMORY: i32 = 3;
 /// The file in `data/` that a JVM without memory writes its heap to. Each entry point has one: the
 /// JVM writes none when the file is there, so whoever starts it again moves it away.
 pub fn heap_dump(entry: &str) -> String {
-    format!("heapdump-{entry}.hprof")
+    ["heapdump-", entry, ".hprof"].concat()
 }
 
 /// Whether entry points of a platform are JVMs.
@@ -131,14 +134,13 @@ pub(super) fn java(
 ) -> Result<Launch, PlatformError> {
     let memory = memory::read(daemon)?;
     let mut release = Vec::new();
-    let mut args = vec!["java".to_owned()];
+    let mut args = Vec::with_capacity(USUAL_ARGS);
+    args.push("java".to_owned());
     args.extend(memory::options(daemon));
     if daemon.text("jvm.heap.dump") != Some("no") {
         args.push("-XX:+HeapDumpOnOutOfMemoryError".to_owned());
-        args.push(format!(
-            "-XX:HeapDumpPath={DATA_DIR}/{}",
-            heap_dump(daemon.name)
-        ));
+        let file = heap_dump(daemon.name);
+        args.push(["-XX:HeapDumpPath=", DATA_DIR, "/", &file].concat());
     }
     args.push("-Djava.io.tmpdir=/tmp".to_owned());
     args.push("-Djava.awt.headless=true".to_owned());
@@ -177,7 +179,8 @@ fn java_need(daemon: &DaemonSection<'_>, reason: &str) -> Result<JavaNeed, Platf
             at_least: None,
         });
     };
-    if !home.starts_with('/') || in_app(home).is_none() {
+    let climbs = || (Path::new(home).components()).any(|part| part == Component::ParentDir);
+    if !home.starts_with('/') || climbs() {
         return Err(daemon.error(
             "jvm.home",
             format!("jvm.home is `{home}`, not a whole path"),
@@ -251,7 +254,7 @@ fn in_release(
     let need = inside.strip_prefix(APP_DIR).ok().map(|path| ReleaseNeed {
         path: path.to_path_buf(),
         origin: daemon.origin(key),
-        hint: format!("build it into the release ([build] command, output), or correct {key}"),
+        hint: ["build it into the release ([build] command, output), or correct ", key].concat(),
     });
     Ok((inside.to_string_lossy().into_owned(), need))
 }

@@ -209,10 +209,12 @@ pub fn launch(platform: &str, daemon: &DaemonSection<'_>) -> Result<Launch, Plat
 ///
 /// `None` when it climbs out of the release with `..`.
 fn in_app(path: &str) -> Option<PathBuf> {
-    let mut inside = PathBuf::from(APP_DIR);
+    let mut inside = PathBuf::with_capacity(APP_DIR.len() + 1 + path.len());
+    inside.push(APP_DIR);
     for part in Path::new(path).components() {
         match part {
-            Component::RootDir => inside = PathBuf::from("/"),
+            // A path from the root takes the place of what is there.
+            Component::RootDir => inside.push("/"),
             Component::CurDir => {}
             Component::Normal(name) => inside.push(name),
             Component::ParentDir | Component::Prefix(_) => return None,

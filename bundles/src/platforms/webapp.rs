@@ -48,7 +48,7 @@ pub(super) fn home(
     platform: &str,
 ) -> Result<PathBuf, PlatformError> {
     let Some(home) = daemon.text(key) else {
-        return Ok(PathBuf::from(format!("/usr/share/{platform}")));
+        return Ok(Path::new("/usr/share").join(platform));
     };
     match in_app(home) {
         Some(path) if home.starts_with('/') => Ok(path),

@@ -20,14 +20,18 @@ use std::path::{Path, PathBuf};
 pub(crate) use base::normalized;
 pub use host::{Access, Fact, HostView, Kind, NeedFacts, launches};
 
-use crate::app::{App, Launch};
+use crate::app::{App, Daemon, Launch};
 use crate::bundle::{Placement, Problems};
-use crate::network::{self, Mode, Peer, RESOLVER, Verdict};
+use crate::network::{self, Mode, Peer, RESOLVER, RESOLVER6, Verdict};
 use crate::platforms::APP_DIR;
 use crate::secrets;
 
 /// Where the data of the instance that survive deployments are shown.
 pub const DATA_DIR: &str = "/data";
+
+/// Where daemons say that they are ready, inside: a folder with a socket for each that does
+/// (`[health.NAME] kind = notify`).
+pub const NOTIFY_DIR: &str = "/run/metactl";
 
 /// The default `PATH`.
 pub const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
@@ -180,6 +184,10 @@ fn own_entries(builder: &mut mounts::Builder, app: &App, place: &Placement) {
     builder.entry(DATA_DIR, bind(place.data_dir(), true), Kind::Directory);
     builder.entry("/tmp", What::Tmp, Kind::Directory);
     builder.entry("/etc/hosts", bind(place.hosts_file(), false), Kind::File);
+    if app.daemons.values().any(Daemon::says_ready) {
+        let shown = bind(place.notify_dir(), false);
+        builder.entry(NOTIFY_DIR, shown, Kind::Directory);
+    }
     for name in app.secrets.keys() {
         let target = Path::new(secrets::DIR).join(name);
         builder.entry(target, bind(place.secrets.join(name), false), Kind::File);
@@ -222,12 +230,12 @@ fn nameservers(app: &App, place: &Placement) -> Vec<IpAddr> {
     if !asked.is_empty() {
         return asked;
     }
-    // The resolver has an IPv4 address; an instance without one may ask what it can reach.
+    // One is enough, it is the same process. Without addresses it gets one of the pool.
     if net.addresses.is_empty() || net.addresses.iter().any(IpAddr::is_ipv4) {
-        return vec![RESOLVER.into()];
+        vec![RESOLVER.into()]
+    } else {
+        vec![RESOLVER6.into()]
     }
-    let open = |_: &IpAddr| out.policy == Verdict::Accept;
-    place.nameservers.iter().copied().filter(open).collect()
 }
 
 fn names_dns(entry: &network::Entry, server: &IpAddr) -> bool {

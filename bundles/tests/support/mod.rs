@@ -67,6 +67,7 @@ pub fn launch(name: &str, platform: &str, port: Option<u16>, pairs: &[(&str, &st
 pub fn daemon(name: &str, platform: &str, pairs: &[(&str, &str)]) -> Daemon {
     let port = platforms::default_port(platform, |key| pairs.iter().any(|(name, _)| *name == key));
     Daemon {
+        checks: Vec::new(),
         name: name.to_owned(),
         launch: launch(name, platform, port, pairs),
         port,
@@ -190,6 +191,7 @@ pub fn placement(state: &Path, release: &Path) -> Placement {
         gid: 66000,
         addresses: vec!["10.77.0.2".parse().unwrap()],
         pool: Some("10.77.0.0/16".parse().unwrap()),
+        pool6: None,
         hostname: "myapp".to_owned(),
         nameservers: vec!["10.1.1.1".parse::<IpAddr>().unwrap()],
         site: Some("prod".to_owned()),

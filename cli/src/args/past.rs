@@ -39,6 +39,9 @@ pub struct Logs {
     /// Only lines with TEXT in them, in any case if it has no capitals
     #[arg(long, value_name = "TEXT")]
     pub grep: Option<String>,
+    /// The log of a deployment, by its number
+    #[arg(long, value_name = "N", conflicts_with_all = ["follow", "entry", "entrypoint", "since", "grep"])]
+    pub deploy: Option<u64>,
     /// An entry point, as if it stood alone
     #[arg(long, value_name = "ENTRY", conflicts_with = "entry")]
     pub entrypoint: Option<String>,

@@ -4,7 +4,7 @@ use metactl_lifecycle::{Change, Instance, LifecycleError, Progress};
 use serde::Serialize;
 
 use super::Context;
-use crate::args::Entry;
+use crate::args::{Entry, Stop};
 use crate::failure::Outcome;
 use crate::output::clean;
 
@@ -35,8 +35,59 @@ pub fn start(context: &mut Context, args: &Entry) -> Outcome {
     })
 }
 
-/// Stops all entry points, or one.
-pub fn stop(context: &mut Context, args: &Entry) -> Outcome {
+/// Stops all entry points, or one; with `--disable` also for the next boot.
+pub fn stop(context: &mut Context, args: &Stop) -> Outcome {
+    stop_entry(context, &args.entry)?;
+    if args.disable {
+        disable(context)
+    } else {
+        Ok(())
+    }
+}
+
+/// Starts it when the server boots.
+pub fn enable(context: &mut Context) -> Outcome {
+    at_boot(context, true)
+}
+
+/// No longer does.
+pub fn disable(context: &mut Context) -> Outcome {
+    at_boot(context, false)
+}
+
+#[derive(Serialize)]
+struct AtBoot<'a> {
+    instance: &'a str,
+    enabled: bool,
+    changed: bool,
+}
+
+fn at_boot(context: &mut Context, enabled: bool) -> Outcome {
+    let instance = context.instance()?;
+    let changed = instance.enable(enabled)?;
+    let name = instance.name();
+    if context.output.json {
+        return context.output.facts(&AtBoot {
+            instance: name,
+            enabled,
+            changed,
+        });
+    }
+    let (word, undo) = match enabled {
+        true => ("is started when the server boots", "disable"),
+        false => ("is not started when the server boots", "enable"),
+    };
+    let already = if changed { "" } else { " already" };
+    context
+        .output
+        .remark(clean(&format!("{name} {word}{already}")))?;
+    match changed {
+        true => Ok(context.output.undo(&format!("metactl {name} {undo}"))?),
+        false => Ok(()),
+    }
+}
+
+fn stop_entry(context: &mut Context, args: &Entry) -> Outcome {
     let words = Words {
         done: "stopped",
         already: "is stopped already",

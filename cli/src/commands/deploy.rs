@@ -1,7 +1,7 @@
 //! `metactl APP deploy [TAG]`, `rollback` and `releases`.
 
 use metactl_lifecycle::status::ReleaseInfo;
-use metactl_lifecycle::{Deployed, Instance};
+use metactl_lifecycle::{DeployOptions, DeployPlan, Deployed, Instance};
 use serde::Serialize;
 
 use super::{Context, status};
@@ -20,8 +20,20 @@ struct Facts<'a> {
 /// Fetches, builds, switches and starts.
 pub fn run(context: &mut Context, args: &Deploy) -> Outcome {
     let instance = context.instance()?;
+    let options = DeployOptions {
+        skip_tests: args.skip_tests,
+        verbose: args.verbose,
+        shell: args.shell,
+        keep: args.keep,
+        moved: args.moved,
+    };
     let mut steps = context.steps();
-    let deployed = instance.deploy(args.tag.as_deref(), &mut steps)?;
+    if args.dry_run {
+        let plan = instance.deploy_plan(args.tag.as_deref(), &options, &mut steps)?;
+        drop(steps);
+        return tell_plan(context, instance.name(), &plan);
+    }
+    let deployed = instance.deploy(args.tag.as_deref(), &options, &mut steps)?;
     drop(steps);
     tell(context, &instance, &deployed, undo)
 }
@@ -35,6 +47,62 @@ pub fn rollback(context: &mut Context, args: &Rollback) -> Outcome {
     tell(context, &instance, &deployed, |_, previous| {
         previous.map(|release| format!("rollback {}", release.id))
     })
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct PlanFacts<'a> {
+    instance: &'a str,
+    tag: &'a str,
+    commit: &'a str,
+    repo: &'a str,
+    current: Option<&'a str>,
+    build: Option<&'a str>,
+    output: String,
+    entries: &'a [String],
+    removed: &'a [String],
+}
+
+/// Says what a deployment would do.
+fn tell_plan(context: &mut Context, name: &str, plan: &DeployPlan) -> Outcome {
+    let output = plan.output.display().to_string();
+    if context.output.json {
+        return context.output.facts(&PlanFacts {
+            instance: name,
+            tag: &plan.tag,
+            commit: &plan.commit,
+            repo: &plan.repo,
+            current: plan.current.as_deref(),
+            build: plan.build.as_deref(),
+            output,
+            entries: &plan.entries,
+            removed: &plan.removed,
+        });
+    }
+    let commit = short(&plan.commit, 7);
+    let mut lines = vec![format!(
+        "would deploy {} ({commit}) of {}",
+        plan.tag, plan.repo
+    )];
+    lines.push(match &plan.build {
+        Some(build) => format!("  build    {build}"),
+        None => "  build    nothing: the checkout is the release".to_owned(),
+    });
+    lines.push(format!("  release  {output}"));
+    lines.push(format!("  run      {}", plan.entries.join(", ")));
+    lines.push(match &plan.current {
+        Some(current) => format!("  instead  {current}"),
+        None => "  instead  nothing".to_owned(),
+    });
+    if !plan.removed.is_empty() {
+        lines.push(format!("  remove   {}", plan.removed.join(", ")));
+    }
+    for line in lines {
+        context.output.line(clean(&line))?;
+    }
+    Ok(context
+        .output
+        .remark("Nothing was changed: this was --dry-run")?)
 }
 
 /// Says what runs now, and what takes it back.

@@ -178,7 +178,7 @@ impl<'a> View<'a> {
         let mut lines = Vec::new();
         if let Some(left) = self.firewall.status.learning {
             let left = duration(Duration::from_secs(left));
-            let line = format!("learns for another {left}: everything may leave, and is recorded");
+            let line = format!("learns for another {left}: everything may pass, and is recorded");
             lines.push(style.warn(&line));
         }
         for direction in [Direction::Out, Direction::In] {
@@ -409,6 +409,7 @@ mod tests {
                 mode: Mode::Routed,
                 addresses: Vec::new(),
                 pool: None,
+                pool6: None,
                 publish: Vec::new(),
                 out: policy(),
                 inbound: policy(),

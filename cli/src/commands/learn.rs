@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use metactl_bundles::keys;
-use metactl_lifecycle::{Edit, Interrupt, Learned, Lesson, Proposal};
+use metactl_lifecycle::{Direction, Edit, Interrupt, Learned, Lesson, Proposal};
 use serde::Serialize;
 
 use super::Context;
@@ -54,13 +54,13 @@ pub fn run(context: &mut Context, args: &Firewall) -> Outcome {
         context
             .output
             .remark(context.output.style.strong("learned"))?;
-        context.output.table(&table(&proposal))?;
+        show(context, &proposal)?;
     }
     let edits: Vec<Edit> = proposal
         .lessons
         .iter()
         .map(|lesson| Edit::Set {
-            key: format!("{ACCEPT}:{}", lesson.name),
+            key: format!("{}:{}", section(lesson.direction), lesson.name),
             value: lesson.destination.clone(),
         })
         .collect();
@@ -70,7 +70,7 @@ pub fn run(context: &mut Context, args: &Firewall) -> Outcome {
 
 fn begin(context: &mut Context, name: &str, time: Duration) -> Outcome {
     let line = format!(
-        "{name} may reach everything for {}, and every destination is recorded; Ctrl-C ends it",
+        "{name} may reach everything for {}, and whoever reaches it comes in; every other end is recorded; Ctrl-C ends it",
         duration(time)
     );
     let line = context.output.style.warn(&line);
@@ -92,12 +92,9 @@ fn print(context: &mut Context, name: &str, proposal: &Proposal) -> Outcome {
     let Some(allow) = allow else {
         return Ok(context
             .output
-            .line("nothing was reached that the policy would have refused")?);
+            .line("nothing passed that the policy would have refused")?);
     };
-    context
-        .output
-        .line(context.output.style.strong(&format!("[{ACCEPT}]")))?;
-    context.output.table(&table(proposal))?;
+    show(context, proposal)?;
     note_open(context, name, proposal)?;
     Ok(context
         .output
@@ -115,9 +112,30 @@ fn note_open(context: &mut Context, name: &str, proposal: &Proposal) -> Outcome 
     Ok(context.output.remark(line)?)
 }
 
-fn table(proposal: &Proposal) -> Table {
+/// The entries below the sections that they belong to.
+fn show(context: &mut Context, proposal: &Proposal) -> Outcome {
+    for direction in [Direction::Out, Direction::In] {
+        let of = |lesson: &&Lesson| lesson.direction == direction;
+        let lessons: Vec<&Lesson> = proposal.lessons.iter().filter(of).collect();
+        if !lessons.is_empty() {
+            let section = format!("[{}]", section(direction));
+            context.output.line(context.output.style.strong(&section))?;
+            context.output.table(&table(&lessons))?;
+        }
+    }
+    Ok(())
+}
+
+fn section(direction: Direction) -> &'static str {
+    match direction {
+        Direction::Out => ACCEPT,
+        Direction::In => "firewall.in.accept",
+    }
+}
+
+fn table(lessons: &[&Lesson]) -> Table {
     let mut table = Table::new().indent(2);
-    for lesson in &proposal.lessons {
+    for lesson in lessons {
         table.row(vec![
             Cell::new(format!("{} = {}", lesson.name, lesson.destination)),
             Cell::new(format!("{}×", lesson.count))
@@ -128,21 +146,46 @@ fn table(proposal: &Proposal) -> Table {
     table
 }
 
+/// The commands that would write them: `allow` knows destinations alone.
 fn command(name: &str, proposal: &Proposal) -> String {
-    let words = proposal
-        .lessons
-        .iter()
-        .map(|lesson| format!("{}={}", lesson.name, lesson.destination))
-        .map(|word| metactl_bundles::why::quoted(&word));
-    format!(
-        "metactl {name} allow {}",
-        words.collect::<Vec<_>>().join(" ")
-    )
+    let words = |direction: Direction| -> Vec<String> {
+        let lessons = proposal.lessons.iter();
+        let of = lessons.filter(|lesson| lesson.direction == direction);
+        of.map(|lesson| format!("{}={}", lesson.name, lesson.destination))
+            .collect()
+    };
+    let mut commands = Vec::new();
+    let out = words(Direction::Out);
+    if !out.is_empty() {
+        let quoted = out.iter().map(|word| metactl_bundles::why::quoted(word));
+        let quoted = quoted.collect::<Vec<_>>().join(" ");
+        commands.push(format!("metactl {name} allow {quoted}"));
+    }
+    let inbound = words(Direction::In);
+    if !inbound.is_empty() {
+        let keys = inbound
+            .iter()
+            .map(|word| format!("{}:{word}", section(Direction::In)));
+        let quoted = keys.map(|key| metactl_bundles::why::quoted(&key).to_string());
+        let quoted = quoted.collect::<Vec<_>>().join(" ");
+        commands.push(format!("metactl {name} set {quoted}"));
+    }
+    commands.join("; ")
 }
 
-/// `smtp.example.org:25 (10.9.2.9) tcp`
+/// `smtp.example.org:25 (10.9.2.9) tcp`, `from 10.9.2.9 to its port 80 tcp`
 fn end(one: &Learned, known: Option<&str>) -> String {
     let near = super::firewall::end(one.dst, one.port);
+    if one.direction == Direction::In {
+        let from = known.map_or_else(
+            || one.dst.to_string(),
+            |name| format!("{name} ({})", one.dst),
+        );
+        return match one.port {
+            0 => format!("from {from} {}", one.proto),
+            port => format!("from {from} to its port {port} {}", one.proto),
+        };
+    }
     match known {
         Some(name) if one.port != 0 => format!("{name}:{} ({}) {}", one.port, one.dst, one.proto),
         Some(name) => format!("{name} ({}) {}", one.dst, one.proto),

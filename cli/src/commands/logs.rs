@@ -1,12 +1,15 @@
 //! `metactl APP logs`.
 
-use std::io;
+use std::fs::File;
+use std::io::{self, BufRead, BufReader};
+use std::path::Path;
 
 use metactl_lifecycle::{LineSink, LogFilter};
 use serde::Serialize;
 
 use super::Context;
 use crate::args::Logs;
+use crate::exit;
 use crate::failure::{Failure, Outcome};
 use crate::output::Output;
 
@@ -22,6 +25,9 @@ struct Line<'a> {
 /// Prints the last lines, and with `-f` those that come.
 pub fn run(context: &mut Context, args: &Logs) -> Outcome {
     let instance = context.instance()?;
+    if let Some(serial) = args.deploy {
+        return deployment(context, &instance.deploy_log(serial)?);
+    }
     let entry = args.entry.as_deref().or(args.entrypoint.as_deref());
     let since = args
         .since
@@ -69,6 +75,27 @@ pub fn run(context: &mut Context, args: &Logs) -> Outcome {
     } else {
         Ok(read?)
     }
+}
+
+/// Prints the whole log of a deployment.
+fn deployment(context: &mut Context, path: &Path) -> Outcome {
+    let read = |error: io::Error| {
+        Failure::new(
+            exit::FAILED,
+            format!("cannot read {}: {error}", path.display()),
+        )
+    };
+    let file = BufReader::new(File::open(path).map_err(read)?);
+    for line in file.split(b'\n') {
+        let line = line.map_err(read)?;
+        print(
+            &mut context.output,
+            None,
+            "deploy",
+            &String::from_utf8_lossy(&line),
+        )?;
+    }
+    Ok(())
 }
 
 fn print(output: &mut Output, width: Option<usize>, name: &str, line: &str) -> io::Result<()> {

@@ -31,6 +31,7 @@ mod show;
 mod status;
 mod supervise;
 mod top;
+mod unit;
 mod why;
 
 use std::path::PathBuf;
@@ -104,6 +105,8 @@ fn run(context: &mut Context, command: &Command) -> Outcome {
         Command::History(args) => history::run(context, args),
         Command::Start(args) => change::start(context, args),
         Command::Stop(args) => change::stop(context, args),
+        Command::Enable => change::enable(context),
+        Command::Disable => change::disable(context),
         Command::Restart(args) => change::restart(context, args),
         Command::Logs(args) => logs::run(context, args),
         Command::Reload(args) => reload::run(context, args),
@@ -128,6 +131,7 @@ fn run(context: &mut Context, command: &Command) -> Outcome {
         Command::Complete(args) => completion::complete(context, args),
         Command::Manual(args) => help::manual(context, &args.page),
         Command::Supervise => supervise::run(context),
+        Command::Unit(args) => unit::run(context, args),
     }
 }
 

@@ -44,6 +44,8 @@ struct State {
 struct Step {
     name: String,
     detail: String,
+    /// How far it is; shown while it is under way.
+    now: String,
     since: Instant,
 }
 
@@ -85,6 +87,7 @@ impl Progress for Steps {
         state.current = Some(Step {
             name: clean(step).into_owned(),
             detail: one_line(detail),
+            now: String::new(),
             since: Instant::now(),
         });
         self.shared.draw(&state);
@@ -105,6 +108,14 @@ impl Progress for Steps {
             style.bad("✗")
         };
         self.shared.print(&step.line(&mark));
+    }
+
+    fn update(&mut self, detail: &str) {
+        let mut state = self.shared.lock();
+        // Only a line that can be rewritten has room for it; the clock redraws it.
+        if let (true, Some(step)) = (self.shared.live, state.current.as_mut()) {
+            step.now = one_line(detail);
+        }
     }
 
     fn note(&mut self, line: &str) {
@@ -152,7 +163,8 @@ impl Shared {
             // A terminal that does not know its width says 0.
             let width = if width == 0 { 80 } else { width };
             // Cut, so that it stays one line; the mark is the only cell that may be coloured.
-            let line: String = step.line("·").chars().take(width - 1).collect();
+            let line = format!("{}  {}", step.line("·"), step.now);
+            let line: String = line.trim_end().chars().take(width - 1).collect();
             write_stderr(&format!("\r\x1b[K{line}"));
         }
     }
@@ -202,6 +214,7 @@ mod tests {
         let step = Step {
             name: "build".to_owned(),
             detail: one_line("mvn\npackage"),
+            now: String::new(),
             since: Instant::now(),
         };
         assert_eq!(step.line("✓"), "  ✓ build       0 ms  mvn package");

@@ -1,6 +1,7 @@
 //! Published ports: the server's, so each leads to one instance.
 
-use std::net::{Ipv4Addr, TcpListener, UdpSocket};
+use std::io::ErrorKind;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, TcpListener, UdpSocket};
 
 use metactl_bundles::layers::Config;
 use metactl_bundles::network::{NetworkSpec, Protocol, Published, parse_publish};
@@ -15,10 +16,12 @@ use crate::{allocation, files};
 pub(super) fn check(paths: &Paths, instance: &str, understood: &Understood) -> Result<()> {
     let net = &understood.app.sandbox.net;
     for port in &net.publish {
-        let holder = match holder(paths, instance, port.protocol, port.port)? {
+        let holder = match holder(paths, instance, port)? {
             Some(holder) => holder,
-            None if is_in_use(port) => "another program on this server listens on it".to_owned(),
-            None => continue,
+            None => match obstacle(port, understood.server.pool6.is_some()) {
+                Some(obstacle) => obstacle.to_owned(),
+                None => continue,
+            },
         };
         let origin = net.publish_origin.as_ref();
         let at = origin.map_or_else(String::new, |origin| format!(" ({origin})"));
@@ -35,13 +38,8 @@ pub(super) fn check(paths: &Paths, instance: &str, understood: &Understood) -> R
 }
 
 /// Another instance that publishes the port or, in `host` mode, serves it.
-pub(super) fn holder(
-    paths: &Paths,
-    instance: &str,
-    protocol: Protocol,
-    port: u16,
-) -> Result<Option<String>> {
-    let same = |other: &Published| (other.protocol, other.port) == (protocol, port);
+pub(super) fn holder(paths: &Paths, instance: &str, port: &Published) -> Result<Option<String>> {
+    let same = |other: &Published| other.clashes(port);
     for name in files::entries(&paths.config.join("nodes"))? {
         let name = files::name_of(&name);
         let other = name
@@ -60,8 +58,8 @@ pub(super) fn holder(
             return Ok(Some(format!("instance {name} publishes it")));
         }
     }
-    match protocol {
-        Protocol::Tcp => super::other_with_port(paths, instance, port),
+    match port.protocol {
+        Protocol::Tcp => super::other_with_port(paths, instance, port.port),
         Protocol::Udp | Protocol::Icmp => Ok(None),
     }
 }
@@ -77,11 +75,27 @@ fn says(paths: &Paths, other: &str, same: impl Fn(&Published) -> bool) -> Option
     ports.iter().any(same).then(|| value.origin.to_string())
 }
 
-fn is_in_use(port: &Published) -> bool {
-    let at = (Ipv4Addr::UNSPECIFIED, port.port);
-    let result = match port.protocol {
-        Protocol::Udp => UdpSocket::bind(at).map(drop),
-        Protocol::Tcp | Protocol::Icmp => TcpListener::bind(at).map(drop),
+/// Why the server cannot give the port away. `ipv6`: instances have addresses of that family, too.
+fn obstacle(port: &Published, ipv6: bool) -> Option<&'static str> {
+    let bind = |address: IpAddr| -> Option<ErrorKind> {
+        let at = (address, port.port);
+        let bound = match port.protocol {
+            Protocol::Udp => UdpSocket::bind(at).map(drop),
+            Protocol::Tcp | Protocol::Icmp => TcpListener::bind(at).map(drop),
+        };
+        bound.err().map(|error| error.kind())
     };
-    result.is_err_and(|error| error.kind() == std::io::ErrorKind::AddrInUse)
+    let mut addresses: Vec<IpAddr> = port.address.into_iter().collect();
+    if addresses.is_empty() {
+        addresses.push(Ipv4Addr::UNSPECIFIED.into());
+        addresses.extend(ipv6.then_some(IpAddr::from(Ipv6Addr::UNSPECIFIED)));
+    }
+    let mut errors = addresses.into_iter().filter_map(bind);
+    errors.find_map(|error| match error {
+        ErrorKind::AddrInUse => Some("another program on this server listens on it"),
+        ErrorKind::AddrNotAvailable if port.address.is_some() => {
+            Some("the server has no such address")
+        }
+        _ => None,
+    })
 }

@@ -1,6 +1,7 @@
 //! What a deployment and the way back have in common: from a release to what runs, or nothing happened.
 
 use std::path::Path;
+use std::time::Duration;
 
 use metactl_bundles::bundle::{self, read_manifest};
 use metactl_bundles::edit::{self, Wish};
@@ -14,7 +15,7 @@ use crate::instance::{Current, Deployed, Instance};
 use crate::materialize::{Ingredients, Ready, Understood};
 use crate::progress::Progress;
 use crate::status::ReleaseInfo;
-use crate::{allocation, change, files, inspect};
+use crate::{allocation, change, files, inspect, release};
 
 use super::underway::{Before, FORMAT, Underway, forget, prepare_local, undo, write};
 
@@ -28,6 +29,8 @@ pub(super) struct Turn<'a> {
     before: Before,
     /// What the history of the local layer calls it.
     subject: String,
+    /// How many releases are kept besides those in use and before; `None`: as the configuration says.
+    pub(super) keep: Option<usize>,
 }
 
 impl<'a> Turn<'a> {
@@ -50,6 +53,7 @@ impl<'a> Turn<'a> {
             local: record.map(|tag| with_tag(instance, tag)).transpose()?,
             before,
             subject,
+            keep: None,
         })
     }
 
@@ -61,7 +65,7 @@ impl<'a> Turn<'a> {
             ..self.ingredients(release, id)
         };
         let understood = as_it_is.understand()?;
-        let runs = self.instance.run_dir().wanted()?.is_some();
+        let runs = self.instance.wanted()?.is_some();
         self.check_conflicts(&understood, runs)?;
         Ok(understood)
     }
@@ -76,7 +80,7 @@ impl<'a> Turn<'a> {
             format: FORMAT,
             release: None,
             bundle: None,
-            wanted: instance.run_dir().wanted()?,
+            wanted: instance.wanted()?,
             local: self.local.clone(),
             before: self.before,
         };
@@ -119,10 +123,14 @@ impl<'a> Turn<'a> {
             let warnings = crate::doctor::warnings(&ready.understood.server);
             warnings.iter().for_each(|warning| progress.note(warning));
         }
-        self.switch(underway, &written.dir, progress)?;
-        if let Err(error) = self.keep_few(&info) {
+        let watch = ready.understood.app.build.watch;
+        self.switch(underway, &written.dir, watch, progress)?;
+        let keep = self.keep.or(ready.understood.app.build.keep);
+        if let Err(error) = self.keep_few(&info, keep) {
             progress.note(&format!("old releases are not removed: {error}"));
         }
+        // Last: while it is there, the next command finishes what is left.
+        forget(instance)?;
         let previous = self
             .current
             .as_ref()
@@ -151,7 +159,18 @@ impl<'a> Turn<'a> {
     }
 
     /// Runs the new bundle; when it is up it counts, else what ran before runs again.
-    fn switch(&self, underway: &Underway, dir: &Path, progress: &mut dyn Progress) -> Result<()> {
+    fn switch(
+        &self,
+        underway: &Underway,
+        dir: &Path,
+        watch: Duration,
+        progress: &mut dyn Progress,
+    ) -> Result<()> {
+        // Without something to go back to there is nothing to gain by watching.
+        let window = match underway.wanted {
+            Some(_) => watch.max(health::LOOK),
+            None => health::LOOK,
+        };
         let instance = self.instance;
         let manifest = read_manifest(dir)?;
         let prepared = prepare_local(instance, underway.local.as_deref())?;
@@ -165,14 +184,13 @@ impl<'a> Turn<'a> {
             &names.join(", "),
         );
         let wanted = instance.everything(files::name_of(dir), names.into_iter())?;
-        let up =
-            change::switch(instance, &wanted, &manifest, health::LOOK, progress).and_then(|()| {
-                // The commit point.
-                Ok(bundle::activate(
-                    &instance.state_dir(),
-                    files::name_of(dir),
-                )?)
-            });
+        let up = change::switch(instance, &wanted, &manifest, window, progress).and_then(|()| {
+            // The commit point.
+            Ok(bundle::activate(
+                &instance.state_dir(),
+                files::name_of(dir),
+            )?)
+        });
         if let Err(error) = up {
             progress.end(false, "");
             let before = underway.wanted.as_ref().zip(self.current.as_ref());
@@ -187,17 +205,18 @@ impl<'a> Turn<'a> {
                 progress.note(&failed);
             }
         }
-        forget(instance)?;
         progress.end(true, "");
         change::enable(instance, progress);
         Ok(())
     }
 
-    fn keep_few(&self, info: &ReleaseInfo) -> Result<()> {
+    fn keep_few(&self, info: &ReleaseInfo, count: Option<usize>) -> Result<()> {
         let before = self.current.as_ref();
         let mut keep = vec![info.id.as_str()];
         keep.extend(before.map(|current| current.manifest.release.as_str()));
-        self.instance.releases().prune(&keep)?;
+        self.instance
+            .releases()
+            .prune(&keep, count.unwrap_or(release::KEEP))?;
         let bundles: Vec<String> = before
             .map(|current| current.digest.clone())
             .into_iter()

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use metactl_bundles::bundle;
 use serde::{Deserialize, Serialize};
 
+use crate::build::Workshop;
 use crate::error::Result;
 use crate::instance::Instance;
 use crate::standalone::records::Wanted;
@@ -51,20 +52,27 @@ pub(crate) fn recover(instance: &Instance) -> Result<Vec<String>> {
     }
     files::remove_empty_dir(&state_dir);
     let Some(underway) = read(instance)? else {
+        // Killed before there was anything to undo but the checkout.
+        if Workshop::of(instance).is_in_use() {
+            converge::clear_workshop(instance)?;
+        }
         return Ok(Vec::new());
     };
     let current = bundle::current(&instance.state_dir())?;
     let counts = current.as_deref().map(files::name_of);
     if underway.bundle.is_some() && counts == underway.bundle.as_deref() {
         write_local(instance, underway.local.as_deref())?;
+        instance.releases().tidy()?;
+        if Workshop::of(instance).is_in_use() {
+            converge::clear_workshop(instance)?;
+        }
         forget(instance)?;
         return Ok(vec![
             "a deployment that was interrupted at its end is complete".to_owned(),
         ]);
     }
     let tidied = converge::clear_workshop(instance);
-    let run = instance.run_dir();
-    let runs_new = run
+    let runs_new = instance
         .wanted()?
         .is_some_and(|w| Some(&w.bundle) == underway.bundle.as_ref());
     let mut said = "a deployment that was interrupted is undone".to_owned();

@@ -123,6 +123,7 @@ pub(super) mod tests {
             mode,
             addresses: vec!["10.0.0.5".parse().unwrap(), "2001:db8::5".parse().unwrap()],
             pool: None,
+            pool6: None,
             publish: Vec::new(),
             out: policy.clone(),
             inbound: policy,

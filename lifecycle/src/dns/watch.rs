@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use metactl_bundles::app::Health;
+use metactl_bundles::health::Check;
 use metactl_runtime::ProcessId;
 
 use crate::health;
@@ -23,12 +24,13 @@ pub(crate) struct Watched {
     pub(crate) process: Option<ProcessId>,
     pub(crate) port: Option<u16>,
     pub(crate) health: Health,
+    pub(crate) checks: Vec<Check>,
 }
 
 impl Watched {
     fn looks_good(&self) -> bool {
         let alive = self.process.as_ref().filter(|process| process.is_alive());
-        alive.is_some_and(|process| health::serves(process, self.port, self.health))
+        alive.is_some_and(|process| health::serves(process, self.port, self.health, &self.checks))
     }
 }
 
@@ -113,6 +115,7 @@ mod tests {
             process,
             port: None,
             health: Health::Tcp,
+            checks: Vec::new(),
         };
         let mut watch = Watch::default();
         let own = [daemon(Some(ProcessId::current().unwrap()))];

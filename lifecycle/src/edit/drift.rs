@@ -130,7 +130,7 @@ impl Instance {
         let _lock = self.lock("changed")?;
         let current = self.deployed()?;
         let ready = self.ready(&current)?;
-        let runs = self.run_dir().wanted()?.is_some();
+        let runs = self.wanted()?.is_some();
         Ok(Drift::between(&current, &ready.composition, runs))
     }
 

@@ -302,7 +302,7 @@ pub(super) fn replace(
         file: layer.path.clone(),
         changed,
         differences,
-        runs: changed && instance.run_dir().wanted()?.is_some(),
+        runs: changed && instance.wanted()?.is_some(),
         warnings,
     })
 }

@@ -12,7 +12,7 @@ use super::history;
 use crate::error::{LifecycleError, OnPath, Result};
 use crate::instance::{Current, Instance};
 use crate::release::APP_LAYER;
-use crate::scm::{self, Git};
+use crate::scm::{self, Settings};
 use crate::{converge, deploy, files, materialize};
 
 /// The mode of a local layer that metactl makes: it may hold passwords.
@@ -126,23 +126,32 @@ impl<'a> Layer<'a> {
 
     /// `.metactl` from the cache of the repository; none when it is not there yet.
     fn fetched_app_layer(&self) -> Option<Source> {
-        let (git, tag) = self.source()?;
-        app_layer(&git, &tag).ok()?
+        let (source, tag) = self.source()?;
+        app_layer(&source, &tag).ok()?
     }
 
     /// The same, fetched now. Why it cannot be is told by `deploy`.
     fn fetch_app_layer(&self) -> Option<Source> {
-        let (git, tag) = self.source()?;
-        git.fetch(&tag).ok()?;
-        app_layer(&git, &tag).ok()?
+        let (source, tag) = self.source()?;
+        let revision = source.fetch(&tag).ok()?;
+        layer_of(&source, &revision).ok()?
     }
 
     /// The repository and the tag that the layers name.
-    fn source(&self) -> Option<(Git, String)> {
+    fn source(&self) -> Option<(scm::Source, String)> {
         let config = deploy::first_config(self.instance).ok()?;
         let value = |key: &str| config.get("build", key).map(|value| value.text.to_string());
         let cache = &self.instance.manager.paths.cache;
-        Some((scm::open(&value("repo")?, cache).ok()?, value("tag")?))
+        if value("fetch").is_some() {
+            return None;
+        }
+        let settings = Settings::of(&config, &value("repo")?);
+        let source = scm::open(&settings, cache).ok()?;
+        let tag = match source.needs_tag() {
+            true => value("tag")?,
+            false => String::new(),
+        };
+        Some((source, tag))
     }
 
     /// Replaces the file; what it was is kept beside the instance's data. Returns what is worth knowing.
@@ -243,11 +252,15 @@ fn has_bare_daemon(config: &Config) -> bool {
 }
 
 /// The application's layer at a tag, as of the last fetch.
-fn app_layer(git: &Git, tag: &str) -> Result<Option<Source>> {
-    let Some(revision) = git.known(tag)? else {
-        return Ok(None);
-    };
-    let text = git.file(&revision, APP_LAYER)?;
+fn app_layer(source: &scm::Source, tag: &str) -> Result<Option<Source>> {
+    match source.known(tag)? {
+        Some(revision) => layer_of(source, &revision),
+        None => Ok(None),
+    }
+}
+
+fn layer_of(source: &scm::Source, revision: &scm::Revision) -> Result<Option<Source>> {
+    let text = source.file(revision, APP_LAYER)?;
     Ok(text
         .and_then(|bytes| String::from_utf8(bytes).ok())
         .map(app_source))

@@ -1,4 +1,4 @@
-//! `GET /` to a daemon, from inside its own network: no firewall, route or proxy is in between, and
+//! `GET` to a daemon, from inside its own network: no firewall, route or proxy is in between, and
 //! what listens on localhost only can be asked too.
 
 use std::fs::File;
@@ -11,39 +11,58 @@ use std::time::{Duration, Instant};
 use metactl_runtime::ProcessId;
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
+use super::checks::Good;
+
 /// How long a connection may take; it is one of the same machine.
 const CONNECT: Duration = Duration::from_secs(2);
-/// How long the whole answer may take. The first page of many applications is slow.
-const ANSWER: Duration = Duration::from_secs(10);
 /// How much of an answer is read, so that the application does not see a broken connection.
 const MOST: usize = 1 << 20;
 
-const REQUEST: &[u8] = b"GET / HTTP/1.1\r\nHost: localhost\r\nUser-Agent: metactl\r\n\
-    Accept: */*\r\nConnection: close\r\n\r\n";
+/// What is asked for.
+#[derive(Debug, Clone)]
+pub(super) struct Request {
+    pub(super) path: String,
+    /// How long the whole answer may take. The first page of many applications is slow.
+    pub(super) timeout: Duration,
+    pub(super) good: Good,
+}
+
+impl Request {
+    fn text(&self) -> String {
+        let path = &self.path;
+        format!(
+            "GET {path} HTTP/1.1\r\nHost: localhost\r\nUser-Agent: metactl\r\n\
+             Accept: */*\r\nConnection: close\r\n\r\n"
+        )
+    }
+}
 
 /// What came of asking.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Answer {
-    /// A status below 500.
-    Healthy,
-    /// Not yet, and why: the end of "it listens on port 80, but".
-    Not(String),
+    /// This status, a good one.
+    Healthy(u16),
+    /// Another status.
+    Bad(u16),
+    /// No status, and why.
+    None(String),
     /// Nobody could be asked: this process may not enter the network.
     CannotAsk(String),
 }
 
 /// Asks the daemon whose first process is `process` at one of the addresses where it listens.
-pub(super) fn ask(process: &ProcessId, listening: &[SocketAddr]) -> Answer {
+pub(super) fn ask(process: &ProcessId, listening: &[SocketAddr], request: &Request) -> Answer {
     let path = format!("/proc/{}/ns/net", process.pid);
     let network = match File::open(&path) {
         Ok(network) => network,
         // It has just ended; the next report says so.
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            return Answer::Not("it ended".to_owned());
+            return Answer::None("it ended".to_owned());
         }
         Err(error) => return Answer::CannotAsk(format!("{path}: {error}")),
     };
     let addresses: Vec<SocketAddr> = listening.iter().flat_map(reachable).collect();
+    let request = request.clone();
     // Only this thread changes its network, and it ends here.
     let asking = thread::Builder::new()
         .name("health".to_owned())
@@ -52,12 +71,12 @@ pub(super) fn ask(process: &ProcessId, listening: &[SocketAddr]) -> Answer {
             if let Err(error) = move_into_link_name_space(network.as_fd(), typ) {
                 return Answer::CannotAsk(format!("{path}: {error}"));
             }
-            let mut last = Answer::Not("nobody listens".to_owned());
+            let mut last = Answer::None("nobody listens".to_owned());
             for address in addresses {
-                last = match get(address) {
-                    Ok(status) if status < 500 => return Answer::Healthy,
-                    Ok(status) => Answer::Not(format!("it answers GET / with status {status}")),
-                    Err(error) => Answer::Not(format!("GET / fails: {error}")),
+                last = match get(address, &request) {
+                    Ok(status) if request.good.has(status) => return Answer::Healthy(status),
+                    Ok(status) => Answer::Bad(status),
+                    Err(error) => Answer::None(error.to_string()),
                 };
             }
             last
@@ -85,12 +104,13 @@ fn reachable(listening: &SocketAddr) -> Vec<SocketAddr> {
     }
 }
 
-/// The status of the answer to `GET /`.
-fn get(address: SocketAddr) -> io::Result<u16> {
-    let deadline = Instant::now() + ANSWER;
-    let mut stream = TcpStream::connect_timeout(&address, CONNECT)?;
-    stream.set_write_timeout(Some(CONNECT))?;
-    stream.write_all(REQUEST)?;
+/// The status of the answer.
+fn get(address: SocketAddr, request: &Request) -> io::Result<u16> {
+    let deadline = Instant::now() + request.timeout;
+    let connect = CONNECT.min(request.timeout);
+    let mut stream = TcpStream::connect_timeout(&address, connect)?;
+    stream.set_write_timeout(Some(connect))?;
+    stream.write_all(request.text().as_bytes())?;
     let mut answer = Vec::new();
     let mut buffer = [0; 4096];
     loop {
@@ -113,7 +133,7 @@ fn get(address: SocketAddr) -> io::Result<u16> {
         }
     }
     if answer.is_empty() {
-        let seconds = ANSWER.as_secs();
+        let seconds = request.timeout.as_secs_f32();
         return Err(io::Error::other(format!("no answer within {seconds} s")));
     }
     status(&answer).ok_or_else(|| io::Error::other("the answer is not HTTP"))
@@ -134,6 +154,14 @@ mod tests {
 
     use super::*;
 
+    fn request() -> Request {
+        Request {
+            path: "/up?x=1".to_owned(),
+            timeout: Duration::from_secs(10),
+            good: Good::Below500,
+        }
+    }
+
     /// What `get` makes of a server that answers so.
     fn answered(text: &'static str) -> io::Result<u16> {
         let server = TcpListener::bind("127.0.0.1:0").unwrap();
@@ -142,10 +170,10 @@ mod tests {
             let (mut stream, _) = server.accept().unwrap();
             let mut request = [0; 512];
             let count = stream.read(&mut request).unwrap();
-            assert!(request[..count].starts_with(b"GET / HTTP/1.1\r\nHost: "));
+            assert!(request[..count].starts_with(b"GET /up?x=1 HTTP/1.1\r\nHost: "));
             stream.write_all(text.as_bytes()).unwrap();
         });
-        let result = get(address);
+        let result = get(address, &request());
         serving.join().unwrap();
         result
     }
@@ -165,7 +193,7 @@ mod tests {
         let server = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = server.local_addr().unwrap();
         drop(server);
-        assert!(get(address).is_err());
+        assert!(get(address, &request()).is_err());
     }
 
     #[test]

@@ -192,8 +192,8 @@ impl Instance {
     /// Removes bundles that neither count, nor run, nor are in `keep`.
     pub(crate) fn prune_bundles(&self, keep: &[String]) -> Result<()> {
         let mut keep = keep.to_vec();
-        let run = self.run_dir();
-        keep.extend(run.wanted()?.map(|wanted| wanted.bundle));
+        keep.extend(self.service()?.bundle(self)?);
+        keep.extend(self.wanted()?.map(|wanted| wanted.bundle));
         // What runs keeps its bundle: removing the root of a sandbox detaches its mounts.
         for state in self.runtime().containers(&format!("{}.", self.name))? {
             let names = state.bundle.ancestors().map(files::name_of);

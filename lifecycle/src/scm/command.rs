@@ -1,6 +1,6 @@
 //! Running a tool with a limit of time, and its output kept.
 
-use std::io::{self, Read};
+use std::io::{self, Read, Write};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
@@ -23,9 +23,21 @@ pub(crate) struct Output {
 }
 
 /// Runs a tool to its end, or to that of `timeout` (an error of kind `TimedOut`).
-pub(crate) fn run(mut command: Command, timeout: Duration) -> io::Result<Output> {
+pub(crate) fn run(command: Command, timeout: Duration) -> io::Result<Output> {
+    run_with(command, timeout, Vec::new())
+}
+
+/// The same with something to read on its standard input.
+pub(crate) fn run_with(
+    mut command: Command,
+    timeout: Duration,
+    input: Vec<u8>,
+) -> io::Result<Output> {
     command
-        .stdin(Stdio::null())
+        .stdin(match input.is_empty() {
+            true => Stdio::null(),
+            false => Stdio::piped(),
+        })
         .stdout(Stdio::piped())
         .stderr(Stdio::piped());
     // A group of its own, so that its helpers (ssh, git-remote-https) can be ended with it.
@@ -34,6 +46,12 @@ pub(crate) fn run(mut command: Command, timeout: Duration) -> io::Result<Output>
         child: command.spawn()?,
         ended: false,
     };
+    if let Some(mut pipe) = group.child.stdin.take() {
+        std::thread::spawn(move || {
+            // A tool that does not want it all closes its end.
+            let _written = pipe.write_all(&input);
+        });
+    }
     let stdout = drain(group.child.stdout.take());
     let stderr = drain(group.child.stderr.take());
     let deadline = Instant::now() + timeout;

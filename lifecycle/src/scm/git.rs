@@ -17,7 +17,7 @@ use std::time::Duration;
 
 use metactl_bundles::redact::redact;
 
-use super::{Revision, cache_name, command};
+use super::{Revision, Settings, cache_name, command, printable, said, submodules, verify};
 use crate::error::{LifecycleError, Result};
 use crate::files;
 use crate::lock::Lock;
@@ -36,14 +36,15 @@ const NEWEST: usize = 5;
 /// A repository and its cache.
 #[derive(Debug)]
 pub(crate) struct Git {
-    repo: String,
+    settings: Settings,
     /// The bare repository.
     cache: PathBuf,
 }
 
 impl Git {
     /// The repository `repo`, a URL or path; its cache below `cache`.
-    pub(super) fn new(repo: &str, cache: PathBuf) -> Result<Git> {
+    pub(super) fn new(settings: &Settings, cache: PathBuf) -> Result<Git> {
+        let repo = settings.repo.as_str();
         let unusable = |why: &str| {
             Err(LifecycleError::Setting {
                 what: format!("[build] repo = {}: {why}", redact(repo)),
@@ -62,9 +63,28 @@ impl Git {
             return unusable("this way to reach a repository runs commands");
         }
         Ok(Git {
-            repo: repo.to_owned(),
+            settings: settings.clone(),
             cache: cache.join(cache_name(repo)),
         })
+    }
+
+    pub(super) fn settings(&self) -> &Settings {
+        &self.settings
+    }
+
+    pub(super) fn repo(&self) -> &str {
+        &self.settings.repo
+    }
+
+    /// Another repository, with its cache beside that of this one. Nobody signs what is in it: the
+    /// commit that refers to it names its commit.
+    pub(super) fn beside(&self, repo: &str) -> Result<Git> {
+        let settings = Settings {
+            submodules: self.settings.submodules,
+            ..Settings::plain(repo)
+        };
+        let parent = self.cache.parent().unwrap_or(&self.cache);
+        Git::new(&settings, parent.to_path_buf())
     }
 
     /// Brings the cache up to date, and finds the commit that `tag` names: a tag, a branch, or (the
@@ -74,21 +94,98 @@ impl Git {
         let _lock = self.lock()?;
         self.prepare()?;
         self.update()?;
-        match self.find(tag)? {
-            Some(commit) => Ok(Revision {
-                tag: tag.to_owned(),
-                commit,
-            }),
-            None if is_full_hash(tag) && self.fetch_commit(tag)? => Ok(Revision {
-                tag: tag.to_owned(),
-                commit: tag.to_owned(),
-            }),
-            None => Err(LifecycleError::UnknownTag {
+        let found = match self.find(tag)? {
+            None if is_full_hash(tag) && self.fetch_commit(tag)? => Some((tag.to_owned(), false)),
+            found => found,
+        };
+        let Some((commit, is_tag)) = found else {
+            return Err(LifecycleError::UnknownTag {
                 repo: self.shown(),
                 tag: tag.to_owned(),
                 known: self.newest_tags(NEWEST)?,
-            }),
+            });
+        };
+        let revision = Revision {
+            tag: tag.to_owned(),
+            commit,
+            is_tag,
+        };
+        self.verify(&revision)?;
+        Ok(revision)
+    }
+
+    /// A commit by its whole hash, fetched when the cache does not have it.
+    pub(super) fn fetch_exact(&self, commit: &str) -> Result<Revision> {
+        let revision = Revision {
+            tag: commit.to_owned(),
+            commit: commit.to_owned(),
+            is_tag: false,
+        };
+        if !is_full_hash(commit) {
+            return Err(LifecycleError::BadTag {
+                tag: printable(commit, 80),
+            });
         }
+        let _lock = self.lock()?;
+        self.prepare()?;
+        if self.find(commit)?.is_some() {
+            return Ok(revision);
+        }
+        self.update()?;
+        if self.find(commit)?.is_some() || self.fetch_commit(commit)? {
+            return Ok(revision);
+        }
+        Err(LifecycleError::UnknownTag {
+            repo: self.shown(),
+            tag: commit.to_owned(),
+            known: Vec::new(),
+        })
+    }
+
+    /// Whether somebody who may has signed it, when the configuration asks for that.
+    fn verify(&self, revision: &Revision) -> Result<()> {
+        let keys = &self.settings.verify;
+        if *keys == Default::default() {
+            return Ok(());
+        }
+        let refused = |why: &str| LifecycleError::Unsigned {
+            tag: revision.tag.clone(),
+            why: why.to_owned(),
+        };
+        if !revision.is_tag {
+            return Err(refused("it is no tag"));
+        }
+        let name = format!("refs/tags/{}", revision.tag);
+        let kind = self.read(&["cat-file", "-t", &name])?;
+        if kind.trim() != "tag" {
+            return Err(refused("it is a plain name for a commit"));
+        }
+        let mut git = self.command();
+        git.args(["cat-file", "tag", &name]);
+        let text = self.bytes(git, LOCAL, "read")?;
+        verify::check(
+            &text,
+            &revision.tag,
+            keys,
+            &self.cache.with_extension("verify"),
+        )?;
+        // What was signed is what is deployed.
+        let text = String::from_utf8_lossy(&text).into_owned();
+        let object = text
+            .lines()
+            .next()
+            .and_then(|line| line.strip_prefix("object "));
+        match object == Some(revision.commit.as_str()) {
+            true => Ok(()),
+            false => Err(refused("it is a tag of something else than a commit")),
+        }
+    }
+
+    /// What git says about something in the cache.
+    pub(super) fn read(&self, args: &[&str]) -> Result<String> {
+        let mut git = self.command();
+        git.args(args);
+        self.output(git, LOCAL, "read")
     }
 
     /// The commit that `tag` names, as of the last fetch; `None` when it is not in the cache.
@@ -97,10 +194,11 @@ impl Git {
         if !self.cache.join("objects").is_dir() {
             return Ok(None);
         }
-        let commit = self.find(tag)?;
-        Ok(commit.map(|commit| Revision {
+        let found = self.find(tag)?;
+        Ok(found.map(|(commit, is_tag)| Revision {
             tag: tag.to_owned(),
             commit,
+            is_tag,
         }))
     }
 
@@ -110,7 +208,7 @@ impl Git {
         self.prepare()?;
         let mut git = self.command();
         git.args(["ls-remote", "--symref", "--"])
-            .arg(&self.repo)
+            .arg(self.repo())
             .arg("HEAD");
         let text = self.output(git, FETCH, "look at")?;
         let branch = text.lines().find_map(|line| {
@@ -160,8 +258,14 @@ impl Git {
         self.bytes(git, LOCAL, "read").map(Some)
     }
 
-    /// Writes the files of a commit into the empty directory `to`.
+    /// Writes the files of a commit, and of its submodules, into the empty directory `to`.
     pub(crate) fn checkout(&self, revision: &Revision, to: &Path) -> Result<()> {
+        self.checkout_files(revision, to)?;
+        submodules::checkout(self, revision, to)
+    }
+
+    /// The same without submodules.
+    pub(super) fn checkout_files(&self, revision: &Revision, to: &Path) -> Result<()> {
         let index = to.with_extension("index");
         let run = |args: &[&OsStr]| {
             let mut git = self.command();
@@ -179,7 +283,7 @@ impl Git {
 
     /// The repository without its password.
     pub(crate) fn shown(&self) -> String {
-        redact(&self.repo).into_owned()
+        redact(self.repo()).into_owned()
     }
 
     fn lock(&self) -> Result<Lock> {
@@ -219,15 +323,15 @@ impl Git {
                 text.push_str(&format!("\tdirectory = \"{}\"\n", quoted(&form)));
             }
         }
-        files::replace(&self.settings(), text.as_bytes(), 0o600)
+        files::replace(&self.config_file(), text.as_bytes(), 0o600)
     }
 
-    fn settings(&self) -> PathBuf {
+    fn config_file(&self) -> PathBuf {
         self.cache.with_extension("config")
     }
 
     fn local_path(&self) -> Option<PathBuf> {
-        let path = self.repo.strip_prefix("file://").unwrap_or(&self.repo);
+        let path = self.repo().strip_prefix("file://").unwrap_or(self.repo());
         path.starts_with('/').then(|| PathBuf::from(path))
     }
 
@@ -250,7 +354,7 @@ impl Git {
             "--no-auto-maintenance",
             "--no-write-fetch-head",
         ]);
-        git.args(["--no-recurse-submodules", "--"]).arg(&self.repo);
+        git.args(["--no-recurse-submodules", "--"]).arg(self.repo());
         git.args(["+refs/heads/*:refs/heads/*", "+refs/tags/*:refs/tags/*"]);
         self.output(git, FETCH, "fetch from").map(drop)
     }
@@ -265,12 +369,13 @@ impl Git {
             "--no-write-fetch-head",
             "--",
         ]);
-        git.arg(&self.repo).arg(hash);
+        git.arg(self.repo()).arg(hash);
         let fetched = command::run(git, FETCH).is_ok_and(|output| output.status.success());
         Ok(fetched && self.find(hash)?.is_some())
     }
 
-    fn find(&self, tag: &str) -> Result<Option<String>> {
+    /// The commit that a name stands for, and whether it is a tag.
+    fn find(&self, tag: &str) -> Result<Option<(String, bool)>> {
         let mut names = vec![format!("refs/tags/{tag}"), format!("refs/heads/{tag}")];
         let is_hash = (4..=64).contains(&tag.len()) && tag.bytes().all(|b| b.is_ascii_hexdigit());
         if is_hash {
@@ -283,7 +388,7 @@ impl Git {
             let output = self.run(git, LOCAL, "read")?;
             let text = String::from_utf8_lossy(&output.stdout).trim().to_owned();
             if output.status.success() && is_full_hash(&text) {
-                return Ok(Some(text));
+                return Ok(Some((text, name.starts_with("refs/tags/"))));
             }
         }
         Ok(None)
@@ -311,7 +416,7 @@ impl Git {
         }
         git.env("LC_ALL", "C.UTF-8")
             .env("GIT_CONFIG_NOSYSTEM", "1")
-            .env("GIT_CONFIG_GLOBAL", self.settings())
+            .env("GIT_CONFIG_GLOBAL", self.config_file())
             .env("GIT_ALLOW_PROTOCOL", PROTOCOLS)
             .env("GIT_TERMINAL_PROMPT", "0")
             .env("GIT_ASKPASS", "true")
@@ -353,18 +458,7 @@ impl Git {
         if output.status.success() {
             return Ok(output.stdout);
         }
-        let said = String::from_utf8_lossy(&output.stderr);
-        let lines: Vec<String> = said
-            .lines()
-            .map(|line| printable(line.trim(), 300))
-            .filter(|line| !line.is_empty())
-            .take(8)
-            .collect();
-        let why = if lines.is_empty() {
-            output.status.to_string()
-        } else {
-            lines.join("; ")
-        };
+        let why = said(&output.stderr).unwrap_or_else(|| output.status.to_string());
         Err(self.failed(action, &why))
     }
 
@@ -388,7 +482,7 @@ fn is_full_hash(text: &str) -> bool {
 }
 
 /// What can be the name of a tag, branch or commit (git-check-ref-format(1)), and is no option.
-fn check_name(tag: &str) -> Result<()> {
+pub(super) fn check_name(tag: &str) -> Result<()> {
     let forbidden = |c: char| c.is_control() || c.is_whitespace() || "~^:?*[\\".contains(c);
     let parts_fit = tag
         .split('/')
@@ -407,14 +501,6 @@ fn check_name(tag: &str) -> Result<()> {
     Err(LifecycleError::BadTag {
         tag: printable(tag, 80),
     })
-}
-
-/// At most `length` characters of a text of somebody else, without control characters.
-fn printable(text: &str, length: usize) -> String {
-    text.chars()
-        .filter(|c| !c.is_control())
-        .take(length)
-        .collect()
 }
 
 #[cfg(test)]
@@ -451,7 +537,7 @@ mod tests {
 
     #[test]
     fn repositories_that_run_commands_are_refused() {
-        let new = |repo: &str| Git::new(repo, "/c".into());
+        let new = |repo: &str| Git::new(&Settings::plain(repo), "/c".into());
         for bad in [
             "",
             "-oProxyCommand=x",

@@ -59,11 +59,8 @@ impl Repository {
     }
 
     fn open(&self) -> Git {
-        open(
-            self.dir().to_str().unwrap(),
-            &self.root.path().join("cache"),
-        )
-        .unwrap()
+        let settings = Settings::plain(self.dir().to_str().unwrap());
+        Git::new(&settings, self.root.path().join("cache/git")).unwrap()
     }
 
     fn checkout(&self, git: &Git, revision: &Revision) -> PathBuf {

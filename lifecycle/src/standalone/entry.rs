@@ -181,6 +181,8 @@ pub(crate) mod tests {
             stop_timeout: Duration::from_secs(10),
             restart,
             after: Vec::new(),
+            checks: Vec::new(),
+            notify_socket: None,
         }
     }
 

@@ -56,7 +56,7 @@ pub(crate) fn of_jvm(exit: Exit, dumped: bool) -> Exit {
     }
 }
 
-fn describe(code: Option<i32>, signal: Option<i32>, oom: bool, adopted: bool) -> Exit {
+pub(crate) fn describe(code: Option<i32>, signal: Option<i32>, oom: bool, adopted: bool) -> Exit {
     // A shell, and the small init of the sandbox, say 128 + the signal.
     let by = signal.or(code
         .filter(|code| (129..=159).contains(code))

@@ -16,19 +16,19 @@
 //! | `rotate` | logs that do not grow for ever |
 
 pub(crate) mod entry;
-mod exits;
-mod network;
-mod notify;
+pub(crate) mod exits;
+pub(crate) mod network;
+pub(crate) mod notify;
 pub(crate) mod records;
 mod rotate;
-mod schedule;
+pub(crate) mod schedule;
 mod supervisor;
 
 use std::collections::BTreeMap;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-pub(crate) use network::{asks_for_names, needs_resolver};
+pub(crate) use network::needs_resolver;
 pub(crate) use supervisor::supervise;
 
 pub(crate) use rotate::KEEP as KEPT_LOGS;
@@ -67,7 +67,7 @@ impl Instance {
     }
 
     /// Wants something from now on, and returns when the supervisor has seen it.
-    pub(crate) fn want(&self, wanted: &Wanted) -> Result<()> {
+    pub(crate) fn want_supervised(&self, wanted: &Wanted) -> Result<()> {
         let run = self.run_dir();
         run.write_wanted(wanted)?;
         let deadline = Instant::now() + BEGIN;
@@ -136,7 +136,7 @@ impl Instance {
     }
 
     /// Stops everything: returns when nothing runs and the supervisor is gone.
-    pub(crate) fn want_nothing(&self, patience: Duration) -> Result<()> {
+    pub(crate) fn stop_supervised(&self, patience: Duration) -> Result<()> {
         let run = self.run_dir();
         run.clear_wanted()?;
         let limit = patience + STOP_GRACE;
@@ -156,7 +156,7 @@ impl Instance {
     }
 
     /// Waits until `done` says so of the supervisor's report about `wanted`.
-    pub(crate) fn await_report<T>(
+    pub(crate) fn await_supervised<T>(
         &self,
         wanted: &Wanted,
         limit: Duration,

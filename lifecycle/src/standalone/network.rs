@@ -7,7 +7,7 @@ use std::fs::File;
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use metactl_bundles::bundle::Manifest;
 use metactl_bundles::network::{Mode, NetworkSpec};
@@ -18,14 +18,13 @@ use crate::error::{LifecycleError, OnPath, Result};
 use crate::files;
 use crate::hosts;
 use crate::launcher::{NetworkUp, Runtime};
+use crate::mend::{self, Mender};
 use crate::resolver::Keeper;
 
 /// How long a start waits for names.
 const PATIENCE: Duration = Duration::from_secs(5);
 /// How long a later start waits for those that had no address.
 const SECOND_PATIENCE: Duration = Duration::from_secs(1);
-/// How often the network is looked after.
-const MEND: Duration = Duration::from_secs(30);
 
 /// The network of one instance.
 #[derive(Debug)]
@@ -34,9 +33,7 @@ pub(crate) struct Network {
     run: RunDir,
     hosts_file: PathBuf,
     up: Option<Up>,
-    mended: Instant,
-    /// What could not be mended, or had to be, the last time: it is told once.
-    trouble: Vec<String>,
+    mender: Mender,
     /// What went wrong with telling the network of the addresses.
     unannounced: mpsc::Receiver<NetError>,
     resolver: Keeper,
@@ -63,8 +60,7 @@ impl Network {
             run,
             hosts_file,
             up: None,
-            mended: Instant::now(),
-            trouble: Vec::new(),
+            mender: Mender::new(),
             unannounced: mpsc::channel().1,
             resolver,
         }
@@ -188,6 +184,12 @@ impl Network {
         said
     }
 
+    /// Waits until the network has been told of the addresses. What went wrong with that.
+    pub(crate) fn announced(&self) -> Vec<String> {
+        let failures = self.unannounced.iter();
+        failures.map(|error| error.to_string()).collect()
+    }
+
     /// The resolver, to be waited for.
     pub(crate) fn resolver(&self) -> &Keeper {
         &self.resolver
@@ -203,49 +205,29 @@ impl Network {
         up.missing = missing;
     }
 
-    /// Puts back what somebody took away (a flushed table, a changed sysctl, a route, a device that was set down),
-    /// every now and then. Returns what is worth a line in the log.
+    /// Puts back what somebody took away, every now and then. Returns what is worth a line in the log.
     pub(crate) fn mend(&mut self, runtime: &Runtime, uplink: Option<&str>) -> Vec<String> {
-        if self.mended.elapsed() < MEND {
-            return Vec::new();
-        }
-        self.mended = Instant::now();
-        let found = match self.mend_now(runtime, uplink) {
-            Ok(lines) => lines,
-            Err(error) => vec![error.to_string()],
-        };
-        if found == self.trouble {
-            return Vec::new();
-        }
-        self.trouble = found;
-        self.trouble
-            .iter()
-            .map(|line| format!("network: {line}"))
-            .collect()
-    }
-
-    /// The next look comes at once: a command has been given, and who gave it may just have met the trouble.
-    pub(crate) fn mend_soon(&mut self) {
-        if let Some(past) = Instant::now().checked_sub(MEND) {
-            self.mended = past;
-        }
-    }
-
-    fn mend_now(&self, runtime: &Runtime, uplink: Option<&str>) -> Result<Vec<String>> {
         let Some(up) = self.up.as_ref().filter(|up| up.spec.mode != Mode::Host) else {
-            return Ok(Vec::new());
+            return Vec::new();
         };
-        let path = self.run.netns();
-        let netns = File::open(&path).on("open", &path)?;
-        let (dir, user) = (runtime.server_dir(), self.instance.as_str());
-        let names: Resolved = files::read_json(&self.run.names())?.unwrap_or_default();
-        let mend = metactl_netns::mend::mend(&up.spec, &names, netns.as_fd(), dir, user, uplink);
-        let found = mend?;
-        if !found.is_empty() {
-            // The resolver looks again what is there: addresses that it added may be gone.
-            files::replace(&self.run.network(), &up.text, 0o644)?;
-        }
-        Ok(found)
+        let network = mend::Network {
+            spec: &up.spec,
+            record: (&self.run.network(), &up.text),
+            names: &self.run.names(),
+            user: &self.instance,
+            server_dir: runtime.server_dir(),
+            uplink,
+        };
+        let pin = self.run.netns();
+        self.mender.look(|| {
+            let netns = File::open(&pin).on("open", &pin)?;
+            network.mend(netns.as_fd())
+        })
+    }
+
+    /// The next look comes at once.
+    pub(crate) fn mend_soon(&mut self) {
+        self.mender.soon();
     }
 
     fn write_names(&self, up: &Up, hostname: &str, names: &Resolved) -> Result<()> {
@@ -255,14 +237,9 @@ impl Network {
     }
 }
 
-/// Whether the resolver follows its names: it has a network of its own.
+/// Whether the resolver follows its names, and answers it: it has a network of its own.
 pub(crate) fn needs_resolver(spec: &NetworkSpec) -> bool {
     matches!(spec.mode, Mode::Routed | Mode::Nat)
-}
-
-/// Whether the application can ask the resolver, too: that has an IPv4 address.
-pub(crate) fn asks_for_names(spec: &NetworkSpec) -> bool {
-    needs_resolver(spec) && spec.addresses.iter().any(std::net::IpAddr::is_ipv4)
 }
 
 /// Whether a namespace is mounted there (`NSFS_MAGIC`, statfs(2)); an empty file is left of one

@@ -36,6 +36,8 @@ fn answered(data: &[u8], query: &Query) {
         assert!(Response::parse(&passed, query.id, &query.name, query.kind).is_ok());
         response.whole_for(query, room);
     }
+    let told = response.addresses().len() + response.addresses_behind().len();
+    assert!(told <= data.len() / 4, "{told} addresses in {} bytes", data.len());
     for kind in [A, AAAA] {
         let Ok(chain) = response.chain(&query.name, kind) else {
             continue;

@@ -1,70 +1,23 @@
 //! Rules of others at the forward hook: a packet that any chain drops is dropped, whatever metactl's own table says.
 //!
-//! Each base chain is followed with the first packet of a connection from an instance, and of one to an instance, as
-//! far as its rules ask for devices, family and state. A rule that asks for anything else counts as not meeting it: so
+//! Each base chain is followed with the first packet of a connection from an instance, and of one to an instance: so
 //! only what would drop all connections is a finding.
 
-use std::fmt;
-
+use super::follow::{End, Owner, Packet, drops, hooked, owner};
 use super::{Finding, has_ipv6};
-use crate::NetError;
 use crate::facts::HostFacts;
-use crate::link::GROUP;
-use crate::netlink::{Netlink, Refusal, attributes, string};
-use crate::nftables::dump::{self, FoundChain, FoundRule, number};
-use crate::nftables::{At, TABLE};
+use crate::nftables::At;
+use crate::nftables::dump::FoundChain;
 
-/// How deep chains call each other (`NFT_JUMP_STACK_SIZE`).
-const DEEPEST: u32 = 16;
-
-/// Who keeps the rules.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Owner {
-    /// Docker: it keeps a chain for the administrator.
-    Docker,
-    /// firewalld.
-    Firewalld,
-    /// ufw.
-    Ufw,
-    /// iptables with nftables behind it.
-    Iptables,
-    /// iptables without nftables.
-    Legacy,
-    /// A table of the administrator's own.
-    Nft,
-}
-
-impl fmt::Display for Owner {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Owner::Docker => "Docker",
-            Owner::Firewalld => "firewalld",
-            Owner::Ufw => "ufw",
-            Owner::Iptables | Owner::Legacy => "iptables",
-            Owner::Nft => "nftables",
-        })
-    }
-}
-
-pub(super) fn examine(facts: &HostFacts) -> Result<Vec<Finding>, NetError> {
-    let look = |refusal: Refusal| refusal.during("read the rules of the server");
-    let mut socket = Netlink::netfilter().map_err(|error| look(error.into()))?;
-    let chains = dump::chains(&mut socket).map_err(look)?;
-    let at_forward = |chain: &&FoundChain| {
-        chain.hook == Some(At::Forward as u32) && !(chain.family == 1 && chain.table == TABLE)
-    };
+pub(super) fn examine(chains: &[FoundChain], facts: &HostFacts) -> Vec<Finding> {
     let finding = |chain: &FoundChain| {
         let stopped: Vec<Direction> = Direction::ALL
             .into_iter()
-            .filter(|direction| stops(&chains, chain, facts, *direction))
+            .filter(|direction| stops(chains, chain, facts, *direction))
             .collect();
-        (!stopped.is_empty()).then(|| describe(&chains, chain, &stopped))
+        (!stopped.is_empty()).then(|| describe(chains, chain, &stopped))
     };
-    Ok(chains
-        .iter()
-        .filter(at_forward)
-        .filter_map(finding)
-        .collect())
+    hooked(chains, At::Forward).filter_map(finding).collect()
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -90,11 +43,7 @@ fn stops(
         _ if has_ipv6(facts) => &[10],
         _ => &[],
     };
-    let ours = End {
-        index: 1_000_000,
-        name: "m-doctor-0000".into(),
-        group: GROUP,
-    };
+    let ours = End::instance();
     let mut uplinks = facts.uplinks.iter().map(|uplink| End {
         index: uplink.index,
         name: uplink.name.clone(),
@@ -108,223 +57,13 @@ fn stops(
             };
             let packet = Packet {
                 from,
-                to,
+                to: Some(to),
                 family: *family,
+                service: None,
             };
-            match follow(chains, base, &packet, DEEPEST) {
-                Some(Verdict::Accept) => false,
-                Some(Verdict::Drop) => true,
-                None => base.drops,
-            }
+            drops(chains, base, &packet)
         })
     })
-}
-
-struct End {
-    index: u32,
-    name: String,
-    group: u32,
-}
-
-struct Packet<'a> {
-    from: &'a End,
-    to: &'a End,
-    family: u8,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Verdict {
-    Accept,
-    Drop,
-}
-
-/// What a chain says of a packet; none when it comes to its end.
-fn follow(
-    chains: &[FoundChain],
-    chain: &FoundChain,
-    packet: &Packet<'_>,
-    depth: u32,
-) -> Option<Verdict> {
-    for rule in &chain.rules {
-        match judge(rule, packet) {
-            Action::Next => {}
-            Action::Return => return None,
-            Action::End(verdict) => return Some(verdict),
-            Action::Go { to, back } => {
-                let same = |other: &&FoundChain| {
-                    other.family == chain.family && other.table == chain.table && other.name == to
-                };
-                let said = match chains.iter().find(same) {
-                    Some(other) if depth > 0 => follow(chains, other, packet, depth - 1),
-                    _ => None,
-                };
-                if said.is_some() || !back {
-                    return said;
-                }
-            }
-        }
-    }
-    None
-}
-
-enum Action {
-    Next,
-    Return,
-    End(Verdict),
-    Go { to: String, back: bool },
-}
-
-/// Follows one rule. What cannot be known of the packet makes the rule one that does not meet it.
-fn judge(rule: &FoundRule, packet: &Packet<'_>) -> Action {
-    let mut registers = Registers::default();
-    for (name, data) in rule {
-        let value = |kind: u16| {
-            attributes(data)
-                .find(|(found, _)| *found == kind)
-                .map(|(_, v)| v)
-        };
-        let count = |kind: u16| value(kind).and_then(number);
-        match name.as_str() {
-            "counter" | "log" | "notrack" => {}
-            // It sets something of the packet.
-            "meta" if value(3).is_some() => {}
-            "meta" => match (count(1), count(2)) {
-                (Some(to), Some(key)) => registers.put(to, packet.meta(key)),
-                _ => return Action::Next,
-            },
-            // NFT_CT_STATE: the connection is new.
-            "ct" if count(2) == Some(0) => {
-                registers.put(
-                    count(1).unwrap_or_default(),
-                    Some(8u32.to_ne_bytes().to_vec()),
-                );
-            }
-            "bitwise" => {
-                let operand = |kind: u16| Some(datum(value(kind)?)?.to_vec());
-                let (Some(from), Some(to), Some(mask), Some(xor)) =
-                    (count(1), count(2), operand(4), operand(5))
-                else {
-                    return Action::Next;
-                };
-                let masked = registers.get(from, mask.len()).map(|bytes| {
-                    let masks = mask.iter().zip(&xor);
-                    bytes
-                        .iter()
-                        .zip(masks)
-                        .map(|(byte, (mask, xor))| byte & mask ^ xor)
-                        .collect()
-                });
-                registers.put(to, masked);
-            }
-            "cmp" => {
-                let wanted = value(3).and_then(datum).unwrap_or_default();
-                let Some(bytes) = count(1).and_then(|from| registers.get(from, wanted.len()))
-                else {
-                    return Action::Next;
-                };
-                let meets = match count(2) {
-                    Some(0) => bytes == wanted,
-                    Some(1) => bytes != wanted,
-                    _ => false,
-                };
-                if !meets {
-                    return Action::Next;
-                }
-            }
-            "reject" => return Action::End(Verdict::Drop),
-            // The extensions of iptables.
-            "target" if value(1).map(string).as_deref() == Some("REJECT") => {
-                return Action::End(Verdict::Drop);
-            }
-            "immediate" => match value(2).and_then(verdict) {
-                Some(action) => return action,
-                None => return Action::Next,
-            },
-            _ => return Action::Next,
-        }
-    }
-    Action::Next
-}
-
-/// The value of `NFTA_DATA_VALUE`.
-fn datum(data: &[u8]) -> Option<&[u8]> {
-    attributes(data)
-        .find(|(kind, _)| *kind == 1)
-        .map(|(_, value)| value)
-}
-
-fn verdict(data: &[u8]) -> Option<Action> {
-    let (_, verdict) = attributes(data).find(|(kind, _)| *kind == 2)?;
-    let (mut code, mut chain) = (0, String::new());
-    for (kind, value) in attributes(verdict) {
-        match kind {
-            1 => code = number(value)? as i32,
-            2 => chain = string(value),
-            _ => {}
-        }
-    }
-    Some(match code {
-        0 => Action::End(Verdict::Drop),
-        1 => Action::End(Verdict::Accept),
-        // NFT_JUMP, NFT_GOTO, NFT_RETURN.
-        -3 => Action::Go {
-            to: chain,
-            back: true,
-        },
-        -4 => Action::Go {
-            to: chain,
-            back: false,
-        },
-        -5 => Action::Return,
-        _ => Action::Next,
-    })
-}
-
-impl Packet<'_> {
-    /// By the numbers of `enum nft_meta_keys`; none for what is not known.
-    fn meta(&self, key: u32) -> Option<Vec<u8>> {
-        let index = |end: &End| Some(end.index.to_ne_bytes().to_vec());
-        let group = |end: &End| Some(end.group.to_ne_bytes().to_vec());
-        let name = |end: &End| {
-            let mut name = end.name.as_bytes().to_vec();
-            name.resize(16, 0);
-            Some(name)
-        };
-        match key {
-            4 => index(self.from),
-            5 => index(self.to),
-            6 => name(self.from),
-            7 => name(self.to),
-            15 => Some(vec![self.family]),
-            21 => group(self.from),
-            22 => group(self.to),
-            _ => None,
-        }
-    }
-}
-
-/// The sixteen registers of 32 bits, also known as four of 128.
-#[derive(Default)]
-struct Registers([Option<Vec<u8>>; 16]);
-
-impl Registers {
-    fn at(register: u32) -> usize {
-        match register {
-            1..=4 => (register as usize - 1) * 4,
-            other => other.saturating_sub(8) as usize,
-        }
-    }
-
-    fn put(&mut self, register: u32, value: Option<Vec<u8>>) {
-        if let Some(slot) = self.0.get_mut(Registers::at(register)) {
-            *slot = value;
-        }
-    }
-
-    /// The first bytes of what was put there.
-    fn get(&self, register: u32, length: usize) -> Option<&[u8]> {
-        self.0.get(Registers::at(register))?.as_ref()?.get(..length)
-    }
 }
 
 fn describe(chains: &[FoundChain], chain: &FoundChain, stopped: &[Direction]) -> Finding {
@@ -334,19 +73,7 @@ fn describe(chains: &[FoundChain], chain: &FoundChain, stopped: &[Direction]) ->
         _ => "ip6",
     };
     let (table, name) = (&chain.table, &chain.name);
-    let beside = |prefix: &str| {
-        let mut all = chains.iter();
-        all.any(|one| {
-            one.family == chain.family && one.table == *table && one.name.starts_with(prefix)
-        })
-    };
-    let owner = match table.as_str() {
-        "firewalld" => Owner::Firewalld,
-        _ if beside("ufw") => Owner::Ufw,
-        _ if beside("DOCKER-USER") => Owner::Docker,
-        "filter" if name == "FORWARD" => Owner::Iptables,
-        _ => Owner::Nft,
-    };
+    let owner = owner(chains, chain);
     let whose = match stopped {
         [Direction::From] => "from instances",
         [Direction::To] => "to instances",
@@ -366,7 +93,9 @@ fn describe(chains: &[FoundChain], chain: &FoundChain, stopped: &[Direction]) ->
             [
                 "firewall-cmd --permanent --zone=trusted --add-interface=m-+",
                 "firewall-cmd --permanent --new-policy metactl",
-                "firewall-cmd --permanent --policy metactl --add-ingress-zone ANY --add-egress-zone trusted --set-target ACCEPT",
+                "firewall-cmd --permanent --policy metactl --add-ingress-zone ANY",
+                "firewall-cmd --permanent --policy metactl --add-egress-zone trusted",
+                "firewall-cmd --permanent --policy metactl --set-target ACCEPT",
                 "firewall-cmd --reload",
             ]
             .map(str::to_owned)

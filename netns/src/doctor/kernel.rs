@@ -95,6 +95,7 @@ fn sample() -> NetworkSpec {
         mode: Mode::Routed,
         addresses: vec![std::net::IpAddr::from([10, 0, 0, 2])],
         pool: None,
+        pool6: None,
         publish: Vec::new(),
         out: closed(),
         inbound: closed(),

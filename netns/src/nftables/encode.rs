@@ -430,7 +430,7 @@ fn expression(list: &mut Attrs, expr: &Expr) {
         Expr::Reject { .. } => "reject",
         Expr::Masquerade => "masq",
         Expr::Immediate { .. } => "immediate",
-        Expr::Redirect => "nat",
+        Expr::Redirect(_) => "nat",
         Expr::NoTrack => "notrack",
         Expr::Verdict { .. } => "immediate",
     };
@@ -502,10 +502,10 @@ fn expression_data(data: &mut Attrs, expr: &Expr) {
             data.u32(1, *to);
             data.data(2, value);
         }
-        Expr::Redirect => {
-            // NFT_NAT_DNAT of NFPROTO_IPV4; the address is in the first register, the port in the second.
+        Expr::Redirect(family) => {
+            // NFT_NAT_DNAT.
             data.u32(1, 1);
-            data.u32(2, 2);
+            data.u32(2, family.number().into());
             data.u32(3, 1);
             data.u32(5, 2);
         }
@@ -534,10 +534,14 @@ fn expression_data(data: &mut Attrs, expr: &Expr) {
             data.u32(2, *from);
             data.u32(3, *to);
         }
-        Expr::Dnat { address, port } => {
-            // NFT_NAT_DNAT, NFPROTO_IPV4.
+        Expr::Dnat {
+            family,
+            address,
+            port,
+        } => {
+            // NFT_NAT_DNAT.
             data.u32(1, 1);
-            data.u32(2, 2);
+            data.u32(2, family.number().into());
             data.u32(3, *address);
             data.u32(5, *port);
         }

@@ -4,7 +4,7 @@ mod translate;
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, SocketAddr};
 
 use ipnet::IpNet;
 
@@ -486,18 +486,17 @@ impl Rule {
         self
     }
 
-    /// IPv4 packets go there instead, and their answers seem to come from where they were sent to. In
-    /// chains of type `nat`.
-    pub(crate) fn redirect(mut self, address: Ipv4Addr, port: u16) -> Rule {
-        self.imply_family(Family::V4);
-        self.word(format_args!("dnat ip to {address}:{port}"));
-        for (to, value) in [
-            (1, address.octets().to_vec()),
-            (2, port.to_be_bytes().to_vec()),
-        ] {
+    /// Packets of the address's family go there instead, and their answers seem to come from where they were sent to.
+    /// In chains of type `nat`.
+    pub(crate) fn redirect(mut self, address: IpAddr, port: u16) -> Rule {
+        let family = Family::of(&address);
+        self.imply_family(family);
+        let to = SocketAddr::new(address, port);
+        self.word(format_args!("dnat {} to {to}", family.word()));
+        for (to, value) in [(1, octets(&address)), (2, port.to_be_bytes().to_vec())] {
             self.exprs.push(Expr::Immediate { to, value });
         }
-        self.exprs.push(Expr::Redirect);
+        self.exprs.push(Expr::Redirect(family));
         self
     }
 

@@ -165,6 +165,7 @@ pub(crate) enum Expr {
     },
     /// The registers of the new destination.
     Dnat {
+        family: Family,
         address: u32,
         port: u32,
     },
@@ -177,7 +178,8 @@ pub(crate) enum Expr {
         to: u32,
         value: Vec<u8>,
     },
-    Redirect,
+    /// The address is in the first register, the port in the second.
+    Redirect(Family),
     NoTrack,
     Verdict {
         code: i32,

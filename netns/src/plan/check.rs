@@ -2,7 +2,8 @@
 
 use std::net::IpAddr;
 
-use metactl_bundles::network::{FORMAT, Mode, NetworkSpec};
+use ipnet::IpNet;
+use metactl_bundles::network::{FORMAT, Mode, NetworkSpec, Published};
 
 use super::pool_gateway;
 use crate::NetError;
@@ -59,30 +60,53 @@ pub(super) fn check(spec: &NetworkSpec, facts: &HostFacts) -> Result<(), NetErro
             ));
         }
     }
-    if !spec.publish.is_empty()
-        && (spec.mode != Mode::Nat || !spec.addresses.iter().any(IpAddr::is_ipv4))
-    {
-        return fail(
-            "published ports without an IPv4 address of a pool that they could lead to".into(),
-        );
-    }
+    check_ports(spec).or_else(fail)?;
     match (spec.mode, &spec.pool) {
         (Mode::Nat, None) => fail("mode nat without a pool".into()),
-        (Mode::Nat, Some(pool)) => match spec
-            .addresses
-            .iter()
-            .find(|address| !pool.contains(*address))
-        {
-            Some(address) => fail(format!("address {address} is not in the pool {pool}")),
-            None if pool_gateway(pool).is_some_and(|gateway| spec.addresses.contains(&gateway)) => {
-                fail(format!(
-                    "the first address of the pool {pool} is the server's own"
-                ))
-            }
-            None => Ok(()),
-        },
+        (Mode::Nat, Some(pool)) => {
+            let pools = [Some(pool), spec.pool6.as_ref()];
+            spec.addresses
+                .iter()
+                .try_for_each(|address| in_pool(address, &pools))
+                .or_else(fail)
+        }
         _ => Ok(()),
     }
+}
+
+/// Every published port leads to an address of its family.
+fn check_ports(spec: &NetworkSpec) -> Result<(), String> {
+    if spec.publish.is_empty() {
+        return Ok(());
+    }
+    if spec.mode != Mode::Nat {
+        return Err("published ports without an address of a pool that they could lead to".into());
+    }
+    let has = |v6: bool| spec.addresses.iter().any(|own| own.is_ipv6() == v6);
+    let leads = |port: &Published| port.address.is_none_or(|at| has(at.is_ipv6()));
+    match spec.publish.iter().find(|port| !leads(port)) {
+        Some(port) => Err(format!(
+            "published port {}: it has no address of that family; IPv6 needs [server] pool6 in metactl.conf",
+            port.at()
+        )),
+        None => Ok(()),
+    }
+}
+
+fn in_pool(address: &IpAddr, pools: &[Option<&IpNet>]) -> Result<(), String> {
+    let same = |pool: &&IpNet| pool.addr().is_ipv6() == address.is_ipv6();
+    let Some(pool) = pools.iter().flatten().copied().find(same) else {
+        return Err(format!("address {address} without a pool of its family"));
+    };
+    if !pool.contains(address) {
+        return Err(format!("address {address} is not in the pool {pool}"));
+    }
+    if pool_gateway(pool) == Some(*address) {
+        return Err(format!(
+            "the first address of the pool {pool} is the server's own"
+        ));
+    }
+    Ok(())
 }
 
 fn unusable(address: &IpAddr) -> Option<&'static str> {

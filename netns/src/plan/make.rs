@@ -3,11 +3,11 @@
 use std::net::IpAddr;
 
 use ipnet::IpNet;
-use metactl_bundles::network::{Mode, NetworkSpec, Peer};
+use metactl_bundles::network::{Mode, NetworkSpec, Peer, Published};
 
 use super::{
-    GATEWAY4, GATEWAY6, INNER, INNER_MAC, LINK_LOCAL4, LinkIds, NetPlan, OUTER_MAC, ServerEffect,
-    Side, Step, Veth, pool_gateway,
+    GATEWAY4, GATEWAY6, INNER, INNER_MAC, LINK_LOCAL4, LinkIds, NetPlan, OUTER_MAC, RESOLVER6,
+    ServerEffect, Side, Step, Veth, pool_gateway,
 };
 use crate::announce;
 use crate::facts::HostFacts;
@@ -91,8 +91,11 @@ impl Maker<'_> {
         }
         let mut effect = |effect| plan.steps.push(Step::Server(effect));
         effect(ServerEffect::Table);
-        if let (Mode::Nat, Some(pool)) = (self.spec.mode, self.spec.pool) {
-            effect(ServerEffect::Masquerade(pool.trunc()));
+        let pools = [(false, self.spec.pool), (true, self.spec.pool6)];
+        for (v6, pool) in pools.into_iter().filter(|_| self.spec.mode == Mode::Nat) {
+            if let Some(pool) = pool.filter(|_| self.has(v6)) {
+                effect(ServerEffect::Masquerade(pool.trunc()));
+            }
         }
         for (source, destination) in self.link_local() {
             effect(ServerEffect::LinkLocal {
@@ -100,14 +103,17 @@ impl Maker<'_> {
                 destination,
             });
         }
-        let first4 = |address: &IpAddr| match address {
-            IpAddr::V4(v4) => Some(*v4),
-            IpAddr::V6(_) => None,
-        };
-        if let Some(address) = self.spec.addresses.iter().find_map(first4) {
-            for port in &self.spec.publish {
-                let port = *port;
-                effect(ServerEffect::Publish { port, address });
+        for v6 in [false, true] {
+            let own = &self.spec.addresses;
+            let Some(address) = own.iter().find(|address| address.is_ipv6() == v6) else {
+                continue;
+            };
+            let fits = |port: &&Published| port.address.is_none_or(|at| at.is_ipv6() == v6);
+            for port in self.spec.publish.iter().filter(fits) {
+                effect(ServerEffect::Publish {
+                    port: *port,
+                    address: *address,
+                });
             }
         }
         for address in self
@@ -173,7 +179,7 @@ impl Maker<'_> {
                 value: "1".into(),
             });
         }
-        if !self.spec.publish.is_empty() {
+        if !self.spec.publish.is_empty() && self.has(false) {
             // For connections to a published port by way of 127.0.0.1. The table drops what the instance itself would
             // send there.
             steps.push(Step::Sysctl {
@@ -198,7 +204,10 @@ impl Maker<'_> {
             });
         }
         if self.has(false) && self.server_address() != Some(GATEWAY4.into()) {
-            steps.push(Step::Resolver(device()));
+            steps.push(Step::Resolver {
+                device: device(),
+                address: GATEWAY4.into(),
+            });
         }
         if self.has(true) {
             // A source address for a server that has no other.
@@ -208,6 +217,10 @@ impl Maker<'_> {
                 device: device(),
                 net,
                 only_this_link: true,
+            });
+            steps.push(Step::Resolver {
+                device: device(),
+                address: RESOLVER6.into(),
             });
         }
         steps.push(Step::Up(Side::Server, device()));
@@ -285,12 +298,13 @@ impl Maker<'_> {
     pub(super) fn ready(&self, plan: &mut NetPlan) {
         plan.steps.push(Step::Carrier(self.outer.clone()));
         if self.has(true) {
-            let (side, device, address) = (Side::Server, self.outer.clone(), GATEWAY6.into());
-            plan.steps.push(Step::InForce {
-                side,
-                device,
-                address,
-            });
+            for address in [GATEWAY6, RESOLVER6] {
+                plan.steps.push(Step::InForce {
+                    side: Side::Server,
+                    device: self.outer.clone(),
+                    address: address.into(),
+                });
+            }
         }
         for address in self
             .spec

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 
 use ipnet::IpNet;
 
-use super::{GATEWAY4, NetPlan, ServerEffect, Side, Step};
+use super::{NetPlan, ServerEffect, Side, Step};
 use crate::link::GROUP;
 
 impl fmt::Display for NetPlan {
@@ -38,11 +38,19 @@ impl fmt::Display for ServerEffect {
                 source,
                 destination,
             } => write!(f, "nft accept from {source} to {destination}"),
-            ServerEffect::Publish { port, address } => write!(
-                f,
-                "nft element inet metactl published {{ {} . {} : {address} . {} }}",
-                port.protocol, port.port, port.inside
-            ),
+            ServerEffect::Publish { port, address } => {
+                let six = if address.is_ipv6() { "6" } else { "" };
+                let (map, at) = match port.address {
+                    Some(at) => (format!("published_at{six}"), format!("{at} . ")),
+                    None => (format!("published{six}"), String::new()),
+                };
+                let key = format!("{at}{} . {}", port.protocol, port.port);
+                let inside = port.inside;
+                write!(
+                    f,
+                    "nft element inet metactl {map} {{ {key} : {address} . {inside} }}"
+                )
+            }
             ServerEffect::Proxy { address, device } => {
                 write!(
                     f,
@@ -101,11 +109,19 @@ impl fmt::Display for Step {
                     option(&net.addr())
                 )
             }
-            Step::Resolver(device) => write!(
-                f,
-                "{} ip address add {GATEWAY4}/32 dev {device} scope host",
-                Side::Server
-            ),
+            Step::Resolver { device, address } => {
+                let rest = if address.is_ipv6() {
+                    "noprefixroute nodad preferred_lft 0"
+                } else {
+                    "scope host"
+                };
+                let (option, net) = (option(address), IpNet::from(*address));
+                write!(
+                    f,
+                    "{} ip{option} address add {net} dev {device} {rest}",
+                    Side::Server
+                )
+            }
             Step::Carrier(device) => write!(f, "{} {device} has its carrier", Side::Server),
             Step::InForce {
                 side,

@@ -1,96 +1,99 @@
 //! Questions for names, inside the sandbox.
 //!
 //! Whatever the application thinks its name server is, it asks the server's resolver
-//! ([`crate::resolver`]): packets to port 53 go to [`RESOLVER`] and a port of its own, so that it is in nobody's
-//! way who serves port 53 on the server. Only that traffic is seen by conntrack, which everything else would
-//! pay for. With policy accept only what is sent to [`RESOLVER`] itself goes there. A name server that an entry
+//! ([`crate::resolver`]): packets to port 53 go to [`RESOLVER`] or [`RESOLVER6`] and a port of its own, so that it is in
+//! nobody's way who serves port 53 on the server. Only that traffic is seen by conntrack, which everything else would
+//! pay for. With policy accept only what is sent to these addresses themselves goes there. A name server that an entry
 //! names with port 53 is asked directly.
 
 use std::net::{IpAddr, Ipv6Addr};
 
 use ipnet::IpNet;
-use metactl_bundles::network::{Entry, Peer, Protocol, RESOLVER};
+use metactl_bundles::network::{Entry, Peer, Protocol, RESOLVER, RESOLVER6};
 
 use super::sets::cells_of_port;
-use super::{Compiler, Direction};
+use super::{Compiler, Direction, digit};
 use crate::nftables::{At, Chain, End, Family, Hook, Kind, Rule, Ruleset, Selector, Set, Shape};
 
-/// Where the resolver listens, at [`RESOLVER`], by UDP and TCP. Below 1024, so that nobody but root can stand in
+/// Where the resolver listens, at [`RESOLVER`] and [`RESOLVER6`], by UDP and TCP. Below 1024, so that nobody but root can stand in
 /// for it; no service has this number.
 pub const RESOLVER_PORT: u16 = 253;
 
 const DNS: u16 = 53;
 const TCP: u8 = 6;
 const UDP: u8 = 17;
+
+/// Where the resolver is asked.
+fn resolver(family: Family) -> IpAddr {
+    match family {
+        Family::V4 => RESOLVER.into(),
+        Family::V6 => RESOLVER6.into(),
+    }
+}
+
 /// The name servers that are asked directly.
-const DIRECT: &str = "dns4";
+fn direct_set(family: Family) -> String {
+    format!("dns{}", digit(family))
+}
 
 impl Compiler<'_> {
-    /// The resolver has an IPv4 address only.
-    fn asks(&self) -> bool {
-        !self.own(Family::V4).is_empty()
-    }
-
-    /// Answers count as outgoing for no entry: they are accepted before the lists.
+    /// Questions count for no entry: they are accepted before the lists.
     pub(super) fn dns_out(&self) -> Vec<Rule> {
-        if !self.asks() || self.open(Direction::Out) {
+        if self.open(Direction::Out) {
             return Vec::new();
         }
-        let to = IpNet::from(IpAddr::from(RESOLVER));
-        let accept = |protocol| {
+        let accept = |family, protocol| {
+            let to = IpNet::from(resolver(family));
             let rule = Rule::new().address(End::Destination, &to, true);
-            let rule = rule
-                .transport(protocol)
-                .port(End::Destination, RESOLVER_PORT);
-            rule.accept()
+            let rule = rule.transport(protocol);
+            rule.port(End::Destination, RESOLVER_PORT).accept()
         };
-        vec![accept(UDP), accept(TCP)]
+        self.families()
+            .flat_map(|family| [accept(family, UDP), accept(family, TCP)])
+            .collect()
     }
 
     /// What conntrack knows is an answer to a question. (Of TCP everything but a first packet passes anyway.)
     pub(super) fn dns_in(&self) -> Option<Rule> {
-        let needed = self.asks() && !self.open(Direction::In);
+        let needed = !self.open(Direction::In);
         needed.then(|| Rule::new().protocol(UDP).established().accept())
     }
 
     /// The chains that lead questions to the resolver.
     pub(super) fn add_dns(&self, result: &mut Ruleset) {
-        if !self.asks() {
-            return;
+        let (mut track, mut answers) = (
+            vec![Rule::new().out_by_loopback().no_track().accept()],
+            Vec::new(),
+        );
+        let mut questions = Vec::new();
+        for family in self.families() {
+            if let Some(set) = self.direct(family) {
+                let shape = Shape::Service(family);
+                let rule = Rule::new();
+                let rule = rule.found_in(Selector::Service(End::Destination), shape, &set.name);
+                track.push(rule.no_track().accept());
+                result.sets.push(set);
+            }
+            for protocol in [UDP, TCP] {
+                track.push(self.question(family, protocol).accept());
+                let rule = self.question(family, protocol);
+                questions.push(rule.redirect(resolver(family), RESOLVER_PORT));
+            }
+            let from = IpNet::from(resolver(family));
+            answers.push(Rule::new().address(End::Source, &from, true).accept());
         }
-        let direct = self.direct();
-        if let Some(set) = &direct {
-            result.sets.push(set.clone());
-        }
+        track.push(Rule::new().no_track());
+        answers.push(Rule::new().no_track());
         let hook = |kind, at, priority| Hook {
             kind,
             at,
             priority,
             drop: false,
         };
-        let is_direct = || {
-            direct.as_ref().map(|set| {
-                let shape = Shape::Service(Family::V4);
-                Rule::new().found_in(Selector::Service(End::Destination), shape, &set.name)
-            })
-        };
-        let mut track = vec![Rule::new().out_by_loopback().no_track().accept()];
-        track.extend(is_direct().map(|rule| rule.no_track().accept()));
-        track.extend([UDP, TCP].map(|protocol| self.question(protocol).accept()));
-        track.push(Rule::new().no_track());
-        let from = IpNet::from(IpAddr::from(RESOLVER));
-        let answers = vec![
-            Rule::new().address(End::Source, &from, true).accept(),
-            Rule::new().no_track(),
-        ];
-        let questions = [UDP, TCP].map(|protocol| {
-            let rule = self.question(protocol);
-            rule.redirect(RESOLVER, RESOLVER_PORT)
-        });
         for (name, hook, rules) in [
             ("track_out", hook("filter", At::Output, -300), track),
             ("track_in", hook("filter", At::Prerouting, -300), answers),
-            ("questions", hook("nat", At::Output, -100), questions.into()),
+            ("questions", hook("nat", At::Output, -100), questions),
         ] {
             result.chains.push(Chain {
                 name: name.into(),
@@ -100,18 +103,18 @@ impl Compiler<'_> {
         }
     }
 
-    fn question(&self, protocol: u8) -> Rule {
+    fn question(&self, family: Family, protocol: u8) -> Rule {
         let rule = match self.open(Direction::Out) {
             true => {
-                let to = IpNet::from(IpAddr::from(RESOLVER));
+                let to = IpNet::from(resolver(family));
                 Rule::new().address(End::Destination, &to, true)
             }
-            false => Rule::new().family(Family::V4),
+            false => Rule::new().family(family),
         };
         rule.transport(protocol).port(End::Destination, DNS)
     }
 
-    fn direct(&self) -> Option<Set> {
+    fn direct(&self, family: Family) -> Option<Set> {
         if self.open(Direction::Out) {
             return None;
         }
@@ -119,14 +122,16 @@ impl Compiler<'_> {
             |entry: &&Entry| entry.names_port(DNS) && entry.protocol != Some(Protocol::Icmp);
         let mut elements = Vec::new();
         for entry in self.spec.out.accept.iter().filter(named) {
-            if let Peer::Net(net @ IpNet::V4(_)) = &entry.peer {
+            if let Peer::Net(net) = &entry.peer
+                && Family::of(&net.addr()) == family
+            {
                 elements.extend(cells_of_port(net, entry, DNS));
             }
         }
         let elements = super::sets::without_overlaps(elements);
         (!elements.is_empty()).then(|| Set {
-            name: DIRECT.into(),
-            shape: Shape::Service(Family::V4),
+            name: direct_set(family),
+            shape: Shape::Service(family),
             kind: Kind::Interval,
             elements,
         })
@@ -160,6 +165,7 @@ fn rebinding6(address: &Ipv6Addr) -> Option<&'static str> {
         [0, 0, 0, 0, 0, 0, 0, 1] => Some("loopback"),
         [0xfe80..=0xfebf, ..] => Some("link-local"),
         [0xff00..=0xffff, ..] => Some("multicast"),
+        _ if *address == RESOLVER6 => Some("the resolver's"),
         // The metadata service of one cloud, in a range that others use for themselves.
         [0xfd00, 0x0ec2, 0, 0, 0, 0, 0, 0x0254] => Some("a metadata service"),
         _ => None,
@@ -207,6 +213,7 @@ mod tests {
             "64:ff9b::7f00:1",
             "2002:7f00:1::1",
             "fd00:ec2::254",
+            "fd9b:6be1:3d5a::53",
         ] {
             assert!(rebinding(&text.parse().unwrap()).is_some(), "{text}");
         }

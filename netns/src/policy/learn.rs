@@ -1,4 +1,4 @@
-//! Learning: for a while everything may leave, and is recorded.
+//! Learning: for a while everything may leave, and enter where the policy says who may, and is recorded.
 //!
 //! Rules alone would have to be taken back by somebody, who may be killed. So what accepts is not a rule but an
 //! element: the own address of the instance, in a set where elements live for the time of the learning. When
@@ -9,7 +9,7 @@ use std::net::IpAddr;
 use std::os::fd::BorrowedFd;
 use std::time::Duration;
 
-use metactl_bundles::network::NetworkSpec;
+use metactl_bundles::network::{NetworkSpec, Verdict};
 use serde::Serialize;
 
 use super::live::protocol_name;
@@ -23,13 +23,15 @@ use crate::{NetError, Resolved};
 
 /// How long what was learned is remembered, in milliseconds: longer than any learning.
 const LEARNED_FOR: u64 = 7 * 86_400_000;
-/// The chain that records and accepts.
-const CHAIN: &str = "learn_out";
+/// So many sources of others are remembered; whoever sends from more of them passes all the same.
+const SOURCES_MOST: u32 = 4096;
 
-/// A destination that was reached while learning, and that the policy would have refused.
+/// A destination that was reached while learning, or a source that was let in, and that the policy would have refused.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 pub struct Learned {
-    /// The other end.
+    /// Which way.
+    pub direction: Direction,
+    /// The other end, whichever way (as of [`super::Refused`]).
     pub dst: IpAddr,
     /// `tcp`, `udp`, `icmp`, `icmpv6`, or the number of the protocol.
     pub proto: String,
@@ -43,8 +45,19 @@ fn learn_set(family: Family) -> String {
     format!("learn{}", digit(family))
 }
 
-fn learned_set(family: Family) -> String {
-    format!("learned_out{}", digit(family))
+fn learned_set(direction: Direction, family: Family) -> String {
+    format!("learned_{}{}", direction.word(), digit(family))
+}
+
+/// The chain that records and accepts.
+fn chain(direction: Direction) -> String {
+    format!("learn_{}", direction.word())
+}
+
+/// What may enter is of interest only where not everything may.
+fn directions(spec: &NetworkSpec) -> impl Iterator<Item = Direction> {
+    let restricts = spec.inbound.policy != Verdict::Accept;
+    std::iter::once(Direction::Out).chain(restricts.then_some(Direction::In))
 }
 
 /// Accepts and records from now on, for `time`. What was learned before is forgotten.
@@ -79,20 +92,25 @@ pub fn read(netns: BorrowedFd<'_>) -> Result<(Vec<Learned>, Option<Duration>), N
 }
 
 fn learned(socket: &mut Netlink) -> Result<Vec<Learned>, Refusal> {
-    let mut sums: BTreeMap<(IpAddr, u16, u16), u64> = BTreeMap::new();
-    for family in FAMILIES {
-        let found = nftables::elements(socket, &learned_set(family), Shape::Service(family))?;
-        for element in found {
+    let mut sums: BTreeMap<(Direction, IpAddr, u16, u16), u64> = BTreeMap::new();
+    let sets = [Direction::Out, Direction::In]
+        .into_iter()
+        .flat_map(|direction| FAMILIES.map(|family| (direction, family)));
+    for (direction, family) in sets {
+        let set = learned_set(direction, family);
+        for element in nftables::elements(socket, &set, Shape::Service(family))? {
             let Key {
                 address,
                 middle,
                 port,
             } = element.first;
             let port = if matches!(middle, 6 | 17) { port } else { 0 };
-            *sums.entry((address, middle, port)).or_default() += element.packets;
+            let key = (direction, address, middle, port);
+            *sums.entry(key).or_default() += element.packets;
         }
     }
-    let one = |((dst, protocol, port), count)| Learned {
+    let one = |((direction, dst, protocol, port), count)| Learned {
+        direction,
         dst,
         proto: protocol_name(protocol),
         port,
@@ -125,30 +143,35 @@ pub(super) fn with_learning(mut rules: Ruleset, spec: &NetworkSpec, time: Durati
         .collect();
     for family in &families {
         rules.sets.push(learning(*family, &own(*family), time));
-        let kind = Kind::Dynamic {
-            timeout: LEARNED_FOR,
-            size: None,
-        };
-        rules
-            .sets
-            .push(dynamic(learned_set(*family), Shape::Service(*family), kind));
+        for direction in directions(spec) {
+            let kind = Kind::Dynamic {
+                timeout: LEARNED_FOR,
+                size: (direction == Direction::In).then_some(SOURCES_MOST),
+            };
+            let (name, shape) = (learned_set(direction, *family), Shape::Service(*family));
+            rules.sets.push(dynamic(name, shape, kind));
+        }
     }
     let flows: Vec<Family> = families
         .iter()
         .copied()
         .filter(|family| rules.sets.iter().any(|set| set.name == flow_set(*family)))
         .collect();
-    let at = rules
-        .chains
-        .iter()
-        .position(|chain| chain.name == "output")
-        .unwrap_or_default();
-    if let Some(output) = rules.chains.get_mut(at) {
-        let last = output.rules.pop();
-        output.rules.extend(gate(&families));
-        output.rules.extend(last);
+    for direction in directions(spec) {
+        let hook = match direction {
+            Direction::Out => "output",
+            Direction::In => "input",
+        };
+        let at = rules.chains.iter().position(|chain| chain.name == hook);
+        let at = at.unwrap_or_default();
+        if let Some(hooked) = rules.chains.get_mut(at) {
+            let last = hooked.rules.pop();
+            hooked.rules.extend(gate(direction, &families));
+            hooked.rules.extend(last);
+        }
+        let record = record(direction, &families, &flows);
+        rules.chains.insert(at, record);
     }
-    rules.chains.insert(at, record(&families, &flows));
     rules
 }
 
@@ -177,7 +200,11 @@ fn learning(family: Family, own: &[IpAddr], time: Duration) -> Set {
 }
 
 /// To the record, while the own address is in the set. What the kernel itself sends is nothing to learn.
-fn gate(families: &[Family]) -> Vec<Rule> {
+fn gate(direction: Direction, families: &[Family]) -> Vec<Rule> {
+    let own_end = match direction {
+        Direction::Out => End::Source,
+        Direction::In => End::Destination,
+    };
     let mut rules = vec![Rule::new().tcp_not_first().accept()];
     for family in families {
         let kinds = kernel_icmp(*family).iter();
@@ -185,20 +212,20 @@ fn gate(families: &[Family]) -> Vec<Rule> {
     }
     for family in families {
         let own = Rule::new().found_in(
-            Selector::Address(End::Source),
+            Selector::Address(own_end),
             Shape::Address(*family),
             &learn_set(*family),
         );
-        rules.push(own.goto(CHAIN));
+        rules.push(own.goto(&chain(direction)));
     }
     rules
 }
 
-fn record(families: &[Family], flows: &[Family]) -> Chain {
-    let end = Direction::Out.peer();
+fn record(direction: Direction, families: &[Family], flows: &[Family]) -> Chain {
+    let end = direction.peer();
     let mut rules = Vec::new();
     for family in families {
-        let (shape, set) = (Shape::Service(*family), learned_set(*family));
+        let (shape, set) = (Shape::Service(*family), learned_set(direction, *family));
         for protocol in [6, 17] {
             let rule = Rule::new().transport(protocol);
             rules.push(rule.update(Selector::Service(end), shape, &set, true));
@@ -209,7 +236,7 @@ fn record(families: &[Family], flows: &[Family]) -> Chain {
     rules.extend(flows.iter().map(|family| open_flow(end, *family)));
     rules.push(Rule::new().accept());
     Chain {
-        name: CHAIN.into(),
+        name: chain(direction),
         hook: None,
         rules,
     }
@@ -218,7 +245,7 @@ fn record(families: &[Family], flows: &[Family]) -> Chain {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use metactl_bundles::network::{Mode, Policy, Verdict};
+    use metactl_bundles::network::{Mode, Policy};
 
     #[test]
     fn what_accepts_is_an_element_that_dies() {
@@ -232,6 +259,7 @@ mod tests {
             mode: Mode::Routed,
             addresses: vec!["198.51.100.5".parse().unwrap()],
             pool: None,
+            pool6: None,
             publish: Vec::new(),
             out: policy(Verdict::Reject),
             inbound: policy(Verdict::Accept),
@@ -247,5 +275,15 @@ mod tests {
             "{text}"
         );
         assert!(text.find("chain learn_out").unwrap() < text.find("chain output").unwrap());
+        // Everything may enter: nothing to learn there.
+        assert!(!text.contains("learn_in"), "{text}");
+        let mut guarded = spec.clone();
+        guarded.inbound = policy(Verdict::Drop);
+        let plain = super::super::ruleset(&guarded, &Resolved::new()).unwrap();
+        let text = with_learning(plain, &guarded, Duration::from_secs(60)).to_string();
+        assert!(
+            text.contains("ip daddr @learn4 goto learn_in\n\t\tgoto refuse_in\n"),
+            "{text}"
+        );
     }
 }

@@ -1,13 +1,14 @@
 //! The applications: their datagrams and connections.
 
 use std::io::{self, ErrorKind, Read, Write};
-use std::net::{IpAddr, SocketAddr, TcpStream};
+use std::net::{IpAddr, TcpStream};
 use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
 
 use rustix::event::epoll::EventFlags;
 
 use super::exchange::{framed, take_framed};
+use super::listen::Listener;
 use super::serve::{Id, Server};
 use super::upstream::Who;
 use crate::sys::datagram;
@@ -32,17 +33,20 @@ pub(super) struct Connection {
 }
 
 impl Server {
-    /// Reads datagrams.
-    pub(super) fn datagrams(&mut self) {
+    /// Reads datagrams of one listener.
+    pub(super) fn datagrams(&mut self, listener: usize) {
         let mut buffer = std::mem::take(&mut self.buffer);
         for _ in 0..DATAGRAMS {
-            let (length, from, device) = match datagram::receive(self.udp.as_fd(), &mut buffer) {
+            let Some(Listener { udp, .. }) = self.listeners.get(listener) else {
+                break;
+            };
+            let (length, from, device) = match datagram::receive(udp.as_fd(), &mut buffer) {
                 Ok(received) => received,
                 Err(error) if error.kind() == ErrorKind::WouldBlock => break,
                 // An error of an earlier answer (nobody waits for it any more) is told here.
                 Err(_) => continue,
             };
-            let user = self.who_asks(&IpAddr::V4(*from.ip()), Some(device));
+            let user = self.who_asks(&from.ip(), Some(device));
             if let Some(user) = user {
                 let message = buffer.get(..length).unwrap_or_default().to_vec();
                 self.ask(&user, &message, Who::Datagram(from));
@@ -59,15 +63,13 @@ impl Server {
         self.instances.asking(address, device).map(str::to_owned)
     }
 
-    /// Takes new connections.
-    pub(super) fn connections(&mut self) {
-        while let Ok((stream, from)) = self.tcp.accept() {
-            let address = match from {
-                SocketAddr::V4(from) => IpAddr::V4(*from.ip()),
-                SocketAddr::V6(from) => from.ip().to_canonical(),
-            };
+    /// Takes new connections of one listener.
+    pub(super) fn connections(&mut self, listener: usize) {
+        while let Some(Listener { tcp, .. }) = self.listeners.get(listener)
+            && let Ok((stream, from)) = tcp.accept()
+        {
             // A connection is made only when what is sent to the address arrives there: by its own device.
-            let Some(user) = self.who_asks(&address, None) else {
+            let Some(user) = self.who_asks(&from.ip(), None) else {
                 continue;
             };
             let Some(instance) = self.instances.by_user.get(&user) else {
@@ -183,7 +185,11 @@ impl Server {
     pub(super) fn reply(&mut self, who: &Who, answer: &[u8]) {
         match who {
             Who::Datagram(to) => {
-                let sent = self.udp.send_to(answer, to);
+                let of = |one: &&Listener| one.is_v6 == to.is_ipv6();
+                let Some(listener) = self.listeners.iter().find(of) else {
+                    return;
+                };
+                let sent = listener.udp.send_to(answer, to);
                 // A full queue loses answers as the network does; they ask again.
                 sent.map(drop).unwrap_or_default();
             }

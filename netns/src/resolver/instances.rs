@@ -1,5 +1,6 @@
 //! The instances that are there, and what they may reach.
 
+use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::io;
 use std::net::IpAddr;
@@ -14,6 +15,7 @@ use super::Places;
 use super::grants::Grants;
 use super::record::{self, NamesAsked, unix_now};
 use super::system::{Stamp, stamp};
+use crate::link::{GROUP, Holder, Links};
 use crate::netlink::{Netlink, Refusal, visit};
 use crate::policy::{EntryId, Grant, NamedSets, flow_peers, rebinding};
 use crate::{connections, server};
@@ -42,6 +44,8 @@ pub(super) struct Instance {
 /// The kernel's sets, and how to get at them.
 pub(super) struct Kernel {
     home: OwnedFd,
+    /// Routes and devices of the server.
+    links: RefCell<Links>,
     /// Linux 6.12 gives elements that are there a new time.
     renewable: bool,
 }
@@ -50,10 +54,27 @@ impl Kernel {
     pub fn open(replace_elements: bool) -> io::Result<Kernel> {
         let home = std::fs::File::open("/proc/thread-self/ns/net")?.into();
         let release = std::fs::read_to_string("/proc/sys/kernel/osrelease")?;
+        let links = Links::open().map_err(|refusal| refusal.source)?;
         Ok(Kernel {
             home,
+            links: RefCell::new(links),
             renewable: !replace_elements && is_at_least(&release, 6, 12),
         })
+    }
+
+    /// Who on this server has the address: the server, or an instance. None when it is elsewhere.
+    fn whose(&self, address: IpAddr) -> Option<&'static str> {
+        let mut links = self.links.borrow_mut();
+        match links.holder(address) {
+            Ok(Some(Holder::Machine(_))) => Some("the server's own"),
+            Ok(Some(Holder::Device(device))) => {
+                let device = links.get(device).ok().flatten()?;
+                (device.group == GROUP).then_some("another instance's")
+            }
+            Ok(Some(Holder::Unusable(_)) | None) => None,
+            // Without an answer nothing is told.
+            Err(_) => Some("of unknown whereabouts"),
+        }
     }
 
     fn inside<T>(
@@ -91,12 +112,21 @@ impl Instance {
         self.sets.spec().out.policy == Verdict::Accept
     }
 
-    /// Why this address of a name is not passed on; nothing when it may be.
+    /// Why this address of a name is not passed on, whatever the policy; nothing when it may be.
     pub fn forbids(&self, address: &IpAddr) -> Option<&'static str> {
-        if self.is_open() {
+        rebinding(address).filter(|_| !self.lists(address))
+    }
+
+    /// The same of a name that nobody here has written down: whoever rules over it would choose among the server's own
+    /// services and other instances, too.
+    pub fn forbids_of_strangers(&self, address: &IpAddr, kernel: &Kernel) -> Option<&'static str> {
+        if let Some(why) = self.forbids(address) {
+            return Some(why);
+        }
+        if self.lists(address) || self.sets.spec().addresses.contains(address) {
             return None;
         }
-        rebinding(address).filter(|_| !self.lists(address))
+        kernel.whose(*address)
     }
 
     /// An entry lists the address itself, or a prefix with it.

@@ -210,6 +210,8 @@ impl<'m> Record<'m> {
 pub struct Response<'m> {
     message: &'m [u8],
     answers: Vec<Record<'m>>,
+    /// Those behind the answers: authorities and additional ones.
+    rest: Vec<Record<'m>>,
     /// Where the answers end.
     end: usize,
     /// The response code.
@@ -245,6 +247,7 @@ impl<'m> Response<'m> {
         let mut response = Response {
             message,
             answers: Vec::new(),
+            rest: Vec::new(),
             end: HEADER,
             code: header.flags.to_be_bytes()[1] & 0xf,
             truncated: header.flags & TC != 0,
@@ -275,6 +278,7 @@ impl<'m> Response<'m> {
                 // The upper bits of the response code: none that says more than "failed".
                 response.code = SERVFAIL;
             }
+            response.rest.push(record);
         }
         if at != message.len() {
             return Err(Malformed("something behind the end"));
@@ -496,6 +500,8 @@ fn u16_at(bytes: &[u8], at: usize) -> Option<u16> {
     let word = bytes.get(at..at.checked_add(2)?)?;
     Some(u16::from_be_bytes(*word.first_chunk()?))
 }
+
+mod told;
 
 #[cfg(test)]
 mod tests;

@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use super::grants::TTL_MOST;
 use super::message::{
-    A, AAAA, Answer, BadQuery, CLASS_IN, Chain, NOERROR, NXDOMAIN, PTR, Query, REFUSED, SERVFAIL,
+    A, AAAA, ADDRESSES_MOST, Answer, BadQuery, CLASS_IN, Chain, NOERROR, NXDOMAIN, PTR, Query,
+    REFUSED, Response, SERVFAIL,
 };
 use super::name::Name;
 use super::serve::Server;
@@ -112,10 +113,10 @@ impl Server {
         }
         let addresses = matches!(query.kind, A | AAAA);
         if let (true, Some((name, chain))) = (addresses, self.in_hosts(&candidates, query.kind)) {
-            return Judged::Now(self.answer(user, who, query, &name, &chain));
+            return Judged::Now(self.answer(user, who, query, &name, &chain, true));
         }
         let relay = match (addresses, open) {
-            // With policy accept nothing is looked for in an answer; only short names are completed.
+            // With policy accept an answer stays as it is, unless it leads inside; only short names are completed.
             (_, true) if candidates.len() < 2 => Relay::Whole(message.to_vec()),
             (true, _) => Relay::Addresses,
             (false, _) => Relay::Answers,
@@ -150,7 +151,8 @@ impl Server {
         Some((name.clone(), chain))
     }
 
-    /// The answer with the addresses of `chain`, which begins with `base`; they are accepted before it is sent.
+    /// The answer with the addresses of `chain`, which begins with `base`; they are accepted before it is sent. `ours`:
+    /// the server itself says so.
     pub(super) fn answer(
         &mut self,
         user: &str,
@@ -158,16 +160,22 @@ impl Server {
         query: &Query,
         base: &Name,
         chain: &Chain,
+        ours: bool,
     ) -> Vec<u8> {
         let grace = self.settings().grace;
         let Some(instance) = self.instances.by_user.get_mut(user) else {
             return query.empty(SERVFAIL, None);
         };
         let text = query.name.to_string();
+        let ours = ours || instance.sets.names(&text) || instance.sets.names(&base.to_string());
         let mut addresses = Vec::new();
         let mut forbidden = None;
         for address in &chain.addresses {
-            match instance.forbids(address) {
+            let why = match ours {
+                true => instance.forbids(address),
+                false => instance.forbids_of_strangers(address, &self.kernel),
+            };
+            match why {
                 Some(why) => forbidden = Some(format!("it leads to {address}, which is {why}")),
                 None => addresses.push(*address),
             }
@@ -212,6 +220,52 @@ impl Server {
         }
         answer.add(&names, &addresses, ttl);
         answer.finish()
+    }
+}
+
+impl Server {
+    /// An answer that is passed on as it is (whole, with policy accept), unless it tells of an address that no name
+    /// leads to.
+    pub(super) fn relay(
+        &mut self,
+        user: &str,
+        who: &Who,
+        query: &Query,
+        base: &Name,
+        response: &Response<'_>,
+        whole: bool,
+    ) -> Vec<u8> {
+        let room = room(who, query);
+        let Some(instance) = self.instances.by_user.get_mut(user) else {
+            return query.empty(SERVFAIL, None);
+        };
+        let ours = instance.sets.names(&query.name.to_string());
+        let forbidden = |addresses: Vec<IpAddr>| {
+            addresses.into_iter().find_map(|address| {
+                let why = match ours {
+                    true => instance.forbids(&address),
+                    false => instance.forbids_of_strangers(&address, &self.kernel),
+                };
+                why.map(|why| (address, why))
+            })
+        };
+        let answers = response.addresses();
+        let many = answers.len() > ADDRESSES_MOST;
+        if matches!(query.kind, A | AAAA) && (many || forbidden(answers.clone()).is_some()) {
+            return match response.chain(base, query.kind) {
+                Ok(chain) => self.answer(user, who, query, base, &chain, false),
+                Err(_) => query.empty(SERVFAIL, None),
+            };
+        }
+        if let Some((address, why)) = forbidden(answers) {
+            let why = format!("it leads to {address}, which is {why}");
+            instance.refuse(&query.name.to_string(), &why);
+            return query.empty(NOERROR, Some(&why));
+        }
+        match whole && forbidden(response.addresses_behind()).is_none() {
+            true => response.whole_for(query, room),
+            false => response.answers_for(query, room),
+        }
     }
 }
 

@@ -2,33 +2,30 @@
 
 use std::collections::{BTreeSet, HashMap};
 use std::io;
-use std::net::{SocketAddr, TcpListener, UdpSocket};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
 
 use rustix::event::{Timespec, epoll};
 use rustix::fs::inotify;
-use rustix::net::{
-    AddressFamily, SocketFlags, SocketType, bind, listen, netdevice, socket_with, sockopt,
-};
+use rustix::net::{AddressFamily, SocketFlags, SocketType, netdevice, socket_with};
 
 use super::clients::Connection;
 use super::follow::Follow;
 use super::instances::{Instances, Kernel, is_gone};
+use super::listen::{self, Listener};
 use super::system::{Hosts, Resolving, Watched};
 use super::upstream::Job;
 use super::{Places, Settings};
 use crate::NetError;
 use crate::netlink::Refusal;
-use crate::plan::GATEWAY4;
+use crate::plan::{GATEWAY4, RESOLVER6};
 use crate::policy::RESOLVER_PORT;
-use crate::sys::datagram;
 
 /// What an event is about.
 pub(super) type Id = u64;
-const UDP: Id = 0;
-const TCP: Id = 1;
-const CHANGES: Id = 2;
+const CHANGES: Id = 0;
+/// The sockets of the first listener; those of the next one follow.
+const LISTENERS: Id = 2;
 const FIRST: Id = 16;
 
 /// How often it is looked whether something has changed that nobody tells of.
@@ -50,8 +47,7 @@ pub(super) struct Server {
     pub(super) kernel: Kernel,
     epoll: OwnedFd,
     changes: OwnedFd,
-    pub(super) udp: UdpSocket,
-    pub(super) tcp: TcpListener,
+    pub(super) listeners: Vec<Listener>,
     pub(super) instances: Instances,
     pub(super) resolving: Resolving,
     /// Name servers that did not answer, by their place, and until when that counts.
@@ -78,8 +74,10 @@ pub(super) struct Server {
 
 impl Server {
     pub(super) fn open(settings: Settings, places: Box<dyn Places>) -> Result<Server, NetError> {
-        let what = format!("listen at {GATEWAY4} port {RESOLVER_PORT} for questions of instances");
-        let (udp, tcp) = sockets().map_err(|error| Refusal::from(error).during(what))?;
+        let what = format!(
+            "listen at {GATEWAY4} and {RESOLVER6} port {RESOLVER_PORT} for questions of instances"
+        );
+        let listeners = listen::open().map_err(|error| Refusal::from(error).during(what))?;
         let set_up = || -> io::Result<_> {
             let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
             let flags = inotify::CreateFlags::CLOEXEC | inotify::CreateFlags::NONBLOCK;
@@ -88,11 +86,10 @@ impl Server {
                 | inotify::WatchFlags::DELETE
                 | inotify::WatchFlags::CLOSE_WRITE;
             inotify::add_watch(&changes, &settings.server_dir, events)?;
-            for (fd, id) in [
-                (udp.as_fd(), UDP),
-                (tcp.as_fd(), TCP),
-                (changes.as_fd(), CHANGES),
-            ] {
+            let sockets = listeners
+                .iter()
+                .flat_map(|one| [one.udp.as_fd(), one.tcp.as_fd()]);
+            for (fd, id) in sockets.zip(LISTENERS..).chain([(changes.as_fd(), CHANGES)]) {
                 epoll::add(
                     &epoll,
                     fd,
@@ -118,8 +115,7 @@ impl Server {
             kernel,
             epoll,
             changes,
-            udp,
-            tcp,
+            listeners,
             instances: Instances::default(),
             jobs: HashMap::new(),
             clients: HashMap::new(),
@@ -182,9 +178,14 @@ impl Server {
 
     fn ready(&mut self, id: Id) {
         match id {
-            UDP => self.datagrams(),
-            TCP => self.connections(),
             CHANGES => self.something_changed(),
+            id if id < FIRST => {
+                let listener = usize::try_from((id - LISTENERS) / 2).unwrap_or_default();
+                match (id - LISTENERS) % 2 {
+                    0 => self.datagrams(listener),
+                    _ => self.connections(listener),
+                }
+            }
             id if self.jobs.contains_key(&id) => self.job_ready(id),
             id => self.connection_ready(id),
         }
@@ -393,25 +394,6 @@ fn append(log: &std::path::Path, line: &str) -> io::Result<()> {
     }
     let now = super::record::unix_now();
     file.write_all(format!("{now} {line}").as_bytes())
-}
-
-/// The two sockets. The address belongs to the devices of instances, which come and go.
-fn sockets() -> io::Result<(UdpSocket, TcpListener)> {
-    let address = SocketAddr::from((GATEWAY4, RESOLVER_PORT));
-    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
-    let udp = socket_with(AddressFamily::INET, SocketType::DGRAM, flags, None)?;
-    let tcp = socket_with(AddressFamily::INET, SocketType::STREAM, flags, None)?;
-    for socket in [&udp, &tcp] {
-        sockopt::set_ip_freebind(socket, true)?;
-    }
-    datagram::want_device(udp.as_fd())?;
-    // Many instances may ask at the same time.
-    sockopt::set_socket_recv_buffer_size(&udp, 1 << 20)?;
-    sockopt::set_socket_reuseaddr(&tcp, true)?;
-    bind(&udp, &address)?;
-    bind(&tcp, &address)?;
-    listen(&tcp, 128)?;
-    Ok((udp.into(), tcp.into()))
 }
 
 fn index_of(device: &str) -> Option<u32> {

@@ -26,7 +26,7 @@ const JOBS_MOST: usize = 4096;
 #[derive(Debug, Clone)]
 pub(super) enum Who {
     /// A datagram.
-    Datagram(std::net::SocketAddrV4),
+    Datagram(std::net::SocketAddr),
     /// A connection.
     Connection(Id),
 }
@@ -374,14 +374,13 @@ impl Server {
                     instance.pending = instance.pending.saturating_sub(1);
                 }
                 let answer = match outcome {
-                    Outcome::Chain(chain) => self.answer(user, who, query, &job.base, &chain),
+                    Outcome::Chain(chain) => {
+                        self.answer(user, who, query, &job.base, &chain, false)
+                    }
                     Outcome::Failed(code) => query.empty(code, None),
                     Outcome::Response(response) => {
-                        let room = room(who, query);
-                        match relay {
-                            Relay::Whole(_) => response.whole_for(query, room),
-                            _ => response.answers_for(query, room),
-                        }
+                        let whole = matches!(relay, Relay::Whole(_));
+                        self.relay(user, who, query, &job.base, &response, whole)
                     }
                 };
                 self.reply(who, &answer);

@@ -1,17 +1,17 @@
 //! The one static table on the server. It knows instances by the group of their devices, so that nothing in it
 //! changes when one comes or goes.
 
-use std::collections::BTreeSet;
-use std::net::{IpAddr, Ipv4Addr};
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use ipnet::{IpNet, Ipv4Net};
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use metactl_bundles::network::Protocol;
 
 use super::record::Record;
 use super::sysctl;
 use crate::link::GROUP;
 use crate::nftables::{At, Batch, Chain, End, Family, Hook, Map, MapShape, Pair, Rule, Ruleset};
-use crate::plan::{GATEWAY4, LINK_LOCAL4, LINK_LOCAL6, ServerEffect};
+use crate::plan::{GATEWAY4, LINK_LOCAL4, LINK_LOCAL6, RESOLVER6, ServerEffect};
 
 /// What the record calls for; none without users.
 pub(super) fn wanted(record: &Record) -> Option<Ruleset> {
@@ -38,43 +38,68 @@ pub(super) fn wanted(record: &Record) -> Option<Ruleset> {
             _ => None,
         })
         .collect();
-    let publishes = !published(record).is_empty();
+    let ports = published(record);
+    let leads: Vec<Family> = [Family::V4, Family::V6]
+        .into_iter()
+        .filter(|family| ports.iter().any(|port| leads_to(port) == Some(*family)))
+        .collect();
     let mut chains = vec![
-        sources(publishes),
+        sources(leads.contains(&Family::V4)),
         resolver(),
         forward(&Closed::of(record), &pools, &listed),
     ];
-    if publishes {
-        chains.extend(lead());
+    if !leads.is_empty() {
+        chains.extend(lead(&leads));
     }
     if !pools.is_empty() {
-        chains.push(translate(&pools, publishes));
+        chains.push(translate(&pools, &leads));
     }
-    let mut ruleset = Ruleset {
+    Some(Ruleset {
         chains,
+        maps: leads.iter().flat_map(|family| maps(*family)).collect(),
         ..Ruleset::default()
-    };
-    if publishes {
-        ruleset.maps = maps();
-    }
-    Some(ruleset)
+    })
 }
 
-/// Ports of the server and where they lead to.
-pub(super) const PUBLISHED: &str = "published";
-/// Instances that reach themselves by way of a published port.
-const TO_ITSELF: &str = "to_itself";
+/// The family of the address that a port leads to.
+fn leads_to(effect: &ServerEffect) -> Option<Family> {
+    match effect {
+        ServerEffect::Publish { address, .. } => Some(Family::of(address)),
+        _ => None,
+    }
+}
 
-fn maps() -> Vec<Map> {
-    let map = |name: &str, shape| Map {
-        name: name.into(),
+/// The shapes of the maps and sets of one family: ports at one address of the server, ports at all of them, and
+/// instances that reach themselves by way of a published port.
+fn shapes(family: Family) -> [MapShape; 3] {
+    [
+        MapShape::PublishedAt(family),
+        MapShape::Published(family),
+        MapShape::Pairs(family),
+    ]
+}
+
+fn name(shape: MapShape) -> &'static str {
+    match shape {
+        MapShape::Published(Family::V4) => "published",
+        MapShape::Published(Family::V6) => "published6",
+        MapShape::PublishedAt(Family::V4) => "published_at",
+        MapShape::PublishedAt(Family::V6) => "published_at6",
+        MapShape::Pairs(Family::V4) => "to_itself",
+        MapShape::Pairs(Family::V6) => "to_itself6",
+    }
+}
+
+/// The names of all maps with ports.
+pub(super) const PUBLISHED: [&str; 4] =
+    ["published", "published_at", "published6", "published_at6"];
+
+fn maps(family: Family) -> [Map; 3] {
+    shapes(family).map(|shape| Map {
+        name: name(shape).into(),
         shape,
         elements: Vec::new(),
-    };
-    vec![
-        map(PUBLISHED, MapShape::Published),
-        map(TO_ITSELF, MapShape::Pairs),
-    ]
+    })
 }
 
 /// The published ports that the record calls for.
@@ -83,34 +108,37 @@ pub(super) fn published(record: &Record) -> BTreeSet<ServerEffect> {
     record.effects().filter(is_port).cloned().collect()
 }
 
-/// The elements of both maps.
-fn pairs(published: &BTreeSet<ServerEffect>) -> (BTreeSet<Pair>, BTreeSet<Pair>) {
-    let (mut ports, mut addresses) = (BTreeSet::new(), BTreeSet::new());
+/// The elements of all maps.
+fn pairs(published: &BTreeSet<ServerEffect>) -> BTreeMap<MapShape, BTreeSet<Pair>> {
+    let mut pairs: BTreeMap<MapShape, BTreeSet<Pair>> = BTreeMap::new();
     for effect in published {
         if let ServerEffect::Publish { port, address } = effect {
-            ports.insert(Pair::Published {
-                protocol: if port.protocol == Protocol::Udp {
-                    17
-                } else {
-                    6
-                },
-                port: port.port,
-                to: (*address, port.inside),
-            });
-            addresses.insert(Pair::Addresses(*address, *address));
+            let protocol = match port.protocol {
+                Protocol::Udp => 17,
+                Protocol::Tcp | Protocol::Icmp => 6,
+            };
+            let to = (*address, port.inside);
+            let (at, port) = (port.address, port.port);
+            let port = Pair::Published {
+                at,
+                protocol,
+                port,
+                to,
+            };
+            for pair in [port, Pair::Twice(*address)] {
+                pairs.entry(pair.shape()).or_default().insert(pair);
+            }
         }
     }
-    (ports, addresses)
+    pairs
 }
 
 /// The table with its ports.
 pub(super) fn fill(ruleset: &mut Ruleset, published: &BTreeSet<ServerEffect>) {
-    let (ports, addresses) = pairs(published);
+    let mut pairs = pairs(published);
     for map in &mut ruleset.maps {
-        map.elements = match map.shape {
-            MapShape::Published => ports.iter().copied().collect(),
-            MapShape::Pairs => addresses.iter().copied().collect(),
-        };
+        let elements = pairs.remove(&map.shape).unwrap_or_default();
+        map.elements = elements.into_iter().collect();
     }
 }
 
@@ -120,17 +148,31 @@ pub(super) fn change_ports(
     from: &BTreeSet<ServerEffect>,
     to: &BTreeSet<ServerEffect>,
 ) {
-    let (old, new) = (pairs(from), pairs(to));
-    for (name, old, new) in [(PUBLISHED, old.0, new.0), (TO_ITSELF, old.1, new.1)] {
+    let (mut old, mut new) = (pairs(from), pairs(to));
+    for shape in [Family::V4, Family::V6].into_iter().flat_map(shapes) {
+        let old = old.remove(&shape).unwrap_or_default();
+        let new = new.remove(&shape).unwrap_or_default();
         let gone: Vec<Pair> = old.difference(&new).copied().collect();
         let come: Vec<Pair> = new.difference(&old).copied().collect();
-        batch.remove_pairs(name, &gone);
-        batch.add_pairs(name, &come);
+        batch.remove_pairs(name(shape), &gone);
+        batch.add_pairs(name(shape), &come);
     }
 }
 
 /// From outside, from other instances (prerouting) and from the server itself (output). The source stays as it is.
-fn lead() -> [Chain; 2] {
+fn lead(families: &[Family]) -> [Chain; 2] {
+    let rules = families.iter().flat_map(|family| {
+        let [at, everywhere, _] = shapes(*family);
+        [at, everywhere].map(|shape| {
+            let rule = match family {
+                Family::V4 => Rule::new(),
+                // The server's own: its packets never leave the loopback device (RFC 4291, 2.5.3).
+                Family::V6 => Rule::new().address(End::Destination, &LOOPBACK6, false),
+            };
+            rule.for_the_server().lead_by(name(shape), shape)
+        })
+    });
+    let rules: Vec<Rule> = rules.collect();
     [("lead", At::Prerouting), ("lead_own", At::Output)].map(|(name, at)| Chain {
         name: name.into(),
         hook: Some(Hook {
@@ -139,9 +181,11 @@ fn lead() -> [Chain; 2] {
             priority: -100,
             drop: false,
         }),
-        rules: vec![Rule::new().for_the_server().lead_by(PUBLISHED)],
+        rules: rules.clone(),
     })
 }
+
+const LOOPBACK6: IpNet = IpNet::V6(Ipv6Net::new_assert(Ipv6Addr::LOCALHOST, 128));
 
 fn loopback() -> IpNet {
     IpNet::V4(Ipv4Net::new_assert(Ipv4Addr::new(127, 0, 0, 0), 8))
@@ -226,7 +270,7 @@ fn sources(publishes: bool) -> Chain {
     }
 }
 
-/// The resolver's address is for instances alone, whoever else sends something there.
+/// The resolver's addresses are for instances alone, whoever else sends something there.
 fn resolver() -> Chain {
     let hook = Hook {
         kind: "filter",
@@ -234,12 +278,14 @@ fn resolver() -> Chain {
         priority: 0,
         drop: false,
     };
-    let address = IpNet::from(std::net::IpAddr::from(GATEWAY4));
-    let to_it = Rule::new().address(End::Destination, &address, true);
+    let to_it = |address: IpAddr| {
+        let to_it = Rule::new().address(End::Destination, &address.into(), true);
+        to_it.in_by_group(GROUP, false).drop()
+    };
     Chain {
         name: "resolver".into(),
         hook: Some(hook),
-        rules: vec![to_it.in_by_group(GROUP, false).drop()],
+        rules: vec![to_it(GATEWAY4.into()), to_it(RESOLVER6.into())],
     }
 }
 
@@ -294,7 +340,7 @@ fn forward(closed: &Closed, pools: &BTreeSet<IpNet>, listed: &BTreeSet<(IpAddr, 
     }
 }
 
-fn translate(pools: &BTreeSet<IpNet>, publishes: bool) -> Chain {
+fn translate(pools: &BTreeSet<IpNet>, leads: &[Family]) -> Chain {
     let rule = |pool: &IpNet| {
         let inside_out =
             Rule::new()
@@ -303,11 +349,14 @@ fn translate(pools: &BTreeSet<IpNet>, publishes: bool) -> Chain {
         inside_out.out_by_group(GROUP, false).masquerade()
     };
     let mut rules: Vec<Rule> = pools.iter().map(rule).collect();
-    if publishes {
+    for family in leads {
         // An answer to 127.0.0.1, or to the instance itself, would never leave it.
-        let own = Rule::new().address(End::Source, &loopback(), true);
-        rules.push(own.out_by_group(GROUP, true).masquerade());
-        rules.push(Rule::new().pair_in(TO_ITSELF).masquerade());
+        if *family == Family::V4 {
+            let own = Rule::new().address(End::Source, &loopback(), true);
+            rules.push(own.out_by_group(GROUP, true).masquerade());
+        }
+        let pairs = name(MapShape::Pairs(*family));
+        rules.push(Rule::new().pair_in(pairs, *family).masquerade());
     }
     let hook = Hook {
         kind: "nat",

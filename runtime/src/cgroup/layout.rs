@@ -49,7 +49,11 @@ impl Layout {
     /// # Errors
     /// When a file cannot be read or parsed, or no cgroup file system is mounted.
     pub fn detect() -> Result<Self, CgroupError> {
-        let mut layout = Self::parse(&read("/proc/self/mountinfo")?, &read("/proc/self/cgroup")?)?;
+        let own = read("/proc/self/cgroup")?;
+        let mut layout = match Self::of_plain_host(&own)? {
+            Some(layout) => layout,
+            None => Self::parse(&read("/proc/self/mountinfo")?, &own)?,
+        };
         if let Self::V2(unified) | Self::Hybrid(_, unified) = &mut layout {
             unified.read_controllers()?;
         }
@@ -115,6 +119,36 @@ impl Layout {
             Self::V2(unified) | Self::Hybrid(_, unified) => Some(unified),
             Self::V1(_) => None,
         }
+    }
+
+    /// The directories of the service that the calling process is in: of systemd's own hierarchy, and of each in
+    /// which systemd has put the service, too.
+    ///
+    /// # Errors
+    /// In words, when it is in no service.
+    pub fn own_service(&self) -> Result<Vec<PathBuf>, String> {
+        let systemd = self.hierarchy("name=systemd");
+        let tracked = match (self, systemd) {
+            (Self::V2(unified), _) => unified.own.as_ref(),
+            (_, Some(named)) => named.own.as_ref(),
+            (_, None) => None,
+        };
+        let service = tracked.filter(|own| own.extension().is_some_and(|kind| kind == "service"));
+        let Some(service) = service else {
+            let shown = tracked.map_or("none of systemd's".into(), |own| own.display().to_string());
+            return Err(format!(
+                "--cgroup-manager unit is for a service of systemd; the cgroup of this process is {shown}"
+            ));
+        };
+        let below = |mount: &Path, root: &Path, own: &Option<PathBuf>| {
+            let own = own.as_ref().filter(|own| *own == service)?;
+            Some(mount.join(own.strip_prefix(root).ok()?))
+        };
+        let v1 = self.v1().iter();
+        let v1 = v1.filter_map(|h| below(&h.mount_point, &h.root, &h.own));
+        let unified = self.unified();
+        let v2 = unified.and_then(|u| below(&u.mount_point, &u.root, &u.own));
+        Ok(v1.chain(v2).collect())
     }
 
     /// The v1 hierarchy that has a controller.
@@ -210,7 +244,7 @@ fn read(path: &'static str) -> Result<String, CgroupError> {
 }
 
 /// `/proc/self/cgroup`: controller (or `name=x`, or the empty string for v2) to path.
-fn parse_own(text: &str) -> Result<BTreeMap<String, PathBuf>, CgroupError> {
+pub(super) fn parse_own(text: &str) -> Result<BTreeMap<String, PathBuf>, CgroupError> {
     let mut own = BTreeMap::new();
     for (index, line) in text.lines().enumerate() {
         let mut fields = line.splitn(3, ':');

@@ -27,6 +27,7 @@ mod manage;
 pub mod measure;
 pub mod oom;
 mod path;
+mod plain;
 mod plan;
 mod step;
 pub mod update;

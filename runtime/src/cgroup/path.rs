@@ -64,6 +64,16 @@ impl CgroupPath {
         Ok(Self(clean))
     }
 
+    /// The path of a container whose configuration says none: one directory, so that nothing else is
+    /// made and taken away with each container.
+    pub fn of_container(id: &str) -> String {
+        // A name of 255 bytes has no room for the prefix.
+        match id.len() + "metactl-".len() <= NAME_MAX {
+            true => format!("/metactl-{id}"),
+            false => format!("/metactl/{id}"),
+        }
+    }
+
     /// The directory below the given mount point.
     pub fn under(&self, mount_point: &Path) -> PathBuf {
         mount_point.join(&self.0)

@@ -33,9 +33,27 @@ pub struct CgroupPlan {
     steps: Vec<CgroupStep>,
     directories: Vec<PathBuf>,
     parents: Vec<PathBuf>,
+    inherited: Vec<PathBuf>,
 }
 
 impl CgroupPlan {
+    /// The container stays in these, which are somebody else's to make, limit and remove.
+    pub fn inherited(directories: Vec<PathBuf>) -> Self {
+        Self {
+            inherited: directories,
+            ..Self::default()
+        }
+    }
+
+    /// Where the container is: what to measure, and what another process of it joins.
+    pub fn members(&self) -> &[PathBuf] {
+        if self.directories.is_empty() {
+            &self.inherited
+        } else {
+            &self.directories
+        }
+    }
+
     /// The steps, in order.
     pub fn steps(&self) -> &[CgroupStep] {
         &self.steps

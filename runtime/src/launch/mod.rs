@@ -21,7 +21,7 @@ use crate::plan::step::Pivot;
 use crate::plan::{self, Plan, Step};
 use crate::process::ProcessId;
 use crate::report::Message;
-use crate::request::{LaunchRequest, Mode, Network};
+use crate::request::{CgroupManager, LaunchRequest, Mode, Network};
 use crate::spec::Bundle;
 use crate::state::{self, State, StateDir};
 use crate::{Error, sys};
@@ -29,6 +29,7 @@ use crate::{Error, sys};
 mod error;
 pub mod exec;
 pub mod exit;
+pub mod handover;
 mod hooks;
 mod ids;
 mod membership;
@@ -83,7 +84,10 @@ pub fn launch_interruptibly(
     request: &LaunchRequest,
     mut signals: Option<&mut Signals>,
 ) -> Result<Launched, Error> {
-    let bundle = Bundle::load(&request.bundle)?;
+    let mut bundle = Bundle::load(&request.bundle)?;
+    if let Some(notify) = &request.notify {
+        plan::notify::show(&mut bundle.spec, notify)?;
+    }
     let input = NetworkInput::of(request)?;
     let facts = HostFacts::gather(request, &bundle)?;
     let plan = plan::plan(&bundle, input.as_ref(), &facts, request)?;
@@ -274,6 +278,10 @@ impl Launch<'_> {
         self.dir.save(&state)?;
         if let Some(path) = &self.request.pid_file {
             write_pid_file(path, child.pid)?;
+        }
+        if self.request.cgroup_manager == CgroupManager::Unit {
+            // Before its program begins: one that ends at once could not be taken over any more.
+            handover::hand_over(child.pid, self.request.notify.is_none())?;
         }
         self.finish(child, &state, signals.as_deref_mut(), &mut heard)?;
         let console = self.console(heard.console.take())?;

@@ -2,7 +2,7 @@
 //! sockets, state.
 
 use std::fs::File;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use super::spawn::{Child, Heard, Until};
 use super::{Agent, Launch, LaunchError, Namespace, hooks, ids, sockets};
@@ -33,9 +33,8 @@ impl Launch<'_> {
         if !self.plan.steps.contains(&Step::NewNetwork) {
             return Ok(None);
         }
-        let namespace = network::new_namespace()?;
-        child.tell(&Message::Namespace, Some(namespace.as_fd()))?;
-        Ok(Some(namespace))
+        let tell = |made: BorrowedFd<'_>| child.tell(&Message::Namespace, Some(made));
+        network::new_namespace(|made| tell(made).map_err(Error::from)).map(Some)
     }
 
     /// The network namespace into which something is put, if anything is.
@@ -194,7 +193,7 @@ impl Launch<'_> {
             created: state::now_rfc3339(),
             started: !create,
             process: Some(process.clone()),
-            cgroups: self.plan.cgroup.directories().to_vec(),
+            cgroups: self.plan.cgroup.members().to_vec(),
             scope: self.scope().map(|scope| state::ScopeRecord {
                 unit: scope.unit.clone(),
                 user: scope.user,

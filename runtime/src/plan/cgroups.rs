@@ -39,14 +39,18 @@ pub fn plan(
             (uid, true) => Err(CgroupError::NotDelegated { uid }.into()),
         };
     };
+    if request.cgroup_manager == CgroupManager::Unit {
+        let own = layout.own_service().map_err(PlanError::Request)?;
+        return Ok((CgroupPlan::inherited(own), None));
+    }
     let scope = match request.cgroup_manager {
         CgroupManager::Systemd => Some(scope(bundle, linux, layout, facts, request)?),
-        CgroupManager::Files | CgroupManager::Nobody => None,
+        CgroupManager::Files | CgroupManager::Nobody | CgroupManager::Unit => None,
     };
     let path = match (&scope, linux.cgroups_path()) {
         (Some(scope), _) => scope.cgroup_path(&facts.scopes_below),
         (None, Some(path)) => path.to_string_lossy().into_owned(),
-        (None, None) => format!("/metactl/{}", request.id),
+        (None, None) => CgroupPath::of_container(request.id.as_str()),
     };
     let elsewhere = linux.cgroups_path().is_some() && !cgroup::is_ours(Path::new(&path));
     let path = CgroupPath::new(&path)?;

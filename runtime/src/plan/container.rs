@@ -12,7 +12,9 @@ use crate::plan::mounts::{self, MountKind, MountStep, NEVER_LOCKED};
 use crate::plan::namespaces::{Namespaces, Place};
 use crate::plan::process::{self, Around, Birth};
 use crate::plan::step::{Pivot, Step};
-use crate::plan::{Plan, PlanError, Watch, cgroup_mount, cgroups, devices, hooks, sysctl, users};
+use crate::plan::{
+    Plan, PlanError, Watch, cgroup_mount, cgroups, devices, hooks, order, sysctl, users,
+};
 use crate::request::{LaunchRequest, Mode, Network};
 use crate::shield;
 use crate::spec::{Bundle, clean_path};
@@ -306,6 +308,7 @@ impl Context<'_> {
         steps.push(Step::DeviceLinks);
         self.sysctls(steps)?;
         self.hidden(steps)?;
+        order::beside_network(steps);
         let cwd = clean_path(self.process.cwd());
         let cwd = cwd.map_err(|why| self.bundle.invalid("process.cwd", why))?;
         if cwd != Path::new("/") {

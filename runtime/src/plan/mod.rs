@@ -12,6 +12,8 @@ pub mod devices;
 pub mod hooks;
 pub mod mounts;
 pub mod namespaces;
+mod order;
+pub mod notify;
 pub mod process;
 pub mod step;
 mod surroundings;

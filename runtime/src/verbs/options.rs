@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use lexopt::{Parser, ValueExt};
 
 use crate::launch::LaunchError;
+use crate::launch::handover::Notify;
 use crate::request::{DEFAULT_SERVER_DIR, LaunchRequest, Mode, NetworkFiles};
 use crate::verbs::{Failure, Globals, Word};
 use crate::{ContainerId, Network};
@@ -20,6 +21,7 @@ pub(super) struct LaunchOptions {
     preserve_fds: u32,
     no_pivot: bool,
     no_new_keyring: bool,
+    notify: bool,
     network: Option<PathBuf>,
     names: Option<PathBuf>,
     uplink: Option<String>,
@@ -65,6 +67,10 @@ impl LaunchOptions {
             }
             "--no-pivot" => {
                 self.no_pivot = true;
+                return Ok(true);
+            }
+            "--notify" => {
+                self.notify = true;
                 return Ok(true);
             }
             "--no-new-keyring" => {
@@ -123,6 +129,7 @@ impl LaunchOptions {
             keyring: !self.no_new_keyring,
             no_pivot: self.no_pivot,
             cgroup_manager: globals.cgroup_manager,
+            notify: self.notify.then(Notify::of_environment).transpose()?,
         })
     }
 }

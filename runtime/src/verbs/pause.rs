@@ -71,7 +71,7 @@ pub(super) fn cgroup_path(
     let path = linux.and_then(|linux| linux.cgroups_path().as_ref());
     let text = match path {
         Some(path) => path.to_string_lossy().into_owned(),
-        None => format!("/metactl/{}", dir.id()),
+        None => CgroupPath::of_container(dir.id().as_str()),
     };
     CgroupPath::new(&text)
 }

@@ -4,7 +4,7 @@ use lexopt::Parser;
 
 use crate::launch::launch_interruptibly;
 use crate::launch::signals::Signals;
-use crate::request::Mode;
+use crate::request::{CgroupManager, Mode};
 use crate::verbs::{
     Failure, Globals, LaunchOptions, Word, next, relay, unexpected, unless_exposed,
 };
@@ -27,6 +27,10 @@ pub(super) fn run(globals: &Globals, parser: &mut Parser) -> Result<u8, Failure>
         }
     }
     let request = options.request(globals, mode)?;
+    if mode != Mode::Detached && request.cgroup_manager == CgroupManager::Unit {
+        let why = "--cgroup-manager unit hands over and goes away: it belongs to run --detach";
+        return Err(Failure::Usage(why.into()));
+    }
     let mut signals = Signals::take_over()?;
     if mode == Mode::Detached {
         let launched = unless_exposed(launch_interruptibly(&request, Some(&mut signals)))

@@ -61,7 +61,7 @@ const FIELDS: [Field; 5] = [
 pub fn cron(text: &str) -> Result<(String, &str), String> {
     const SHAPE: &str = "must be five fields and a command: 5 0 * * * curl http://localhost/";
     let mut rest = text.trim_start();
-    let mut fields = Vec::new();
+    let mut fields = Vec::with_capacity(FIELDS.len());
     let wanted = if rest.starts_with('@') {
         1
     } else {
@@ -112,6 +112,10 @@ fn known_word(word: &str) -> Result<(), String> {
 }
 
 fn check_field(text: &str, field: &Field) -> Result<(), String> {
+    // Mostly it is one of these.
+    if text == "*" || number(text).is_some_and(|n| (field.first..=field.last).contains(&n)) {
+        return Ok(());
+    }
     let wrong = || {
         let Field {
             name, first, last, ..
@@ -169,8 +173,8 @@ fn value(text: &str, field: &Field) -> Option<u32> {
 }
 
 fn number(text: &str) -> Option<u32> {
-    let digits = !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
-    text.parse().ok().filter(|_| digits)
+    let digits = text.bytes().all(|b| b.is_ascii_digit());
+    digits.then(|| text.parse().ok()).flatten()
 }
 
 fn impossible_day(day: &str, month: &str, weekday: &str) -> Result<(), String> {

@@ -114,7 +114,7 @@ const SIZE: &str = "write a number and k, m or g, like 256m";
 pub(super) fn options(daemon: &DaemonSection<'_>) -> Vec<String> {
     let option = |(key, _, option): &(&str, Which, &str)| {
         let size = daemon.text(key)?.trim().to_ascii_lowercase();
-        Some(format!("{option}{size}"))
+        Some([option, size.as_str()].concat())
     };
     KEYS.iter().filter_map(option).collect()
 }

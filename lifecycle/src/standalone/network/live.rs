@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use metactl_bundles::network::Mode;
 use metactl_netns::{Resolved, policy};
 
-use super::{Network, SECOND_PATIENCE, Up, asks_for_names, look_up, read_spec};
+use super::{Network, SECOND_PATIENCE, Up, look_up, needs_resolver, read_spec};
 use crate::error::{OnPath, Result};
 use crate::files;
 
@@ -50,7 +50,7 @@ impl Network {
             spec,
             missing,
         };
-        let asks = asks_for_names(&up.spec);
+        let asks = needs_resolver(&up.spec);
         if let Some(up) = &self.up {
             self.write_names(up, hostname, &names)?;
             forget_origin(&self.run.netns())?;

@@ -51,6 +51,7 @@ impl Supervisor {
                 process: alive.map(|alive| alive.process.clone()),
                 port: definition.port,
                 health: definition.health,
+                checks: definition.checks.clone(),
             })
         };
         daemons.filter_map(watched).collect()

@@ -1,6 +1,7 @@
 //! The words of rules that lead published ports to instances.
 
-use super::super::words::{Expr, Family};
+use super::super::MapShape;
+use super::super::words::{End, Expr, Family};
 use super::{BASE_NETWORK, BASE_TRANSPORT, FIRST, META_L4PROTO, REG32, Rule};
 
 /// `RTN_LOCAL`, rtnetlink(7).
@@ -17,17 +18,37 @@ impl Rule {
         self
     }
 
-    /// The packet goes where `map` leads its protocol and port to; on with the next rule when it does not know them.
-    pub(crate) fn lead_by(mut self, map: &str) -> Rule {
-        self.imply_family(Family::V4);
-        self.word(format_args!(
-            "dnat ip to meta l4proto . th dport map @{map}"
-        ));
-        // The second part of a key of two begins one 32-bit register further.
-        let second = REG32 + 1;
+    /// The packet goes where the map `name` leads its protocol and port to (with its destination in front, in
+    /// [`MapShape::PublishedAt`]); on with the next rule when it does not know them.
+    pub(crate) fn lead_by(mut self, name: &str, shape: MapShape) -> Rule {
+        let (family, at) = match shape {
+            MapShape::Published(family) | MapShape::Pairs(family) => (family, false),
+            MapShape::PublishedAt(family) => (family, true),
+        };
+        self.imply_family(family);
+        let word = family.word();
+        let key = if at {
+            format!("{word} daddr . meta l4proto . th dport")
+        } else {
+            "meta l4proto . th dport".to_owned()
+        };
+        self.word(format_args!("dnat {word} to {key} map @{name}"));
+        // A part of a key begins behind the registers of the one before, of four bytes each.
+        let behind = REG32 + family.length() / 4;
+        let (first, second) = if at {
+            self.exprs.push(Expr::Payload {
+                base: BASE_NETWORK,
+                offset: End::Destination.address_offset(family),
+                length: family.length(),
+                to: FIRST,
+            });
+            (behind, behind + 1)
+        } else {
+            (FIRST, REG32 + 1)
+        };
         self.exprs.push(Expr::Meta {
             key: META_L4PROTO,
-            to: FIRST,
+            to: first,
         });
         self.exprs.push(Expr::Payload {
             base: BASE_TRANSPORT,
@@ -36,13 +57,14 @@ impl Rule {
             to: second,
         });
         self.exprs.push(Expr::Map {
-            map: map.into(),
+            map: name.into(),
             from: FIRST,
             to: FIRST,
         });
         self.exprs.push(Expr::Dnat {
+            family,
             address: FIRST,
-            port: second,
+            port: behind,
         });
         self
     }
@@ -60,14 +82,16 @@ impl Rule {
     }
 
     /// Source and destination are a pair of `set`.
-    pub(crate) fn pair_in(mut self, set: &str) -> Rule {
-        self.imply_family(Family::V4);
-        self.word(format_args!("ip saddr . ip daddr @{set}"));
-        for (offset, to) in [(12, FIRST), (16, REG32 + 1)] {
+    pub(crate) fn pair_in(mut self, set: &str, family: Family) -> Rule {
+        self.imply_family(family);
+        let word = family.word();
+        self.word(format_args!("{word} saddr . {word} daddr @{set}"));
+        let second = REG32 + family.length() / 4;
+        for (end, to) in [(End::Source, FIRST), (End::Destination, second)] {
             self.exprs.push(Expr::Payload {
                 base: BASE_NETWORK,
-                offset,
-                length: 4,
+                offset: end.address_offset(family),
+                length: family.length(),
                 to,
             });
         }

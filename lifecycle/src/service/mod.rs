@@ -1,0 +1,173 @@
+//! The service managers: who keeps instances running. One interface, [`ServiceManager`], and an implementation
+//! for each.
+//!
+//! Commands (`change`, `deploy`, `reload`, `status`, `delete`) say what should run and look at what does; how
+//! that comes true is in here, and nowhere else.
+//!
+//! | room | what keeps instances running |
+//! | --- | --- |
+//! | `standalone` | metactl's own supervisor (`crate::standalone`) |
+//! | `systemd/` | systemd, by units that metactl writes |
+//! | `choice` | which one it is on this server, and why |
+//!
+//! Another one is a variant of [`Kind`], a file here, and a line in [`Kind::manager`].
+
+mod choice;
+mod standalone;
+pub(crate) mod systemd;
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+pub use choice::{Choice, Kind};
+
+pub(crate) use systemd::Journal;
+
+use crate::error::Result;
+use crate::instance::Instance;
+use crate::standalone::records::{Report, Wanted};
+
+/// A service manager. Every method is about one instance, whose lock the caller holds when something changes.
+pub(crate) trait ServiceManager {
+    /// Wants something from now on: what runs and is not in it is stopped, what does not run by the word that
+    /// `wanted` has for it is started anew. Returns when that has begun; whether it comes up is told by
+    /// [`await_report`](ServiceManager::await_report).
+    fn want(&self, instance: &Instance, wanted: &Wanted) -> Result<()>;
+
+    /// Stops everything, and takes the network away. Returns when nothing runs. `patience`: how long the daemons
+    /// may take altogether.
+    fn want_nothing(&self, instance: &Instance, patience: Duration) -> Result<()>;
+
+    /// What should run; `None`: nothing.
+    fn wanted(&self, instance: &Instance) -> Result<Option<Wanted>>;
+
+    /// What is known now.
+    fn look(&self, instance: &Instance) -> Result<Look>;
+
+    /// Waits until `done` says so of a report about `wanted`, for `limit` at most. Whether it did.
+    fn await_report(
+        &self,
+        instance: &Instance,
+        wanted: &Wanted,
+        limit: Duration,
+        done: &mut Judge<'_>,
+    ) -> Result<bool>;
+
+    /// Somebody has said `start` of what runs: whatever may have been in its way is looked at again at once.
+    fn look_again(&self, instance: &Instance);
+
+    /// Whether it is started when the server boots.
+    fn is_enabled(&self, instance: &Instance) -> bool;
+
+    /// Starts it when the server boots, or no longer does.
+    fn enable(&self, instance: &Instance, enabled: bool) -> Result<()>;
+
+    /// Puts right what a crash left: the caller comes here first. What was done, a sentence each.
+    fn converge(&self, instance: &Instance) -> Result<Vec<String>>;
+
+    /// The instance is deleted: nothing of it stays with the service manager.
+    fn forget(&self, instance: &Instance) -> Result<()>;
+
+    /// The digest of the bundle that is started at boot, if the service manager remembers one.
+    fn bundle(&self, instance: &Instance) -> Result<Option<String>>;
+
+    /// Where the log of an entry point is: a file, or the command that prints it.
+    fn log(&self, instance: &Instance, entry: &str) -> PathBuf;
+
+    /// The logs of entry points, where they are no files.
+    fn journal(&self, instance: &Instance, entries: &[String]) -> Option<Journal>;
+
+    /// How far the log of an entry point is now, for [`log_since`](ServiceManager::log_since).
+    fn log_mark(&self, instance: &Instance, entry: &str) -> u64;
+
+    /// The last `count` lines that were written to it after the mark. What cannot be read is left out: there is a
+    /// more important error to tell.
+    fn log_since(&self, instance: &Instance, entry: &str, mark: u64, count: usize) -> Vec<String>;
+}
+
+/// Says whether a report is the one that was waited for.
+pub(crate) type Judge<'a> = dyn FnMut(&Report) -> Result<bool> + 'a;
+
+/// What is known of an instance at a moment.
+#[derive(Debug)]
+pub(crate) struct Look {
+    /// What should run.
+    pub(crate) wanted: Option<Wanted>,
+    /// What runs, if somebody tells.
+    pub(crate) report: Option<Report>,
+    /// Who keeps it running.
+    pub(crate) kept: Kept,
+}
+
+/// Who keeps an instance running.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Kept {
+    /// Nobody.
+    No,
+    /// A process of metactl.
+    Process(i32),
+    /// The service manager of the server.
+    System,
+}
+
+impl Kept {
+    pub(crate) fn is_kept(self) -> bool {
+        self != Kept::No
+    }
+
+    pub(crate) fn pid(self) -> Option<i32> {
+        match self {
+            Kept::Process(pid) => Some(pid),
+            Kept::No | Kept::System => None,
+        }
+    }
+}
+
+impl Instance {
+    /// The one that keeps this instance running.
+    pub(crate) fn service(&self) -> Result<&'static dyn ServiceManager> {
+        Ok(self.service_kind()?.manager())
+    }
+
+    /// [`ServiceManager::want`]
+    pub(crate) fn want(&self, wanted: &Wanted) -> Result<()> {
+        self.service()?.want(self, wanted)
+    }
+
+    /// [`ServiceManager::want_nothing`]
+    pub(crate) fn want_nothing(&self, patience: Duration) -> Result<()> {
+        self.service()?.want_nothing(self, patience)
+    }
+
+    /// [`ServiceManager::wanted`]
+    pub(crate) fn wanted(&self) -> Result<Option<Wanted>> {
+        self.service()?.wanted(self)
+    }
+
+    /// [`ServiceManager::look`]
+    pub(crate) fn look(&self) -> Result<Look> {
+        self.service()?.look(self)
+    }
+
+    /// [`ServiceManager::log`]; where nobody knows who keeps it, the file.
+    pub(crate) fn log_of(&self, entry: &str) -> PathBuf {
+        let service = self.service();
+        service.map_or_else(|_| self.log_file(entry), |service| service.log(self, entry))
+    }
+
+    /// Waits until `done` has an answer to a report about `wanted`; `None`: it had none in time.
+    pub(crate) fn await_report<T>(
+        &self,
+        wanted: &Wanted,
+        limit: Duration,
+        mut done: impl FnMut(&Report) -> Result<Option<T>>,
+    ) -> Result<Option<T>> {
+        let mut answer = None;
+        let judge: &mut Judge<'_> = &mut |report| {
+            answer = done(report)?;
+            Ok(answer.is_some())
+        };
+        self.service()?.await_report(self, wanted, limit, judge)?;
+        Ok(answer)
+    }
+}

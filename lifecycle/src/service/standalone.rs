@@ -1,0 +1,96 @@
+//! metactl's own supervisor behind the interface of service managers. Its work is in `crate::standalone`.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use super::{Journal, Judge, Kept, Look, ServiceManager};
+use crate::error::Result;
+use crate::instance::Instance;
+use crate::standalone::records::Wanted;
+use crate::{converge, files, tail};
+
+/// One supervisor process keeps it running.
+pub(crate) struct Standalone;
+
+impl ServiceManager for Standalone {
+    fn want(&self, instance: &Instance, wanted: &Wanted) -> Result<()> {
+        instance.want_supervised(wanted)
+    }
+
+    fn want_nothing(&self, instance: &Instance, patience: Duration) -> Result<()> {
+        instance.stop_supervised(patience)
+    }
+
+    fn wanted(&self, instance: &Instance) -> Result<Option<Wanted>> {
+        instance.run_dir().wanted()
+    }
+
+    fn look(&self, instance: &Instance) -> Result<Look> {
+        let run = instance.run_dir();
+        let wanted = run.wanted()?;
+        let supervisor = run.supervisor()?;
+        Ok(Look {
+            wanted,
+            report: run.report()?.filter(|_| supervisor.is_some()),
+            kept: supervisor.map_or(Kept::No, |record| Kept::Process(record.process.pid)),
+        })
+    }
+
+    fn await_report(
+        &self,
+        instance: &Instance,
+        wanted: &Wanted,
+        limit: Duration,
+        done: &mut Judge<'_>,
+    ) -> Result<bool> {
+        let done = |report: &_| Ok(done(report)?.then_some(()));
+        let answer = instance.await_supervised(wanted, limit, done)?;
+        Ok(answer.is_some())
+    }
+
+    fn look_again(&self, instance: &Instance) {
+        instance.run_dir().wake();
+    }
+
+    fn is_enabled(&self, instance: &Instance) -> bool {
+        instance.enabled_mark().exists()
+    }
+
+    fn enable(&self, instance: &Instance, enabled: bool) -> Result<()> {
+        let mark = instance.enabled_mark();
+        match (enabled, mark.exists()) {
+            (true, false) => files::replace(&mark, b"", 0o644),
+            (false, true) => files::remove_file(&mark).map(drop),
+            _ => Ok(()),
+        }
+    }
+
+    fn converge(&self, instance: &Instance) -> Result<Vec<String>> {
+        converge::supervise_again(instance)
+    }
+
+    fn forget(&self, _: &Instance) -> Result<()> {
+        // The mark for the boot goes with the state.
+        Ok(())
+    }
+
+    fn bundle(&self, _: &Instance) -> Result<Option<String>> {
+        Ok(None)
+    }
+
+    fn log(&self, instance: &Instance, entry: &str) -> PathBuf {
+        instance.log_file(entry)
+    }
+
+    fn journal(&self, _: &Instance, _: &[String]) -> Option<Journal> {
+        None
+    }
+
+    fn log_mark(&self, instance: &Instance, entry: &str) -> u64 {
+        std::fs::metadata(instance.log_file(entry)).map_or(0, |meta| meta.len())
+    }
+
+    fn log_since(&self, instance: &Instance, entry: &str, mark: u64, count: usize) -> Vec<String> {
+        tail::since(&instance.log_file(entry), mark, count)
+    }
+}

@@ -1,0 +1,178 @@
+//! systemd keeps instances running: metactl writes units and asks systemd for them, and no process of metactl stays.
+//!
+//! What should run is what systemd says that runs: a unit that somebody starts or stops by hand counts as much as one
+//! that metactl does.
+//!
+//! | room | what it holds |
+//! | --- | --- |
+//! | `names` | what the units are called |
+//! | `render` | the units as text; `calendar`: the times of cron jobs |
+//! | `files` | the unit files on disk |
+//! | `want` | from what runs to what should |
+//! | `report` | what runs, in metactl's words |
+//! | `control` | `systemctl` and `journalctl` |
+//! | `steps` | what the units ask of metactl: the network, and the end of an entry point |
+//! | `journal` | the logs |
+
+mod calendar;
+mod control;
+mod files;
+mod journal;
+pub(crate) mod names;
+mod render;
+mod report;
+mod steps;
+mod want;
+
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+pub(crate) use journal::Journal;
+pub(crate) use steps::{ended, network_down, network_up};
+
+use super::{Judge, Kept, Look, ServiceManager};
+use crate::converge;
+use crate::error::{OnPath, Result};
+use crate::instance::Instance;
+use crate::standalone::records::Wanted;
+
+/// There exactly when systemd is the service manager (sd_booted(3)).
+pub(super) const BOOTED: &str = "/run/systemd/system";
+/// How often units are looked at while something is awaited.
+const TICK: Duration = Duration::from_millis(50);
+
+/// Where the unit files are.
+fn dir() -> &'static Path {
+    Path::new(files::DIR)
+}
+
+/// systemd.
+pub(crate) struct Systemd;
+
+impl ServiceManager for Systemd {
+    fn want(&self, instance: &Instance, wanted: &Wanted) -> Result<()> {
+        want::want(instance, wanted)
+    }
+
+    fn want_nothing(&self, instance: &Instance, _patience: Duration) -> Result<()> {
+        want::nothing(instance)
+    }
+
+    fn wanted(&self, instance: &Instance) -> Result<Option<Wanted>> {
+        report::Units::look(instance)?.wanted(instance)
+    }
+
+    fn look(&self, instance: &Instance) -> Result<Look> {
+        let units = report::Units::look(instance)?;
+        let wanted = units.wanted(instance)?;
+        let report = wanted.as_ref().map(|wanted| units.report(instance, wanted));
+        let kept = match units.is_any_active() {
+            true => Kept::System,
+            false => Kept::No,
+        };
+        Ok(Look {
+            kept: if wanted.is_some() { Kept::System } else { kept },
+            report: report.transpose()?,
+            wanted,
+        })
+    }
+
+    fn await_report(
+        &self,
+        instance: &Instance,
+        wanted: &Wanted,
+        limit: Duration,
+        done: &mut Judge<'_>,
+    ) -> Result<bool> {
+        let deadline = Instant::now() + limit;
+        loop {
+            let report = report::Units::look(instance)?.report(instance, wanted)?;
+            if done(&report)? {
+                return Ok(true);
+            }
+            if Instant::now() > deadline {
+                return Ok(false);
+            }
+            std::thread::sleep(TICK);
+        }
+    }
+
+    fn look_again(&self, _: &Instance) {
+        // systemd looks all the time.
+    }
+
+    fn is_enabled(&self, instance: &Instance) -> bool {
+        let wants = dir().join("multi-user.target.wants");
+        wants.join(names::target(&instance.name)).is_symlink()
+    }
+
+    fn enable(&self, instance: &Instance, enabled: bool) -> Result<()> {
+        let target = [names::target(&instance.name)];
+        match (enabled, self.is_enabled(instance)) {
+            (true, false) => control::act("enable", &target),
+            (false, true) => control::act("disable", &target),
+            _ => Ok(()),
+        }
+    }
+
+    fn converge(&self, instance: &Instance) -> Result<Vec<String>> {
+        let units = report::Units::look(instance)?;
+        if units.is_any_active() {
+            // Stopped by hand, the last one leaves the network.
+            if units.only_network() {
+                control::act("stop", &[names::network(&instance.name)])?;
+                instance.clear_run_dir()?;
+            }
+            return Ok(Vec::new());
+        }
+        want::agree(instance)?;
+        converge::clear_leftovers(instance)
+    }
+
+    fn forget(&self, instance: &Instance) -> Result<()> {
+        self.enable(instance, false)?;
+        if files::remove(dir(), &instance.name)? {
+            control::reload()?;
+        }
+        Ok(())
+    }
+
+    fn bundle(&self, instance: &Instance) -> Result<Option<String>> {
+        files::bundle(dir(), &instance.name)
+    }
+
+    fn log(&self, instance: &Instance, entry: &str) -> PathBuf {
+        let unit = names::service(&instance.name, entry);
+        format!("journalctl --unit={unit}").into()
+    }
+
+    fn journal(&self, instance: &Instance, entries: &[String]) -> Option<Journal> {
+        Some(Journal::of(&instance.name, entries))
+    }
+
+    fn log_mark(&self, _: &Instance, _: &str) -> u64 {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH);
+        now.map_or(0, |since| u64::try_from(since.as_micros()).unwrap_or(0))
+    }
+
+    fn log_since(&self, instance: &Instance, entry: &str, mark: u64, count: usize) -> Vec<String> {
+        control::journal_since(&names::service(&instance.name, entry), mark, count)
+    }
+}
+
+/// Microseconds of the monotonic clock, by which systemd counts (clock_gettime(2)).
+fn monotonic_micros() -> u64 {
+    let now = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
+    let seconds = u64::try_from(now.tv_sec).unwrap_or(0);
+    let nanos = u64::try_from(now.tv_nsec).unwrap_or(0);
+    seconds * 1_000_000 + nanos / 1000
+}
+
+/// The text of a file of a bundle as JSON.
+fn read_json(path: &Path) -> Result<serde_json::Value> {
+    let text = std::fs::read(path).on("read", path)?;
+    serde_json::from_slice(&text).map_err(|error| crate::error::LifecycleError::Record {
+        path: path.to_path_buf(),
+        why: error.to_string(),
+    })
+}

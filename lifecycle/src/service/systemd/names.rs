@@ -1,0 +1,51 @@
+//! What the units of an instance are called.
+
+use std::fmt::Write;
+
+/// The unit that answers for names, of all instances.
+pub(crate) const RESOLVER: &str = "metactl-resolver.service";
+
+/// `metactl-<instance>-<entry>.service`
+pub(crate) fn service(instance: &str, entry: &str) -> String {
+    format!("metactl-{instance}-{entry}.service")
+}
+
+/// `metactl-<instance>-<entry>.timer`
+pub(crate) fn timer(instance: &str, entry: &str) -> String {
+    format!("metactl-{instance}-{entry}.timer")
+}
+
+/// `metactl-<instance>.target`
+pub(crate) fn target(instance: &str) -> String {
+    format!("metactl-{instance}.target")
+}
+
+/// `metactl-net@<instance>.service`
+pub(crate) fn network(instance: &str) -> String {
+    format!("metactl-net@{instance}.service")
+}
+
+/// `metactl-<instance>.slice`. A dash in the name of a slice leads to the slice above (systemd.slice(5)), and the
+/// limits of an instance are not those of another whose name begins alike: dashes of the name are escaped.
+pub(crate) fn slice(instance: &str) -> String {
+    let mut escaped = String::new();
+    for byte in instance.bytes() {
+        match byte {
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'_' => escaped.push(char::from(byte)),
+            // Writing to a string cannot fail.
+            other => write!(escaped, "\\x{other:02x}").unwrap_or_default(),
+        }
+    }
+    format!("metactl-{escaped}.slice")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_slice_is_below_that_of_metactl_alone() {
+        assert_eq!(slice("hello"), "metactl-hello.slice");
+        assert_eq!(slice("my-app.2"), "metactl-my\\x2dapp\\x2e2.slice");
+    }
+}

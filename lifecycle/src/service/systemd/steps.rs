@@ -1,0 +1,282 @@
+//! What the units of an instance ask of metactl: `metactl -a APP unit STEP`. Each is a process that ends.
+
+use std::path::PathBuf;
+
+use metactl_bundles::bundle::{EntryKind, EntryRef, read_manifest};
+use metactl_bundles::platforms::jvm;
+use metactl_runtime::cgroup;
+use serde::{Deserialize, Serialize};
+
+use crate::error::Result;
+use crate::instance::Instance;
+use crate::resolver::Keeper;
+use crate::standalone::exits;
+use crate::standalone::network::Network;
+use crate::standalone::notify::{Event, Notifier};
+use crate::status::{self, Exit};
+use crate::{dumps, files};
+
+/// The format number of the records.
+const FORMAT: u32 = 1;
+/// How long nothing more is told of an entry point that fails again and again, in seconds.
+const QUIET: i64 = 600;
+
+/// How an entry point ended last: `<run>/<instance>/ended/<entry>.json`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub(super) struct Ended {
+    format: u32,
+    pub(super) exit: Exit,
+    /// When somebody was told of a failure of it, in seconds since 1970.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    told: Option<i64>,
+}
+
+impl Ended {
+    pub(super) fn read(instance: &Instance, entry: &str) -> Result<Option<Ended>> {
+        files::read_json(&Ended::path(instance, entry))
+    }
+
+    pub(super) fn forget(instance: &Instance, entry: &str) -> Result<()> {
+        files::remove_file(&Ended::path(instance, entry)).map(drop)
+    }
+
+    fn write(&self, instance: &Instance, entry: &str) -> Result<()> {
+        let path = Ended::path(instance, entry);
+        if let Some(dir) = path.parent() {
+            files::make_dir(dir, 0o755)?;
+        }
+        files::replace_json(&path, self, 0o644)
+    }
+
+    fn path(instance: &Instance, entry: &str) -> PathBuf {
+        let dir = instance.run_dir().0.join("ended");
+        dir.join(format!("{entry}.json"))
+    }
+}
+
+/// The network of an instance, whose names a unit has answered.
+pub(super) fn network(instance: &Instance) -> Result<Network> {
+    let hosts = instance.state_dir().join("etc/hosts");
+    let keeper = Keeper::of_unit(instance.manager.resolver()?);
+    Ok(Network::new(
+        &instance.name,
+        instance.run_dir(),
+        hosts,
+        keeper,
+    ))
+}
+
+/// Makes the network of a bundle. Returns what is worth a line in the journal.
+pub(crate) fn network_up(
+    instance: &Instance,
+    digest: &str,
+    uplink: Option<&str>,
+) -> Result<Vec<String>> {
+    let bundle = instance
+        .state_dir()
+        .join("bundles")
+        .join(files::name_of(digest.as_ref()));
+    let manifest = read_manifest(&bundle)?;
+    files::make_dir(&instance.run_dir().0, 0o755)?;
+    let mut network = network(instance)?;
+    network.adopt()?;
+    network.up(&instance.runtime(), &bundle, &manifest, uplink)?;
+    let mut said = network.notes();
+    said.extend(network.announced());
+    Ok(said)
+}
+
+/// Takes it away.
+pub(crate) fn network_down(instance: &Instance) -> Result<()> {
+    network(instance)?.down(&instance.runtime())
+}
+
+/// What systemd tells of the end of a service (systemd.exec(5), `$SERVICE_RESULT`, `$EXIT_CODE`, `$EXIT_STATUS`).
+#[derive(Debug, Default)]
+struct Told {
+    result: String,
+    code: String,
+    status: String,
+}
+
+impl Told {
+    fn of_environment() -> Told {
+        let get = |name: &str| std::env::var(name).unwrap_or_default();
+        Told {
+            result: get("SERVICE_RESULT"),
+            code: get("EXIT_CODE"),
+            status: get("EXIT_STATUS"),
+        }
+    }
+
+    /// In metactl's words. `launched`: the program of the application was begun.
+    fn exit(&self, launched: bool, oom: bool) -> Exit {
+        let number = self.status.parse::<i32>().ok();
+        let signal = || {
+            let name = format!("SIG{}", self.status);
+            let named = name.parse::<nix::sys::signal::Signal>().ok();
+            named.map(|signal| signal as i32).or(number)
+        };
+        let (code, signal) = match self.code.as_str() {
+            "exited" => (number, None),
+            "killed" | "dumped" => (None, signal()),
+            _ => (None, None),
+        };
+        let mut exit = exits::describe(code, signal, oom || self.result == "oom-kill", false);
+        match self.result.as_str() {
+            "timeout" => exit.reason.push_str(" (not in time)"),
+            "watchdog" => exit
+                .reason
+                .push_str(" (it did not say in time that it is alive)"),
+            "protocol" => exit.reason.push_str(" (before it said that it is ready)"),
+            _ => {}
+        }
+        if !launched && exit.failed {
+            exit.reason = format!("could not be launched ({})", exit.reason);
+        }
+        // As the unit's SuccessExitStatus= and the way it was stopped have it.
+        exit.failed = self.result != "success";
+        exit
+    }
+}
+
+/// An entry point has ended: it is recorded, tidied up, and told.
+pub(crate) fn ended(instance: &Instance, entry: &str) -> Result<Vec<String>> {
+    let id = format!("{}.{entry}", instance.name);
+    let runtime = instance.runtime();
+    let state = runtime
+        .containers(&id)?
+        .into_iter()
+        .find(|state| state.id == id);
+    let cgroups = state
+        .as_ref()
+        .map(|state| state.cgroups.clone())
+        .unwrap_or_default();
+    let oom = cgroup::stats(&cgroups)
+        .oom_kills
+        .is_some_and(|kills| kills > 0);
+    let mut exit = Told::of_environment().exit(state.is_some(), oom);
+    let definition = instance.entry(entry).ok();
+    runtime.remove(&id)?;
+    let tmp = files::empty_dir(&instance.state_dir().join("tmp").join(entry));
+    let mut said: Vec<String> = tmp
+        .err()
+        .map(|error| error.to_string())
+        .into_iter()
+        .collect();
+    let mut dump = None;
+    if definition
+        .as_ref()
+        .is_some_and(|definition| jvm::is_jvm(&definition.platform))
+    {
+        let data = instance.state_dir().join("data");
+        dump = dumps::keep(&data, entry)?.map(|name| data.join(name));
+        exit = exits::of_jvm(exit, dump.is_some());
+    }
+    let before = Ended::read(instance, entry).ok().flatten();
+    let mut ended = Ended {
+        format: FORMAT,
+        told: before.and_then(|before| before.told),
+        exit,
+    };
+    let now = jiff::Timestamp::now().as_second();
+    let quiet = ended.told.is_some_and(|told| now - told < QUIET);
+    let tells = ended.exit.failed && !quiet;
+    if tells {
+        ended.told = Some(now);
+    }
+    ended.write(instance, entry)?;
+    if let Some(definition) = definition.filter(|_| tells) {
+        said.extend(tell(instance, &definition, &ended.exit, dump)?);
+    }
+    Ok(said)
+}
+
+fn tell(
+    instance: &Instance,
+    entry: &EntryRef,
+    exit: &Exit,
+    heap_dump: Option<PathBuf>,
+) -> Result<Vec<String>> {
+    let Some(current) = instance.current()? else {
+        return Ok(Vec::new());
+    };
+    let event = Event {
+        instance: &instance.name,
+        entry: &entry.name,
+        kind: match entry.kind {
+            EntryKind::Cron => status::EntryKind::Cron,
+            EntryKind::Daemon => status::EntryKind::Daemon,
+        },
+        exit,
+        restarts: 0,
+        heap_dump,
+        log: instance.service()?.log(instance, &entry.name),
+    };
+    let mut notifier = Notifier::default();
+    let now = std::time::Instant::now();
+    let mut said = notifier.tell(&current.manifest.notify, &event, now);
+    said.extend(notifier.finish());
+    Ok(said)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn told(result: &str, code: &str, status: &str) -> Told {
+        Told {
+            result: result.to_owned(),
+            code: code.to_owned(),
+            status: status.to_owned(),
+        }
+    }
+
+    #[test]
+    fn ends_in_words() {
+        for (result, code, status, oom, words, failed) in [
+            ("success", "exited", "0", false, "exit code 0", false),
+            ("success", "killed", "TERM", false, "SIGTERM", false),
+            (
+                "success",
+                "exited",
+                "143",
+                false,
+                "exit code 143, SIGTERM",
+                false,
+            ),
+            ("exit-code", "exited", "3", false, "exit code 3", true),
+            (
+                "signal",
+                "killed",
+                "KILL",
+                true,
+                "SIGKILL (out of memory)",
+                true,
+            ),
+            (
+                "oom-kill",
+                "killed",
+                "KILL",
+                false,
+                "SIGKILL (out of memory)",
+                true,
+            ),
+            (
+                "timeout",
+                "killed",
+                "KILL",
+                false,
+                "SIGKILL (not in time)",
+                true,
+            ),
+            ("core-dump", "dumped", "SEGV", false, "SIGSEGV", true),
+        ] {
+            let exit = told(result, code, status).exit(true, oom);
+            assert_eq!((exit.reason.as_str(), exit.failed), (words, failed));
+        }
+        let exit = told("exit-code", "exited", "78").exit(false, false);
+        assert_eq!(exit.reason, "could not be launched (exit code 78)");
+    }
+}

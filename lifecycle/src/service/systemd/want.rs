@@ -1,0 +1,308 @@
+//! From what runs to what should: a plan of units to stop and to start, and the work.
+
+use std::path::Path;
+
+use metactl_bundles::bundle::{self, EntryKind, Manifest, read_manifest};
+use metactl_bundles::network::{Mode, NetworkSpec};
+use serde_json::Value;
+
+use super::control;
+use super::files;
+use super::render::{self, Input, Limits, Unit};
+use super::report::Units;
+use super::steps::{self, Ended};
+use super::{dir, names, read_json};
+use crate::error::{LifecycleError, Result};
+use crate::instance::Instance;
+use crate::standalone::records::Wanted;
+use crate::{converge, files as small};
+
+/// How many lines of a log go into an error.
+const TAIL: usize = 12;
+
+/// The units that have to be stopped and started, in this order.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Plan {
+    /// Before the unit files change: they are stopped by the rules that they were started by.
+    stop: Vec<String>,
+    daemons: Vec<String>,
+    timers: Vec<String>,
+}
+
+/// What becomes of the network.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Network {
+    /// It fits, or is made.
+    Stays,
+    /// Everything in it is stopped, and it is made anew.
+    Anew,
+}
+
+pub(super) fn want(instance: &Instance, wanted: &Wanted) -> Result<()> {
+    let bundle = instance.state_dir().join("bundles").join(&wanted.bundle);
+    let manifest = read_manifest(&bundle)?;
+    let units = rendered(
+        instance,
+        &bundle,
+        &wanted.bundle,
+        &manifest,
+        wanted.uplink.as_deref(),
+    )?;
+    let now = Units::look(instance)?;
+    let network = network(instance, &now, wanted, &bundle, &manifest)?;
+    let plan = plan(&instance.name, &now, wanted, &manifest, &units, network);
+    control::act("stop", &plan.stop)?;
+    if files::install(dir(), &instance.name, &units)? {
+        control::reload()?;
+    }
+    start(instance, &plan, wanted, &units)
+}
+
+/// Stops everything. What is started at boot is then the bundle that counts.
+pub(super) fn nothing(instance: &Instance) -> Result<()> {
+    let now = Units::look(instance)?;
+    let active: Vec<String> = of_state(&now, |state| state.is_active());
+    control::act("stop", &active)?;
+    let failed = of_state(&Units::look(instance)?, |state| state.active == "failed");
+    control::act("reset-failed", &failed)?;
+    instance.clear_run_dir()?;
+    agree(instance)?;
+    // What stays in a /tmp stands in nobody's way.
+    let _left = converge::empty_all_tmp(&instance.state_dir());
+    Ok(())
+}
+
+fn of_state(units: &Units, fits: impl Fn(&control::UnitState) -> bool) -> Vec<String> {
+    let found = units.states.iter().filter(|(_, state)| fits(state));
+    found.map(|(name, _)| name.clone()).collect()
+}
+
+/// While nothing runs: the units are those of the bundle that counts. Without one there are none.
+pub(super) fn agree(instance: &Instance) -> Result<()> {
+    let Some(digest) = files::bundle(dir(), &instance.name)? else {
+        return Ok(());
+    };
+    // A damaged one is no reason to fail; who repairs it writes the units again.
+    let Ok(current) = bundle::current(&instance.state_dir()) else {
+        return Ok(());
+    };
+    let changed = match current {
+        Some(current) if small::name_of(&current) == digest => false,
+        Some(current) => {
+            let counts = small::name_of(&current).to_owned();
+            let manifest = read_manifest(&current)?;
+            let uplink = instance.server()?.uplink;
+            let path = instance.state_dir().join("bundles").join(&counts);
+            let units = rendered(instance, &path, &counts, &manifest, uplink.as_deref())?;
+            files::install(dir(), &instance.name, &units)?
+        }
+        None => {
+            control::act("disable", &[names::target(&instance.name)])?;
+            files::remove(dir(), &instance.name)?
+        }
+    };
+    match changed {
+        true => control::reload(),
+        false => Ok(()),
+    }
+}
+
+fn rendered(
+    instance: &Instance,
+    bundle: &Path,
+    digest: &str,
+    manifest: &Manifest,
+    uplink: Option<&str>,
+) -> Result<Vec<Unit>> {
+    let paths = &instance.manager.paths;
+    let spec: Option<NetworkSpec> = small::read_json(&bundle.join("network.json"))?;
+    let mut limits = Limits::default();
+    let mut own_limits = Vec::new();
+    for entry in &manifest.entries {
+        let config = read_json(&bundle.join(&entry.dir).join("config.json"))?;
+        own_limits.push(limits_of(config.pointer("/linux/resources")));
+        let whole = config.pointer("/annotations/org.metactl.instance.resources");
+        if let Some(text) = whole.and_then(Value::as_str) {
+            limits = limits_of(serde_json::from_str(text).ok().as_ref());
+        }
+    }
+    let runtime = instance.manager.runtime.clone();
+    let runtime = if runtime.is_absolute() {
+        runtime
+    } else {
+        in_path(&runtime)?
+    };
+    Ok(render::units(&Input {
+        paths,
+        metactl: &instance.manager.metactl,
+        runtime: &runtime,
+        bundle,
+        digest,
+        manifest,
+        mode: spec.map_or(Mode::None, |spec| spec.mode),
+        limits,
+        own_limits,
+        uplink,
+        nameservers: &instance.server()?.nameservers,
+    }))
+}
+
+/// A program that is named without its folder.
+fn in_path(program: &Path) -> Result<std::path::PathBuf> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let found = std::env::split_paths(&path).map(|dir| dir.join(program));
+    let found = found
+        .filter(|path| path.is_absolute() && path.is_file())
+        .next();
+    found.ok_or_else(|| LifecycleError::Unavailable {
+        what: format!(
+            "cannot find {}, which units have to name",
+            program.display()
+        ),
+        hint: "install metactl-runtime beside metactl, or name it with METACTL_RUNTIME".to_owned(),
+    })
+}
+
+/// Limits from `linux.resources` of a config.json; negative numbers are none.
+fn limits_of(resources: Option<&Value>) -> Limits {
+    let number = |path: &str| resources?.pointer(path)?.as_u64();
+    let quota = number("/cpu/quota");
+    let period = number("/cpu/period").filter(|period| *period > 0);
+    Limits {
+        memory: number("/memory/limit"),
+        tasks: number("/pids/limit"),
+        cpu_millis: quota
+            .zip(period)
+            .map(|(quota, period)| quota.saturating_mul(1000) / period),
+    }
+}
+
+/// What has to become of the network; one that differs in its firewall alone is changed now, when everybody in it
+/// goes on.
+fn network(
+    instance: &Instance,
+    now: &Units,
+    wanted: &Wanted,
+    bundle: &Path,
+    manifest: &Manifest,
+) -> Result<Network> {
+    let unit = names::network(&instance.name);
+    if !now.state(&unit).is_some_and(control::UnitState::is_active) {
+        return Ok(Network::Stays);
+    }
+    let mut network = steps::network(instance)?;
+    if !network.adopt()? {
+        return Ok(Network::Anew);
+    }
+    if network.fits(bundle)? {
+        return Ok(Network::Stays);
+    }
+    let mut running = now.services("daemon").filter_map(|(unit, entry)| {
+        let state = now.state(unit).filter(|state| state.is_active())?;
+        Some((entry, state))
+    });
+    let goes_on =
+        running.all(|(entry, state)| wanted.daemons.get(entry) == Some(&state.invocation));
+    match goes_on && network.change(bundle, &manifest.hostname)? {
+        true => Ok(Network::Stays),
+        false => Ok(Network::Anew),
+    }
+}
+
+fn plan(
+    instance: &str,
+    now: &Units,
+    wanted: &Wanted,
+    manifest: &Manifest,
+    units: &[Unit],
+    network: Network,
+) -> Plan {
+    let is_active = |unit: &str| now.state(unit).is_some_and(control::UnitState::is_active);
+    let anew = network == Network::Anew;
+    let mut plan = Plan::default();
+    for (unit, entry) in now.services("daemon") {
+        let word = now.state(unit).map(|state| &state.invocation);
+        let goes_on = wanted
+            .daemons
+            .get(entry)
+            .is_some_and(|wanted| Some(wanted) == word);
+        if is_active(unit) && (anew || !goes_on) {
+            plan.stop.push(unit.to_owned());
+        }
+    }
+    let exists = |name: &str| units.iter().any(|unit| unit.name == name);
+    for timer in now.timers() {
+        if is_active(timer) && (anew || !wanted.cron || !exists(timer)) {
+            plan.stop.push(timer.to_owned());
+        }
+    }
+    for (unit, _) in now.services("cron") {
+        if is_active(unit) && (anew || !wanted.cron || !exists(unit)) {
+            plan.stop.push(unit.to_owned());
+        }
+    }
+    if anew {
+        plan.stop.push(names::network(instance));
+    }
+    for entry in &manifest.entries {
+        let unit = names::service(instance, &entry.name);
+        match entry.kind {
+            EntryKind::Daemon => {
+                let stays = is_active(&unit) && !plan.stop.contains(&unit);
+                if wanted.daemons.contains_key(&entry.name) && !stays {
+                    plan.daemons.push(unit);
+                }
+            }
+            EntryKind::Cron if wanted.cron => plan.timers.push(names::timer(instance, &entry.name)),
+            EntryKind::Cron => {}
+        }
+    }
+    // A schedule that cannot be understood has none.
+    plan.timers.retain(|timer| exists(timer));
+    plan
+}
+
+fn start(instance: &Instance, plan: &Plan, wanted: &Wanted, units: &[Unit]) -> Result<()> {
+    let name = &instance.name;
+    for unit in &plan.daemons {
+        if let Some(entry) = files::of_instance(dir(), name)?
+            .get(unit)
+            .and_then(|own| own.entry.clone())
+        {
+            Ended::forget(instance, &entry)?;
+        }
+    }
+    let network = names::network(name);
+    let has_network = units.iter().any(|unit| unit.name == network);
+    let anything = !plan.daemons.is_empty() || !plan.timers.is_empty();
+    if has_network && anything {
+        let mark = instance.service()?.log_mark(instance, "");
+        control::act("start", std::slice::from_ref(&network)).map_err(|error| {
+            LifecycleError::Start {
+                entry: "the network".to_owned(),
+                why: error.to_string(),
+                log: format!("journalctl --unit={network}").into(),
+                tail: control::journal_since(&network, mark, TAIL),
+            }
+        })?;
+    }
+    // So that one that was given up begins to count anew.
+    let failed = of_state(&Units::look(instance)?, |state| state.active == "failed");
+    control::act("reset-failed", &failed)?;
+    if let Err(error) = control::act("start", &plan.daemons) {
+        // One that does not come up is told by its state; one that systemd cannot even begin has none.
+        let states = control::show(&plan.daemons)?;
+        if states.values().any(|state| state.load != "loaded") {
+            return Err(error);
+        }
+    }
+    control::act("start", &plan.timers)?;
+    if wanted.cron {
+        control::start_alone(&names::target(name))?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+#[path = "want_tests.rs"]
+mod tests;
