@@ -115,6 +115,7 @@ const VERBS: &[Row] = {
         Row("new", None, Administer, Both),
         Row("delete", None, Administer, Both),
         Row("supervise", None, Administer, Nothing),
+        // Asked for by units, all the time.
         Row("unit", None, Administer, Nothing),
     ]
 };

@@ -33,6 +33,13 @@ pub struct LogFilter {
     pub follow: bool,
 }
 
+impl LogFilter {
+    /// Whether the text that is wanted is in a line.
+    pub(crate) fn has(&self, line: &str) -> bool {
+        self.grep.as_deref().is_none_or(|text| has(line, text))
+    }
+}
+
 /// Whether lines count, one after the other.
 struct Judge<'a> {
     filter: &'a LogFilter,
@@ -56,12 +63,7 @@ impl<'a> Judge<'a> {
         {
             self.recent = time >= since;
         }
-        self.recent
-            && self
-                .filter
-                .grep
-                .as_deref()
-                .is_none_or(|text| has(line, text))
+        self.recent && self.filter.has(line)
     }
 }
 
