@@ -68,7 +68,7 @@ impl<'a> Judge<'a> {
 }
 
 /// Whether a text is in a line; in any case if it has no capitals.
-pub(crate) fn has(line: &str, text: &str) -> bool {
+fn has(line: &str, text: &str) -> bool {
     match text.chars().any(char::is_uppercase) {
         true => line.contains(text),
         false => line.to_lowercase().contains(text),

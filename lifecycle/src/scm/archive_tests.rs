@@ -85,7 +85,8 @@ fn what_leads_out_is_refused_and_nothing_is_there() {
     let place = Place::new();
     let outside = place.dir.path().join("outside");
     let absolute = outside.display().to_string();
-    let cases: &[(&[(EntryType, &str, &str)], &str)] = &[
+    type Entries<'a> = &'a [(EntryType, &'a str, &'a str)];
+    let cases: &[(Entries<'_>, &str)] = &[
         (&[(FILE, "../outside", "x")], "leads out"),
         (&[(FILE, "a/../../outside", "x")], "leads out"),
         (&[(FILE, &absolute, "x")], "leads out"),

@@ -276,7 +276,7 @@ mod tests {
         assert_eq!(plain_file(&to, ".metactl").unwrap(), None);
         fs::write(from.join("a/b/file"), "2").unwrap();
         assert_ne!(digest(&from).unwrap(), first);
-        rustix::fs::mknodat(CWD, &from.join("fifo"), FileType::Fifo, Mode::RUSR, 0).unwrap();
+        rustix::fs::mknodat(CWD, from.join("fifo"), FileType::Fifo, Mode::RUSR, 0).unwrap();
         let error = digest(&from).unwrap_err().to_string();
         assert!(error.contains("fifo is no file"), "{error}");
     }

@@ -10,7 +10,7 @@ use serde_json::Value;
 use super::{control, names};
 use crate::error::{LifecycleError, OnPath, Result};
 use crate::instance::LineSink;
-use crate::logs::search::{LogFilter, has};
+use crate::logs::search::LogFilter;
 
 /// The entry points whose lines are read.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -47,7 +47,7 @@ impl Journal {
 
     /// The lines that count of each, the older ones first; then those that come, if that is wanted.
     pub(crate) fn search(&self, filter: &LogFilter, sink: &mut LineSink<'_>) -> Result<()> {
-        let counts = |line: &str| filter.grep.as_deref().is_none_or(|text| has(line, text));
+        let counts = |line: &str| filter.has(line);
         for unit in self.entries.keys() {
             let mut command = command("all");
             command.arg(format!("_SYSTEMD_UNIT={unit}"));
