@@ -159,12 +159,13 @@ pub enum SectionMeaning {
 /// What the section `name` is. `daemon.web` is known as `daemon.*`.
 pub fn section(name: &str) -> SectionMeaning {
     // Mostly it is written as it stands in the table.
-    if let Some((spec, _)) = BY_SECTION.get_key_value(name) {
+    // `[daemon.*]` is for all daemons; there is no such thing for questions.
+    let literal = name != "health.*";
+    if let Some((spec, _)) = BY_SECTION.get_key_value(name).filter(|_| literal) {
         return SectionMeaning::Known(spec);
     }
     for spec in SECTIONS {
-        // `[daemon.*]` is for all daemons; there is no such thing for questions.
-        let known = (spec.name == name && name != "health.*")
+        let known = (spec.name == name && literal)
             || spec
                 .name
                 .strip_suffix('*')

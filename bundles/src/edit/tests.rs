@@ -202,6 +202,8 @@ proptest! {
         // One key under both of its names in one section is no valid file.
         prop_assume!(!(text.contains("java.heap.max") && text.contains("jvm.heap.max")));
         prop_assume!(!(text.contains("container") && text.contains("platform")));
+        // Nor is one key in one section under both names of that.
+        prop_assume!(!says_twice(&text));
         let wish = match kind {
             0 => Wish::Say(&value),
             1 => Wish::Unset,
@@ -230,6 +232,17 @@ proptest! {
             Err(error) => prop_assert!(false, "{error} of {text:?}"),
         }
     }
+}
+
+/// Whether a text says a key of one section twice, `[web]` being `[daemon.web]`.
+fn says_twice(text: &str) -> bool {
+    let Ok(document) = parse(Path::new("x.conf"), text) else {
+        return false;
+    };
+    let mut seen = HashSet::new();
+    let all = statements(&document);
+    all.into_iter()
+        .any(|(section, key, _)| !seen.insert((section, key)))
 }
 
 /// Whether `after` is `before` with one place changed: the lines that begin and end both are all of

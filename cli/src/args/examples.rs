@@ -84,6 +84,7 @@ const EXAMPLES: &[(&str, &[&str])] = &[
         "cron",
         &["metactl myapp cron", "metactl myapp cron run housekeeping"],
     ),
+    ("supervise", &["metactl supervise --all"]),
 ];
 
 /// The command line as [`Cli`] has it, with an example for every command.

@@ -13,6 +13,7 @@ use crate::output::table::{Cell, Table, Tone};
 #[derive(Serialize)]
 struct Facts<'a> {
     /// Who keeps instances running, and why it is this one.
+    #[serde(rename = "serviceManager")]
     service_manager: ServiceFacts,
     findings: &'a [Finding],
     uplinks: &'a [String],

@@ -32,6 +32,10 @@ pub const MEANINGS: &[(&str, &str)] = &[
         "doctor: changed",
         "settings of the server that metactl changed, and will give back",
     ),
+    (
+        "doctor: serviceManager",
+        "what keeps the instances of this server running",
+    ),
     ("keys", "keys of the configuration"),
     ("key", "a key of the configuration"),
     ("section", "its section"),
