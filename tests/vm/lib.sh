@@ -59,7 +59,8 @@ state_of_machine() {
     echo "== cgroups"; find /sys/fs/cgroup -type d -name 'metactl*' -not -name '*.slice'
     echo "== forwarding"; sysctl -a 2> /dev/null | grep -E 'forwarding|ip_forward |proxy_arp |proxy_ndp ' | sort
     echo "== processes"; ps -eo args= | grep -E '^[^ ]*(metactl|perl)( |$|-)' | grep -v grep
-    echo "== run"; find /run/metactl -type f -not -name "*.lock" 2> /dev/null
+    # Which jobs have run since the boot is known until the next one.
+    echo "== run"; find /run/metactl -type f -not -name "*.lock" -not -path "/run/metactl/booted/*" 2> /dev/null
 }
 # same_machine: as it was when `state_of_machine > /tmp/before` was said
 same_machine() {

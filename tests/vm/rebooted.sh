@@ -9,4 +9,5 @@ check "what was disabled does not" fails_with 3 metactl ears status
 check "stop" metactl hello stop
 check "delete" metactl hello delete --data --yes
 check "delete" metactl ears delete --data --yes
+check "nothing is remembered of its boot jobs" not test -e /run/metactl/booted/ears.cron.at-first
 check "no unit is left" same "" "$(find /etc/systemd/system -name 'metactl*')"

@@ -59,8 +59,13 @@ limits.memory = 40m
 platform = exec
 command = perl -e 'sleep 3600'
 after = ears
+[cron]
+timezone = Australia/Sydney
+missed = once
 [crontab]
 tick tock = * * * * * echo "tick by $(id -u)"; exit 3
+now and then = 0 0 1 1 * echo "run by hand"; exit 7
+at first = @reboot echo "once a boot"
 CONF
 cat > /job/ears/ears.pl <<'PERL'
 use IO::Socket::INET; use strict; $| = 1;
@@ -183,6 +188,21 @@ check "and it runs again" soon says "heard" ask hello
 # Every minute.
 TRIES=160 check "cron job ran" soon says "tick by 66" metactl ears logs cron.tick-tock
 check "its failure is told" soon says "exit code 3" metactl ears status
+check "cron list" says "exit code 3" metactl ears cron
+check "in its time zone" says "Australia/Sydney" systemctl cat metactl-ears-cron.now-and-then.timer
+check "a job that was missed is made up for" same yes "$(prop Persistent metactl-ears-cron.now-and-then.timer)"
+check "a job by hand, with its exit code" fails_with 7 metactl ears cron run "now and then"
+check "and what it writes" shows "run by hand" metactl ears cron run "now and then"
+check "its result is remembered" says "exit code 7" metactl ears cron
+check "the job of the boot ran" soon says "once a boot" metactl ears logs cron.at-first
+check "all anew" metactl ears restart
+sleep 3
+check "it runs once a boot" same 1 "$(metactl ears logs cron.at-first | grep -c 'once a boot')"
+check "stopped" metactl ears stop
+check "no job without its instance" fails_with 69 metactl ears cron run "now and then"
+check "started" metactl ears start
+check "it ran once a boot" same 1 "$(metactl ears logs cron.at-first | grep -c 'once a boot')"
+check "events" says "exit code 7" metactl ears events
 check "one daemon alone" metactl ears stop hog
 check "the other one runs" says "heard" ask hello
 check "partial" fails_with 4 metactl ears status

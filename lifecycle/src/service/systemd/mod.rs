@@ -143,6 +143,7 @@ impl ServiceManager for Systemd {
 
     fn forget(&self, instance: &Instance) -> Result<()> {
         self.enable(instance, false)?;
+        steps::forget_boots(instance)?;
         if files::remove(dir(), &instance.name)? {
             control::reload()?;
         }

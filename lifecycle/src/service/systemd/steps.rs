@@ -8,6 +8,7 @@ use metactl_bundles::platforms::jvm;
 use metactl_runtime::cgroup;
 use serde::{Deserialize, Serialize};
 
+use super::files as units;
 use crate::error::Result;
 use crate::events::{self, Event as LogEvent};
 use crate::instance::Instance;
@@ -100,6 +101,20 @@ pub(super) fn boot_mark(paths: &Paths, instance: &str, entry: &str) -> PathBuf {
     paths.run.join("booted").join(format!("{instance}.{entry}"))
 }
 
+/// Forgets the boot jobs of an instance that is no more.
+pub(super) fn forget_boots(instance: &Instance) -> Result<()> {
+    let marks = boot_mark(&instance.manager.paths, &instance.name, "");
+    let (Some(dir), beginning) = (marks.parent(), files::name_of(&marks)) else {
+        return Ok(());
+    };
+    for mark in files::entries(dir)? {
+        if files::name_of(&mark).starts_with(beginning) {
+            files::remove_file(&mark)?;
+        }
+    }
+    Ok(())
+}
+
 /// What is remembered of a run of a cron job: the same as without a service manager.
 fn remember(instance: &Instance, entry: &EntryRef, exit: &Exit) -> Result<()> {
     let records = JobRecords::of(&instance.state_dir());
@@ -165,6 +180,14 @@ impl Told {
     }
 }
 
+/// The entry point as the units have it. While an instance is deployed that bundle is not yet the one in use.
+fn of_units(instance: &Instance, entry: &str) -> Option<EntryRef> {
+    let digest = units::bundle(super::dir(), &instance.name).ok()??;
+    let bundle = instance.state_dir().join("bundles").join(digest);
+    let entries = read_manifest(&bundle).ok()?.entries;
+    entries.into_iter().find(|one| one.name == entry)
+}
+
 /// An entry point has ended: it is recorded, tidied up, and told.
 pub(crate) fn ended(instance: &Instance, entry: &str) -> Result<Vec<String>> {
     let id = format!("{}.{entry}", instance.name);
@@ -181,7 +204,7 @@ pub(crate) fn ended(instance: &Instance, entry: &str) -> Result<Vec<String>> {
         .oom_kills
         .is_some_and(|kills| kills > 0);
     let mut exit = Told::of_environment().exit(state.is_some(), oom);
-    let definition = instance.entry(entry).ok();
+    let definition = of_units(instance, entry).or_else(|| instance.entry(entry).ok());
     runtime.remove(&id)?;
     let tmp = files::empty_dir(&instance.state_dir().join("tmp").join(entry));
     let mut said: Vec<String> = tmp
