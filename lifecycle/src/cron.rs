@@ -65,7 +65,7 @@ impl Instance {
     /// # Errors
     /// Records that cannot be read.
     pub fn cron_jobs(&self) -> Result<Vec<CronJob>> {
-        let current = self.deployed_or_error()?;
+        let current = self.current()?.ok_or_else(|| self.not_deployed())?;
         let report = self.look()?.report;
         let records = JobRecords::of(&self.state_dir());
         let manifest = current.manifest;
@@ -287,12 +287,6 @@ impl Instance {
             .container(&id)
             .and_then(|state| state.process);
         process.is_some_and(|process| process.is_alive())
-    }
-
-    fn deployed_or_error(&self) -> Result<crate::instance::Current> {
-        self.current()?.ok_or_else(|| LifecycleError::NotDeployed {
-            instance: self.name.clone(),
-        })
     }
 }
 
