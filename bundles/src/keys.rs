@@ -24,7 +24,13 @@ use crate::platforms::{self, Platform};
 /// Every key there is.
 pub static KEYS: LazyLock<Vec<Key>> = LazyLock::new(|| {
     let of_platforms = platforms::PLATFORMS.iter().flat_map(|one| one.keys);
-    table::KEYS.iter().chain(of_platforms).copied().collect()
+    let general = [
+        table::APPLICATION,
+        table::daemons::DAEMONS,
+        table::server::SERVER,
+    ];
+    let general = general.into_iter().flatten();
+    general.chain(of_platforms).copied().collect()
 });
 
 /// Who may say a key.

@@ -22,10 +22,6 @@ use crate::status::{self, EntryState, Exit};
 
 /// How often the record of a run is looked at.
 const TICK: Duration = Duration::from_millis(20);
-/// How often a unit is looked at.
-const UNIT_TICK: Duration = Duration::from_millis(100);
-/// The most lines of a run that are printed where a journal has them.
-const ALL_LINES: usize = 100_000;
 /// How long the supervisor may take to begin a job: it may be launching others.
 const BEGIN: Duration = Duration::from_secs(30);
 
@@ -118,19 +114,25 @@ impl Instance {
                 hint: format!("its cron jobs: metactl {} cron list", self.name),
             });
         }
+        self.service()?.run_job(self, &entry, sink)
+    }
+
+    /// Has metactl's own supervisor run a job, and waits for its end.
+    pub(crate) fn run_supervised_job(
+        &self,
+        entry: &EntryRef,
+        sink: &mut LineSink<'_>,
+    ) -> Result<Exit> {
         let log = LogFile {
             entry: entry.name.clone(),
             kind: status::EntryKind::Cron,
             path: self.log_file(&entry.name),
         };
-        if let Some(exit) = self.run_unit(&entry, sink)? {
-            return Ok(exit);
-        }
         let begun = std::fs::metadata(&log.path).map_or(0, |meta| meta.len());
-        let word = self.ask(&entry)?;
+        let word = self.ask(entry)?;
         let mut followed = Followed::new((&log, begun));
         let exit = loop {
-            let exit = self.end_of(&entry, &word)?;
+            let exit = self.end_of(entry, &word)?;
             // After its end there is nothing more to come.
             print(&mut followed, sink)?;
             if let Some(exit) = exit {
@@ -140,7 +142,7 @@ impl Instance {
         };
         if exit.code.is_none() && exit.signal.is_none() {
             return Err(LifecycleError::Start {
-                entry: entry.title,
+                entry: entry.title.clone(),
                 why: exit.reason,
                 log: log.path,
                 tail: Vec::new(),
@@ -149,56 +151,8 @@ impl Instance {
         Ok(exit)
     }
 
-    /// Runs the job where a service manager does that, and waits for its end. `None`: none does.
-    fn run_unit(&self, entry: &EntryRef, sink: &mut LineSink<'_>) -> Result<Option<Exit>> {
-        let service = self.service()?;
-        if !service.begins_jobs() {
-            return Ok(None);
-        }
-        let mark = service.log_mark(self, &entry.name);
-        {
-            let _lock = self.lock("cron run")?;
-            converge::converge(self)?;
-            self.check_has_cron()?;
-            if let Some(since) = self.unit_runs(entry)? {
-                return Err(LifecycleError::Unavailable {
-                    what: format!("cron job {:?} runs already, since {since}", entry.title),
-                    hint: format!("metactl {} cron list", self.name),
-                });
-            }
-            service.begin_job(self, &entry.name)?;
-        }
-        while self.unit_runs(entry)?.is_some() {
-            std::thread::sleep(UNIT_TICK);
-        }
-        for line in service.log_since(self, &entry.name, mark, ALL_LINES) {
-            match sink(&entry.name, &line) {
-                Err(error) if error.kind() == io::ErrorKind::BrokenPipe => break,
-                other => other.on("print", &self.log_file(&entry.name))?,
-            }
-        }
-        let record = JobRecords::of(&self.state_dir()).read(&entry.name)?;
-        let exit = record.and_then(|record| record.exit);
-        Ok(Some(exit.unwrap_or_else(exits::lost)))
-    }
-
-    /// Since when the job runs, if it does.
-    fn unit_runs(&self, entry: &EntryRef) -> Result<Option<String>> {
-        let report = self.look()?.report;
-        let known = report.and_then(|mut report| report.entries.remove(&entry.name));
-        let runs = |known: &EntryReport| {
-            matches!(
-                known.state,
-                EntryState::Running | EntryState::Starting | EntryState::Stopping
-            )
-        };
-        Ok(known
-            .filter(runs)
-            .map(|known| known.since.unwrap_or_else(crate::files::now)))
-    }
-
     /// A cron job runs while its instance does.
-    fn check_has_cron(&self) -> Result<()> {
+    pub(crate) fn check_has_cron(&self) -> Result<()> {
         if self.wanted()?.is_some_and(|wanted| wanted.cron) {
             return Ok(());
         }

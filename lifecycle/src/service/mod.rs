@@ -19,13 +19,16 @@ pub(crate) mod systemd;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use metactl_bundles::bundle::EntryRef;
+
 pub use choice::{Choice, Kind};
 
 pub(crate) use systemd::Journal;
 
 use crate::error::Result;
-use crate::instance::Instance;
+use crate::instance::{Instance, LineSink};
 use crate::standalone::records::{Report, Wanted};
+use crate::status::Exit;
 
 /// A service manager. Every method is about one instance, whose lock the caller holds when something changes.
 pub(crate) trait ServiceManager {
@@ -58,16 +61,14 @@ pub(crate) trait ServiceManager {
         false
     }
 
-    /// Whether it runs a cron job when it is told to, by [`begin_job`](ServiceManager::begin_job); else metactl's own
-    /// supervisor is asked.
-    fn begins_jobs(&self) -> bool {
-        false
-    }
-
-    /// Runs a cron job now. Returns when it has begun.
-    fn begin_job(&self, _: &Instance, _entry: &str) -> Result<()> {
-        Ok(())
-    }
+    /// Runs a cron job now, and waits for its end; `sink` gets what it writes. Takes the instance's lock itself, while it
+    /// begins.
+    fn run_job(
+        &self,
+        instance: &Instance,
+        entry: &EntryRef,
+        sink: &mut LineSink<'_>,
+    ) -> Result<Exit>;
 
     /// Somebody has said `start` of what runs: whatever may have been in its way is looked at again at once.
     fn look_again(&self, instance: &Instance);

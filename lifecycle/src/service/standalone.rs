@@ -7,8 +7,9 @@ use metactl_bundles::bundle::{EntryRef, read_manifest};
 
 use super::{Journal, Judge, Kept, Look, ServiceManager};
 use crate::error::{LifecycleError, Result};
-use crate::instance::Instance;
+use crate::instance::{Instance, LineSink};
 use crate::standalone::records::Wanted;
+use crate::status::Exit;
 use crate::{converge, files, tail};
 
 /// One supervisor process keeps it running.
@@ -62,6 +63,15 @@ impl ServiceManager for Standalone {
         let done = |report: &_| Ok(done(report)?.then_some(()));
         let answer = instance.await_supervised(wanted, limit, done)?;
         Ok(answer.is_some())
+    }
+
+    fn run_job(
+        &self,
+        instance: &Instance,
+        entry: &EntryRef,
+        sink: &mut LineSink<'_>,
+    ) -> Result<Exit> {
+        instance.run_supervised_job(entry, sink)
     }
 
     fn look_again(&self, instance: &Instance) {

@@ -12,11 +12,13 @@
 //! | `report` | what runs, in metactl's words |
 //! | `control` | `systemctl` and `journalctl` |
 //! | `steps` | what the units ask of metactl: the network, and the end of an entry point |
+//! | `jobs` | running a cron job now |
 //! | `journal` | the logs |
 
 mod calendar;
 mod control;
 mod files;
+mod jobs;
 mod journal;
 pub(crate) mod names;
 mod render;
@@ -30,11 +32,14 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 pub(crate) use journal::Journal;
 pub(crate) use steps::{ended, network_down, network_up};
 
+use metactl_bundles::bundle::EntryRef;
+
 use super::{Judge, Kept, Look, ServiceManager};
 use crate::converge;
 use crate::error::{OnPath, Result};
-use crate::instance::Instance;
+use crate::instance::{Instance, LineSink};
 use crate::standalone::records::Wanted;
+use crate::status::Exit;
 
 /// There exactly when systemd is the service manager (sd_booted(3)).
 pub(super) const BOOTED: &str = "/run/systemd/system";
@@ -101,12 +106,13 @@ impl ServiceManager for Systemd {
         true
     }
 
-    fn begins_jobs(&self) -> bool {
-        true
-    }
-
-    fn begin_job(&self, instance: &Instance, entry: &str) -> Result<()> {
-        control::act("start", &[names::service(&instance.name, entry)])
+    fn run_job(
+        &self,
+        instance: &Instance,
+        entry: &EntryRef,
+        sink: &mut LineSink<'_>,
+    ) -> Result<Exit> {
+        jobs::run(instance, entry, sink)
     }
 
     fn look_again(&self, _: &Instance) {
