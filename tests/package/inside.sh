@@ -4,10 +4,10 @@ set -euo pipefail
 fail() { echo "packages: $*" >&2; exit 1; }
 export DEBIAN_FRONTEND=noninteractive LC_ALL=C.UTF-8 PATH=/usr/sbin:/usr/bin:/sbin:/bin
 
-# What dpkg and what it triggers write themselves is no trace of ours.
+# What dpkg, what it triggers and groupadd (copies of the files before its change) write themselves is no trace of ours.
 files() {
   find / -xdev \( -path /proc -o -path /sys -o -path /dev -o -path /run -o -path /tmp -o -path /var/lib/dpkg -o \
-    -path /var/cache/man -o -path /var/log/dpkg.log -o -path /mnt \) -prune -o -print | sort
+    -path /var/cache/man -o -path /var/log/dpkg.log -o -path /mnt -o -path /etc/group- -o -path /etc/gshadow- \) -prune -o -print | sort
 }
 files >/tmp/before
 
