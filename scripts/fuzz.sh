@@ -10,9 +10,9 @@
 # Begins with the seeds beside the target and what earlier runs found (target/fuzz-corpus). A crash, a hang of
 # 10 seconds or more than 1 GB of memory fails, and leaves the input in target/fuzz-artifacts. To see one again:
 #
-#   runtime/fuzz/target/x86_64-unknown-linux-gnu/release/config FILE
-#   bundles/fuzz/target/x86_64-unknown-linux-gnu/release/layers FILE
-#   netns/fuzz/target/x86_64-unknown-linux-gnu/release/dns FILE
+#   target/fuzz/x86_64-unknown-linux-gnu/release/config FILE
+#   target/fuzz/x86_64-unknown-linux-gnu/release/layers FILE
+#   target/fuzz/x86_64-unknown-linux-gnu/release/dns FILE
 #
 # fuzz.sh --seeds: takes the configurations that the tests of the runtime use as seeds.
 set -euo pipefail
@@ -43,8 +43,8 @@ target() {
   # An environment variable and not a configuration file: the flags are for this build only.
   RUSTFLAGS="${flags[*]} -Ccodegen-units=16" \
     cargo build --manifest-path "$dir/Cargo.toml" --locked --release --quiet --target "$triple" \
-    --target-dir "$dir/target"
-  fuzzer=$dir/target/$triple/release/$1
+    --target-dir target/fuzz
+  fuzzer=target/fuzz/$triple/release/$1
   # The corpus of config.json was the first, and keeps its place.
   corpus=$REPO/target/fuzz-corpus
   [[ $1 == config ]] || corpus+=-$1
@@ -67,9 +67,25 @@ fi
 seconds=${1:-60}
 shift || true
 (($# > 0)) || set -- config layers destination dns
-for name in "$@"; do
-  target "$name"
-  "$fuzzer" -max_total_time="$seconds" -timeout=10 -rss_limit_mb=1024 -malloc_limit_mb=256 -max_len=65536 \
-    -dict="$dir/$name.dict" -artifact_prefix="$artifacts/" -print_final_stats=1 -verbosity=0 \
-    "$corpus" "$seeds"
+# Two at a time, on the two cores that a small machine has; each tells what it has to tell in one piece.
+output=$(mktemp -d "${TMPDIR:-/tmp}/metactl-fuzz.XXXXXX")
+trap 'rm -rf "$output"' EXIT
+failed=()
+while (($# > 0)); do
+  names=("${@:1:2}")
+  shift ${#names[@]}
+  pids=()
+  for name in "${names[@]}"; do
+    target "$name"
+    "$fuzzer" -max_total_time="$seconds" -timeout=10 -rss_limit_mb=1024 -malloc_limit_mb=256 -max_len=65536 \
+      -dict="$dir/$name.dict" -artifact_prefix="$artifacts/" -print_final_stats=1 -verbosity=0 \
+      "$corpus" "$seeds" >"$output/$name" 2>&1 &
+    pids+=($!)
+  done
+  for at in "${!names[@]}"; do
+    wait "${pids[at]}" || failed+=("${names[at]}")
+    echo "${names[at]}:"
+    cat "$output/${names[at]}"
+  done
 done
+((${#failed[@]} == 0)) || die "findings: ${failed[*]} (inputs in $artifacts)"

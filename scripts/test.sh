@@ -62,11 +62,12 @@ if [[ " ${failed[*]} " != *" build "* ]]; then
     run_tests nextest "profile $profile, see .config/nextest.toml" \
       cargo nextest run --workspace --locked --profile "$profile" --no-fail-fast
     if [[ $tier == all ]]; then
-      # Older kernels: the runtime's tests again, with system calls taken away (docs/kernels.md).
+      # Older kernels: the runtime's tests again, with system calls taken away (docs/kernels.md). The whole workspace is
+      # named so that what has been built for the tests before is what runs.
       for calls in everything mount_setattr; do
         run_tests "without $calls" "the runtime on a kernel without that" \
-          env METACTL_TEST_WITHOUT="$calls" cargo nextest run --package metactl-runtime --locked --profile all \
-          --no-fail-fast -E 'kind(test) & not (test(/slow/) | binary(/slow/))'
+          env METACTL_TEST_WITHOUT="$calls" cargo nextest run --workspace --locked --profile all --no-fail-fast \
+          -E 'package(metactl-runtime) & kind(test) & not (test(/slow/) | binary(/slow/))'
       done
     fi
     run_tests doctests "the examples in the documentation" cargo test --workspace --locked --doc --quiet
