@@ -196,10 +196,16 @@ impl ServiceManager for Upstart {
         }
         want::agree(instance)?;
         // What has ended by itself is told until somebody stops or starts it.
-        match self.wanted(instance)?.is_some() {
-            true => Ok(Vec::new()),
-            false => converge::clear_leftovers(instance),
+        if !instance.run_dir().exists() || self.wanted(instance)?.is_some() {
+            return Ok(Vec::new());
         }
+        let prefix = format!("{}.", instance.name);
+        if instance.runtime().ids(&prefix)?.is_empty() {
+            // Stopped by hand, and tidied up by the jobs themselves.
+            instance.clear_run_dir()?;
+            return Ok(Vec::new());
+        }
+        converge::clear_leftovers(instance)
     }
 
     fn forget(&self, instance: &Instance) -> Result<()> {
