@@ -82,6 +82,9 @@ if [[ " ${failed[*]} " != *" build "* ]]; then
     step systemd "instances kept running by real systemd with cgroup v1" tests/vm/namespaces.sh || code=$?
     ((code == 0 || code == 77)) || failed+=(systemd)
     code=0
+    step upstart "instances kept running by a real Upstart, where one is named" tests/vm/upstart.sh || code=$?
+    ((code == 0 || code == 77)) || failed+=(upstart)
+    code=0
     step vm "metactl under real systemd with unified cgroup v2" tests/vm/run.sh || code=$?
     # 77: it cannot be run here, and has said why.
     ((code == 0 || code == 77)) || failed+=(vm)

@@ -40,6 +40,8 @@ pub struct App {
     pub sandbox: Sandbox,
     /// `[systemd.*]`: what else stands in the units of systemd.
     pub systemd: UnitSettings,
+    /// `[upstart] sandbox = no`: Upstart starts the plain commands.
+    pub plain: bool,
 }
 
 /// `[app] notify.*`: who is told when an entry point fails.

@@ -117,6 +117,9 @@ impl<'a> Builder<'a> {
             cron_settings: self.cron_settings(),
             sandbox,
             systemd: self.systemd(),
+            plain: self
+                .value("upstart", "sandbox")
+                .is_some_and(|value| value.text == *"no"),
         }
     }
 

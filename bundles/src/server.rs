@@ -40,16 +40,19 @@ pub enum ServiceManager {
     Standalone,
     /// systemd.
     Systemd,
+    /// Upstart.
+    Upstart,
 }
 
 impl ServiceManager {
     /// The names of all of them.
-    pub const NAMES: &[&str] = &["systemd", "standalone"];
+    pub const NAMES: &[&str] = &["systemd", "upstart", "standalone"];
 
     /// The one of this name.
     pub fn named(name: &str) -> Option<ServiceManager> {
         match name {
             "systemd" => Some(ServiceManager::Systemd),
+            "upstart" => Some(ServiceManager::Upstart),
             "standalone" => Some(ServiceManager::Standalone),
             _ => None,
         }

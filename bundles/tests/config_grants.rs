@@ -213,7 +213,7 @@ fn entries_of_the_app_layer_are_requests_when_the_site_has_the_say() {
 
 #[test]
 fn what_goes_to_other_service_managers_is_not_in_this_version_and_says_so() {
-    for (section, line) in [("upstart", "pre-start = x"), ("smf", "x = y")] {
+    for (section, line) in [("smf", "x = y")] {
         for (app, local) in [
             (format!("{APP}[{section}]\n{line}\n"), String::new()),
             (APP.to_owned(), format!("[{section}]\n{line}\n")),

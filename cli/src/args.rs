@@ -502,6 +502,16 @@ pub enum Step {
     NetworkDown,
     /// An entry point has ended.
     Ended,
+    /// An entry point, or the instance, is about to start.
+    Prepare,
+    /// An entry point of Upstart has ended.
+    Stopped,
+    /// The same without a sandbox.
+    Event,
+    /// It may be time for a cron job.
+    Job,
+    /// The instance has been started.
+    Booted,
 }
 
 /// Arguments of `get`.

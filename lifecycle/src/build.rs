@@ -388,6 +388,7 @@ impl Workshop {
             cron: Vec::new(),
             cron_settings: Default::default(),
             systemd: Default::default(),
+            plain: false,
             sandbox,
         }
     }

@@ -22,7 +22,7 @@ use crate::manager::{Manager, require_root};
 use crate::materialize::{self, Ready};
 use crate::progress::Progress;
 use crate::release::APP_LAYER;
-use crate::service::systemd;
+use crate::service::{systemd, upstart};
 use crate::standalone;
 use crate::status::{ReleaseInfo, Status};
 use crate::{change, converge, deploy, dns, files, inspect, logs, status};
@@ -89,6 +89,25 @@ pub enum UnitStep<'a> {
         /// Its name.
         entry: &'a str,
     },
+    /// Upstart is about to start an entry point, or the instance.
+    Prepare {
+        /// Its name.
+        entry: Option<&'a str>,
+    },
+    /// An entry point of Upstart has ended.
+    Stopped {
+        /// Its name.
+        entry: &'a str,
+    },
+    /// The same without a sandbox, with what Upstart says in the environment.
+    Event,
+    /// Cron says that it may be time for a job.
+    Job {
+        /// Its name.
+        entry: &'a str,
+    },
+    /// Upstart has started the instance.
+    Booted,
 }
 
 /// The log of an entry point.
@@ -482,6 +501,11 @@ impl Instance {
             UnitStep::NetworkUp { bundle, uplink } => systemd::network_up(self, bundle, uplink),
             UnitStep::NetworkDown => systemd::network_down(self).map(|()| Vec::new()),
             UnitStep::Ended { entry } => systemd::ended(self, entry),
+            UnitStep::Prepare { entry } => upstart::prepare(self, entry),
+            UnitStep::Stopped { entry } => upstart::stopped(self, entry),
+            UnitStep::Event => upstart::event(self),
+            UnitStep::Job { entry } => upstart::job(self, entry),
+            UnitStep::Booted => upstart::booted(self),
         }
     }
 

@@ -31,6 +31,11 @@ pub(crate) fn files(instance: &Instance, entry: Option<&str>) -> Result<Vec<LogF
         },
         path: instance.log_file(name),
     };
+    // Some service managers write the logs of entry points elsewhere.
+    let of_entry = |name: &str, kind| LogFile {
+        path: instance.log_of(name),
+        ..log(name, kind)
+    };
     match (entry, instance.known()?) {
         // Of the supervisor and of builds, by name.
         (Some(name), _) if name == "supervisor" || name.starts_with("build-") => {
@@ -39,11 +44,13 @@ pub(crate) fn files(instance: &Instance, entry: Option<&str>) -> Result<Vec<LogF
         }
         (Some(name), _) => {
             let entry = instance.entry(name)?;
-            Ok(vec![log(&entry.name, entry.kind)])
+            Ok(vec![of_entry(&entry.name, entry.kind)])
         }
         (None, Some(known)) => {
             let entries = known.entries.iter();
-            Ok(entries.map(|entry| log(&entry.name, entry.kind)).collect())
+            Ok(entries
+                .map(|entry| of_entry(&entry.name, entry.kind))
+                .collect())
         }
         (None, None) => Err(instance.not_deployed()),
     }

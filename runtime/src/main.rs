@@ -18,7 +18,8 @@ metactl-runtime: launches OCI bundles on Linux
 metactl-runtime [--root DIR] [--log FILE] [--log-format text|json]
   [--soft-files N] [--systemd-cgroup | --cgroup-manager cgroupfs|systemd|unit|disabled] VERB
 
-  run [LAUNCH] [--detach] [--keep] ID         a container, from beginning to end
+  run [LAUNCH] [--detach] [--keep] [--exit-file FILE] ID
+                                              a container, from beginning to end; its exit code in a file
   create [LAUNCH] ID                          everything but its program
   start ID                                    the program of a created container
   exec [EXEC] ID [COMMAND...]                 one more process in a container

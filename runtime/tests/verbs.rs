@@ -24,6 +24,32 @@ fn status(host: &Host, id: &str) -> Option<String> {
 }
 
 #[test]
+fn who_comes_after_a_container_in_the_foreground_finds_its_exit_code() {
+    let Some(host) = enter() else { return };
+    let file = host.path("exit");
+    let file = file.to_str().unwrap();
+    for (script, code) in [("exit 3", 3), ("true", 0)] {
+        let bundle = host.bundle("told", &host.config("told", script));
+        let bundle = bundle.to_str().unwrap();
+        let words = ["run", "--keep", "--exit-file", file, "--bundle", bundle];
+        let output = host.call(&[&words[..], &["told"]].concat());
+        assert_eq!(output.status.code(), Some(code), "{}", both(&output));
+        assert_eq!(fs::read_to_string(file).unwrap(), format!("{code}\n"));
+        assert_eq!(status(&host, "told").as_deref(), Some("stopped"));
+        host.must(&["delete", "told"]);
+        fs::remove_file(file).unwrap();
+        // Who hands over does not see the end; and where nothing can be written, that is said.
+        let detached = host.call(&[&words[..], &["--detach", "told"]].concat());
+        assert_eq!(detached.status.code(), Some(64), "{}", both(&detached));
+    }
+    let bundle = host.bundle("told", &host.config("told", "true"));
+    let bundle = bundle.to_str().unwrap();
+    let output = host.call(&["run", "--exit-file", "/none/x", "--bundle", bundle, "told"]);
+    assert!(stderr(&output).contains("/none/x"), "{}", both(&output));
+    assert_eq!(status(&host, "told"), None);
+}
+
+#[test]
 fn a_container_is_created_started_listed_killed_and_deleted() {
     let Some(host) = enter() else { return };
     let mut config = host.config("life", "trap 'exit 3' TERM; while :; do sleep 0.1; done");

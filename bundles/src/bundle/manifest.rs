@@ -61,6 +61,9 @@ pub struct Manifest {
     /// What else stands in the units of systemd.
     #[serde(default, skip_serializing_if = "UnitSettings::is_empty")]
     pub systemd: UnitSettings,
+    /// Whether Upstart starts the plain commands, without a sandbox.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub plain: bool,
     /// The folder with the values of its secrets, if it has some.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub secrets: Option<PathBuf>,

@@ -354,6 +354,7 @@ fn manifest(app: &App, config: &Config, place: &Placement, entries: &[Composed<'
         cron: app.cron_settings.clone(),
         dns: app.dns.clone(),
         systemd: app.systemd.clone(),
+        plain: app.plain,
         secrets: (!app.secrets.is_empty()).then(|| place.secrets.clone()),
         layers: items::layers(config),
         settings: items::settings(config),

@@ -88,6 +88,10 @@ pub const SECTIONS: &[SectionSpec] = &[
         doc: "Under systemd: what else stands in `[Service]` of the services of the daemons and cron jobs; it comes last, and so wins.",
     },
     SectionSpec {
+        name: "upstart",
+        doc: "Under Upstart, whose servers have kernels that are too old for a sandbox.",
+    },
+    SectionSpec {
         name: "dns",
         doc: "The zone in which instances with addresses of their own get names: said once, in `site.conf` or `metactl.conf`.",
     },
@@ -99,10 +103,6 @@ pub const SECTIONS: &[SectionSpec] = &[
 
 /// Sections that are planned.
 pub const FUTURE: &[FutureSection] = &[
-    FutureSection {
-        name: "upstart",
-        instead: "limits are set in [sandbox.limits]",
-    },
     FutureSection {
         name: "smf",
         instead: "limits are set in [sandbox.limits]",

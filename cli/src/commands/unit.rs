@@ -21,6 +21,13 @@ pub fn run(context: &mut Context, args: &Unit) -> Outcome {
         },
         Step::NetworkDown => UnitStep::NetworkDown,
         Step::Ended => UnitStep::Ended { entry: word()? },
+        Step::Prepare => UnitStep::Prepare {
+            entry: args.word.as_deref(),
+        },
+        Step::Stopped => UnitStep::Stopped { entry: word()? },
+        Step::Event => UnitStep::Event,
+        Step::Job => UnitStep::Job { entry: word()? },
+        Step::Booted => UnitStep::Booted,
     };
     for line in instance.unit_step(step)? {
         context.output.remark(clean(&line))?;

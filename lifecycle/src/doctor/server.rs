@@ -15,6 +15,7 @@ use super::Diagnosis;
 use crate::error::Result;
 use crate::manager::Manager;
 use crate::materialize;
+use crate::service::upstart;
 
 /// With less room than this a deployment will not get far.
 const ROOM: u64 = 256 << 20;
@@ -36,6 +37,7 @@ impl Manager {
         }
         found.extend(self.runtime_runs());
         found.extend(git());
+        found.extend(upstart::findings(self)?);
         for name in self.instances()? {
             self.examine(&name, found);
         }

@@ -9,6 +9,7 @@ use metactl_bundles::server::ServiceManager as Configured;
 use super::ServiceManager;
 use super::standalone::Standalone;
 use super::systemd::{self, Systemd};
+use super::upstart::{self, Upstart};
 use crate::error::{LifecycleError, Result};
 use crate::instance::Instance;
 use crate::manager::Manager;
@@ -23,6 +24,8 @@ pub enum Kind {
     Standalone,
     /// systemd.
     Systemd,
+    /// Upstart.
+    Upstart,
 }
 
 impl Kind {
@@ -31,6 +34,7 @@ impl Kind {
         match self {
             Kind::Standalone => "standalone",
             Kind::Systemd => "systemd",
+            Kind::Upstart => "upstart",
         }
     }
 
@@ -38,6 +42,7 @@ impl Kind {
         match self {
             Kind::Standalone => &Standalone,
             Kind::Systemd => &Systemd,
+            Kind::Upstart => &Upstart,
         }
     }
 }
@@ -95,32 +100,42 @@ fn kind_of(configured: Configured) -> Kind {
     match configured {
         Configured::Standalone => Kind::Standalone,
         Configured::Systemd => Kind::Systemd,
+        Configured::Upstart => Kind::Upstart,
     }
 }
 
-/// Units are the server's, and so are only for the metactl of the server: one of somebody's own, with its directories
-/// elsewhere, keeps its instances running itself.
+/// Units and jobs are the server's, and so are only for the metactl of the server: one of somebody's own, with its
+/// directories elsewhere, keeps its instances running itself.
 fn detect(paths: &Paths) -> Choice {
     let booted = Path::new(systemd::BOOTED);
     let choice = |kind, why: String| Choice { kind, why };
-    if !booted.is_dir() {
-        let why = format!(
-            "no other service manager runs here (there is no {})",
-            booted.display()
-        );
-        return choice(Kind::Standalone, why);
-    }
+    let (kind, name, how) = if booted.is_dir() {
+        let how = format!("there is {}", booted.display());
+        (Kind::Systemd, "systemd", how)
+    } else {
+        match upstart::running() {
+            Some((version, true)) => (Kind::Upstart, "Upstart", format!("process 1 is {version}")),
+            Some((version, false)) => {
+                let why = format!("process 1 is {version}, and metactl needs Upstart 1.5 or newer");
+                return choice(Kind::Standalone, why);
+            }
+            None => {
+                let why = format!(
+                    "no other service manager runs here (there is no {}, and process 1 is not Upstart)",
+                    booted.display()
+                );
+                return choice(Kind::Standalone, why);
+            }
+        }
+    };
     let run = Paths::under(Path::new("/")).run;
     if paths.run != run {
         let why = format!(
-            "systemd runs here, but this metactl has {} instead of {}",
+            "{name} runs here, but this metactl has {} instead of {}",
             paths.run.display(),
             run.display()
         );
         return choice(Kind::Standalone, why);
     }
-    choice(
-        Kind::Systemd,
-        format!("systemd runs here (there is {})", booted.display()),
-    )
+    choice(kind, format!("{name} runs here ({how})"))
 }

@@ -8,6 +8,7 @@
 //! | --- | --- |
 //! | `standalone` | metactl's own supervisor (`crate::standalone`) |
 //! | `systemd/` | systemd, by units that metactl writes |
+//! | `upstart/` | Upstart, by jobs that metactl writes |
 //! | `choice` | which one it is on this server, and why |
 //!
 //! Another one is a variant of [`Kind`], a file here, and a line in [`Kind::manager`].
@@ -15,6 +16,7 @@
 mod choice;
 mod standalone;
 pub(crate) mod systemd;
+pub(crate) mod upstart;
 
 use std::path::PathBuf;
 use std::time::Duration;

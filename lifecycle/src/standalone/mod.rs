@@ -17,7 +17,7 @@
 //! | `notify` | telling somebody that an entry point failed |
 //! | `rotate` | logs that do not grow for ever |
 
-mod calendar;
+pub(crate) mod calendar;
 pub(crate) mod entry;
 pub(crate) mod exits;
 pub(crate) mod jobs;

@@ -163,6 +163,18 @@ pub(in crate::keys) const SERVER: &[Key] = &[
         "systemd.service",
         "A setting of systemd.service(5), systemd.exec(5), systemd.kill(5) or systemd.resource-control(5).",
     ),
+    // [upstart]
+    Key {
+        default: Some("yes"),
+        grant: Grant::AnyBut(&["no"]),
+        why: "without a sandbox the application sees and reaches everything that its account can",
+        ..key(
+            "upstart",
+            "sandbox",
+            Kind::Choice(&["yes", "no"]),
+            "`no`: under Upstart the plain commands are started, as the account of `[sandbox] user`, on a kernel that is too old for a sandbox. There is no firewall then, and no limit but those of the account: only with `[sandbox.net] mode = host`.",
+        )
+    },
     // [dns]
     dns(
         "zone",
@@ -241,7 +253,7 @@ pub(in crate::keys) const SERVER: &[Key] = &[
         "service-manager",
         Kind::Choice(crate::server::ServiceManager::NAMES),
         None,
-        "Who keeps instances running; without it systemd where it runs, else metactl itself (`standalone`).",
+        "Who keeps instances running; without it systemd or Upstart where one of them runs, else metactl itself (`standalone`).",
     ),
 ];
 

@@ -23,7 +23,7 @@ mod journal;
 pub(crate) mod names;
 mod render;
 mod report;
-mod steps;
+pub(super) mod steps;
 mod want;
 
 use std::path::{Path, PathBuf};
@@ -31,6 +31,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 pub(crate) use journal::Journal;
 pub(crate) use steps::{ended, network_down, network_up};
+pub(super) use want::in_path;
 
 use metactl_bundles::bundle::EntryRef;
 
@@ -188,7 +189,7 @@ fn monotonic_micros() -> u64 {
 }
 
 /// The text of a file of a bundle as JSON.
-fn read_json(path: &Path) -> Result<serde_json::Value> {
+pub(super) fn read_json(path: &Path) -> Result<serde_json::Value> {
     let text = std::fs::read(path).on("read", path)?;
     serde_json::from_slice(&text).map_err(|error| crate::error::LifecycleError::Record {
         path: path.to_path_buf(),

@@ -44,6 +44,7 @@ fn manifest(instance: &str, entries: Vec<EntryRef>) -> Manifest {
         dns: None,
         secrets: None,
         systemd: Default::default(),
+        plain: false,
         layers: Vec::new(),
         settings: Vec::new(),
     }

@@ -28,21 +28,37 @@ const QUIET: i64 = 600;
 /// How an entry point ended last: `<run>/<instance>/ended/<entry>.json`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub(super) struct Ended {
+pub(in crate::service) struct Ended {
     format: u32,
-    pub(super) exit: Exit,
+    pub(in crate::service) exit: Exit,
+    /// How often it was started again since; only where the service manager does not count.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub(in crate::service) restarts: u32,
     /// When somebody was told of a failure of it, in seconds since 1970.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     told: Option<i64>,
 }
 
+fn is_zero(number: &u32) -> bool {
+    *number == 0
+}
+
 impl Ended {
-    pub(super) fn read(instance: &Instance, entry: &str) -> Result<Option<Ended>> {
+    pub(in crate::service) fn read(instance: &Instance, entry: &str) -> Result<Option<Ended>> {
         files::read_json(&Ended::path(instance, entry))
     }
 
-    pub(super) fn forget(instance: &Instance, entry: &str) -> Result<()> {
+    pub(in crate::service) fn forget(instance: &Instance, entry: &str) -> Result<()> {
         files::remove_file(&Ended::path(instance, entry)).map(drop)
+    }
+
+    /// It is started again.
+    pub(in crate::service) fn count_restart(instance: &Instance, entry: &str) -> Result<()> {
+        let Some(mut ended) = Ended::read(instance, entry)? else {
+            return Ok(());
+        };
+        ended.restarts = ended.restarts.saturating_add(1);
+        ended.write(instance, entry)
     }
 
     fn write(&self, instance: &Instance, entry: &str) -> Result<()> {
@@ -60,7 +76,7 @@ impl Ended {
 }
 
 /// The network of an instance, whose names a unit has answered.
-pub(super) fn network(instance: &Instance) -> Result<Network> {
+pub(in crate::service) fn network(instance: &Instance) -> Result<Network> {
     let hosts = instance.state_dir().join("etc/hosts");
     let keeper = Keeper::of_unit(instance.manager.resolver()?);
     Ok(Network::new(
@@ -97,12 +113,12 @@ pub(crate) fn network_down(instance: &Instance) -> Result<()> {
 }
 
 /// There when a job of `@reboot` has run since the server was booted.
-pub(super) fn boot_mark(paths: &Paths, instance: &str, entry: &str) -> PathBuf {
+pub(in crate::service) fn boot_mark(paths: &Paths, instance: &str, entry: &str) -> PathBuf {
     paths.run.join("booted").join(format!("{instance}.{entry}"))
 }
 
 /// Forgets the boot jobs of an instance that is no more.
-pub(super) fn forget_boots(instance: &Instance) -> Result<()> {
+pub(in crate::service) fn forget_boots(instance: &Instance) -> Result<()> {
     let marks = boot_mark(&instance.manager.paths, &instance.name, "");
     let (Some(dir), beginning) = (marks.parent(), files::name_of(&marks)) else {
         return Ok(());
@@ -190,6 +206,20 @@ fn of_units(instance: &Instance, entry: &str) -> Option<EntryRef> {
 
 /// An entry point has ended: it is recorded, tidied up, and told.
 pub(crate) fn ended(instance: &Instance, entry: &str) -> Result<Vec<String>> {
+    let definition = of_units(instance, entry);
+    settle(instance, entry, definition, |launched, oom| {
+        Told::of_environment().exit(launched, oom)
+    })
+}
+
+/// Records, tidies up and tells the end of an entry point, which `exit` puts into words: whether its program was begun,
+/// and whether something in it was killed for memory.
+pub(in crate::service) fn settle(
+    instance: &Instance,
+    entry: &str,
+    definition: Option<EntryRef>,
+    exit: impl FnOnce(bool, bool) -> Exit,
+) -> Result<Vec<String>> {
     let id = format!("{}.{entry}", instance.name);
     let runtime = instance.runtime();
     let state = runtime
@@ -203,8 +233,8 @@ pub(crate) fn ended(instance: &Instance, entry: &str) -> Result<Vec<String>> {
     let oom = cgroup::stats(&cgroups)
         .oom_kills
         .is_some_and(|kills| kills > 0);
-    let mut exit = Told::of_environment().exit(state.is_some(), oom);
-    let definition = of_units(instance, entry).or_else(|| instance.entry(entry).ok());
+    let mut exit = exit(state.is_some(), oom);
+    let definition = definition.or_else(|| instance.entry(entry).ok());
     runtime.remove(&id)?;
     let tmp = files::empty_dir(&instance.state_dir().join("tmp").join(entry));
     let mut said: Vec<String> = tmp
@@ -224,7 +254,8 @@ pub(crate) fn ended(instance: &Instance, entry: &str) -> Result<Vec<String>> {
     let before = Ended::read(instance, entry).ok().flatten();
     let mut ended = Ended {
         format: FORMAT,
-        told: before.and_then(|before| before.told),
+        told: before.as_ref().and_then(|before| before.told),
+        restarts: before.map_or(0, |before| before.restarts),
         exit,
     };
     let now = jiff::Timestamp::now().as_second();

@@ -157,7 +157,7 @@ fn rendered(
 }
 
 /// A program that is named without its folder.
-fn in_path(program: &Path) -> Result<std::path::PathBuf> {
+pub(in crate::service) fn in_path(program: &Path) -> Result<std::path::PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let mut all = std::env::split_paths(&path).map(|dir| dir.join(program));
     let found = all.find(|path| path.is_absolute() && path.is_file());
