@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use metactl_bundles::app::Restart;
 use metactl_bundles::bundle::{EntryKind, EntryRef, read_manifest};
 use metactl_bundles::paths::Paths;
 use metactl_bundles::platforms::jvm;
@@ -9,6 +10,7 @@ use metactl_runtime::cgroup;
 use serde::{Deserialize, Serialize};
 
 use super::files as units;
+use super::{names, states};
 use crate::error::Result;
 use crate::events::{self, Event as LogEvent};
 use crate::instance::Instance;
@@ -34,6 +36,9 @@ pub(super) struct Ended {
     /// When somebody was told of a failure of it, in seconds since 1970.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     told: Option<i64>,
+    /// Whether somebody wanted it to end; not in the records of before.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    asked: Option<bool>,
 }
 
 impl Ended {
@@ -43,6 +48,16 @@ impl Ended {
 
     pub(super) fn forget(instance: &Instance, entry: &str) -> Result<()> {
         files::remove_file(&Ended::path(instance, entry)).map(drop)
+    }
+
+    /// Whether it ended by itself in a way after which it is started again, as long as that helps.
+    pub(super) fn is_to_be_started_again(&self, entry: &EntryRef) -> bool {
+        self.asked == Some(false)
+            && match entry.restart {
+                Restart::Always => true,
+                Restart::OnFailure => self.exit.failed,
+                Restart::Never => false,
+            }
     }
 
     fn write(&self, instance: &Instance, entry: &str) -> Result<()> {
@@ -222,8 +237,12 @@ pub(crate) fn ended(instance: &Instance, entry: &str) -> Result<Vec<String>> {
         exit = exits::of_jvm(exit, dump.is_some());
     }
     let before = Ended::read(instance, entry).ok().flatten();
+    // Who ends by itself has no job that wants it to.
+    let asked = states::has_job(&names::service(&instance.name, entry));
+    let asked = asked.unwrap_or(!exit.failed);
     let mut ended = Ended {
         format: FORMAT,
+        asked: Some(asked),
         told: before.and_then(|before| before.told),
         exit,
     };
@@ -235,7 +254,7 @@ pub(crate) fn ended(instance: &Instance, entry: &str) -> Result<Vec<String>> {
     }
     ended.write(instance, entry)?;
     if let Some(definition) = &definition {
-        let event = LogEvent::ended(definition, &ended.exit, !ended.exit.failed);
+        let event = LogEvent::ended(definition, &ended.exit, asked);
         events::tell(&instance.log_dir(), &event);
         if definition.kind == EntryKind::Cron {
             remember(instance, definition, &ended.exit)?;
