@@ -15,13 +15,25 @@ use crate::build::Workshop;
 use crate::error::Result;
 use crate::instance::{Current, Instance};
 use crate::materialize::Ingredients;
+use crate::service::Look;
+use crate::standalone::records::Wanted;
 use crate::{change, deploy, files};
 
 /// Cleans up; the caller holds the lock. Returns what was done.
 pub(crate) fn converge(instance: &Instance) -> Result<Vec<String>> {
     let mut done = deploy::recover(instance)?;
     done.extend(instance.service()?.converge(instance)?);
-    agree(instance)?;
+    agree(instance, instance.wanted()?.as_ref())?;
+    Ok(done)
+}
+
+/// The same of an instance that was looked at, and whose service manager has nothing to put right. When anything was
+/// done, it is to be looked at again.
+pub(crate) fn converge_settled(instance: &Instance, look: &Look) -> Result<Vec<String>> {
+    let done = deploy::recover(instance)?;
+    if done.is_empty() {
+        agree(instance, look.wanted.as_ref())?;
+    }
     Ok(done)
 }
 
@@ -88,8 +100,8 @@ pub(crate) fn empty_all_tmp(state_dir: &Path) -> Vec<String> {
 }
 
 /// A start that was killed has its bundle running, but not counting.
-fn agree(instance: &Instance) -> Result<()> {
-    let Some(wanted) = instance.wanted()? else {
+fn agree(instance: &Instance, wanted: Option<&Wanted>) -> Result<()> {
+    let Some(wanted) = wanted else {
         return Ok(());
     };
     let state_dir = instance.state_dir();

@@ -1,6 +1,7 @@
 //! What happened to an instance: `<log>/<instance>/events.jsonl`, one JSON object a line.
 //!
-//! The supervisor tells of entry points, commands tell of deployments and health. The file is a courtesy: what cannot
+//! The supervisor tells of entry points, commands tell of deployments and health. Under systemd its journal tells of
+//! starts, and the units of ends (`service::systemd`). The file is a courtesy: what cannot
 //! be written (a full disk) stops nothing, and what a crash tore is one line.
 
 use std::fs::{self, OpenOptions};
@@ -17,9 +18,10 @@ use serde::{Deserialize, Serialize};
 use crate::access::shared;
 use crate::error::{LifecycleError, OnPath, Result};
 use crate::files;
-use crate::instance::{Change, Instance, readable};
-use crate::logs;
-use crate::status::Exit;
+use crate::instance::{Change, Instance, LogFile, readable};
+use crate::logs::{self, Followed};
+use crate::service::{Following, Starts};
+use crate::status::{self, Exit};
 
 const FILE: &str = "events.jsonl";
 /// A file of this size is put aside; one of those is kept.
@@ -126,12 +128,17 @@ impl Event {
 
     /// An entry point was launched for the first time, or again.
     pub(crate) fn started(entry: &EntryRef, restarts: u32) -> Event {
+        Event::begun(&entry.name, restarts)
+    }
+
+    /// The same, by its name.
+    pub(crate) fn begun(entry: &str, restarts: u32) -> Event {
         let (kind, detail) = match restarts {
             0 => (EventKind::Started, String::new()),
             count => (EventKind::Restarted, format!("for the {count}. time")),
         };
         Event {
-            entry: Some(entry.name.clone()),
+            entry: Some(entry.to_owned()),
             ..Event::now(kind, &detail)
         }
     }
@@ -268,29 +275,64 @@ impl Instance {
         let end = fs::symlink_metadata(&path).map_or(0, |meta| meta.len());
         let mut events = read(&aside(&path), u64::MAX)?;
         events.extend(read(&path, end)?);
+        let mut starts = self.starts()?;
+        if let Some(starts) = &mut starts {
+            events.extend(starts.past(since, most)?);
+            // Times in this form are in the order of their text.
+            events.sort_by(|a, b| a.at.cmp(&b.at));
+        }
         let is_recent = |event: &Event| {
             let at = event.at.parse::<Timestamp>();
             since.is_none_or(|since| at.is_ok_and(|at| at >= since))
         };
         events.retain(is_recent);
-        for event in &events[events.len().saturating_sub(most)..] {
-            match sink(event) {
-                Err(error) if error.kind() == io::ErrorKind::BrokenPipe => return Ok(()),
-                other => other.on("print", &path)?,
-            }
-        }
-        if !follow {
+        if !told(&events[events.len().saturating_sub(most)..], &path, sink)? || !follow {
             return Ok(());
         }
-        logs::follow_file(
-            &path,
-            end,
-            &mut |line| match serde_json::from_str::<Event>(line) {
-                Ok(event) => sink(&event),
-                Err(_) => Ok(()),
-            },
-        )
+        let log = LogFile {
+            entry: String::new(),
+            kind: status::EntryKind::Daemon,
+            path: path.clone(),
+        };
+        let mut file = Followed::new((&log, end));
+        let mut starts = starts.map(Starts::follow).transpose()?;
+        loop {
+            let lines = file.new_lines().on("read", &path)?;
+            let known = |line: &String| serde_json::from_str::<Event>(line).ok();
+            let mut new: Vec<Event> = lines.iter().filter_map(known).collect();
+            new.extend(starts.iter_mut().flat_map(Following::new_events));
+            new.sort_by(|a, b| a.at.cmp(&b.at));
+            if !told(&new, &path, sink)? {
+                return Ok(());
+            }
+            std::thread::sleep(logs::TICK);
+        }
     }
+
+    /// The starts of its daemons, where they are not in the file.
+    fn starts(&self) -> Result<Option<Starts>> {
+        let entries = self.known()?.map(|known| known.entries);
+        let entries = entries.unwrap_or_default();
+        let daemons = entries
+            .iter()
+            .filter(|entry| entry.kind == EntryKind::Daemon);
+        let daemons: Vec<String> = daemons.map(|entry| entry.name.clone()).collect();
+        match daemons.is_empty() {
+            true => Ok(None),
+            false => Ok(self.service()?.starts(self, &daemons)),
+        }
+    }
+}
+
+/// `false`: nobody reads any more.
+fn told(events: &[Event], path: &Path, sink: &mut EventSink<'_>) -> Result<bool> {
+    for event in events {
+        match sink(event) {
+            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => return Ok(false),
+            other => other.on("print", path)?,
+        }
+    }
+    Ok(true)
 }
 
 fn read(path: &Path, limit: u64) -> Result<Vec<Event>> {

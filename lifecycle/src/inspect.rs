@@ -1,18 +1,24 @@
 //! The status of an instance, put together from records, and checked against what really runs.
 
+use std::path::PathBuf;
+
 use metactl_bundles::bundle::{EntryKind, EntryRef};
 use metactl_runtime::cgroup;
 use metactl_runtime::state::State;
 
 use crate::error::{LifecycleError, Result};
 use crate::instance::{Current, Instance, Known};
-use crate::service::{Kept, Look};
+use crate::service::{Kept, Look, Seen};
 use crate::standalone::records::{EntryReport, Report, Wanted};
 use crate::status::{self, DnsStatus, EntryState, EntryStatus, InstanceState, ReleaseInfo, Status};
 use crate::{allocation, dns};
 
 /// Everything that is known of an instance.
-pub(crate) fn status(instance: &Instance, mut notes: Vec<String>) -> Result<Status> {
+pub(crate) fn status(
+    instance: &Instance,
+    seen: Option<Seen>,
+    mut notes: Vec<String>,
+) -> Result<Status> {
     let (current, damaged) = match instance.known() {
         Err(error @ LifecycleError::Bundle(_)) => {
             notes.push(error.to_string());
@@ -20,11 +26,12 @@ pub(crate) fn status(instance: &Instance, mut notes: Vec<String>) -> Result<Stat
         }
         other => (other?, false),
     };
+    let seen = seen.map_or_else(|| Seen::now(instance), Ok)?;
     let Look {
         wanted,
         report,
         kept,
-    } = instance.look()?;
+    } = seen.look;
     if current
         .as_ref()
         .is_some_and(|known| instance.is_outdated(known))
@@ -35,7 +42,8 @@ pub(crate) fn status(instance: &Instance, mut notes: Vec<String>) -> Result<Stat
     let containers = containers(instance, current.as_ref());
     let entries = match &current {
         Some(current) => {
-            let look = |entry| look(instance, entry, report.as_ref(), &containers);
+            let log = |entry: &EntryRef| seen.service.log(instance, &entry.name);
+            let look = |entry| look(instance, entry, report.as_ref(), &containers, log(entry));
             current.entries.iter().map(look).collect()
         }
         None => Vec::new(),
@@ -82,7 +90,7 @@ pub(crate) fn status(instance: &Instance, mut notes: Vec<String>) -> Result<Stat
             .min(),
         memory: (!memory.is_empty()).then(|| memory.iter().sum()),
         supervisor: kept.pid(),
-        enabled: instance.service()?.is_enabled(instance),
+        enabled: seen.enabled,
         entries,
         app: current.as_ref().map(|known| known.app.clone()),
         bundle: current.as_ref().map(|known| known.bundle.clone()),
@@ -124,6 +132,7 @@ fn look(
     entry: &EntryRef,
     report: Option<&Report>,
     containers: &[State],
+    log: PathBuf,
 ) -> EntryStatus {
     let known = report.and_then(|report| report.entries.get(&entry.name));
     let id = format!("{}.{}", instance.name, entry.name);
@@ -160,7 +169,7 @@ fn look(
         last_exit: known.and_then(|known| known.last_exit.clone()),
         schedule: entry.schedule.clone(),
         next: known.and_then(|known: &EntryReport| known.next.clone()),
-        log: instance.log_of(&entry.name),
+        log,
     }
 }
 

@@ -22,7 +22,7 @@ use crate::manager::{Manager, require_root};
 use crate::materialize::{self, Ready};
 use crate::progress::Progress;
 use crate::release::APP_LAYER;
-use crate::service::{systemd, upstart};
+use crate::service::{Seen, systemd, upstart};
 use crate::standalone;
 use crate::status::{ReleaseInfo, Status};
 use crate::{change, converge, deploy, dns, files, inspect, logs, status};
@@ -345,16 +345,28 @@ impl Instance {
     /// # Errors
     /// Records that cannot be read.
     pub fn status(&self) -> Result<Status> {
+        self.status_as(None)
+    }
+
+    /// The same of what was seen a moment ago, if that is so.
+    pub(crate) fn status_as(&self, mut seen: Option<Seen>) -> Result<Status> {
         let notes = match self.try_lock("status")? {
             Some(_lock) if nix::unistd::geteuid().is_root() => {
-                let mut notes = converge::converge(self)?;
+                let mut notes = match seen.take().filter(|seen| seen.settled) {
+                    Some(settled) => {
+                        let done = converge::converge_settled(self, &settled.look)?;
+                        seen = Some(settled).filter(|_| done.is_empty());
+                        done
+                    }
+                    None => converge::converge(self)?,
+                };
                 notes.extend(dns::tidy(self));
                 notes.extend(self.publish().err().map(|error| error.to_string()));
                 notes
             }
             _ => Vec::new(),
         };
-        inspect::status(self, notes)
+        inspect::status(self, seen, notes)
     }
 
     /// The logs of all entry points, or of one.

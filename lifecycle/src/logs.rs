@@ -5,7 +5,6 @@ pub(crate) mod search;
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
 use std::os::unix::fs::MetadataExt;
-use std::path::Path;
 use std::time::Duration;
 
 use metactl_bundles::bundle::EntryKind;
@@ -17,7 +16,7 @@ use crate::tail::last_lines;
 use crate::{files, status};
 
 /// How often followed logs are looked at.
-const TICK: Duration = Duration::from_millis(100);
+pub(crate) const TICK: Duration = Duration::from_millis(100);
 /// The most that is read of a log at once, and the longest line.
 const CHUNK: u64 = 1 << 20;
 
@@ -106,20 +105,6 @@ fn follow_from(logs: &[LogFile], ends: Vec<u64>, sink: &mut LineSink<'_>) -> Res
         }
         std::thread::sleep(TICK);
     }
-}
-
-/// Every line that comes to a file behind `end`.
-pub(crate) fn follow_file(
-    path: &Path,
-    end: u64,
-    sink: &mut dyn FnMut(&str) -> io::Result<()>,
-) -> Result<()> {
-    let log = LogFile {
-        entry: String::new(),
-        kind: status::EntryKind::Daemon,
-        path: path.to_owned(),
-    };
-    follow_from(&[log], vec![end], &mut |_, line| sink(line))
 }
 
 /// `false`: nobody reads any more.

@@ -11,6 +11,7 @@ use crate::error::{LifecycleError, OnPath, Result};
 use crate::instance::Instance;
 use crate::launcher::{Runtime, find_runtime};
 use crate::resolver::Keeper;
+use crate::service::Survey;
 use crate::status::Summary;
 use crate::{dns, files, foreground, names, standalone};
 
@@ -129,15 +130,24 @@ impl Manager {
         if nix::unistd::geteuid().is_root() {
             dns::sweep(self, &names)?;
         }
-        names.into_iter().map(|name| self.summary(name)).collect()
+        // When nobody can be asked about all of them, each line says so.
+        let survey = self.survey().unwrap_or_default();
+        let survey = survey.as_deref();
+        let line = |name| self.summary(name, survey);
+        names.into_iter().map(line).collect()
     }
 
-    fn summary(&self, name: String) -> Result<Summary> {
+    fn survey(&self) -> Result<Option<Box<dyn Survey>>> {
+        self.service_manager()?.kind.manager().survey(self)
+    }
+
+    fn summary(&self, name: String, survey: Option<&dyn Survey>) -> Result<Summary> {
         let instance = Instance {
             manager: self.clone(),
             name,
         };
-        match instance.status() {
+        let seen = survey.map_or(Ok(None), |survey| survey.see(&instance));
+        match seen.and_then(|seen| instance.status_as(seen)) {
             Ok(status) => Ok(status.into()),
             // Who may not look at one may look at none.
             Err(error @ LifecycleError::NoReader { .. }) => Err(error),

@@ -5,7 +5,8 @@
 #
 #   tests/vm/namespaces.sh     exit 0: passed, 77: skipped with the reason, else: failed
 #
-# METACTL_BIN and METACTL_RUNTIME_BIN name the binaries, as for run.sh. Nothing of the machine itself changes: its root is
+# METACTL_BIN and METACTL_RUNTIME_BIN name the binaries, as for run.sh; METACTL_VM_GUEST names another script to run there
+# than the checks, METACTL_VM_TIMEOUT the seconds for all of it (400). Nothing of the machine itself changes: its root is
 # the lower layer of an overlay, and its cgroups get a directory that goes at the end.
 set -euo pipefail
 
@@ -58,6 +59,7 @@ cp "$here"/*.sh "$work/job/"
 cp "$metactl" "$work/job/metactl"
 cp "$runtime" "$work/job/metactl-runtime"
 cp -R "$top/examples/hello" "$work/job/hello"
+[ -z "${METACTL_VM_GUEST:-}" ] || cp "$METACTL_VM_GUEST" "$work/job/guest.sh"
 # What runs when systemd has booted.
 cat > "$work/job/first.sh" <<'JOB'
 #!/bin/bash
@@ -67,6 +69,10 @@ install -m 755 metactl metactl-runtime /usr/local/bin/
 git config --global user.name Test
 git config --global user.email test@example.org
 git config --global init.defaultBranch main
+if [ -n "${1:-}" ]; then
+    bash "./$1"
+    exit
+fi
 (cd hello && git init -q && git add -A && git commit -q -m 'First version' && git tag 1.0)
 mkdir -p /etc/metactl/nodes
 state_of_machine > /tmp/before
@@ -111,8 +117,9 @@ cat > etc/systemd/system/first.service <<'UNIT'
 After=multi-user.target
 [Service]
 Environment=HOME=/root PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
-ExecStart=/bin/bash -c 'bash /job/first.sh > /job/said 2>&1; echo $? > /job/code; systemctl exit 0'
+ExecStart=/bin/bash -c 'bash /job/first.sh GUEST > /job/said 2>&1; echo $? > /job/code; systemctl exit 0'
 UNIT
+sed -i "s/first.sh GUEST/first.sh $3/" etc/systemd/system/first.service
 printf '[Unit]\nRequires=multi-user.target\nWants=first.service\nAllowIsolate=yes\n' > etc/systemd/system/first.target
 # Nothing of the machine itself is to run a second time.
 mkdir -p etc/systemd/system/multi-user.target.wants
@@ -141,8 +148,8 @@ for tree in $trees; do
 done
 (
     for tree in $trees; do echo "$BASHPID" > "/sys/fs/cgroup/$tree/$name/cgroup.procs"; done
-    exec timeout 400 unshare --mount --pid --cgroup --net --uts --ipc --fork --kill-child \
-        bash "$work/boot.sh" "$work" "$controllers" < /dev/null > "$work/console" 2>&1
+    exec timeout "${METACTL_VM_TIMEOUT:-400}" unshare --mount --pid --cgroup --net --uts --ipc --fork --kill-child \
+        bash "$work/boot.sh" "$work" "$controllers" "${METACTL_VM_GUEST:+guest.sh}" < /dev/null > "$work/console" 2>&1
 ) || true
 [ ! -e "$work/job/said" ] || sed 's/^/v1| /' "$work/job/said"
 code=$(cat "$work/job/code" 2> /dev/null || true)

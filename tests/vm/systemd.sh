@@ -57,8 +57,9 @@ port = 8080
 limits.memory = 40m
 [daemon.hog]
 platform = exec
-command = perl -e 'sleep 3600'
+command = sh -c 'test ! -e /data/ill && exec sleep 3600'
 after = ears
+restart.limit = 1
 [cron]
 timezone = Australia/Sydney
 missed = once
@@ -136,14 +137,25 @@ check "still answers" says "Hello, sandbox" page
 
 pid=$(metactl hello pid)
 check "kill by systemctl" systemctl kill --signal=KILL $web
+# gone PID: nothing says that it runs
+gone() { not says "\"pid\": $1," metactl hello status --json; }
+check "status is true at once" gone "$pid"
+check "and list is" not says running metactl list
 restarted() { local now; now=$(metactl hello pid) && [ -n "$now" ] && [ "$now" != "$pid" ]; }
 check "it is started again" soon restarted
 check "status says why" says "SIGKILL" metactl hello status
 check "restarts are counted" says '"restarts": 1' metactl hello status --json
 check "page after that" says "Hello, sandbox" page
 
+events() { metactl hello events | tail -n "$1"; }
+check "its end is an event, with the signal" says "SIGKILL" events 2
+check "and so is its start" says "for the 1. time" events 1
+
 pid=$(metactl hello pid)
 check "daemon-reload" systemctl daemon-reload
+check "another systemd takes over" systemctl daemon-reexec
+check "status after that" says '"restarts": 1' metactl hello status --json
+check "list agrees" says running metactl list
 check "nothing was restarted" same "$pid" "$(metactl hello pid)"
 check "limit stays" limited memory $slice/$web $((48 << 20))
 
@@ -156,8 +168,12 @@ check "the drop-in counts" limited pids $slice/$web 19
 rm -r /etc/systemd/system/$web.d
 systemctl daemon-reload
 
+often() { for _ in 1 2 3 4 5 6; do metactl hello stop && metactl hello start || return; done; }
+check "stopped and started as often as somebody likes" often
+
 check "stop by hand" systemctl stop $web
 check "status knows" not says running metactl hello status
+check "it was not its own end" says "stopped" events 1
 check "start by hand" systemctl start $web
 check "status knows that too" says running metactl hello status
 check "page" says "Hello, sandbox" page
@@ -208,6 +224,18 @@ check "the other one runs" says "heard" ask hello
 check "partial" fails_with 4 metactl ears status
 check "start" metactl ears start
 check "list" says "ears" metactl list
+touch /var/lib/metactl/ears/data/ill
+systemctl kill --signal=KILL metactl-ears-hog.service
+check "one that fails too often is given up" soon shows "again too often" metactl ears status
+check "which is an event" says "given up" metactl ears events
+rm /var/lib/metactl/ears/data/ill
+check "started by somebody it counts anew" metactl ears restart hog
+check "and runs" says running metactl ears status
+groupadd --force metactl
+metactl list > /dev/null
+list_as() { setpriv --reuid=65534 --regid="$1" --clear-groups metactl list; }
+check "who may read what is published sees what runs" says running list_as metactl
+check "who may not does not" fails_with 77 list_as nogroup
 
 echo "      deployments"
 (cd hello && sed -i 's/command = .*/command = perl nothing.pl/' .metactl && git add -A && git commit -q -m Broken && git tag 2.0)

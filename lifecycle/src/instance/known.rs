@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 
 use metactl_bundles::bundle::EntryRef;
 use metactl_bundles::network::NetworkSpec;
+use metactl_bundles::schedule::CronSettings;
 use serde::{Deserialize, Serialize};
 
 use super::{Current, Instance};
@@ -32,6 +33,9 @@ pub(crate) struct Known {
     pub(crate) releases: Vec<ReleaseInfo>,
     pub(crate) addresses: Vec<IpAddr>,
     pub(crate) entries: Vec<EntryRef>,
+    /// How its cron jobs are run; not in the files of before.
+    #[serde(default)]
+    pub(crate) cron: CronSettings,
 }
 
 impl Instance {
@@ -56,6 +60,7 @@ impl Instance {
             releases: Vec::new(),
             addresses: spec.map(|spec| spec.addresses).unwrap_or_default(),
             entries: current.manifest.entries.clone(),
+            cron: current.manifest.cron.clone(),
         })
     }
 

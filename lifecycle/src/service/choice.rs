@@ -87,12 +87,17 @@ impl Manager {
 
 impl Instance {
     pub(super) fn service_kind(&self) -> Result<Kind> {
-        let run = self.run_dir();
         // Who keeps it running goes on with it until it is stopped.
-        if run.wanted().is_ok_and(|wanted| wanted.is_some()) || run.supervisor()?.is_some() {
-            return Ok(Kind::Standalone);
+        match self.is_supervised()? {
+            true => Ok(Kind::Standalone),
+            false => Ok(self.manager.service_manager()?.kind),
         }
-        Ok(self.manager.service_manager()?.kind)
+    }
+
+    /// Whether metactl's own supervisor keeps it running, or did.
+    pub(super) fn is_supervised(&self) -> Result<bool> {
+        let run = self.run_dir();
+        Ok(run.wanted().is_ok_and(|wanted| wanted.is_some()) || run.supervisor()?.is_some())
     }
 }
 

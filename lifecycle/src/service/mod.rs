@@ -25,10 +25,11 @@ use metactl_bundles::bundle::EntryRef;
 
 pub use choice::{Choice, Kind};
 
-pub(crate) use systemd::Journal;
+pub(crate) use systemd::{Following, Journal, Starts};
 
 use crate::error::Result;
 use crate::instance::{Instance, LineSink};
+use crate::manager::Manager;
 use crate::standalone::records::{Report, Wanted};
 use crate::status::Exit;
 
@@ -48,6 +49,12 @@ pub(crate) trait ServiceManager {
 
     /// What is known now.
     fn look(&self, instance: &Instance) -> Result<Look>;
+
+    /// What is known of all instances at this moment, for who wants to know it of hundreds; `None`: each is looked at by
+    /// itself.
+    fn survey(&self, _manager: &Manager) -> Result<Option<Box<dyn Survey>>> {
+        Ok(None)
+    }
 
     /// Waits until `done` says so of a report about `wanted`, for `limit` at most. Whether it did.
     fn await_report(
@@ -96,6 +103,11 @@ pub(crate) trait ServiceManager {
     /// The logs of entry points, where they are no files.
     fn journal(&self, instance: &Instance, entries: &[String]) -> Option<Journal>;
 
+    /// When daemons were started, where nobody of metactl is there to tell.
+    fn starts(&self, _instance: &Instance, _daemons: &[String]) -> Option<Starts> {
+        None
+    }
+
     /// How far the log of an entry point is now, for [`log_since`](ServiceManager::log_since).
     fn log_mark(&self, instance: &Instance, entry: &str) -> u64;
 
@@ -116,6 +128,37 @@ pub(crate) struct Look {
     pub(crate) report: Option<Report>,
     /// Who keeps it running.
     pub(crate) kept: Kept,
+}
+
+/// What is known of all instances at a moment.
+pub(crate) trait Survey {
+    /// What is known of one; `None`: it has to be looked at by itself.
+    fn see(&self, instance: &Instance) -> Result<Option<Seen>>;
+}
+
+/// An instance, looked at.
+pub(crate) struct Seen {
+    /// Who keeps it running, or would.
+    pub(crate) service: &'static dyn ServiceManager,
+    pub(crate) look: Look,
+    /// Whether it is started at boot.
+    pub(crate) enabled: bool,
+    /// Whether its service manager has nothing to put right
+    /// ([`converge`](ServiceManager::converge) would do nothing).
+    pub(crate) settled: bool,
+}
+
+impl Seen {
+    /// Looks at one instance.
+    pub(crate) fn now(instance: &Instance) -> Result<Seen> {
+        let service = instance.service()?;
+        Ok(Seen {
+            service,
+            look: service.look(instance)?,
+            enabled: service.is_enabled(instance),
+            settled: false,
+        })
+    }
 }
 
 /// Who keeps an instance running.

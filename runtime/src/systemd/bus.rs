@@ -157,18 +157,42 @@ impl Bus {
         body: &[u8],
         unit: &str,
     ) -> Result<Message, SystemdError> {
+        let serial = self.send(target, signature, body)?;
+        self.answer(serial, target.member, unit)
+    }
+
+    /// Call a method, and wait for nothing: [`answer`](Bus::answer) does.
+    ///
+    /// # Errors
+    /// A broken connection.
+    pub(super) fn send(
+        &mut self,
+        target: Target<'_>,
+        signature: &str,
+        body: &[u8],
+    ) -> Result<u32, SystemdError> {
         self.serial += 1;
         let bytes = wire::call(self.serial, target, signature, body);
         self.write(&bytes)?;
+        Ok(self.serial)
+    }
+
+    /// The answer to a call. Answers to earlier ones are lost; systemd gives them in order.
+    pub(super) fn answer(
+        &mut self,
+        serial: u32,
+        member: &str,
+        unit: &str,
+    ) -> Result<Message, SystemdError> {
         loop {
             let message = self.receive()?;
             match message.kind {
                 Some(Kind::Signal) => self.signals.push(message),
-                Some(Kind::Return) if message.reply_serial == self.serial => return Ok(message),
-                Some(Kind::Error) if message.reply_serial == self.serial => {
+                Some(Kind::Return) if message.reply_serial == serial => return Ok(message),
+                Some(Kind::Error) if message.reply_serial == serial => {
                     let text = message.strings()?.into_iter().next();
                     return Err(SystemdError::Refused {
-                        member: known(target.member),
+                        member: known(member),
                         unit: unit.to_owned(),
                         name: message.error,
                         message: text.unwrap_or_default(),
@@ -239,6 +263,8 @@ fn known(member: &str) -> &'static str {
         "AddMatch",
         "Hello",
         "Get",
+        "ListUnitsByPatterns",
+        "ListUnitsByNames",
     ]
     .into_iter()
     .find(|name| *name == member)

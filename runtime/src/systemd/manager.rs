@@ -170,7 +170,12 @@ fn start_transient(
     first(&call(bus, "StartTransientUnit", signature, body, unit)?)
 }
 
-fn reset_failed(bus: &mut Bus, unit: &str) -> Result<(), SystemdError> {
+/// Forget that a unit has failed, and how often it was started. One that systemd does not have in memory has nothing to
+/// forget.
+///
+/// # Errors
+/// When systemd refuses, or does not answer.
+pub fn reset_failed(bus: &mut Bus, unit: &str) -> Result<(), SystemdError> {
     let mut body = Writer::default();
     body.str(unit);
     match call(bus, "ResetFailedUnit", "s", body, unit) {

@@ -3,9 +3,9 @@
 
 use super::{Property, SystemdError, Value};
 
-/// The longest message that is read. The specification allows 128 MiB; what systemd says to us is
-/// short.
-pub const MAX_MESSAGE: usize = 1 << 20;
+/// The longest message that is read. The specification allows 128 MiB; the longest that systemd says to
+/// us is a list of thousands of units, of some 300 bytes each.
+pub const MAX_MESSAGE: usize = 1 << 24;
 
 /// Bytes of the fixed part of a header.
 pub const FIXED: usize = 16;
@@ -35,7 +35,7 @@ impl Writer {
         self.0
     }
 
-    fn align(&mut self, to: usize) {
+    pub(super) fn align(&mut self, to: usize) {
         self.0.resize(self.0.len().next_multiple_of(to), 0);
     }
 
@@ -266,11 +266,7 @@ impl Message {
     /// # Errors
     /// When the body is not as its signature says.
     pub fn strings(&self) -> Result<Vec<String>, SystemdError> {
-        let mut r = Reader {
-            bytes: &self.body,
-            at: 0,
-            little: self.little,
-        };
+        let mut r = self.reader();
         let mut found = Vec::new();
         for kind in self.signature.chars() {
             match kind {
@@ -282,15 +278,63 @@ impl Message {
         }
         Ok(found)
     }
+
+    /// The value in the variant that the body is, the answer to `Get` of a property; of a structure its first
+    /// member. `None`: it is of a type that nobody asks for.
+    ///
+    /// # Errors
+    /// When the body is not as its signature says.
+    pub fn value(&self) -> Result<Option<Value>, SystemdError> {
+        if self.signature != "v" {
+            return Err(SystemdError::Protocol("an answer that is no value"));
+        }
+        let mut r = self.reader();
+        let mut kind = r.signature()?;
+        if kind.starts_with('(') {
+            r.align(8)?;
+            kind = kind.get(1..2).unwrap_or_default().to_owned();
+        }
+        Ok(Some(match kind.as_str() {
+            "s" | "o" => Value::Str(r.str()?),
+            "b" => Value::Bool(r.u32()? != 0),
+            "u" => Value::U32(r.u32()?),
+            "i" => Value::I32(r.u32()?.cast_signed()),
+            "t" => Value::U64(r.u64()?),
+            "ay" => {
+                let length = r.length()?;
+                Value::Bytes(r.take(length)?.to_vec())
+            }
+            _ => return Ok(None),
+        }))
+    }
+
+    /// What the body is made of: the signature, and a reader of its values.
+    pub(super) fn body(&self) -> (&str, Reader<'_>) {
+        (&self.signature, self.reader())
+    }
+
+    fn reader(&self) -> Reader<'_> {
+        Reader {
+            bytes: &self.body,
+            at: 0,
+            little: self.little,
+        }
+    }
 }
 
-struct Reader<'a> {
+/// Reads values, each on its natural alignment.
+pub(super) struct Reader<'a> {
     bytes: &'a [u8],
     at: usize,
     little: bool,
 }
 
 impl Reader<'_> {
+    /// Where the next value begins, at the earliest.
+    pub(super) fn position(&self) -> usize {
+        self.at
+    }
+
     fn take(&mut self, count: usize) -> Result<&[u8], SystemdError> {
         let end = self.at.checked_add(count);
         let slice = end.and_then(|end| self.bytes.get(self.at..end));
@@ -299,7 +343,7 @@ impl Reader<'_> {
         Ok(slice)
     }
 
-    fn align(&mut self, to: usize) -> Result<(), SystemdError> {
+    pub(super) fn align(&mut self, to: usize) -> Result<(), SystemdError> {
         let gap = self.at.next_multiple_of(to) - self.at;
         self.take(gap).map(drop)
     }
@@ -308,7 +352,7 @@ impl Reader<'_> {
         Ok(self.take(1)?[0])
     }
 
-    fn u32(&mut self) -> Result<u32, SystemdError> {
+    pub(super) fn u32(&mut self) -> Result<u32, SystemdError> {
         self.align(4)?;
         let little = self.little;
         let bytes = self.take(4)?;
@@ -320,7 +364,20 @@ impl Reader<'_> {
         })
     }
 
-    fn length(&mut self) -> Result<usize, SystemdError> {
+    fn u64(&mut self) -> Result<u64, SystemdError> {
+        self.align(8)?;
+        let little = self.little;
+        let mut bytes = [0; 8];
+        bytes.copy_from_slice(self.take(8)?);
+        Ok(if little {
+            u64::from_le_bytes(bytes)
+        } else {
+            u64::from_be_bytes(bytes)
+        })
+    }
+
+    /// How many bytes of text or of elements follow.
+    pub(super) fn length(&mut self) -> Result<usize, SystemdError> {
         let length = usize::try_from(self.u32()?).unwrap_or(usize::MAX);
         if length > MAX_MESSAGE {
             return Err(SystemdError::Protocol("a message is too long"));
@@ -337,7 +394,7 @@ impl Reader<'_> {
         Ok(text)
     }
 
-    fn str(&mut self) -> Result<String, SystemdError> {
+    pub(super) fn str(&mut self) -> Result<String, SystemdError> {
         let length = self.length()?;
         self.text(length)
     }
@@ -382,6 +439,35 @@ mod tests {
     }
 
     #[test]
+    fn values_are_read_as_they_are_written() {
+        let answer = |body: Writer| {
+            let bytes = call(1, TARGET, "v", &body.into_bytes());
+            Message::parse(&bytes).unwrap().value().unwrap()
+        };
+        for value in [
+            Value::Str("x".to_owned()),
+            Value::Bool(true),
+            Value::U32(7),
+            Value::I32(-7),
+            Value::U64(1 << 40),
+            Value::Bytes(vec![1, 2, 3]),
+        ] {
+            let mut body = Writer::default();
+            body.variant(&value);
+            assert_eq!(answer(body), Some(value));
+        }
+        let mut structure = Writer::default();
+        structure.signature("(uo)");
+        structure.align(8);
+        structure.u32(9);
+        structure.str("/job");
+        assert_eq!(answer(structure), Some(Value::U32(9)));
+        let mut other = Writer::default();
+        other.variant(&Value::U32s(vec![1]));
+        assert_eq!(answer(other), None);
+    }
+
+    #[test]
     fn structures_begin_at_eight() {
         let mut w = Writer::default();
         w.properties(&[
@@ -409,6 +495,7 @@ mod tests {
             // No panic, whatever comes of it.
             if let Ok(message) = Message::parse(&broken) {
                 message.strings().unwrap_or_default();
+                message.value().unwrap_or_default();
             }
         }
         assert!(

@@ -64,6 +64,29 @@ pub(super) fn of_instance(dir: &Path, instance: &str) -> Result<BTreeMap<String,
     Ok(found)
 }
 
+/// The unit files of all instances, by instance and name.
+pub(super) fn of_all(dir: &Path) -> Result<BTreeMap<String, BTreeMap<String, Own>>> {
+    let mut found: BTreeMap<String, BTreeMap<String, Own>> = BTreeMap::new();
+    for path in files::entries(dir)? {
+        let name = files::name_of(&path);
+        let is_unit = [".service", ".target", ".timer", ".socket"];
+        if !name.starts_with("metactl-") || !is_unit.iter().any(|end| name.ends_with(end)) {
+            continue;
+        }
+        // Never through a link; of a directory nothing can be read.
+        let Ok(Some(text)) = files::read(&path) else {
+            continue;
+        };
+        if let Some(own) = own(&String::from_utf8_lossy(&text))
+            && let Some(instance) = own.instance.clone()
+        {
+            let of_instance = found.entry(instance).or_default();
+            of_instance.insert(name.to_owned(), own);
+        }
+    }
+    Ok(found)
+}
+
 /// The bundle that the units of an instance start.
 pub(super) fn bundle(dir: &Path, instance: &str) -> Result<Option<String>> {
     let text = files::read(&dir.join(names::target(instance)))?;

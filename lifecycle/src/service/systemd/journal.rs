@@ -142,7 +142,8 @@ fn told(result: io::Result<()>) -> Result<bool> {
 }
 
 /// A process that does not outlive its reader.
-struct Ending(Child);
+#[derive(Debug)]
+pub(super) struct Ending(pub(super) Child);
 
 impl Drop for Ending {
     fn drop(&mut self) {

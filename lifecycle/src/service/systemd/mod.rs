@@ -10,10 +10,12 @@
 //! | `files` | the unit files on disk |
 //! | `want` | from what runs to what should |
 //! | `report` | what runs, in metactl's words |
+//! | `states` | how units are, by systemd's bus |
+//! | `survey` | all instances at one moment, for `list` |
 //! | `control` | `systemctl` and `journalctl` |
 //! | `steps` | what the units ask of metactl: the network, and the end of an entry point |
 //! | `jobs` | running a cron job now |
-//! | `journal` | the logs |
+//! | `journal` | the logs; `starts`: when daemons were started |
 
 mod calendar;
 mod control;
@@ -23,22 +25,27 @@ mod journal;
 pub(crate) mod names;
 mod render;
 mod report;
+mod starts;
+mod states;
 pub(super) mod steps;
+mod survey;
 mod want;
 
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 pub(crate) use journal::Journal;
+pub(crate) use starts::{Following, Starts};
 pub(crate) use steps::{ended, network_down, network_up};
 pub(super) use want::in_path;
 
 use metactl_bundles::bundle::EntryRef;
 
-use super::{Judge, Kept, Look, ServiceManager};
+use super::{Judge, Look, ServiceManager, Survey};
 use crate::converge;
 use crate::error::{OnPath, Result};
 use crate::instance::{Instance, LineSink};
+use crate::manager::Manager;
 use crate::standalone::records::Wanted;
 use crate::status::Exit;
 
@@ -65,22 +72,16 @@ impl ServiceManager for Systemd {
     }
 
     fn wanted(&self, instance: &Instance) -> Result<Option<Wanted>> {
-        report::Units::look(instance)?.wanted(instance)
+        let uplink = instance.server()?.uplink;
+        Ok(report::Units::look(instance)?.wanted(instance, uplink))
     }
 
     fn look(&self, instance: &Instance) -> Result<Look> {
-        let units = report::Units::look(instance)?;
-        let wanted = units.wanted(instance)?;
-        let report = wanted.as_ref().map(|wanted| units.report(instance, wanted));
-        let kept = match units.is_any_active() {
-            true => Kept::System,
-            false => Kept::No,
-        };
-        Ok(Look {
-            kept: if wanted.is_some() { Kept::System } else { kept },
-            report: report.transpose()?,
-            wanted,
-        })
+        report::Units::look(instance)?.told(instance, instance.server()?.uplink)
+    }
+
+    fn survey(&self, manager: &Manager) -> Result<Option<Box<dyn Survey>>> {
+        Ok(Some(Box::new(survey::All::look(manager)?)))
     }
 
     fn await_report(
@@ -168,6 +169,10 @@ impl ServiceManager for Systemd {
 
     fn journal(&self, instance: &Instance, entries: &[String]) -> Option<Journal> {
         Some(Journal::of(&instance.name, entries))
+    }
+
+    fn starts(&self, instance: &Instance, daemons: &[String]) -> Option<Starts> {
+        Some(Starts::of(&instance.name, daemons))
     }
 
     fn log_mark(&self, _: &Instance, _: &str) -> u64 {

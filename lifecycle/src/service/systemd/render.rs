@@ -12,28 +12,22 @@
 //!
 //! What metactl needs to know again stands in a section of its own, which systemd leaves alone (systemd.syntax(7)).
 
+mod entries;
+mod restarts;
+
 use std::fmt::Write;
 use std::net::IpAddr;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
-use metactl_bundles::app::Restart;
 use metactl_bundles::bundle::{EntryKind, EntryRef, Manifest};
 use metactl_bundles::network::Mode;
 use metactl_bundles::paths::Paths;
-use metactl_bundles::schedule::{Missed, Schedule};
 
-use super::calendar;
 use super::names;
-use super::steps;
 
 /// The section of what is metactl's own.
 pub(super) const SECTION: &str = "[X-Metactl]";
-/// The pause before a daemon is started again.
-pub(super) const PAUSE: Duration = Duration::from_secs(2);
-/// A daemon that was started so often within [`LIMIT_WITHIN`] is given up.
-const LIMIT: u32 = 300;
-const LIMIT_WITHIN: Duration = Duration::from_secs(3600);
 /// How long a program that tells itself when it is ready may take, and a launch at all.
 const BEGIN: Duration = Duration::from_secs(90);
 
@@ -66,6 +60,8 @@ pub(super) struct Input<'a> {
     pub(super) uplink: Option<&'a str>,
     /// Who the resolver asks; empty: those of the server.
     pub(super) nameservers: &'a [IpAddr],
+    /// The version of systemd, as far as it is known.
+    pub(super) version: Option<u32>,
 }
 
 /// Limits as a unit has them (systemd.resource-control(5)).
@@ -90,9 +86,9 @@ pub(super) fn units(input: &Input<'_>) -> Vec<Unit> {
     }
     for (at, entry) in input.manifest.entries.iter().enumerate() {
         let limits = input.own_limits.get(at).copied().unwrap_or_default();
-        units.push(service(input, entry, limits));
-        units.extend(timer(input, entry));
-        units.extend(socket(input, entry));
+        units.push(entries::service(input, entry, limits));
+        units.extend(entries::timer(input, entry));
+        units.extend(entries::socket(input, entry));
     }
     units
 }
@@ -193,6 +189,11 @@ impl Text {
         }
     }
 
+    /// Somebody may start and stop it as often as they like: systemd refuses the sixth time within 10 s otherwise.
+    fn unlimited(&mut self) {
+        self.set("StartLimitIntervalSec", "0");
+    }
+
     /// Where metactl's directories and programs are, for the steps that are its own.
     fn surroundings(&mut self, input: &Input<'_>) {
         let paths = input.paths;
@@ -252,6 +253,7 @@ fn network(input: &Input<'_>) -> Unit {
     let instance = input.instance();
     let mut text = Text::new(input, None, &format!("{instance}: network"));
     text.set("PartOf", &names::target(instance));
+    text.unlimited();
     let mut wants = vec!["network-online.target".to_owned()];
     text.set("After", "network-online.target");
     if input.needs_resolver() {
@@ -314,182 +316,6 @@ fn resolver(input: &Input<'_>) -> Unit {
     text.set("RestartSec", "1s");
     text.set("SyslogIdentifier", "metactl-resolver");
     text.unit(names::RESOLVER.to_owned())
-}
-
-fn service(input: &Input<'_>, entry: &EntryRef, limits: Limits) -> Unit {
-    let instance = input.instance();
-    let is_daemon = entry.kind == EntryKind::Daemon;
-    let release = &input.manifest.release;
-    let description = format!("{instance} {} ({release})", entry.title);
-    let mut text = Text::new(input, Some(entry), &description);
-    text.set("PartOf", &names::target(instance));
-    let ties = &entry.service;
-    let mut requires = input.below();
-    if !ties.sockets.is_empty() {
-        requires.push(names::socket(instance, &entry.name));
-    }
-    let mut after = requires.clone();
-    let needed = entry.requires.iter();
-    requires.extend(needed.map(|other| names::service(instance, other)));
-    text.list("Requires", &requires);
-    if input.needs_resolver() {
-        after.push(names::RESOLVER.to_owned());
-    }
-    after.extend(
-        entry
-            .after
-            .iter()
-            .map(|other| names::service(instance, other)),
-    );
-    text.list("After", &after);
-    if is_daemon {
-        text.seconds("StartLimitIntervalSec", LIMIT_WITHIN);
-        text.set("StartLimitBurst", &LIMIT.to_string());
-    } else {
-        // Its times are its limit.
-        text.set("StartLimitIntervalSec", "0");
-    }
-    text.settings(input, "unit");
-    text.section("Service");
-    text.set("Type", "notify");
-    // Behind the small init of the sandbox it is not the main process that tells.
-    text.set("NotifyAccess", if ties.notify { "all" } else { "main" });
-    // The main process is the application: the runtime hands over and is gone.
-    text.set("ExecStart", &launch(input, entry));
-    text.surroundings(input);
-    let ended = [
-        &*input.metactl.to_string_lossy(),
-        "-a",
-        instance,
-        "unit",
-        "ended",
-        &entry.name,
-    ];
-    text.set("ExecStopPost", &command(&ended.map(str::to_owned)));
-    restarts(&mut text, entry);
-    text.set("SuccessExitStatus", "143");
-    text.set("KillMode", "mixed");
-    text.set("KillSignal", &entry.stop_signal.to_string());
-    text.seconds("TimeoutStartSec", BEGIN);
-    text.seconds("TimeoutStopSec", entry.stop_timeout);
-    if let Some(time) = ties.watchdog_ms {
-        text.seconds("WatchdogSec", Duration::from_millis(time));
-    }
-    text.set("Slice", &names::slice(instance));
-    text.limits(limits);
-    // One process that is too large does not end the others.
-    text.set("OOMPolicy", "continue");
-    text.set("StandardOutput", "journal");
-    text.set("StandardError", "journal");
-    text.set("SyslogIdentifier", &format!("{instance}-{}", entry.name));
-    text.settings(input, "service");
-    text.unit(names::service(instance, &entry.name))
-}
-
-fn launch(input: &Input<'_>, entry: &EntryRef) -> String {
-    let shown = |path: PathBuf| path.to_string_lossy().into_owned();
-    let mut words = vec![
-        shown(input.runtime.to_path_buf()),
-        "--root".to_owned(),
-        shown(input.paths.runtime_root()),
-        "--cgroup-manager".to_owned(),
-        "unit".to_owned(),
-        "run".to_owned(),
-        "--detach".to_owned(),
-        "--bundle".to_owned(),
-        shown(input.bundle.join(&entry.dir)),
-    ];
-    if input.mode != Mode::Host {
-        words.push("--netns".to_owned());
-        words.push(shown(
-            input.paths.instance_run(input.instance()).join("netns"),
-        ));
-    }
-    if entry.service.notify {
-        words.push("--notify".to_owned());
-    }
-    words.push(format!("{}.{}", input.instance(), entry.name));
-    command(&words)
-}
-
-/// The sockets that a daemon gets. They are made in the network of the instance: one of the server's would lead around
-/// its firewall.
-fn socket(input: &Input<'_>, entry: &EntryRef) -> Option<Unit> {
-    if entry.service.sockets.is_empty() {
-        return None;
-    }
-    let instance = input.instance();
-    let description = format!("{instance} {}: sockets", entry.title);
-    let mut text = Text::new(input, Some(entry), &description);
-    text.set("PartOf", &names::target(instance));
-    let below = input.below();
-    text.list("Requires", &below);
-    text.list("After", &below);
-    text.section("Socket");
-    for socket in &entry.service.sockets {
-        text.set("ListenStream", socket);
-    }
-    if input.mode != Mode::Host {
-        let pin = input.paths.instance_run(instance).join("netns");
-        text.set("NetworkNamespacePath", &escaped(&pin.to_string_lossy()));
-    }
-    Some(text.unit(names::socket(instance, &entry.name)))
-}
-
-fn restarts(text: &mut Text, entry: &EntryRef) {
-    let (word, stays) = match (entry.kind, entry.restart) {
-        (EntryKind::Cron, _) => ("no", false),
-        (EntryKind::Daemon, Restart::Always) => ("always", false),
-        // One that has ended, as it may, is not stopped.
-        (EntryKind::Daemon, Restart::OnFailure) => ("on-failure", true),
-        (EntryKind::Daemon, Restart::Never) => ("no", true),
-    };
-    text.set("Restart", word);
-    if stays {
-        text.set("RemainAfterExit", "yes");
-    }
-    if word != "no" {
-        text.seconds("RestartSec", PAUSE);
-    }
-}
-
-/// The timer of a cron job. A schedule that cannot be understood, which the configuration refuses, has none.
-fn timer(input: &Input<'_>, entry: &EntryRef) -> Option<Unit> {
-    let instance = input.instance();
-    let settings = &input.manifest.cron;
-    let schedule = Schedule::parse(entry.schedule.as_deref()?).ok()?;
-    let description = format!("{instance} {}: times", entry.title);
-    let mut text = Text::new(input, Some(entry), &description);
-    text.set("PartOf", &names::target(instance));
-    // The network stays between two runs.
-    let below = input.below();
-    text.list("Requires", &below);
-    text.list("After", &below);
-    if schedule == Schedule::Boot {
-        // Its end is marked, and the mark lasts until the next boot.
-        let mark = steps::boot_mark(input.paths, instance, &entry.name);
-        text.set(
-            "ConditionPathExists",
-            &format!("!{}", escaped(&mark.to_string_lossy())),
-        );
-    }
-    text.section("Timer");
-    match &schedule {
-        Schedule::Boot => text.set("OnBootSec", "1s"),
-        Schedule::Times(times) => {
-            for event in calendar::events(times, settings.timezone.as_deref()) {
-                text.set("OnCalendar", &event);
-            }
-            if settings.missed == Missed::Once {
-                text.set("Persistent", "yes");
-            }
-        }
-    }
-    if !settings.delay.is_zero() {
-        text.seconds("RandomizedDelaySec", settings.delay);
-    }
-    text.set("AccuracySec", "1s");
-    Some(text.unit(names::timer(instance, &entry.name)))
 }
 
 /// A command line (systemd.service(5), "Command lines").

@@ -1,3 +1,4 @@
+use metactl_bundles::app::Restart;
 use metactl_bundles::bundle::{EntryKind, EntryRef, Manifest};
 
 use super::*;
@@ -51,6 +52,10 @@ fn manifest(instance: &str, entries: Vec<EntryRef>) -> Manifest {
 }
 
 fn rendered(root: &str, manifest: &Manifest, mode: Mode) -> Vec<Unit> {
+    rendered_for(252, root, manifest, mode)
+}
+
+fn rendered_for(version: u32, root: &str, manifest: &Manifest, mode: Mode) -> Vec<Unit> {
     let limits = Limits {
         memory: Some(1 << 20),
         tasks: Some(20),
@@ -68,6 +73,7 @@ fn rendered(root: &str, manifest: &Manifest, mode: Mode) -> Vec<Unit> {
         own_limits: vec![limits, Limits::default()],
         uplink: Some("eth0,eth1"),
         nameservers: &["10.0.0.53".parse().unwrap()],
+        version: Some(version),
     })
 }
 
@@ -143,6 +149,9 @@ fn an_instance_is_a_target_a_slice_and_a_network() {
     let network = text(&all, "metactl-net@shop.service");
     assert!(network.contains("\nExecStart=/usr/bin/metactl -a shop unit network-up d1 --uplink=eth0,eth1\nExecStop=/usr/bin/metactl -a shop unit network-down\n"), "{network}");
     assert!(network.contains("\nWants=network-online.target metactl-resolver.service\n"));
+    for often in [network, text(&all, "metactl-shop-cron.every-day.timer")] {
+        assert!(often.contains("\nStartLimitIntervalSec=0\n"), "{often}");
+    }
     let timer = text(&all, "metactl-shop-cron.every-day.timer");
     assert!(
         timer.ends_with(
@@ -191,6 +200,38 @@ fn who_may_end_is_not_stopped_when_it_did() {
     );
     let sometimes = text(&all, "metactl-shop-sometimes.service");
     assert!(sometimes.contains("\nRestart=on-failure\nRemainAfterExit=yes\nRestartSec=2s\n"));
+}
+
+#[test]
+fn pauses_and_limits_are_those_of_the_supervisor_as_far_as_systemd_has_them() {
+    let mut web = entry("web", EntryKind::Daemon);
+    web.restart_limit = Some(2);
+    let manifest = manifest("shop", vec![web, entry("free", EntryKind::Daemon)]);
+    let has = |all: &[Unit], unit: &str, lines: &str| {
+        let text = text(all, unit);
+        assert!(text.contains(lines), "{lines} in {text}");
+    };
+    let old = rendered_for(253, "/", &manifest, Mode::None);
+    let web = "metactl-shop-web.service";
+    // Three runs of less than 10 s, and pauses of 2 s.
+    has(
+        &old,
+        web,
+        "\nStartLimitIntervalSec=36s\nStartLimitBurst=3\n",
+    );
+    has(&old, web, "\nRestart=always\nRestartSec=2s\nSuccess");
+    let new = rendered_for(254, "/", &manifest, Mode::None);
+    has(
+        &new,
+        web,
+        "\nStartLimitIntervalSec=31273ms\nStartLimitBurst=3\n",
+    );
+    has(
+        &new,
+        web,
+        "\nRestartSec=200ms\nRestartSteps=8\nRestartMaxDelaySec=30s\n",
+    );
+    has(&new, "metactl-shop-free.service", "\nStartLimitBurst=300\n");
 }
 
 #[test]

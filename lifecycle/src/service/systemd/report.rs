@@ -3,16 +3,17 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use metactl_bundles::bundle::{EntryKind, EntryRef, Manifest, read_manifest};
+use metactl_bundles::bundle::{EntryKind, EntryRef, read_manifest};
 use metactl_bundles::schedule::CronSettings;
 use metactl_runtime::ProcessId;
 
-use super::control::{self, UnitState};
 use super::files::{self, Own};
+use super::states::{self, UnitState};
 use super::steps::Ended;
 use super::{dir, monotonic_micros, names};
 use crate::error::Result;
 use crate::instance::Instance;
+use crate::service::{Kept, Look};
 use crate::standalone::jobs::JobRecord;
 use crate::standalone::records::{EntryReport, FORMAT, Report, Wanted};
 use crate::standalone::schedule::Job;
@@ -36,7 +37,7 @@ impl Units {
             .filter(|n| !n.ends_with(".slice"))
             .cloned()
             .collect();
-        let states = control::show(&names)?;
+        let states = states::of(&names)?;
         Ok(Units { files, states })
     }
 
@@ -90,12 +91,9 @@ impl Units {
 
     /// What should run: what runs, is about to, or has failed. Its word for each daemon is the one that systemd has
     /// for this run of it.
-    pub(super) fn wanted(&self, instance: &Instance) -> Result<Option<Wanted>> {
+    pub(super) fn wanted(&self, instance: &Instance, uplink: Option<String>) -> Option<Wanted> {
         let name = &instance.name;
-        let target = self.files.get(&names::target(name));
-        let Some(bundle) = target.and_then(|own| own.bundle.clone()) else {
-            return Ok(None);
-        };
+        let bundle = self.files.get(&names::target(name))?.bundle.clone()?;
         let mut daemons = BTreeMap::new();
         for (unit, entry) in self.services("daemon") {
             if let Some(state) = self.state(unit).filter(|state| state.is_wanted()) {
@@ -104,32 +102,46 @@ impl Units {
         }
         let cron = self.has_cron(name);
         if daemons.is_empty() && !cron {
-            return Ok(None);
+            return None;
         }
-        Ok(Some(Wanted {
+        Some(Wanted {
             format: FORMAT,
             change: bundle.clone(),
             bundle,
             daemons,
             cron,
-            uplink: instance.server()?.uplink,
-        }))
+            uplink,
+        })
+    }
+
+    /// All that is known of the instance.
+    pub(super) fn told(&self, instance: &Instance, uplink: Option<String>) -> Result<Look> {
+        let wanted = self.wanted(instance, uplink);
+        let report = wanted.as_ref().map(|wanted| self.report(instance, wanted));
+        let kept = match wanted.is_some() || self.is_any_active() {
+            true => Kept::System,
+            false => Kept::No,
+        };
+        Ok(Look {
+            kept,
+            report: report.transpose()?,
+            wanted,
+        })
     }
 
     /// What runs, for who wants `wanted`.
     pub(super) fn report(&self, instance: &Instance, wanted: &Wanted) -> Result<Report> {
-        let bundle = instance.state_dir().join("bundles").join(&wanted.bundle);
-        let manifest: Manifest = read_manifest(&bundle)?;
+        let outline = Outline::of(instance, &wanted.bundle)?;
         let mut entries = BTreeMap::new();
-        for entry in &manifest.entries {
+        for entry in &outline.entries {
             let unit = names::service(&instance.name, &entry.name);
             let state = self.state(&unit).cloned().unwrap_or_default();
             let ended = Ended::read(instance, &entry.name)?;
             let mut report = match entry.kind {
-                EntryKind::Daemon => daemon(&state, ended),
+                EntryKind::Daemon => daemon(entry, &state, ended),
                 EntryKind::Cron => {
                     let timer = names::timer(&instance.name, &entry.name);
-                    job(entry, &manifest.cron, &state, self.is_active(&timer), ended)
+                    job(entry, &outline.cron, &state, self.is_active(&timer), ended)
                 }
             };
             report.generation = wanted.daemons.get(&entry.name).cloned();
@@ -139,16 +151,45 @@ impl Units {
             format: FORMAT,
             change: Some(wanted.change.clone()),
             entries,
-            notes: notes(instance, &manifest, self),
+            notes: notes(instance, &outline, self),
             dns: None,
         })
     }
 }
 
+/// What is to be known of a bundle to tell what runs of it.
+struct Outline {
+    entries: Vec<EntryRef>,
+    cron: CronSettings,
+    has_names: bool,
+}
+
+impl Outline {
+    /// Bundles are root's alone; for the others there is what is published of the one in use.
+    fn of(instance: &Instance, digest: &str) -> Result<Outline> {
+        if !nix::unistd::geteuid().is_root() {
+            let known = instance.known()?;
+            let (entries, cron) = known.map(|known| (known.entries, known.cron)).unzip();
+            return Ok(Outline {
+                entries: entries.unwrap_or_default(),
+                cron: cron.unwrap_or_default(),
+                has_names: false,
+            });
+        }
+        let bundle = instance.state_dir().join("bundles").join(digest);
+        let manifest = read_manifest(&bundle)?;
+        Ok(Outline {
+            entries: manifest.entries,
+            cron: manifest.cron,
+            has_names: manifest.dns.is_some(),
+        })
+    }
+}
+
 /// What is worth knowing beside the entry points.
-fn notes(instance: &Instance, manifest: &Manifest, units: &Units) -> Vec<String> {
+fn notes(instance: &Instance, outline: &Outline, units: &Units) -> Vec<String> {
     let mut notes = Vec::new();
-    if manifest.dns.is_some() {
+    if outline.has_names {
         notes.push(
             "its names are not registered in the DNS: under systemd nothing of metactl stays to do that"
                 .to_owned(),
@@ -166,7 +207,11 @@ fn notes(instance: &Instance, manifest: &Manifest, units: &Units) -> Vec<String>
     notes
 }
 
-fn daemon(state: &UnitState, ended: Option<Ended>) -> EntryReport {
+fn daemon(entry: &EntryRef, state: &UnitState, ended: Option<Ended>) -> EntryReport {
+    // systemd has no word for it: what it does not start again, although it should, it has given up.
+    let too_often = ended
+        .as_ref()
+        .is_some_and(|ended| ended.is_to_be_started_again(entry));
     let last_exit = ended.map(|ended| ended.exit);
     let failed = last_exit.as_ref().is_some_and(|exit| exit.failed);
     let (word, last_exit) = match (state.active.as_str(), state.sub.as_str()) {
@@ -175,7 +220,10 @@ fn daemon(state: &UnitState, ended: Option<Ended>) -> EntryReport {
         ("activating", "auto-restart" | "auto-restart-queued") => (EntryState::Waiting, last_exit),
         ("activating", _) => (EntryState::Starting, last_exit),
         ("deactivating", _) => (EntryState::Stopping, last_exit),
-        ("failed", _) => (EntryState::Ended, Some(given_up(state, last_exit, failed))),
+        ("failed", _) => (
+            EntryState::Ended,
+            Some(given_up(state, last_exit, failed, too_often)),
+        ),
         _ => (EntryState::Stopped, last_exit),
     };
     EntryReport {
@@ -188,9 +236,9 @@ fn daemon(state: &UnitState, ended: Option<Ended>) -> EntryReport {
 }
 
 /// The exit of a unit that systemd does not start again.
-fn given_up(state: &UnitState, exit: Option<Exit>, failed: bool) -> Exit {
+fn given_up(state: &UnitState, exit: Option<Exit>, failed: bool, too_often: bool) -> Exit {
     let reason = match (state.result.as_str(), &exit) {
-        ("start-limit-hit", Some(exit)) => {
+        (result, Some(exit)) if too_often || result == "start-limit-hit" => {
             format!(
                 "{}, and was started again too often: it is given up",
                 exit.reason

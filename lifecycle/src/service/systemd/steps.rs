@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use metactl_bundles::app::Restart;
 use metactl_bundles::bundle::{EntryKind, EntryRef, read_manifest};
 use metactl_bundles::paths::Paths;
 use metactl_bundles::platforms::jvm;
@@ -9,6 +10,7 @@ use metactl_runtime::cgroup;
 use serde::{Deserialize, Serialize};
 
 use super::files as units;
+use super::{names, states};
 use crate::error::Result;
 use crate::events::{self, Event as LogEvent};
 use crate::instance::Instance;
@@ -37,6 +39,9 @@ pub(in crate::service) struct Ended {
     /// When somebody was told of a failure of it, in seconds since 1970.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     told: Option<i64>,
+    /// Whether somebody wanted it to end; not in the records of before.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    asked: Option<bool>,
 }
 
 fn is_zero(number: &u32) -> bool {
@@ -59,6 +64,16 @@ impl Ended {
         };
         ended.restarts = ended.restarts.saturating_add(1);
         ended.write(instance, entry)
+    }
+
+    /// Whether it ended by itself in a way after which it is started again, as long as that helps.
+    pub(super) fn is_to_be_started_again(&self, entry: &EntryRef) -> bool {
+        self.asked == Some(false)
+            && match entry.restart {
+                Restart::Always => true,
+                Restart::OnFailure => self.exit.failed,
+                Restart::Never => false,
+            }
     }
 
     fn write(&self, instance: &Instance, entry: &str) -> Result<()> {
@@ -252,8 +267,12 @@ pub(in crate::service) fn settle(
         exit = exits::of_jvm(exit, dump.is_some());
     }
     let before = Ended::read(instance, entry).ok().flatten();
+    // Who ends by itself has no job that wants it to.
+    let asked = states::has_job(&names::service(&instance.name, entry));
+    let asked = asked.unwrap_or(!exit.failed);
     let mut ended = Ended {
         format: FORMAT,
+        asked: Some(asked),
         told: before.as_ref().and_then(|before| before.told),
         restarts: before.map_or(0, |before| before.restarts),
         exit,
@@ -266,7 +285,7 @@ pub(in crate::service) fn settle(
     }
     ended.write(instance, entry)?;
     if let Some(definition) = &definition {
-        let event = LogEvent::ended(definition, &ended.exit, !ended.exit.failed);
+        let event = LogEvent::ended(definition, &ended.exit, asked);
         events::tell(&instance.log_dir(), &event);
         if definition.kind == EntryKind::Cron {
             remember(instance, definition, &ended.exit)?;

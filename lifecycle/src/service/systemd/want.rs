@@ -10,6 +10,7 @@ use super::control;
 use super::files;
 use super::render::{self, Input, Limits, Unit};
 use super::report::Units;
+use super::states::{self, UnitState};
 use super::steps::{self, Ended};
 use super::{dir, names, read_json};
 use crate::error::{LifecycleError, Result};
@@ -81,7 +82,7 @@ pub(super) fn nothing(instance: &Instance) -> Result<()> {
     Ok(())
 }
 
-fn of_state(units: &Units, fits: impl Fn(&control::UnitState) -> bool) -> Vec<String> {
+fn of_state(units: &Units, fits: impl Fn(&UnitState) -> bool) -> Vec<String> {
     let found = units.states.iter().filter(|(_, state)| fits(state));
     found.map(|(name, _)| name.clone()).collect()
 }
@@ -153,6 +154,7 @@ fn rendered(
         own_limits,
         uplink,
         nameservers: &instance.server()?.nameservers,
+        version: states::version()?,
     }))
 }
 
@@ -194,7 +196,7 @@ fn network(
     manifest: &Manifest,
 ) -> Result<Network> {
     let unit = names::network(&instance.name);
-    if !now.state(&unit).is_some_and(control::UnitState::is_active) {
+    if !now.state(&unit).is_some_and(UnitState::is_active) {
         return Ok(Network::Stays);
     }
     let mut network = steps::network(instance)?;
@@ -244,7 +246,7 @@ fn plan(
     network: Network,
     other_sockets: &[String],
 ) -> Plan {
-    let is_active = |unit: &str| now.state(unit).is_some_and(control::UnitState::is_active);
+    let is_active = |unit: &str| now.state(unit).is_some_and(UnitState::is_active);
     let anew = network == Network::Anew;
     let mut plan = Plan::default();
     for (unit, entry) in now.services("daemon") {
@@ -321,13 +323,11 @@ fn start(instance: &Instance, plan: &Plan, wanted: &Wanted, units: &[Unit]) -> R
             }
         })?;
     }
-    // So that one that was given up begins to count anew.
-    let mut failed = of_state(&Units::look(instance)?, |state| state.active == "failed");
-    failed.retain(|unit| plan.daemons.contains(unit));
-    control::act("reset-failed", &failed)?;
+    // So that each begins to count anew: a restart by somebody is none of those that `restart.limit` is about.
+    states::forget_failures(&plan.daemons)?;
     if let Err(error) = control::act("start", &plan.daemons) {
         // One that does not come up is told by its state; one that systemd cannot even begin has none.
-        let states = control::show(&plan.daemons)?;
+        let states = states::of(&plan.daemons)?;
         if states.values().any(|state| state.load != "loaded") {
             return Err(error);
         }

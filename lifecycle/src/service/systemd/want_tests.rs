@@ -1,7 +1,6 @@
 use std::collections::BTreeMap;
 
 use super::*;
-use crate::service::systemd::control::UnitState;
 use crate::service::systemd::files::Own;
 use crate::standalone::entry::tests::definition;
 use crate::standalone::records::FORMAT;
