@@ -176,8 +176,10 @@ fn started(error: &Error) -> String {
         Error::Launch(LaunchError::Hook { kind, number, .. }) => {
             format!("error running {kind} hook #{number}: ")
         }
-        // The step is quoted as the plan has it: a mount begins with that word.
-        Error::Launch(LaunchError::Step { step, .. }) if step.starts_with("mount") => {
+        // The step is quoted as the plan has it: mounts begin with these words.
+        Error::Launch(LaunchError::Step { step, .. })
+            if step.starts_with("mount ") || step.starts_with("bind ") =>
+        {
             "error during container init: error mounting: ".to_owned()
         }
         Error::Launch(LaunchError::Step { .. } | LaunchError::Execute { .. }) => {
