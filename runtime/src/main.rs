@@ -9,62 +9,17 @@ use std::process::ExitCode;
 
 use lexopt::{Arg, Parser, ValueExt};
 use metactl_runtime::CgroupManager;
-use metactl_runtime::state::OCI_VERSION;
+use metactl_runtime::verbs::words::{self, Words};
 use metactl_runtime::verbs::{self, Failure, Globals};
-
-const HELP: &str = "\
-metactl-runtime: launches OCI bundles on Linux
-
-metactl-runtime [--root DIR] [--log FILE] [--log-format text|json]
-  [--soft-files N] [--systemd-cgroup | --cgroup-manager cgroupfs|systemd|unit|disabled] VERB
-
-  run [LAUNCH] [--detach] [--keep] [--exit-file FILE] ID
-                                              a container, from beginning to end; its exit code in a file
-  create [LAUNCH] ID                          everything but its program
-  start ID                                    the program of a created container
-  exec [EXEC] ID [COMMAND...]                 one more process in a container
-  state ID                                    its state, as JSON
-  list [--quiet] [--format table|json]        all containers
-  ps [--format table|json] ID [PS OPTION...]  its processes
-  kill [--all] ID [SIGNAL]                    a signal to its first process
-  pause ID, resume ID                         all its processes stop for a while
-  update [--resources FILE] [LIMIT] ID        other limits for a running container
-  events [--stats] [--interval DURATION] ID   what it uses, as JSON
-  delete [--force] ID                         removes what is left of it
-  plan [LAUNCH] [ID]                          what `run` would do, a line a step
-  spec [--bundle DIR] [--rootless]            writes a config.json to begin with
-  features                                    what this runtime can do, as JSON
-  network up --spec FILE [--names FILE] [--uplink DEVICE,...] --pin PATH --user NAME
-  network down --pin PATH --user NAME         a network without a process
-  network refresh                             what instances share is put back as recorded
-  resolve [--nameserver ADDRESS]... [--grace SECONDS] [--resolv-conf FILE] [--hosts FILE] [--log-file FILE]
-                                              answers what instances ask for by name, until none is left
-
-  LAUNCH: --bundle DIR, --pid-file FILE, --console-socket SOCKET, --pidfd-socket SOCKET,
-    --preserve-fds N, --no-pivot, --no-new-keyring, --notify,
-    --network FILE [--names FILE] [--uplink DEVICE,...] or --netns PATH, --server-dir DIR
-  EXEC: --tty, --detach, --user UID[:GID], --additional-gids GID, --cwd DIR, --env NAME=VALUE,
-    --cap CAPABILITY, --no-new-privs, --apparmor PROFILE, --process-label LABEL, --process FILE,
-    --pid-file FILE, --console-socket SOCKET, --pidfd-socket SOCKET, --preserve-fds N, --ignore-paused,
-    --cgroup [CONTROLLER[,CONTROLLER...]:]PATH
-
-With --cgroup-manager unit, `run --detach` is the ExecStart= of a service with Type=notify: its cgroup is the
-  container's, and the container's first process becomes its main process. --notify: the program says itself
-  when it is ready.
-
-Defaults: --root /run/metactl/oci ($XDG_RUNTIME_DIR/metactl/oci without root), --bundle .,
-  --server-dir /run/metactl/server
-Exit codes: that of the program; 1 failed, 64 usage, 77 not permitted, 78 configuration, and 255
-  when `exec` failed.
-";
 
 fn main() -> ExitCode {
     let mut globals = Globals::default();
+    globals.log.words = Words::of(std::env::args_os().next().as_deref());
     match dispatch(&mut globals) {
         Ok(code) => ExitCode::from(code),
         Err(failure) => {
-            globals.log.say("error", &failure.to_string());
-            ExitCode::from(failure.exit_code())
+            globals.log.fail(&failure);
+            ExitCode::from(globals.log.words.exit_code(&failure))
         }
     }
 }
@@ -105,12 +60,9 @@ fn dispatch(globals: &mut Globals) -> Result<u8, Failure> {
                     return Err(Failure::Usage(text));
                 }
             },
-            Some(Arg::Long("help") | Arg::Short('h')) => return say(HELP),
+            Some(Arg::Long("help") | Arg::Short('h')) => return say(&globals.log.words.help(None)),
             Some(Arg::Long("version") | Arg::Short('v')) => {
-                let version = env!("CARGO_PKG_VERSION");
-                return say(&format!(
-                    "metactl-runtime version {version}\nspec: {OCI_VERSION}\n"
-                ));
+                return say(&globals.log.words.version());
             }
             Some(Arg::Value(verb)) => break verb,
             Some(other) => return Err(other.unexpected().into()),
@@ -121,19 +73,20 @@ fn dispatch(globals: &mut Globals) -> Result<u8, Failure> {
     let next = parser
         .try_raw_args()
         .and_then(|args| args.peek().map(ToOwned::to_owned));
-    let known = verb
-        .to_str()
-        .is_some_and(|verb| verbs::find(verb).is_some());
+    let verb = verb.to_string_lossy();
+    let known = verbs::find(&verb).is_some() || words::NOT_DONE.contains(&&*verb);
     let asked = known && next.is_some_and(|word| word == "--help" || word == "-h");
     if verb == "help" || asked {
-        return say(HELP);
+        return say(&globals.log.words.help(asked.then_some(&*verb)));
     }
-    globals.log.begin(&verb.to_string_lossy());
-    match verb.to_str().and_then(verbs::find) {
+    globals.log.begin(&verb);
+    match verbs::find(&verb) {
         Some(run) => run(globals, &mut parser),
+        None if known => Err(Failure::Usage(format!(
+            "{verb}: checkpoints are not made by this runtime"
+        ))),
         None => Err(Failure::Usage(format!(
-            "unknown verb: No help topic for '{}'",
-            verb.display()
+            "unknown verb: No help topic for '{verb}'"
         ))),
     }
 }

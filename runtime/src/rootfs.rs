@@ -23,8 +23,8 @@ use rustix::mount::{
 
 use crate::compile::Device;
 use crate::fallback::{self, Missing};
+use crate::plan::attributes::Attributes;
 use crate::plan::devices::DeviceKind;
-use crate::plan::mounts::Attributes;
 use crate::report::{At, Detail, Fault, Part};
 use crate::sys::{self, MountAttr};
 

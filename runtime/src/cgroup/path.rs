@@ -65,11 +65,12 @@ impl CgroupPath {
     }
 
     /// The path of a container whose configuration says none: one directory, so that nothing else is
-    /// made and taken away with each container.
+    /// made and taken away with each container, with the name that its scope of systemd would have:
+    /// who looks for the cgroup of a container by name finds either.
     pub fn of_container(id: &str) -> String {
-        // A name of 255 bytes has no room for the prefix.
-        match id.len() + "metactl-".len() <= NAME_MAX {
-            true => format!("/metactl-{id}"),
+        // A name of 255 bytes has no room for more.
+        match id.len() + "metactl-.scope".len() <= NAME_MAX {
+            true => format!("/metactl-{id}.scope"),
             false => format!("/metactl/{id}"),
         }
     }

@@ -2,7 +2,8 @@
 //! [`crate::launch`].
 
 use crate::compile::{CompileError, Compiler, Offer, Op, Program};
-use crate::plan::mounts::{Attributes, MountKind};
+use crate::plan::attributes::Attributes;
+use crate::plan::mounts::MountKind;
 use crate::plan::{Plan, Step};
 
 /// Compiles what opens the trees of `plan` that are `prepared`, in the order of its steps, with

@@ -7,8 +7,8 @@ use rustix::process::Resource;
 use seccompiler::sock_filter;
 
 use crate::capabilities::CapabilitySets;
+use crate::plan::attributes::Attributes;
 use crate::plan::devices::DeviceKind;
-use crate::plan::mounts::Attributes;
 use crate::plan::step::{Affinity, MemoryPolicy, Pivot, Scheduler};
 use crate::sys::MountAttr;
 

@@ -10,7 +10,7 @@ use rustix::process::{fchdir, pivot_root};
 
 use super::{Sandbox, copy_up};
 use crate::compile::{Device, Slot, Span, Tree};
-use crate::plan::mounts::Attributes;
+use crate::plan::attributes::Attributes;
 use crate::plan::step::Pivot;
 use crate::report::{At, Fault, Part};
 use crate::rootfs::{self, Want};

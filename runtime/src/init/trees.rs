@@ -12,7 +12,7 @@ use rustix::process::{chroot, fchdir};
 use super::{FAILED, Sandbox};
 use crate::compile::{Offer, Slot};
 use crate::fallback::procfs;
-use crate::plan::mounts::Attributes;
+use crate::plan::attributes::Attributes;
 use crate::report::{self, At, Fault, Message, Part};
 use crate::rootfs;
 use crate::sys::{self, MountAttr};

@@ -81,6 +81,8 @@ pub enum LaunchError {
     Hook {
         /// Its kind, as the specification calls it.
         kind: &'static str,
+        /// Its place among those of its kind, from 0.
+        number: usize,
         /// The program.
         path: PathBuf,
         /// Why.
@@ -112,6 +114,16 @@ impl LaunchError {
         LaunchError::System {
             what: what.into(),
             source: source.into(),
+        }
+    }
+
+    /// What execve(2) said, and nothing else, when that is what failed for a file that was named.
+    pub(crate) fn execute_alone(&self) -> Option<String> {
+        match self {
+            LaunchError::Execute {
+                program, source, ..
+            } if program.contains('/') => Some(format!("exec {program}: {}", system_word(source))),
+            _ => None,
         }
     }
 

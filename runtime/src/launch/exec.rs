@@ -338,7 +338,8 @@ pub(crate) fn start_container_hooks(
         return Ok(());
     };
     let told = OciState::at(state, Status::Created).json();
-    for hook in crate::plan::hooks::of(bundle, "startContainer") {
+    let kind = "startContainer";
+    for (number, hook) in crate::plan::hooks::of(bundle, kind).into_iter().enumerate() {
         let mut process = own.clone();
         process.set_terminal(Some(false));
         process.set_args(Some(hook.program.arguments.clone()));
@@ -349,7 +350,7 @@ pub(crate) fn start_container_hooks(
             process = with_home(&process, &home);
         }
         hooks::run_with(
-            "startContainer",
+            hooks::Place { kind, number },
             &hook,
             &told,
             signals.as_deref_mut(),

@@ -47,29 +47,40 @@ pub fn run(
     namespace: &Namespace<'_>,
     mut signals: Option<&mut Signals>,
 ) -> Result<(), LaunchError> {
-    hooks
-        .iter()
-        .try_for_each(|hook| one(kind, hook, state, namespace, signals.as_deref_mut()))
+    hooks.iter().enumerate().try_for_each(|(number, hook)| {
+        let place = Place { kind, number };
+        one(place, hook, state, namespace, signals.as_deref_mut())
+    })
+}
+
+/// Which of the hooks it is.
+#[derive(Clone, Copy)]
+pub(super) struct Place {
+    /// Its kind, as the specification calls it.
+    pub kind: &'static str,
+    /// Its place among those, from 0.
+    pub number: usize,
 }
 
 fn one(
-    kind: &'static str,
+    place: Place,
     hook: &Hook,
     state: &[u8],
     namespace: &Namespace<'_>,
     signals: Option<&mut Signals>,
 ) -> Result<(), LaunchError> {
     let start = |stdio| start(hook, stdio, namespace);
-    let started = run_with(kind, hook, state, signals, start);
+    let started = run_with(place, hook, state, signals, start);
     started.map_err(|error| match error {
         Error::Launch(error) => error,
-        other => failed(kind, hook, other.to_string()),
+        other => failed(place, hook, other.to_string()),
     })
 }
 
-fn failed(kind: &'static str, hook: &Hook, why: String) -> LaunchError {
+fn failed(place: Place, hook: &Hook, why: String) -> LaunchError {
     LaunchError::Hook {
-        kind,
+        kind: place.kind,
+        number: place.number,
         path: hook.program.file.clone().unwrap_or_default(),
         why,
     }
@@ -78,13 +89,13 @@ fn failed(kind: &'static str, hook: &Hook, why: String) -> LaunchError {
 /// Tells `state` to a hook that `start` starts with these descriptors as its standard input, and
 /// its standard output and error; waits for its end.
 pub(super) fn run_with(
-    kind: &'static str,
+    place: Place,
     hook: &Hook,
     state: &[u8],
     signals: Option<&mut Signals>,
     start: impl FnOnce((OwnedFd, OwnedFd)) -> Result<OwnedFd, Error>,
 ) -> Result<(), Error> {
-    let fail = |why: String| Error::Launch(failed(kind, hook, why));
+    let fail = |why: String| Error::Launch(failed(place, hook, why));
     let said = |e: io::Error| fail(e.to_string());
     let (mut input, mut output) = (file().map_err(said)?, file().map_err(said)?);
     input

@@ -7,8 +7,9 @@ use oci_spec::runtime::{Linux, Process};
 use crate::cgroup::{CgroupPlan, CgroupStep};
 use crate::facts::HostFacts;
 use crate::network::NetworkInput;
+use crate::plan::attributes::NEVER_LOCKED;
 use crate::plan::devices::DeviceKind;
-use crate::plan::mounts::{self, MountKind, MountStep, NEVER_LOCKED};
+use crate::plan::mounts::{self, MountKind, MountStep};
 use crate::plan::namespaces::{Namespaces, Place};
 use crate::plan::process::{self, Around, Birth};
 use crate::plan::step::{Pivot, Step};
@@ -421,6 +422,7 @@ impl Context<'_> {
     }
 
     fn hidden(&self, steps: &mut Vec<Step>) -> Result<(), PlanError> {
+        let first = steps.len();
         for (field, list, step) in [
             (
                 "linux.readonlyPaths",
@@ -439,7 +441,11 @@ impl Context<'_> {
                         .invalid(field, "the root cannot be in it")
                         .into());
                 }
-                steps.push(step(path));
+                // Twice the same is no second mount.
+                let step = step(path);
+                if !steps.iter().skip(first).any(|other| *other == step) {
+                    steps.push(step);
+                }
             }
         }
         Ok(())

@@ -5,6 +5,7 @@
 
 use std::fmt;
 
+pub mod attributes;
 mod cgroup_mount;
 mod cgroups;
 pub mod container;

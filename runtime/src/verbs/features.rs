@@ -21,7 +21,7 @@ pub(super) fn run(_: &Globals, parser: &mut Parser) -> Result<u8, Failure> {
     let mut capabilities: Vec<String> = caps::all().iter().map(ToString::to_string).collect();
     capabilities.sort();
     let mut options: Vec<String> = OPTION_WORDS.iter().map(|word| (*word).to_owned()).collect();
-    options.extend(crate::plan::mounts::attribute_words());
+    options.extend(crate::plan::attributes::attribute_words());
     options.sort();
     options.dedup();
     print_json(&json!({

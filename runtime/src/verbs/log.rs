@@ -5,7 +5,8 @@ use std::fs::OpenOptions;
 use std::io::Write;
 use std::path::PathBuf;
 
-use crate::state::now_rfc3339;
+use crate::verbs::Failure;
+use crate::verbs::words::Words;
 
 /// Where messages go.
 #[derive(Debug, Clone, Default)]
@@ -16,11 +17,16 @@ pub struct Log {
     pub json: bool,
     /// `--debug`.
     pub debug: bool,
+    /// In whose words.
+    pub words: Words,
+    /// Whose messages they are.
+    verb: String,
 }
 
 impl Log {
     /// Makes the log, also when there will be nothing to say; with `--debug` says what is done.
-    pub fn begin(&self, verb: &str) {
+    pub fn begin(&mut self, verb: &str) {
+        verb.clone_into(&mut self.verb);
         if let Some(path) = &self.file {
             // That it cannot be written is seen when there is something to say.
             drop(OpenOptions::new().create(true).append(true).open(path));
@@ -49,21 +55,30 @@ impl Log {
 
     /// Says something, `error` or `warning`.
     pub fn say(&self, level: &str, text: &str) {
-        let line = match level {
-            "debug" => format!("time={:?} level=debug msg={text:?}", now_rfc3339()),
-            _ => format!("{level}: {text}"),
+        self.tell(level, text, None);
+    }
+
+    /// Says why the verb failed.
+    pub fn fail(&self, failure: &Failure) {
+        let text = self.words.failure(&self.verb, failure);
+        self.tell("error", &text, self.words.seen(failure));
+    }
+
+    /// Writes a message to standard error, as it is `seen` there or in the usual form, and to the log.
+    fn tell(&self, level: &str, text: &str, seen: Option<String>) {
+        let seen = match (seen, self.words, &self.file) {
+            (Some(line), ..) => Some(line),
+            // Beside its log, runc says errors, and those as they are.
+            (None, Words::Runc, Some(_)) => (level == "error").then(|| text.to_owned()),
+            (None, Words::Own, Some(_)) if level == "debug" => None,
+            _ => Some(self.words.line(level, text, self.json, false)),
         };
         // There is no third place to complain to.
-        if level != "debug" || self.file.is_none() {
+        if let Some(line) = seen {
             writeln!(std::io::stderr(), "{line}").unwrap_or_default();
         }
         let Some(path) = &self.file else { return };
-        let line = if self.json {
-            let time = now_rfc3339();
-            serde_json::json!({"level": level, "msg": text, "time": time}).to_string()
-        } else {
-            line
-        };
+        let line = self.words.line(level, text, self.json, true);
         let file = OpenOptions::new().create(true).append(true).open(path);
         file.and_then(|mut file| writeln!(file, "{line}"))
             .unwrap_or_default();

@@ -33,6 +33,7 @@ mod spec;
 mod start;
 mod state;
 mod update;
+pub mod words;
 
 pub use log::Log;
 use options::LaunchOptions;
