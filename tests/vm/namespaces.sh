@@ -5,7 +5,7 @@
 #
 #   tests/vm/namespaces.sh     exit 0: passed, 77: skipped with the reason, else: failed
 #
-# METACTL_BIN and METACTL_RUNTIME_BIN name the binaries, as for run.sh. Nothing of the machine itself changes: its root is
+# METACTL_BIN and METACTL_RUNTIME_BIN name the binaries, as for run.sh; METACTL_VM_PARTS some of systemd.sh and names.sh. Nothing of the machine itself changes: its root is
 # the lower layer of an overlay, and its cgroups get a directory that goes at the end.
 set -euo pipefail
 
@@ -58,6 +58,7 @@ cp "$here"/*.sh "$work/job/"
 cp "$metactl" "$work/job/metactl"
 cp "$runtime" "$work/job/metactl-runtime"
 cp -R "$top/examples/hello" "$work/job/hello"
+echo "${METACTL_VM_PARTS:-systemd.sh names.sh}" > "$work/job/parts"
 # What runs when systemd has booted.
 cat > "$work/job/first.sh" <<'JOB'
 #!/bin/bash
@@ -70,8 +71,7 @@ git config --global init.defaultBranch main
 (cd hello && git init -q && git add -A && git commit -q -m 'First version' && git tag 1.0)
 mkdir -p /etc/metactl/nodes
 state_of_machine > /tmp/before
-. ./systemd.sh
-metactl hello stop
+for part in $(cat parts); do . "./$part"; done
 exit "$failed"
 JOB
 cat > "$work/boot.sh" <<'BOOT'

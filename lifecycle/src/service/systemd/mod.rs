@@ -13,6 +13,7 @@
 //! | `control` | `systemctl` and `journalctl` |
 //! | `steps` | what the units ask of metactl: the network, and the end of an entry point |
 //! | `jobs` | running a cron job now |
+//! | `mend` | the timer by which networks and names are looked after |
 //! | `journal` | the logs |
 
 mod calendar;
@@ -20,6 +21,7 @@ mod control;
 mod files;
 mod jobs;
 mod journal;
+pub(crate) mod mend;
 pub(crate) mod names;
 mod render;
 mod report;
@@ -115,8 +117,10 @@ impl ServiceManager for Systemd {
         jobs::run(instance, entry, sink)
     }
 
-    fn look_again(&self, _: &Instance) {
-        // systemd looks all the time.
+    fn look_again(&self, instance: &Instance) {
+        // systemd looks at processes all the time; what others did to the network is put back now. What cannot be is told
+        // by `metactl mend`, and by the timer.
+        let _told = crate::tend::network(instance);
     }
 
     fn is_enabled(&self, instance: &Instance) -> bool {
@@ -151,6 +155,7 @@ impl ServiceManager for Systemd {
         self.enable(instance, false)?;
         steps::forget_boots(instance)?;
         if files::remove(dir(), &instance.name)? {
+            mend::rest_without_file()?;
             control::reload()?;
         }
         Ok(())

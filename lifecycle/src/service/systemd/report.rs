@@ -11,6 +11,7 @@ use super::control::{self, UnitState};
 use super::files::{self, Own};
 use super::steps::Ended;
 use super::{dir, monotonic_micros, names};
+use crate::dns;
 use crate::error::Result;
 use crate::instance::Instance;
 use crate::standalone::jobs::JobRecord;
@@ -139,21 +140,15 @@ impl Units {
             format: FORMAT,
             change: Some(wanted.change.clone()),
             entries,
-            notes: notes(instance, &manifest, self),
-            dns: None,
+            notes: notes(instance, self),
+            dns: dns::status(instance),
         })
     }
 }
 
 /// What is worth knowing beside the entry points.
-fn notes(instance: &Instance, manifest: &Manifest, units: &Units) -> Vec<String> {
+fn notes(instance: &Instance, units: &Units) -> Vec<String> {
     let mut notes = Vec::new();
-    if manifest.dns.is_some() {
-        notes.push(
-            "its names are not registered in the DNS: under systemd nothing of metactl stays to do that"
-                .to_owned(),
-        );
-    }
     let network = names::network(&instance.name);
     if units
         .state(&network)
