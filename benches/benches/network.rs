@@ -42,6 +42,7 @@ fn spec(entries: u16) -> NetworkSpec {
         pool: None,
         pool6: None,
         publish: Vec::new(),
+        apart: false,
         out: Policy {
             policy: Verdict::Reject,
             accept: (0..entries).map(entry).collect(),

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::health::{Check, Question};
 use crate::layers::Origin;
-use crate::network::{Mode, Policy, Published};
+use crate::network::{Entry, Mode, Policy, Published};
 use crate::schedule::CronSettings;
 use crate::secrets::Hidden;
 
@@ -142,6 +142,8 @@ pub struct Build {
     pub tool: Tool,
     /// What the build reaches.
     pub network: BuildNetwork,
+    /// What of the server and of other instances it reaches all the same.
+    pub accept: Vec<Entry>,
     /// The memory of a build, in bytes; `None`: unlimited.
     pub memory: Option<u64>,
     /// The folder of the checkout that becomes the release (`.` by default).
@@ -586,4 +588,6 @@ pub struct Net {
     pub publish: Vec<Published>,
     /// Where `publish` was written.
     pub publish_origin: Option<Origin>,
+    /// See [`NetworkSpec::apart`](crate::network::NetworkSpec::apart).
+    pub apart: bool,
 }

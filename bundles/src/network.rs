@@ -48,6 +48,10 @@ pub struct NetworkSpec {
     /// In `nat` mode: ports of the server that lead to the instance.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub publish: Vec<Published>,
+    /// The server itself and other instances are outside also where `out` accepts everything else: of them only what it
+    /// lists by address is reached. For builds.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub apart: bool,
     /// What may leave the instance.
     pub out: Policy,
     /// What may enter the instance.

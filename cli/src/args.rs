@@ -5,6 +5,7 @@ mod doctor;
 mod examples;
 mod explain;
 mod inside;
+mod mend;
 mod network;
 mod past;
 
@@ -16,6 +17,7 @@ pub use doctor::{Doctor, Topic};
 pub use examples::definition;
 pub use explain::{Check, Compare, Complete, Completion, Dump, Manual, Shell, Show, Why};
 pub use inside::{GcUtil, Watch};
+pub use mend::Mend;
 pub use network::{Firewall, Net, Reload, Tcpdump};
 pub use past::{Events, History, Logs, Top};
 
@@ -290,6 +292,18 @@ Examples: metactl myapp firewall --watch
           metactl myapp firewall learn --for 2h --write"
     )]
     Firewall(Firewall),
+    /// Put back what others took away of the network of instances, and bring their names in the DNS up to date
+    #[command(
+        override_usage = "metactl [APP] mend\n       metactl mend --new",
+        after_help = "\
+Nothing is restarted. Without APP: all instances, and the names that deleted ones have left. A supervisor of metactl does
+this by itself, and under systemd metactl-mend.timer asks for it; elsewhere a line of cron can:
+* * * * * metactl mend --new
+Exit codes: 0 all is as it should be, 2 something could not be put right.
+Examples: metactl mend
+          metactl myapp mend --json"
+    )]
+    Mend(Mend),
     /// Watch the packets of an instance, with the server's tcpdump
     #[command(
         override_usage = "metactl APP tcpdump [ARGUMENTS]",

@@ -4,7 +4,7 @@
 //! capabilities, no new privileges, the seccomp table. It sees the checkout at `/src`, writable,
 //! and a directory that stays from build to build at `$HOME` (for what Maven, npm or cargo fetch).
 //! Its user is nobody else's, its network its own: it reaches the world, since builds fetch what they
-//! depend on, but not what listens on the server's localhost (`[build] network`). It sees nothing
+//! depend on, but neither the server itself nor other instances (`[build] network`, `accept`). It sees nothing
 //! else of the server: not the instance's data, not its `[env]`, which may hold secrets.
 //!
 //! Everything it writes goes into `<log>/<instance>/build-<n>.log`, n being the number of the
@@ -27,7 +27,7 @@ use metactl_bundles::app::{
 };
 use metactl_bundles::bundle::{self, Placement};
 use metactl_bundles::layers::Origin;
-use metactl_bundles::network::{Mode, Policy, Verdict};
+use metactl_bundles::network::{Entry, Mode, Peer, Policy, Verdict};
 use metactl_bundles::paths::Paths;
 use metactl_bundles::view::HostView;
 use metactl_runtime::ProcessId;
@@ -287,7 +287,11 @@ impl Workshop {
         if fs::symlink_metadata(&home).is_ok_and(|meta| meta.uid() != allocation.uid) {
             give_away(&home, &allocation)?;
         }
-        let app = self.app(understood, job, &src);
+        let mut app = self.app(understood, job, &src);
+        match build.network {
+            BuildNetwork::Nat => known(&mut app.sandbox.out.accept)?,
+            BuildNetwork::None | BuildNetwork::Host => app.sandbox.out.accept.clear(),
+        }
         let place = self.placement(understood, &allocation, &src)?;
         let app = with_java(app, &place);
         let host = HostView::gather(&app, &place);
@@ -365,9 +369,10 @@ impl Workshop {
         };
         sandbox.net.addresses = Vec::new();
         sandbox.net.publish = Vec::new();
+        sandbox.net.apart = true;
         sandbox.out = Policy {
             policy: Verdict::Accept,
-            accept: Vec::new(),
+            accept: app.build.accept.clone(),
         };
         sandbox.inbound = Policy {
             policy: match sandbox.net.mode {
@@ -601,6 +606,29 @@ fn in_words(status: ExitStatus) -> String {
         Some(code) => format!("exit code {code}"),
         None => status.to_string(),
     }
+}
+
+/// Entries with a name become those with the addresses that it has now: the server's table knows no names.
+fn known(accept: &mut Vec<Entry>) -> Result<()> {
+    let mut entries = Vec::new();
+    for entry in accept.drain(..) {
+        let Peer::Host(name) = &entry.peer else {
+            entries.push(entry);
+            continue;
+        };
+        let (found, _) = metactl_netns::names::resolve(&[name]);
+        let addresses = found.get(name).filter(|list| !list.is_empty());
+        let addresses = addresses.ok_or_else(|| LifecycleError::Setting {
+            what: format!("{name} has no address, and [build] accept names it"),
+            hint: "write its address there, or take it out".to_owned(),
+        })?;
+        entries.extend(addresses.iter().map(|address| Entry {
+            peer: Peer::Net((*address).into()),
+            ..entry.clone()
+        }));
+    }
+    *accept = entries;
+    Ok(())
 }
 
 #[cfg(test)]

@@ -511,7 +511,7 @@ impl Instance {
         require_root("a step of a unit")?;
         match step {
             UnitStep::NetworkUp { bundle, uplink } => systemd::network_up(self, bundle, uplink),
-            UnitStep::NetworkDown => systemd::network_down(self).map(|()| Vec::new()),
+            UnitStep::NetworkDown => systemd::network_down(self),
             UnitStep::Ended { entry } => systemd::ended(self, entry),
             UnitStep::Prepare { entry } => upstart::prepare(self, entry),
             UnitStep::Stopped { entry } => upstart::stopped(self, entry),

@@ -39,6 +39,7 @@
 //! | `health` | whether what was started is up |
 //! | `dns/` | the names of an instance in a DNS zone, while it runs |
 //! | `converge` | the truth after a crash |
+//! | `mend`, `tend` | the network of what runs, put back; that and the names of all instances for whom no process stays |
 //! | `inspect`, [`status`], `logs`, `tail`, `moment` | what runs, what it wrote, and when |
 //! | `cron` | the cron jobs, and running one now |
 //! | `inside/` | the processes of what runs; thread and heap dumps, `lsof`, `strace`; tools of the server in its network |
@@ -101,6 +102,7 @@ mod service;
 mod standalone;
 pub mod status;
 mod tail;
+mod tend;
 
 pub use access::trail::{Deed, Outcome as DeedOutcome};
 pub use create::{Created, EntryPoint};
@@ -132,3 +134,4 @@ pub use service::{Choice as ServiceChoice, Kind as ServiceKind};
 pub use status::{
     DnsRecord, DnsState, DnsStatus, EntryState, EntryStatus, InstanceState, Status, Summary,
 };
+pub use tend::Mended;

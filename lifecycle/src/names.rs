@@ -49,6 +49,7 @@ const COMMANDS: &[&str] = &[
     "logs",
     "lsof",
     "manual",
+    "mend",
     "net",
     "network",
     "new",

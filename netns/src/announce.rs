@@ -145,6 +145,7 @@ mod tests {
             pool: None,
             pool6: None,
             publish: Vec::new(),
+            apart: false,
             out: open(),
             inbound: open(),
         }

@@ -11,7 +11,7 @@ mod show;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use ipnet::IpNet;
-use metactl_bundles::network::{Mode, NetworkSpec, Published};
+use metactl_bundles::network::{Mode, NetworkSpec, PortRange, Protocol, Published};
 use serde::{Deserialize, Serialize};
 
 use crate::announce::Announcement;
@@ -214,6 +214,13 @@ pub enum ServerEffect {
         /// The destination.
         destination: IpNet,
     },
+    /// That table keeps the address from the server itself and from other instances, but for what is listed.
+    Apart {
+        /// The address of who is kept apart.
+        source: IpAddr,
+        /// What it reaches all the same.
+        listed: Vec<Listed>,
+    },
     /// That table leads a port of the server to a port of an instance.
     Publish {
         /// The port, and the instance's.
@@ -229,6 +236,18 @@ pub enum ServerEffect {
         /// The uplink.
         device: String,
     },
+}
+
+/// A destination of the server's table.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Listed {
+    /// Where.
+    pub net: IpNet,
+    /// None: TCP and UDP when there are ports, every protocol otherwise.
+    pub protocol: Option<Protocol>,
+    /// None: every port.
+    pub ports: Option<PortRange>,
 }
 
 impl NetPlan {

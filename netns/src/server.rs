@@ -262,6 +262,7 @@ fn establish(locked: &mut Locked, effects: &[ServerEffect]) -> Result<(), NetErr
             ServerEffect::Table
             | ServerEffect::Masquerade(_)
             | ServerEffect::LinkLocal { .. }
+            | ServerEffect::Apart { .. }
             | ServerEffect::Publish { .. } => {}
         }
     }

@@ -9,7 +9,7 @@ use std::net::TcpListener;
 use std::time::{Duration, Instant};
 
 use metactl_tests::apps::Repository;
-use metactl_tests::needs::{GIT, PERL};
+use metactl_tests::needs::{CURL, GIT, NFT, PERL};
 use metactl_tests::terminal::Terminal;
 use metactl_tests::{Host, eventually, machine, on_host};
 
@@ -99,6 +99,50 @@ fn a_build_reaches_nothing_of_the_server() {
             .fails(69)
             .says(&["1 to 4 are kept"]);
         host.run(&["app", "stop"]).ok();
+    });
+}
+
+#[test]
+fn a_build_is_kept_from_the_server_and_from_instances() {
+    on_host(&[CURL, GIT, NFT, PERL], |host| {
+        let own = ["address", "add", "10.30.0.1/32", "dev", "lo"];
+        host.command("ip", &own).ok();
+        let listener = TcpListener::bind("10.30.0.1:7778").unwrap();
+        listener.set_nonblocking(true).unwrap();
+        let port = "[sandbox.net]\npublish = 8080:80\n[firewall.in]\npolicy = accept\n";
+        let address = host.hello("hello", port);
+        let ask = |to: &str| {
+            format!(
+                "perl -MIO::Socket::INET -e 'print STDERR \"{to} \", (IO::Socket::INET->new(PeerAddr => \"{to}\", Timeout => 5) \
+                 ? \"reached\" : \"no: $!\"), \"\\n\"'"
+            )
+        };
+        let instance = format!("{address}:80");
+        let all = ["10.30.0.1:7778", "10.30.0.1:8080", &instance];
+        let probes = all.map(ask).join("; ");
+        deployed(host, &format!("command = {probes}\n"));
+        let log = |number: &str| host.run(&["app", "logs", "--deploy", number]).ok().stdout;
+        let said = log("1");
+        for to in all {
+            let refused = format!("{to} no: Connection refused");
+            assert!(said.contains(&refused), "{refused} in {said}");
+        }
+        assert!(listener.accept().is_err(), "nobody came");
+        // Others than a build go on.
+        host.command("curl", &["-s", "http://10.30.0.1:8080/"]).ok();
+        let accept = format!("build:accept=10.30.0.1:7000-7999 {address}:80/tcp");
+        host.run(&["app", "set", &accept]).ok();
+        host.run(&["app", "deploy", "1.0"]).ok();
+        let said = log("2");
+        for to in ["10.30.0.1:7778", &instance] {
+            assert!(said.contains(&format!("{to} reached")), "{to} in {said}");
+        }
+        let table = host
+            .command("nft", &["list", "table", "inet", "metactl"])
+            .ok();
+        assert!(!table.stdout.contains("chain apart"), "{}", table.stdout);
+        host.run(&["app", "stop"]).ok();
+        host.run(&["hello", "stop"]).ok();
     });
 }
 

@@ -6,7 +6,7 @@
 #   tests/vm/namespaces.sh     exit 0: passed, 77: skipped with the reason, else: failed
 #
 # METACTL_BIN and METACTL_RUNTIME_BIN name the binaries, as for run.sh; METACTL_VM_GUEST names another script to run there
-# than the checks, METACTL_VM_TIMEOUT the seconds for all of it (400). Nothing of the machine itself changes: its root is
+# than the checks, METACTL_VM_PARTS some of the checks (systemd.sh names.sh), METACTL_VM_TIMEOUT the seconds for all of it (400). Nothing of the machine itself changes: its root is
 # the lower layer of an overlay, and its cgroups get a directory that goes at the end.
 set -euo pipefail
 
@@ -60,6 +60,7 @@ cp "$metactl" "$work/job/metactl"
 cp "$runtime" "$work/job/metactl-runtime"
 cp -R "$top/examples/hello" "$work/job/hello"
 [ -z "${METACTL_VM_GUEST:-}" ] || cp "$METACTL_VM_GUEST" "$work/job/guest.sh"
+echo "${METACTL_VM_PARTS:-systemd.sh names.sh}" > "$work/job/parts"
 # What runs when systemd has booted.
 cat > "$work/job/first.sh" <<'JOB'
 #!/bin/bash
@@ -76,8 +77,7 @@ fi
 (cd hello && git init -q && git add -A && git commit -q -m 'First version' && git tag 1.0)
 mkdir -p /etc/metactl/nodes
 state_of_machine > /tmp/before
-. ./systemd.sh
-metactl hello stop
+for part in $(cat parts); do . "./$part"; done
 exit "$failed"
 JOB
 cat > "$work/boot.sh" <<'BOOT'

@@ -328,6 +328,7 @@ fn network_spec(app: &App, place: &Placement) -> NetworkSpec {
         pool: place.pool.filter(|_| net.mode == Mode::Nat),
         pool6: place.pool6.filter(|_| net.mode == Mode::Nat),
         publish: net.publish.clone(),
+        apart: net.apart,
         out: app.sandbox.out.clone(),
         inbound: app.sandbox.inbound.clone(),
     }

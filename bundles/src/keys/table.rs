@@ -322,6 +322,16 @@ pub(super) const APPLICATION: &[Key] = &[
         )
     },
     Key {
+        grant: Grant::Trusted,
+        why: "then a build reaches services of the server, or of other instances",
+        ..key(
+            "build",
+            "accept",
+            Kind::Sources,
+            "What of the server and of other instances a build reaches with `network = nat`: destinations as in `[firewall.out.accept]`, names as they are when it begins.",
+        )
+    },
+    Key {
         default: Some("4g"),
         ..key(
             "build",

@@ -8,6 +8,7 @@ use super::Builder;
 use crate::app::{Build, BuildNetwork, Repository, Submodules, Tool, Verify};
 use crate::keys::values;
 use crate::layers::Value;
+use crate::network::parse_entry;
 
 impl<'a> Builder<'a> {
     pub(super) fn build(&mut self) -> Build {
@@ -44,6 +45,7 @@ impl<'a> Builder<'a> {
         let password_file = path("password.file");
         let fetch = text(self.value("build", "fetch"));
         let user = text(self.value("build", "user"));
+        let accept = self.typed("build", "accept", |text| parse_entry("accept", text));
         let more = self.more_repositories();
         Build {
             repo: text(repo),
@@ -57,6 +59,7 @@ impl<'a> Builder<'a> {
             verify,
             tool,
             network,
+            accept: accept.unwrap_or_default(),
             memory: self
                 .limit("build", "limits.memory", values::size)
                 .or_else(|| self.default_memory()),

@@ -119,6 +119,7 @@ impl Builder<'_> {
             ip_origin,
             publish,
             publish_origin,
+            apart: false,
         }
     }
 

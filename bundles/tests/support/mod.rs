@@ -127,6 +127,7 @@ pub fn app(name: &str) -> App {
                 ip_origin: None,
                 publish: Vec::new(),
                 publish_origin: None,
+                apart: false,
             },
             out: Policy {
                 policy: Verdict::Reject,

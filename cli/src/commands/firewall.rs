@@ -411,6 +411,7 @@ mod tests {
                 pool: None,
                 pool6: None,
                 publish: Vec::new(),
+                apart: false,
                 out: policy(),
                 inbound: policy(),
             },

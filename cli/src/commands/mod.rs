@@ -24,6 +24,7 @@ mod instances;
 mod learn;
 mod list;
 mod logs;
+mod mend;
 mod network;
 mod plan;
 mod reload;
@@ -114,6 +115,7 @@ fn run(context: &mut Context, command: &Command) -> Outcome {
         Command::Reload(args) => reload::run(context, args),
         Command::Firewall(args) => firewall::run(context, args),
         Command::Tcpdump(args) => network::tcpdump(context, args),
+        Command::Mend(args) => mend::run(context, args),
         Command::Net(args) => network::net(context, args),
         Command::Shell(args) => exec::shell(context, args),
         Command::Exec(args) => exec::run(context, args),

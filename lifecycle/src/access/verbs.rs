@@ -86,6 +86,8 @@ const VERBS: &[Row] = {
         Row("reload", None, Operate, Both),
         Row("enable", None, Operate, Both),
         Row("disable", None, Operate, Both),
+        // Asked for by timers, all the time.
+        Row("mend", None, Operate, Nothing),
         Row("cron", Some("run"), Operate, Both),
         Row("stack", None, Operate, Nothing),
         Row("gcutil", None, Operate, Nothing),

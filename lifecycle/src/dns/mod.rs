@@ -12,6 +12,8 @@
 //! | `journal` | which it may have, on disk |
 //! | `rounds` | one attempt to make the second like the first |
 //! | `registrar` | the supervisor's thread: when the next attempt is made |
+//! | `tend` | the same for instances without a supervisor: one look, again and again |
+//! | `standing` | what is known between two such looks, on disk |
 //! | `watch` | another one: whether the daemons are healthy |
 //! | `tidy` | what commands do when no supervisor is there |
 //!
@@ -21,6 +23,8 @@ mod journal;
 mod registrar;
 mod registration;
 mod rounds;
+mod standing;
+mod tend;
 mod tidy;
 mod watch;
 
@@ -31,7 +35,9 @@ use metactl_netns::dns_update::{Client, Key, Name, Patience};
 
 pub(crate) use registrar::{Registrar, Task};
 pub(crate) use registration::{Registration, host_label};
-pub(crate) use tidy::{farewell, leftovers, note, sweep, tidy};
+pub(crate) use standing::status;
+pub(crate) use tend::{Unwilling, ask, is_asked, leave, tend};
+pub(crate) use tidy::{farewell, leftovers, note, sweep, tidy, tidy_now};
 pub(crate) use watch::Watched;
 
 /// The first pause before something is tried again.

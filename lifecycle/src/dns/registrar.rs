@@ -22,10 +22,10 @@ use crate::status::{DnsRecord, DnsState, DnsStatus};
 /// How long the end of a supervisor waits for the names to be removed.
 const FAREWELL: Duration = Duration::from_secs(3);
 /// How often everything is said again: somebody may have restored the zone from a backup.
-const REFRESH: Duration = Duration::from_secs(3600);
+pub(super) const REFRESH: Duration = Duration::from_secs(3600);
 /// How soon everything is said again after a change: a server that was silent may carry out only now, and in another
 /// order, what was sent to it over UDP and TCP while it was.
-const SETTLE: Duration = Duration::from_secs(30);
+pub(super) const SETTLE: Duration = Duration::from_secs(30);
 /// How often it is looked whether others have left names.
 const SWEEP: Duration = Duration::from_secs(20);
 

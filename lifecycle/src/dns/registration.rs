@@ -125,6 +125,7 @@ pub(super) mod tests {
             pool: None,
             pool6: None,
             publish: Vec::new(),
+            apart: false,
             out: policy.clone(),
             inbound: policy,
         }

@@ -19,13 +19,15 @@ use crate::status::{DnsState, DnsStatus};
 /// Removes the names of an instance that has no supervisor, when it is time to try that. Returns what was done,
 /// or what stands in the way, in sentences. Never takes long.
 pub(crate) fn tidy(instance: &Instance) -> Vec<String> {
-    match try_to(instance) {
-        Ok(done) => done,
-        Err(error) => vec![error.to_string()],
-    }
+    try_to(instance, false).unwrap_or_else(|error| vec![error.to_string()])
 }
 
-fn try_to(instance: &Instance) -> Result<Vec<String>> {
+/// The same, also when it is not time: somebody asks for it.
+pub(crate) fn tidy_now(instance: &Instance) -> Vec<String> {
+    try_to(instance, true).unwrap_or_else(|error| vec![error.to_string()])
+}
+
+fn try_to(instance: &Instance, now: bool) -> Result<Vec<String>> {
     let path = instance.dns_journal();
     if !Journal::exists(&path) {
         return Ok(Vec::new());
@@ -35,12 +37,16 @@ fn try_to(instance: &Instance) -> Result<Vec<String>> {
     let Ok(_lock) = lock else {
         return Ok(Vec::new());
     };
+    // It runs, and no process of metactl stays for it: its names are true.
+    if !instance.service()?.has_supervisor() && super::tend::is_up(instance) {
+        return Ok(Vec::new());
+    }
     let journal = Journal::read(&path)?;
     let failure = journal.content.failure.clone();
     // Times in this form are in the order of their text.
     if failure
         .as_ref()
-        .is_some_and(|failure| failure.next > files::now())
+        .is_some_and(|failure| !now && failure.next > files::now())
     {
         return Ok(Vec::new());
     }

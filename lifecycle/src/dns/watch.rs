@@ -5,6 +5,7 @@ use std::time::Duration;
 use metactl_bundles::app::Health;
 use metactl_bundles::health::Check;
 use metactl_runtime::ProcessId;
+use serde::{Deserialize, Serialize};
 
 use crate::health;
 
@@ -16,6 +17,9 @@ const SUSPICION: Duration = Duration::from_secs(2);
 const FIRST: Duration = Duration::from_millis(250);
 /// Failures in a row that count: one may be a pause of a garbage collector.
 const FAILURES: u32 = 2;
+
+/// After so many looks at what is not healthy, the next ones are not awaited any more.
+const RESTLESS: u32 = 15;
 
 /// A daemon that should run.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -44,7 +48,53 @@ pub(super) struct Watch {
     pub(super) healthy: Option<bool>,
 }
 
+/// The same on disk, for looks that are processes of their own.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub(super) struct Seen {
+    processes: Vec<Option<ProcessId>>,
+    failures: u32,
+    looks: u32,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    healthy: Option<bool>,
+}
+
 impl Watch {
+    /// Goes on from what an earlier process has seen, if it was of the same processes.
+    pub(super) fn resume(daemons: &[Watched], seen: &Seen) -> Watch {
+        let mut watch = Watch {
+            daemons: daemons.to_vec(),
+            ..Watch::default()
+        };
+        if watch.processes() == seen.processes {
+            watch.failures = seen.failures;
+            watch.looks = seen.looks;
+            watch.healthy = seen.healthy;
+        }
+        watch
+    }
+
+    /// For the next process.
+    pub(super) fn remember(&self) -> Seen {
+        Seen {
+            processes: self.processes(),
+            failures: self.failures,
+            looks: self.looks,
+            healthy: self.healthy,
+        }
+    }
+
+    fn processes(&self) -> Vec<Option<ProcessId>> {
+        let processes = self.daemons.iter().map(|daemon| daemon.process.clone());
+        processes.collect()
+    }
+
+    /// Whether the next looks are likely to show something else: after a start or an end, but not for ever.
+    pub(super) fn is_restless(&self) -> bool {
+        let calm = self.healthy == Some(true) && self.failures == 0;
+        !calm && self.looks < RESTLESS
+    }
+
     /// About these daemons; with others than before it begins anew.
     pub(super) fn of(&mut self, daemons: &[Watched]) {
         if self.daemons != daemons {
@@ -107,6 +157,34 @@ mod tests {
         // A daemon that does not run needs no second look.
         watch.seen(false, true);
         assert_eq!(watch.healthy, Some(false));
+    }
+
+    #[test]
+    fn looks_go_on_in_another_process() {
+        let daemon = |process: Option<ProcessId>| Watched {
+            process,
+            port: None,
+            health: Health::Tcp,
+            checks: Vec::new(),
+        };
+        let own = [daemon(Some(ProcessId::current().unwrap()))];
+        let mut watch = Watch::resume(&own, &Seen::default());
+        assert!(watch.is_restless());
+        watch.seen(false, false);
+        let seen = watch.remember();
+        let mut watch = Watch::resume(&own, &seen);
+        assert_eq!(watch.healthy, None);
+        watch.seen(false, false);
+        assert_eq!((watch.healthy, watch.is_restless()), (Some(false), true));
+        // Another process: what was seen of the one before does not count.
+        let other = Watch::resume(&[daemon(None)], &watch.remember());
+        assert_eq!((other.healthy, other.failures), (None, 0));
+        for _ in 0..RESTLESS {
+            watch.seen(false, false);
+        }
+        assert!(!watch.is_restless());
+        watch.seen(true, false);
+        assert!(!watch.is_restless());
     }
 
     #[test]

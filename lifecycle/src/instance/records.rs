@@ -60,6 +60,12 @@ impl Instance {
         locks.join(format!("{}.supervisor.lock", self.name))
     }
 
+    /// Held while its network is made, taken away or mended, where no supervisor does all of that.
+    pub(crate) fn network_lock(&self) -> PathBuf {
+        let locks = self.manager.paths.run.join("locks");
+        locks.join(format!("{}.network.lock", self.name))
+    }
+
     /// Marks an instance that is started at boot.
     pub(crate) fn enabled_mark(&self) -> PathBuf {
         self.state_dir().join("enabled")

@@ -79,6 +79,12 @@ pub(crate) trait ServiceManager {
         sink: &mut LineSink<'_>,
     ) -> Result<Exit>;
 
+    /// Whether a process of metactl stays as long as anything runs, and looks after its network and its names. Where
+    /// none does, `crate::tend` is asked to, again and again.
+    fn has_supervisor(&self) -> bool {
+        false
+    }
+
     /// Somebody has said `start` of what runs: whatever may have been in its way is looked at again at once.
     fn look_again(&self, instance: &Instance);
 

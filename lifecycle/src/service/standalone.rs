@@ -74,6 +74,10 @@ impl ServiceManager for Standalone {
         instance.run_supervised_job(entry, sink)
     }
 
+    fn has_supervisor(&self) -> bool {
+        true
+    }
+
     fn look_again(&self, instance: &Instance) {
         instance.run_dir().wake();
     }

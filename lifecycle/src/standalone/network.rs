@@ -17,6 +17,7 @@ use super::records::RunDir;
 use crate::error::{LifecycleError, OnPath, Result};
 use crate::files;
 use crate::hosts;
+use crate::instance::Instance;
 use crate::launcher::{NetworkUp, Runtime};
 use crate::mend::{self, Mender};
 use crate::resolver::Keeper;
@@ -64,6 +65,18 @@ impl Network {
             unannounced: mpsc::channel().1,
             resolver,
         }
+    }
+
+    /// That of an instance which no supervisor keeps, and whose names a unit of its service manager has answered.
+    pub(crate) fn unattended(instance: &Instance) -> Result<Network> {
+        let hosts = instance.state_dir().join("etc/hosts");
+        let keeper = Keeper::of_unit(instance.manager.resolver()?);
+        Ok(Network::new(
+            &instance.name,
+            instance.run_dir(),
+            hosts,
+            keeper,
+        ))
     }
 
     /// Whether what is there fits the bundle. Otherwise everything has to stop first.
@@ -210,19 +223,17 @@ impl Network {
         let Some(up) = self.up.as_ref().filter(|up| up.spec.mode != Mode::Host) else {
             return Vec::new();
         };
-        let network = mend::Network {
-            spec: &up.spec,
-            record: (&self.run.network(), &up.text),
-            names: &self.run.names(),
-            user: &self.instance,
-            server_dir: runtime.server_dir(),
-            uplink,
-        };
-        let pin = self.run.netns();
-        self.mender.look(|| {
-            let netns = File::open(&pin).on("open", &pin)?;
-            network.mend(netns.as_fd())
-        })
+        let (run, instance) = (&self.run, &self.instance);
+        self.mender
+            .look(|| put_back(up, run, instance, runtime, uplink))
+    }
+
+    /// The same at once. Returns what had to be put back.
+    pub(crate) fn mend_now(&self, runtime: &Runtime, uplink: Option<&str>) -> Result<Vec<String>> {
+        match &self.up {
+            Some(up) => put_back(up, &self.run, &self.instance, runtime, uplink),
+            None => Ok(Vec::new()),
+        }
     }
 
     /// The next look comes at once.
@@ -235,6 +246,26 @@ impl Network {
         let text = hosts::text(hostname, &up.spec, names);
         hosts::write(&self.hosts_file, &text)
     }
+}
+
+fn put_back(
+    up: &Up,
+    run: &RunDir,
+    instance: &str,
+    runtime: &Runtime,
+    uplink: Option<&str>,
+) -> Result<Vec<String>> {
+    let network = mend::Network {
+        spec: &up.spec,
+        record: (&run.network(), &up.text),
+        names: &run.names(),
+        user: instance,
+        server_dir: runtime.server_dir(),
+        uplink,
+    };
+    let pin = run.netns();
+    let netns = File::open(&pin).on("open", &pin)?;
+    network.mend(netns.as_fd())
 }
 
 /// Whether the resolver follows its names, and answers it: it has a network of its own.

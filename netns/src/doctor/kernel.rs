@@ -97,6 +97,7 @@ fn sample() -> NetworkSpec {
         pool: None,
         pool6: None,
         publish: Vec::new(),
+        apart: false,
         out: closed(),
         inbound: closed(),
     }

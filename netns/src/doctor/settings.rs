@@ -43,6 +43,7 @@ pub(super) fn examine(
             ServerEffect::Table
             | ServerEffect::Masquerade(_)
             | ServerEffect::LinkLocal { .. }
+            | ServerEffect::Apart { .. }
             | ServerEffect::Publish { .. } => {}
         }
     }

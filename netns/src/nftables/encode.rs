@@ -418,6 +418,7 @@ fn expression(list: &mut Attrs, expr: &Expr) {
         Expr::Meta { .. } => "meta",
         Expr::Payload { .. } => "payload",
         Expr::Cmp { .. } => "cmp",
+        Expr::Between { .. } => "range",
         Expr::Bitwise { .. } => "bitwise",
         Expr::Lookup { .. } => "lookup",
         Expr::Update { .. } => "dynset",
@@ -461,6 +462,12 @@ fn expression_data(data: &mut Attrs, expr: &Expr) {
             data.u32(1, *from);
             data.u32(2, u32::from(!*equal));
             data.data(3, value);
+        }
+        Expr::Between { from, first, last } => {
+            data.u32(1, *from);
+            data.u32(2, 0);
+            data.data(3, first);
+            data.data(4, last);
         }
         Expr::Bitwise { register, mask } => {
             data.u32(1, *register);

@@ -474,6 +474,27 @@ impl Rule {
         self
     }
 
+    /// A port of `end` from `first` to `last`; behind [`Rule::transport`].
+    pub(crate) fn ports(mut self, end: End, first: u16, last: u16) -> Rule {
+        let protocol = self.transport.unwrap_or("th");
+        self.word(format_args!(
+            "{protocol} {} {first}-{last}",
+            end.port_word()
+        ));
+        self.exprs.push(Expr::Payload {
+            base: BASE_TRANSPORT,
+            offset: end.port_offset(),
+            length: 2,
+            to: FIRST,
+        });
+        self.exprs.push(Expr::Between {
+            from: FIRST,
+            first: first.to_be_bytes().to_vec(),
+            last: last.to_be_bytes().to_vec(),
+        });
+        self
+    }
+
     /// Conntrack knows the packet as a reply, or related to one.
     pub(crate) fn established(mut self) -> Rule {
         self.word("ct state established,related");

@@ -123,6 +123,12 @@ pub(crate) enum Expr {
         equal: bool,
         value: Vec<u8>,
     },
+    /// `NFT_RANGE_EQ`.
+    Between {
+        from: u32,
+        first: Vec<u8>,
+        last: Vec<u8>,
+    },
     Bitwise {
         register: u32,
         mask: Vec<u8>,

@@ -6,8 +6,8 @@ use ipnet::IpNet;
 use metactl_bundles::network::{Mode, NetworkSpec, Peer, Published};
 
 use super::{
-    GATEWAY4, GATEWAY6, INNER, INNER_MAC, LINK_LOCAL4, LinkIds, NetPlan, OUTER_MAC, RESOLVER6,
-    ServerEffect, Side, Step, Veth, pool_gateway,
+    GATEWAY4, GATEWAY6, INNER, INNER_MAC, LINK_LOCAL4, LinkIds, Listed, NetPlan, OUTER_MAC,
+    RESOLVER6, ServerEffect, Side, Step, Veth, pool_gateway,
 };
 use crate::announce;
 use crate::facts::HostFacts;
@@ -103,6 +103,14 @@ impl Maker<'_> {
                 destination,
             });
         }
+        if self.spec.apart {
+            for source in self.spec.addresses.iter().copied() {
+                effect(ServerEffect::Apart {
+                    source,
+                    listed: self.listed(source),
+                });
+            }
+        }
         for v6 in [false, true] {
             let own = &self.spec.addresses;
             let Some(address) = own.iter().find(|address| address.is_ipv6() == v6) else {
@@ -129,6 +137,25 @@ impl Maker<'_> {
                 });
             }
         }
+    }
+
+    /// What the accept list names by address, of the family of `source`.
+    fn listed(&self, source: IpAddr) -> Vec<Listed> {
+        let mut found = Vec::new();
+        for entry in &self.spec.out.accept {
+            let Peer::Net(net) = entry.peer else { continue };
+            if net.addr().is_ipv4() != source.is_ipv4() {
+                continue;
+            }
+            let all = entry.ports.is_empty().then_some(None);
+            let ports = entry.ports.iter().copied().map(Some);
+            found.extend(ports.chain(all).map(|ports| Listed {
+                net,
+                protocol: entry.protocol,
+                ports,
+            }));
+        }
+        found
     }
 
     /// The link-local destinations that the accept list names, from each address. IPv6 ones are never forwarded.

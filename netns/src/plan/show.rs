@@ -38,6 +38,16 @@ impl fmt::Display for ServerEffect {
                 source,
                 destination,
             } => write!(f, "nft accept from {source} to {destination}"),
+            ServerEffect::Apart { source, listed } => {
+                let but = match listed.is_empty() {
+                    true => "",
+                    false => " but for what is listed",
+                };
+                write!(
+                    f,
+                    "nft reject from {source} to the server and to instances{but}"
+                )
+            }
             ServerEffect::Publish { port, address } => {
                 let six = if address.is_ipv6() { "6" } else { "" };
                 let (map, at) = match port.address {

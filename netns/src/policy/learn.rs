@@ -261,6 +261,7 @@ mod tests {
             pool: None,
             pool6: None,
             publish: Vec::new(),
+            apart: false,
             out: policy(Verdict::Reject),
             inbound: policy(Verdict::Accept),
         };

@@ -13,6 +13,8 @@ use crate::link::GROUP;
 use crate::nftables::{At, Batch, Chain, End, Family, Hook, Map, MapShape, Pair, Rule, Ruleset};
 use crate::plan::{GATEWAY4, LINK_LOCAL4, LINK_LOCAL6, RESOLVER6, ServerEffect};
 
+mod apart;
+
 /// What the record calls for; none without users.
 pub(super) fn wanted(record: &Record) -> Option<Ruleset> {
     if !record
@@ -48,6 +50,7 @@ pub(super) fn wanted(record: &Record) -> Option<Ruleset> {
         resolver(),
         forward(&Closed::of(record), &pools, &listed),
     ];
+    chains.extend(apart::chains(record));
     if !leads.is_empty() {
         chains.extend(lead(&leads));
     }

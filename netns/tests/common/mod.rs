@@ -344,6 +344,7 @@ pub fn spec(instance: &str, mode: Mode, addresses: &[&str]) -> NetworkSpec {
         pool: (mode == Mode::Nat).then(|| "10.77.0.0/16".parse().unwrap()),
         pool6: (mode == Mode::Nat).then(|| "fd77:1:2::/64".parse().unwrap()),
         publish: Vec::new(),
+        apart: false,
         out: open(),
         inbound: open(),
     }

@@ -18,6 +18,17 @@ pub(super) fn act(verb: &str, units: &[String]) -> Result<()> {
     }
 }
 
+/// Has units started, and does not wait for it.
+pub(super) fn begin(units: &[String]) -> Result<()> {
+    let mut command = systemctl("start");
+    command.arg("--no-block").args(units);
+    let output = run(command)?;
+    match output.status.success() {
+        true => Ok(()),
+        false => Err(failed("start", units, &output)),
+    }
+}
+
 /// Starts a unit without what it wants.
 pub(super) fn start_alone(unit: &str) -> Result<()> {
     let units = [unit.to_owned()];

@@ -118,7 +118,7 @@ pub(super) fn install(dir: &Path, instance: &str, units: &[Unit]) -> Result<bool
     Ok(changed)
 }
 
-/// Removes all units of an instance; the one that answers for names with those of the last. Whether there were any.
+/// Removes all units of an instance; those that are for all instances with those of the last. Whether there were any.
 pub(super) fn remove(dir: &Path, instance: &str) -> Result<bool> {
     let mut changed = false;
     for name in of_instance(dir, instance)?.into_keys() {
@@ -129,10 +129,12 @@ pub(super) fn remove(dir: &Path, instance: &str) -> Result<bool> {
         name.starts_with("metactl-") && name.ends_with(".target")
     };
     if !files::entries(dir)?.iter().any(is_target) {
-        let path = dir.join(names::RESOLVER);
-        let text = files::read(&path)?;
-        if text.is_some_and(|text| own(&String::from_utf8_lossy(&text)).is_some()) {
-            changed |= files::remove_file(&path)?;
+        for unit in [names::RESOLVER, names::MEND_TIMER, names::MEND] {
+            let path = dir.join(unit);
+            let text = files::read(&path)?;
+            if text.is_some_and(|text| own(&String::from_utf8_lossy(&text)).is_some()) {
+                changed |= files::remove_file(&path)?;
+            }
         }
     }
     Ok(changed)

@@ -16,12 +16,14 @@
 //! | `steps` | what the units ask of metactl: the network, and the end of an entry point |
 //! | `jobs` | running a cron job now |
 //! | `journal` | the logs; `starts`: when daemons were started |
+//! | `mend` | the timer by which networks and names are looked after |
 
 mod calendar;
 mod control;
 mod files;
 mod jobs;
 mod journal;
+pub(crate) mod mend;
 pub(crate) mod names;
 mod render;
 mod report;
@@ -117,8 +119,10 @@ impl ServiceManager for Systemd {
         jobs::run(instance, entry, sink)
     }
 
-    fn look_again(&self, _: &Instance) {
-        // systemd looks all the time.
+    fn look_again(&self, instance: &Instance) {
+        // systemd looks at processes all the time; what others did to the network is put back now. What cannot be is told
+        // by `metactl mend`, and by the timer.
+        let _told = crate::tend::network(instance);
     }
 
     fn is_enabled(&self, instance: &Instance) -> bool {
@@ -153,6 +157,7 @@ impl ServiceManager for Systemd {
         self.enable(instance, false)?;
         steps::forget_boots(instance)?;
         if files::remove(dir(), &instance.name)? {
+            mend::rest_without_file()?;
             control::reload()?;
         }
         Ok(())

@@ -5,6 +5,10 @@ use std::fmt::Write;
 /// The unit that answers for names, of all instances.
 pub(crate) const RESOLVER: &str = "metactl-resolver.service";
 
+/// What looks after the networks and names of all instances, and when.
+pub(crate) const MEND: &str = "metactl-mend.service";
+pub(crate) const MEND_TIMER: &str = "metactl-mend.timer";
+
 /// `metactl-<instance>-<entry>.service`
 pub(crate) fn service(instance: &str, entry: &str) -> String {
     format!("metactl-{instance}-{entry}.service")

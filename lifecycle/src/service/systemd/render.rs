@@ -8,6 +8,7 @@
 //!   metactl-<instance>-<entry>.socket  what a daemon listens at, made in the network of the instance
 //! metactl-<instance>.slice             the limits of the instance as a whole
 //! metactl-resolver.service             answers for names, one for all instances
+//! metactl-mend.timer, .service         looks after networks and names, for all instances (`mend`)
 //! ```
 //!
 //! What metactl needs to know again stands in a section of its own, which systemd leaves alone (systemd.syntax(7)).
@@ -26,6 +27,8 @@ use metactl_bundles::paths::Paths;
 
 use super::names;
 
+/// The first line.
+const HEAD: &str = "# Written by metactl, which replaces it as a whole. Your own settings belong into drop-ins: systemctl edit.";
 /// The section of what is metactl's own.
 pub(super) const SECTION: &str = "[X-Metactl]";
 /// How long a program that tells itself when it is ready may take, and a launch at all.
@@ -83,6 +86,7 @@ pub(super) fn units(input: &Input<'_>) -> Vec<Unit> {
     }
     if input.needs_resolver() {
         units.push(resolver(input));
+        units.extend(super::mend::units(input));
     }
     for (at, entry) in input.manifest.entries.iter().enumerate() {
         let limits = input.own_limits.get(at).copied().unwrap_or_default();
@@ -112,13 +116,24 @@ impl Input<'_> {
 }
 
 /// The text of a unit, put together.
-struct Text(String);
+pub(super) struct Text(String);
 
 impl Text {
+    /// A unit that is not of one instance, but of the server.
+    pub(super) fn of_server(description: &str) -> Text {
+        let mut text = Text(String::new());
+        text.line(HEAD);
+        text.line(SECTION);
+        text.set("Server", "yes");
+        text.section("Unit");
+        text.set("Description", &escaped(description));
+        text
+    }
+
     fn new(input: &Input<'_>, entry: Option<&EntryRef>, description: &str) -> Text {
         let instance = input.instance();
         let mut text = Text(String::new());
-        text.line("# Written by metactl, which replaces it as a whole. Your own settings belong into drop-ins: systemctl edit.");
+        text.line(HEAD);
         text.line(SECTION);
         text.set("Instance", instance);
         if let Some(entry) = entry {
@@ -140,12 +155,12 @@ impl Text {
         self.0.push('\n');
     }
 
-    fn section(&mut self, name: &str) {
+    pub(super) fn section(&mut self, name: &str) {
         self.line("");
         self.line(&format!("[{name}]"));
     }
 
-    fn set(&mut self, key: &str, value: &str) {
+    pub(super) fn set(&mut self, key: &str, value: &str) {
         // Writing to a string cannot fail.
         writeln!(self.0, "{key}={value}").unwrap_or_default();
     }
@@ -156,7 +171,7 @@ impl Text {
         }
     }
 
-    fn seconds(&mut self, key: &str, time: Duration) {
+    pub(super) fn seconds(&mut self, key: &str, time: Duration) {
         let text = match (time.as_secs(), time.subsec_millis()) {
             (seconds, 0) => format!("{seconds}s"),
             (_, _) => format!("{}ms", time.as_millis()),
@@ -195,7 +210,7 @@ impl Text {
     }
 
     /// Where metactl's directories and programs are, for the steps that are its own.
-    fn surroundings(&mut self, input: &Input<'_>) {
+    pub(super) fn surroundings(&mut self, input: &Input<'_>) {
         let paths = input.paths;
         self.variable("METACTL_RUNTIME", input.runtime);
         if *paths == Paths::under(Path::new("/")) {
@@ -214,7 +229,7 @@ impl Text {
         self.set("Environment", &value);
     }
 
-    fn unit(self, name: String) -> Unit {
+    pub(super) fn unit(self, name: String) -> Unit {
         Unit { name, text: self.0 }
     }
 }
@@ -260,6 +275,7 @@ fn network(input: &Input<'_>) -> Unit {
         wants.push(names::RESOLVER.to_owned());
         // It ends when there is no network.
         text.set("Before", names::RESOLVER);
+        wants.push(names::MEND_TIMER.to_owned());
     }
     text.list("Wants", &wants);
     text.section("Service");
@@ -288,12 +304,7 @@ fn network(input: &Input<'_>) -> Unit {
 }
 
 fn resolver(input: &Input<'_>) -> Unit {
-    let mut text = Text(String::new());
-    text.line("# Written by metactl, which replaces it as a whole. Your own settings belong into drop-ins: systemctl edit.");
-    text.line(SECTION);
-    text.set("Server", "yes");
-    text.section("Unit");
-    text.set("Description", "Names for the instances of metactl");
+    let mut text = Text::of_server("Names for the instances of metactl");
     text.section("Service");
     text.set("Type", "exec");
     let mut words = vec![
@@ -319,7 +330,7 @@ fn resolver(input: &Input<'_>) -> Unit {
 }
 
 /// A command line (systemd.service(5), "Command lines").
-fn command(words: &[String]) -> String {
+pub(super) fn command(words: &[String]) -> String {
     let words: Vec<String> = words.iter().map(|word| quoted(word, true)).collect();
     words.join(" ")
 }

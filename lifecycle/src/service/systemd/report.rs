@@ -11,6 +11,7 @@ use super::files::{self, Own};
 use super::states::{self, UnitState};
 use super::steps::Ended;
 use super::{dir, monotonic_micros, names};
+use crate::dns;
 use crate::error::Result;
 use crate::instance::Instance;
 use crate::service::{Kept, Look};
@@ -151,8 +152,8 @@ impl Units {
             format: FORMAT,
             change: Some(wanted.change.clone()),
             entries,
-            notes: notes(instance, &outline, self),
-            dns: None,
+            notes: notes(instance, self),
+            dns: dns::status(instance),
         })
     }
 }
@@ -161,7 +162,6 @@ impl Units {
 struct Outline {
     entries: Vec<EntryRef>,
     cron: CronSettings,
-    has_names: bool,
 }
 
 impl Outline {
@@ -173,7 +173,6 @@ impl Outline {
             return Ok(Outline {
                 entries: entries.unwrap_or_default(),
                 cron: cron.unwrap_or_default(),
-                has_names: false,
             });
         }
         let bundle = instance.state_dir().join("bundles").join(digest);
@@ -181,20 +180,13 @@ impl Outline {
         Ok(Outline {
             entries: manifest.entries,
             cron: manifest.cron,
-            has_names: manifest.dns.is_some(),
         })
     }
 }
 
 /// What is worth knowing beside the entry points.
-fn notes(instance: &Instance, outline: &Outline, units: &Units) -> Vec<String> {
+fn notes(instance: &Instance, units: &Units) -> Vec<String> {
     let mut notes = Vec::new();
-    if outline.has_names {
-        notes.push(
-            "its names are not registered in the DNS: under systemd nothing of metactl stays to do that"
-                .to_owned(),
-        );
-    }
     let network = names::network(&instance.name);
     if units
         .state(&network)

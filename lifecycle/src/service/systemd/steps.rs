@@ -1,6 +1,7 @@
 //! What the units of an instance ask of metactl: `metactl -a APP unit STEP`. Each is a process that ends.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use metactl_bundles::app::Restart;
 use metactl_bundles::bundle::{EntryKind, EntryRef, read_manifest};
@@ -10,22 +11,24 @@ use metactl_runtime::cgroup;
 use serde::{Deserialize, Serialize};
 
 use super::files as units;
-use super::{names, states};
-use crate::error::Result;
+use super::{mend, names, states};
+use crate::error::{LifecycleError, Result};
 use crate::events::{self, Event as LogEvent};
 use crate::instance::Instance;
-use crate::resolver::Keeper;
+use crate::lock::Lock;
 use crate::standalone::exits;
 use crate::standalone::jobs::JobRecords;
 use crate::standalone::network::Network;
 use crate::standalone::notify::{Event, Notifier};
 use crate::status::{self, Exit};
-use crate::{dumps, files};
+use crate::{dns, dumps, files};
 
 /// The format number of the records.
 const FORMAT: u32 = 1;
 /// How long nothing more is told of an entry point that fails again and again, in seconds.
 const QUIET: i64 = 600;
+/// How long the network of an instance may be mended, which takes milliseconds.
+const MENDING: Duration = Duration::from_secs(10);
 
 /// How an entry point ended last: `<run>/<instance>/ended/<entry>.json`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -92,14 +95,16 @@ impl Ended {
 
 /// The network of an instance, whose names a unit has answered.
 pub(in crate::service) fn network(instance: &Instance) -> Result<Network> {
-    let hosts = instance.state_dir().join("etc/hosts");
-    let keeper = Keeper::of_unit(instance.manager.resolver()?);
-    Ok(Network::new(
-        &instance.name,
-        instance.run_dir(),
-        hosts,
-        keeper,
-    ))
+    Network::unattended(instance)
+}
+
+/// Waits for whoever mends the network.
+fn network_lock(instance: &Instance, doing: &str) -> Result<Lock> {
+    let lock = Lock::acquire(&instance.network_lock(), doing, MENDING)?;
+    lock.map_err(|held| LifecycleError::Locked {
+        instance: instance.name.clone(),
+        holder: held.0,
+    })
 }
 
 /// Makes the network of a bundle. Returns what is worth a line in the journal.
@@ -114,17 +119,31 @@ pub(crate) fn network_up(
         .join(files::name_of(digest.as_ref()));
     let manifest = read_manifest(&bundle)?;
     files::make_dir(&instance.run_dir().0, 0o755)?;
+    let lock = network_lock(instance, "network-up")?;
     let mut network = network(instance)?;
     network.adopt()?;
     network.up(&instance.runtime(), &bundle, &manifest, uplink)?;
+    drop(lock);
     let mut said = network.notes();
+    if manifest.dns.is_some() {
+        said.extend(mend::ask(instance));
+    }
     said.extend(network.announced());
     Ok(said)
 }
 
-/// Takes it away.
-pub(crate) fn network_down(instance: &Instance) -> Result<()> {
-    network(instance)?.down(&instance.runtime())
+/// Takes it away, and its names with it. Returns what is worth a line in the journal.
+pub(crate) fn network_down(instance: &Instance) -> Result<Vec<String>> {
+    let lock = network_lock(instance, "network-down")?;
+    network(instance)?.down(&instance.runtime())?;
+    drop(lock);
+    let mut said = Vec::new();
+    // A name server that is silent is no reason for a stop to fail: the names are written down.
+    match dns::leave(instance) {
+        Ok(lines) => said.extend(lines),
+        Err(error) => said.push(error.to_string()),
+    }
+    Ok(said)
 }
 
 /// There when a job of `@reboot` has run since the server was booted.
@@ -290,6 +309,9 @@ pub(in crate::service) fn settle(
         if definition.kind == EntryKind::Cron {
             remember(instance, definition, &ended.exit)?;
         }
+    }
+    if dns::status(instance).is_some() {
+        said.extend(mend::ask(instance));
     }
     if let Some(definition) = definition.filter(|_| tells) {
         said.extend(tell(instance, &definition, &ended.exit, dump)?);

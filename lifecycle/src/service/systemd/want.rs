@@ -203,16 +203,21 @@ fn network(
     if !network.adopt()? {
         return Ok(Network::Anew);
     }
+    let running = || {
+        now.services("daemon").filter_map(|(unit, entry)| {
+            let state = now.state(unit).filter(|state| state.is_active())?;
+            Some(wanted.daemons.get(entry) == Some(&state.invocation))
+        })
+    };
     if network.fits(bundle)? {
-        return Ok(Network::Stays);
+        // What somebody broke so that it cannot be put back is made anew, when nobody in it goes on.
+        let whole = || network.mend_now(&instance.runtime(), wanted.uplink.as_deref());
+        return Ok(match running().any(|goes_on| goes_on) || whole().is_ok() {
+            true => Network::Stays,
+            false => Network::Anew,
+        });
     }
-    let mut running = now.services("daemon").filter_map(|(unit, entry)| {
-        let state = now.state(unit).filter(|state| state.is_active())?;
-        Some((entry, state))
-    });
-    let goes_on =
-        running.all(|(entry, state)| wanted.daemons.get(entry) == Some(&state.invocation));
-    match goes_on && network.change(bundle, &manifest.hostname)? {
+    match running().all(|goes_on| goes_on) && network.change(bundle, &manifest.hostname)? {
         true => Ok(Network::Stays),
         false => Ok(Network::Anew),
     }

@@ -1,0 +1,87 @@
+//! The timer by which the networks and names of all instances are looked after, and the service that does it: a process
+//! that ends, of the server and not of an instance.
+//!
+//! The timer comes with the first network, and ends when nothing is left to look after: no network, and no name that a
+//! name server did not remove yet. What happens between two of its times (a start, an end) asks for the service at once.
+
+use std::time::Duration;
+
+use super::render::{Input, Text, Unit, command};
+use super::{control, names};
+use crate::dns;
+use crate::error::Result;
+use crate::instance::Instance;
+
+/// How long there is nothing to do for it after the end of the last time.
+const PAUSE: Duration = Duration::from_secs(30);
+/// How soon the first time is after the start of the timer.
+const FIRST: Duration = Duration::from_secs(5);
+/// It may be late by this, so that systemd can do several things at once.
+const LATE: Duration = Duration::from_secs(5);
+/// How long it may take with hundreds of instances and silent name servers.
+const LIMIT: Duration = Duration::from_secs(300);
+
+/// The two units.
+pub(super) fn units(input: &Input<'_>) -> [Unit; 2] {
+    let mut service = Text::of_server("Networks and names of the instances of metactl");
+    service.section("Service");
+    service.set("Type", "oneshot");
+    let words = [&*input.metactl.to_string_lossy(), "mend", "--new"];
+    service.set("ExecStart", &command(&words.map(str::to_owned)));
+    service.surroundings(input);
+    // Something is wrong that it cannot put right, and has said: it looks again all the same.
+    service.set("SuccessExitStatus", "2");
+    service.seconds("TimeoutStartSec", LIMIT);
+    service.set("SyslogIdentifier", "metactl-mend");
+
+    let mut timer = Text::of_server("Networks and names of the instances of metactl: times");
+    timer.section("Timer");
+    timer.seconds("OnActiveSec", FIRST);
+    timer.seconds("OnUnitInactiveSec", PAUSE);
+    timer.seconds("AccuracySec", LATE);
+    [
+        service.unit(names::MEND.to_owned()),
+        timer.unit(names::MEND_TIMER.to_owned()),
+    ]
+}
+
+/// Has an instance looked at now, and does not wait for it. Returns what is worth a line in the journal: the timer does
+/// it a little later all the same.
+pub(super) fn ask(instance: &Instance) -> Option<String> {
+    let asked = dns::ask(instance).and_then(|()| wake());
+    asked.err().map(|error| error.to_string())
+}
+
+/// Has all instances looked at now.
+fn wake() -> Result<()> {
+    let both = [names::MEND_TIMER, names::MEND];
+    control::begin(&both.map(str::to_owned))
+}
+
+/// Nothing is left to look after: the timer ends. `is_left` is asked once more after that, since somebody may just have
+/// come.
+pub(crate) fn rest(is_left: impl Fn() -> Result<bool>) -> Result<()> {
+    if !is_active()? {
+        return Ok(());
+    }
+    control::act("stop", &[names::MEND_TIMER.to_owned()])?;
+    match is_left()? {
+        true => control::begin(&[names::MEND_TIMER.to_owned()]),
+        false => Ok(()),
+    }
+}
+
+/// The last instance is deleted, and the files of both with it.
+pub(super) fn rest_without_file() -> Result<()> {
+    match super::dir().join(names::MEND_TIMER).exists() {
+        true => Ok(()),
+        false => rest(|| Ok(false)),
+    }
+}
+
+/// Whether the timer runs.
+pub(crate) fn is_active() -> Result<bool> {
+    let timer = names::MEND_TIMER.to_owned();
+    let states = control::show(&[timer])?;
+    Ok(states.values().any(control::UnitState::is_active))
+}
