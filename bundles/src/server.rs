@@ -40,16 +40,19 @@ pub enum ServiceManager {
     Standalone,
     /// systemd.
     Systemd,
+    /// SMF of Solaris and illumos.
+    Smf,
 }
 
 impl ServiceManager {
     /// The names of all of them.
-    pub const NAMES: &[&str] = &["systemd", "standalone"];
+    pub const NAMES: &[&str] = &["systemd", "smf", "standalone"];
 
     /// The one of this name.
     pub fn named(name: &str) -> Option<ServiceManager> {
         match name {
             "systemd" => Some(ServiceManager::Systemd),
+            "smf" => Some(ServiceManager::Smf),
             "standalone" => Some(ServiceManager::Standalone),
             _ => None,
         }

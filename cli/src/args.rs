@@ -502,6 +502,8 @@ pub enum Step {
     NetworkDown,
     /// An entry point has ended.
     Ended,
+    /// The time of a cron job has come.
+    Job,
 }
 
 /// Arguments of `get`.

@@ -96,7 +96,7 @@ impl Instance {
             started: record.started,
             last_exit: record.exit,
             failures: record.failures,
-            log: self.log_file(&entry.name),
+            log: self.service_log_file(&entry.name),
         }
     }
 

@@ -22,7 +22,7 @@ use crate::manager::{Manager, require_root};
 use crate::materialize::{self, Ready};
 use crate::progress::Progress;
 use crate::release::APP_LAYER;
-use crate::service::systemd;
+use crate::service::{smf, systemd};
 use crate::standalone;
 use crate::status::{ReleaseInfo, Status};
 use crate::{change, converge, deploy, dns, files, inspect, logs, status};
@@ -86,6 +86,11 @@ pub enum UnitStep<'a> {
     NetworkDown,
     /// An entry point has ended, with what systemd says in the environment.
     Ended {
+        /// Its name.
+        entry: &'a str,
+    },
+    /// The time of a cron job has come: a line of the crontab says so.
+    Job {
         /// Its name.
         entry: &'a str,
     },
@@ -482,6 +487,7 @@ impl Instance {
             UnitStep::NetworkUp { bundle, uplink } => systemd::network_up(self, bundle, uplink),
             UnitStep::NetworkDown => systemd::network_down(self).map(|()| Vec::new()),
             UnitStep::Ended { entry } => systemd::ended(self, entry),
+            UnitStep::Job { entry } => smf::job(self, entry),
         }
     }
 

@@ -29,13 +29,15 @@ pub(crate) fn files(instance: &Instance, entry: Option<&str>) -> Result<Vec<LogF
             EntryKind::Daemon => status::EntryKind::Daemon,
             EntryKind::Cron => status::EntryKind::Cron,
         },
-        path: instance.log_file(name),
+        path: instance.service_log_file(name),
     };
     match (entry, instance.known()?) {
         // Of the supervisor and of builds, by name.
         (Some(name), _) if name == "supervisor" || name.starts_with("build-") => {
             let name = files::name_of(name.as_ref()).to_owned();
-            Ok(vec![log(&name, EntryKind::Daemon)])
+            let path = instance.log_file(&name);
+            let log = log(&name, EntryKind::Daemon);
+            Ok(vec![LogFile { path, ..log }])
         }
         (Some(name), _) => {
             let entry = instance.entry(name)?;

@@ -21,6 +21,7 @@ pub fn run(context: &mut Context, args: &Unit) -> Outcome {
         },
         Step::NetworkDown => UnitStep::NetworkDown,
         Step::Ended => UnitStep::Ended { entry: word()? },
+        Step::Job => UnitStep::Job { entry: word()? },
     };
     for line in instance.unit_step(step)? {
         context.output.remark(clean(&line))?;

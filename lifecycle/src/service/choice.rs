@@ -7,6 +7,7 @@ use metactl_bundles::server::Server;
 use metactl_bundles::server::ServiceManager as Configured;
 
 use super::ServiceManager;
+use super::smf::{self, Smf};
 use super::standalone::Standalone;
 use super::systemd::{self, Systemd};
 use crate::error::{LifecycleError, Result};
@@ -23,6 +24,8 @@ pub enum Kind {
     Standalone,
     /// systemd.
     Systemd,
+    /// SMF of Solaris and illumos.
+    Smf,
 }
 
 impl Kind {
@@ -31,6 +34,7 @@ impl Kind {
         match self {
             Kind::Standalone => "standalone",
             Kind::Systemd => "systemd",
+            Kind::Smf => "smf",
         }
     }
 
@@ -38,6 +42,7 @@ impl Kind {
         match self {
             Kind::Standalone => &Standalone,
             Kind::Systemd => &Systemd,
+            Kind::Smf => &Smf,
         }
     }
 }
@@ -95,6 +100,7 @@ fn kind_of(configured: Configured) -> Kind {
     match configured {
         Configured::Standalone => Kind::Standalone,
         Configured::Systemd => Kind::Systemd,
+        Configured::Smf => Kind::Smf,
     }
 }
 
@@ -103,6 +109,12 @@ fn kind_of(configured: Configured) -> Kind {
 fn detect(paths: &Paths) -> Choice {
     let booted = Path::new(systemd::BOOTED);
     let choice = |kind, why: String| Choice { kind, why };
+    let run = Paths::under(Path::new("/")).run;
+    if let Some(why) = smf::runs_here()
+        && paths.run == run
+    {
+        return choice(Kind::Smf, why);
+    }
     if !booted.is_dir() {
         let why = format!(
             "no other service manager runs here (there is no {})",
@@ -110,7 +122,6 @@ fn detect(paths: &Paths) -> Choice {
         );
         return choice(Kind::Standalone, why);
     }
-    let run = Paths::under(Path::new("/")).run;
     if paths.run != run {
         let why = format!(
             "systemd runs here, but this metactl has {} instead of {}",

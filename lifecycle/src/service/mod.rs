@@ -8,11 +8,13 @@
 //! | --- | --- |
 //! | `standalone` | metactl's own supervisor (`crate::standalone`) |
 //! | `systemd/` | systemd, by units that metactl writes |
+//! | `smf/` | SMF of Solaris and illumos, by manifests that metactl imports |
 //! | `choice` | which one it is on this server, and why |
 //!
 //! Another one is a variant of [`Kind`], a file here, and a line in [`Kind::manager`].
 
 mod choice;
+pub(crate) mod smf;
 mod standalone;
 pub(crate) mod systemd;
 
@@ -90,6 +92,11 @@ pub(crate) trait ServiceManager {
 
     /// Where the log of an entry point is: a file, or the command that prints it.
     fn log(&self, instance: &Instance, entry: &str) -> PathBuf;
+
+    /// The file with the log of an entry point, where it is one.
+    fn log_file(&self, instance: &Instance, entry: &str) -> PathBuf {
+        instance.log_file(entry)
+    }
 
     /// The logs of entry points, where they are no files.
     fn journal(&self, instance: &Instance, entries: &[String]) -> Option<Journal>;
@@ -170,6 +177,15 @@ impl Instance {
     pub(crate) fn log_of(&self, entry: &str) -> PathBuf {
         let service = self.service();
         service.map_or_else(|_| self.log_file(entry), |service| service.log(self, entry))
+    }
+
+    /// [`ServiceManager::log_file`]; where nobody knows who keeps it, that of metactl.
+    pub(crate) fn service_log_file(&self, entry: &str) -> PathBuf {
+        let service = self.service();
+        service.map_or_else(
+            |_| self.log_file(entry),
+            |service| service.log_file(self, entry),
+        )
     }
 
     /// Waits until `done` has an answer to a report about `wanted`; `None`: it had none in time.
