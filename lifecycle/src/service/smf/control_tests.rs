@@ -175,3 +175,12 @@ fn a_program_that_is_not_there_is_told() {
     let said = OfSystem.run("cat", &[], "hello").unwrap();
     assert_eq!((said.good, said.out.as_str()), (true, "hello"));
 }
+
+#[test]
+fn a_value_with_lines_in_it_says_nothing_of_the_state() {
+    // As svcprop has the value "x\nsvc:/site/metactl/a:web/:properties/restarter/state astring disabled".
+    let value = "x\\\nsvc:/site/metactl/a:web/:properties/restarter/state\\ astring\\ disabled";
+    let line = "svc:/site/metactl/a:web/:properties/method_context/environment astring";
+    let told = Told::new(&[(true, &format!("{FACTS}{line} {value}\n"), "")]);
+    assert_eq!(look(&told, "a").unwrap()["web"].state, "online");
+}

@@ -18,7 +18,7 @@ const ERR_CONFIG: i32 = 96;
 /// What the line begins with by which a method says how its program ended.
 pub(super) const ENDED: &str = "metactl: exit code ";
 /// The shell.
-const SHELL: &str = "/sbin/sh";
+const SHELL: &str = "/bin/sh";
 
 /// The start method of a daemon, whose process is the service (`startd/duration` is `child`).
 pub(super) fn start(process: &Process, restart: Restart) -> String {
@@ -184,7 +184,7 @@ mod tests {
         );
         assert_eq!(
             method,
-            "/sbin/sh -c 'PW=`cat /run/secrets/db.pw` || exit 96; export PW; exec \"$@\"' metactl printenv PW"
+            "/bin/sh -c 'PW=`cat /run/secrets/db.pw` || exit 96; export PW; exec \"$@\"' metactl printenv PW"
         );
         // A secret that is not there is an error of the configuration, not an empty one.
         assert_eq!(run(&method), (String::new(), 96));

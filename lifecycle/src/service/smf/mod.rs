@@ -162,7 +162,11 @@ impl ServiceManager for Smf {
     }
 
     fn log(&self, instance: &Instance, entry: &str) -> PathBuf {
-        // Where it is by default, when SMF does not answer.
+        // Where it is by default is where it is, but for what was started before /var was there.
+        let usual = report::log_of(&Default::default(), &instance.name, entry);
+        if usual.is_file() {
+            return usual;
+        }
         let states = control::look(PROGRAMS, &instance.name).unwrap_or_default();
         report::log_of(&states, &instance.name, entry)
     }

@@ -65,9 +65,11 @@ pub(super) fn log_file(instance: &str, entry_name: &str) -> String {
 fn identifier(name: &str) -> String {
     let bytes = name.as_bytes();
     let mut text = String::new();
-    if !bytes.first().is_some_and(u8::is_ascii_alphabetic) {
-        // Followed by an escape of what needs none elsewhere.
-        text.push('x');
+    // What follows is the escape of something that has none elsewhere: a digit, or the `x` itself.
+    match bytes.first() {
+        Some(first) if first.is_ascii_alphabetic() => {}
+        Some(first) if first.is_ascii_digit() => text.push('x'),
+        _ => text.push_str("x_78"),
     }
     for (at, byte) in bytes.iter().enumerate() {
         let is_first = at == 0 && !byte.is_ascii_alphabetic();
@@ -118,7 +120,7 @@ mod tests {
             ("my.app+x", "my_2eapp_2bx"),
             ("1app", "x_31app"),
             ("a_2eb", "a_5f2eb"),
-            ("_x", "x_5fx"),
+            ("_x", "x_78_5fx"),
             ("cron.daily-housekeeping", "cron_2edaily-housekeeping"),
         ] {
             assert_eq!(identifier(name), expected);

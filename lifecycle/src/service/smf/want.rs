@@ -54,7 +54,8 @@ pub(super) fn want(programs: &dyn Programs, instance: &Instance, wanted: &Wanted
 /// Stops everything. What is started at boot is then the bundle that counts.
 pub(super) fn nothing(programs: &dyn Programs, instance: &Instance) -> Result<()> {
     let now = control::look(programs, &instance.name)?;
-    if now.is_empty() {
+    if now.is_empty() || check_ours(instance, &now).is_err() {
+        // Nothing of this instance is there.
         return Ok(());
     }
     let none = Wanted {
@@ -108,8 +109,7 @@ pub(super) fn agree(programs: &dyn Programs, instance: &Instance) -> Result<()> 
 pub(super) fn forget(programs: &dyn Programs, instance: &Instance) -> Result<()> {
     forget_crontab(programs, instance)?;
     let now = control::look(programs, &instance.name)?;
-    check_ours(instance, &now)?;
-    if !now.is_empty() {
+    if !now.is_empty() && check_ours(instance, &now).is_ok() {
         control::delete(programs, &names::service(&instance.name))?;
     }
     files::remove_file(&manifest_file(instance)).map(drop)
@@ -118,6 +118,7 @@ pub(super) fn forget(programs: &dyn Programs, instance: &Instance) -> Result<()>
 /// Starts it when the server boots, or no longer does.
 pub(super) fn enable(programs: &dyn Programs, instance: &Instance, enabled: bool) -> Result<()> {
     let now = control::look(programs, &instance.name)?;
+    check_ours(instance, &now)?;
     if now.is_empty() {
         let path = instance.state_dir();
         let current = instance.deployed()?;
