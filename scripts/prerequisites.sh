@@ -55,6 +55,7 @@ TEST=(
   lsof:lsof
   traceroute:traceroute
   ufw:ufw
+  xmllint:libxml2-utils
   /usr/bin/gunicorn:gunicorn
   /usr/bin/node:nodejs
   /usr/bin/php:php-cli

@@ -42,17 +42,20 @@ pub enum ServiceManager {
     Systemd,
     /// Upstart.
     Upstart,
+    /// SMF of Solaris and illumos.
+    Smf,
 }
 
 impl ServiceManager {
     /// The names of all of them.
-    pub const NAMES: &[&str] = &["systemd", "upstart", "standalone"];
+    pub const NAMES: &[&str] = &["systemd", "upstart", "smf", "standalone"];
 
     /// The one of this name.
     pub fn named(name: &str) -> Option<ServiceManager> {
         match name {
             "systemd" => Some(ServiceManager::Systemd),
             "upstart" => Some(ServiceManager::Upstart),
+            "smf" => Some(ServiceManager::Smf),
             "standalone" => Some(ServiceManager::Standalone),
             _ => None,
         }

@@ -522,7 +522,7 @@ pub enum Step {
     Stopped,
     /// The same without a sandbox.
     Event,
-    /// It may be time for a cron job.
+    /// It may be time for a cron job: cron says so.
     Job,
     /// The instance has been started.
     Booted,

@@ -22,7 +22,7 @@ use crate::manager::{Manager, require_root};
 use crate::materialize::{self, Ready};
 use crate::progress::Progress;
 use crate::release::APP_LAYER;
-use crate::service::{Seen, systemd, upstart};
+use crate::service::{Seen, due_job, systemd, upstart};
 use crate::standalone;
 use crate::status::{ReleaseInfo, Status};
 use crate::{change, converge, deploy, dns, files, inspect, logs, status};
@@ -516,7 +516,7 @@ impl Instance {
             UnitStep::Prepare { entry } => upstart::prepare(self, entry),
             UnitStep::Stopped { entry } => upstart::stopped(self, entry),
             UnitStep::Event => upstart::event(self),
-            UnitStep::Job { entry } => upstart::job(self, entry),
+            UnitStep::Job { entry } => due_job(self, entry),
             UnitStep::Booted => upstart::booted(self),
         }
     }

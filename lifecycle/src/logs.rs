@@ -28,28 +28,23 @@ pub(crate) fn files(instance: &Instance, entry: Option<&str>) -> Result<Vec<LogF
             EntryKind::Daemon => status::EntryKind::Daemon,
             EntryKind::Cron => status::EntryKind::Cron,
         },
-        path: instance.log_file(name),
-    };
-    // Some service managers write the logs of entry points elsewhere.
-    let of_entry = |name: &str, kind| LogFile {
-        path: instance.log_of(name),
-        ..log(name, kind)
+        path: instance.service_log_file(name),
     };
     match (entry, instance.known()?) {
         // Of the supervisor and of builds, by name.
         (Some(name), _) if name == "supervisor" || name.starts_with("build-") => {
             let name = files::name_of(name.as_ref()).to_owned();
-            Ok(vec![log(&name, EntryKind::Daemon)])
+            let path = instance.log_file(&name);
+            let log = log(&name, EntryKind::Daemon);
+            Ok(vec![LogFile { path, ..log }])
         }
         (Some(name), _) => {
             let entry = instance.entry(name)?;
-            Ok(vec![of_entry(&entry.name, entry.kind)])
+            Ok(vec![log(&entry.name, entry.kind)])
         }
         (None, Some(known)) => {
             let entries = known.entries.iter();
-            Ok(entries
-                .map(|entry| of_entry(&entry.name, entry.kind))
-                .collect())
+            Ok(entries.map(|entry| log(&entry.name, entry.kind)).collect())
         }
         (None, None) => Err(instance.not_deployed()),
     }

@@ -7,6 +7,7 @@ use metactl_bundles::server::Server;
 use metactl_bundles::server::ServiceManager as Configured;
 
 use super::ServiceManager;
+use super::smf::{self, Smf};
 use super::standalone::Standalone;
 use super::systemd::{self, Systemd};
 use super::upstart::{self, Upstart};
@@ -26,6 +27,8 @@ pub enum Kind {
     Systemd,
     /// Upstart.
     Upstart,
+    /// SMF of Solaris and illumos.
+    Smf,
 }
 
 impl Kind {
@@ -35,6 +38,7 @@ impl Kind {
             Kind::Standalone => "standalone",
             Kind::Systemd => "systemd",
             Kind::Upstart => "upstart",
+            Kind::Smf => "smf",
         }
     }
 
@@ -43,6 +47,7 @@ impl Kind {
             Kind::Standalone => &Standalone,
             Kind::Systemd => &Systemd,
             Kind::Upstart => &Upstart,
+            Kind::Smf => &Smf,
         }
     }
 }
@@ -106,6 +111,7 @@ fn kind_of(configured: Configured) -> Kind {
         Configured::Standalone => Kind::Standalone,
         Configured::Systemd => Kind::Systemd,
         Configured::Upstart => Kind::Upstart,
+        Configured::Smf => Kind::Smf,
     }
 }
 
@@ -113,7 +119,13 @@ fn kind_of(configured: Configured) -> Kind {
 /// directories elsewhere, keeps its instances running itself.
 fn detect(paths: &Paths) -> Choice {
     let booted = Path::new(systemd::BOOTED);
+    let run = Paths::under(Path::new("/")).run;
     let choice = |kind, why: String| Choice { kind, why };
+    if let Some(why) = smf::runs_here()
+        && paths.run == run
+    {
+        return choice(Kind::Smf, why);
+    }
     let (kind, name, how) = if booted.is_dir() {
         let how = format!("there is {}", booted.display());
         (Kind::Systemd, "systemd", how)
@@ -133,7 +145,6 @@ fn detect(paths: &Paths) -> Choice {
             }
         }
     };
-    let run = Paths::under(Path::new("/")).run;
     if paths.run != run {
         let why = format!(
             "{name} runs here, but this metactl has {} instead of {}",

@@ -9,11 +9,13 @@
 //! | `standalone` | metactl's own supervisor (`crate::standalone`) |
 //! | `systemd/` | systemd, by units that metactl writes |
 //! | `upstart/` | Upstart, by jobs that metactl writes |
+//! | `smf/` | SMF of Solaris and illumos, by manifests that metactl imports |
 //! | `choice` | which one it is on this server, and why |
 //!
 //! Another one is a variant of [`Kind`], a file here, and a line in [`Kind::manager`].
 
 mod choice;
+pub(crate) mod smf;
 mod standalone;
 pub(crate) mod systemd;
 pub(crate) mod upstart;
@@ -106,6 +108,11 @@ pub(crate) trait ServiceManager {
     /// Where the log of an entry point is: a file, or the command that prints it.
     fn log(&self, instance: &Instance, entry: &str) -> PathBuf;
 
+    /// The file with the log of an entry point, where it is one.
+    fn log_file(&self, instance: &Instance, entry: &str) -> PathBuf {
+        instance.log_file(entry)
+    }
+
     /// The logs of entry points, where they are no files.
     fn journal(&self, instance: &Instance, entries: &[String]) -> Option<Journal>;
 
@@ -120,6 +127,15 @@ pub(crate) trait ServiceManager {
     /// The last `count` lines that were written to it after the mark. What cannot be read is left out: there is a
     /// more important error to tell.
     fn log_since(&self, instance: &Instance, entry: &str, mark: u64, count: usize) -> Vec<String>;
+}
+
+/// The time of a cron job has come, or may have: [`crate::UnitStep::Job`], as a crontab says it.
+pub(crate) fn due_job(instance: &Instance, entry: &str) -> Result<Vec<String>> {
+    match instance.service_kind()? {
+        Kind::Smf => smf::job(instance, entry),
+        // Lines of Upstart's are the only other ones; it looks itself whether it has the instance.
+        _ => upstart::job(instance, entry),
+    }
 }
 
 /// Says whether a report is the one that was waited for.
@@ -221,6 +237,15 @@ impl Instance {
     pub(crate) fn log_of(&self, entry: &str) -> PathBuf {
         let service = self.service();
         service.map_or_else(|_| self.log_file(entry), |service| service.log(self, entry))
+    }
+
+    /// [`ServiceManager::log_file`]; where nobody knows who keeps it, that of metactl.
+    pub(crate) fn service_log_file(&self, entry: &str) -> PathBuf {
+        let service = self.service();
+        service.map_or_else(
+            |_| self.log_file(entry),
+            |service| service.log_file(self, entry),
+        )
     }
 
     /// Waits until `done` has an answer to a report about `wanted`; `None`: it had none in time.

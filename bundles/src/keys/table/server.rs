@@ -253,7 +253,7 @@ pub(in crate::keys) const SERVER: &[Key] = &[
         "service-manager",
         Kind::Choice(crate::server::ServiceManager::NAMES),
         None,
-        "Who keeps instances running; without it systemd or Upstart where one of them runs, else metactl itself (`standalone`).",
+        "Who keeps instances running; without it systemd, Upstart or SMF where one of them runs, else metactl itself (`standalone`).",
     ),
 ];
 

@@ -225,6 +225,10 @@ impl ServiceManager for Upstart {
         names::log(&names::entry(&instance.name, entry))
     }
 
+    fn log_file(&self, instance: &Instance, entry: &str) -> PathBuf {
+        self.log(instance, entry)
+    }
+
     fn journal(&self, _: &Instance, _: &[String]) -> Option<Journal> {
         None
     }
