@@ -32,13 +32,17 @@ struct Ear {
 }
 
 impl Ears {
-    /// Listens for those that say when they are ready.
-    pub(crate) fn open(manifest: &Manifest) -> Ears {
+    /// Listens for those that say when they are ready. `manager_hears`: not for those that tell it to the service
+    /// manager (`notify = yes`).
+    pub(crate) fn open(manifest: &Manifest, manager_hears: bool) -> Ears {
         let mut ears = Ears::default();
         for entry in &manifest.entries {
             let Some(path) = &entry.notify_socket else {
                 continue;
             };
+            if manager_hears && entry.service.notify {
+                continue;
+            }
             match Ear::open(path) {
                 Ok(ear) => drop(ears.open.insert(entry.name.clone(), ear)),
                 Err(error) => drop(ears.deaf.insert(entry.name.clone(), error.to_string())),
@@ -69,15 +73,20 @@ impl Ears {
     }
 }
 
+/// A socket at which a daemon can say how it is. It never waits for a message.
+pub(crate) fn listen_at(path: &Path) -> Result<UnixDatagram> {
+    // That of somebody who was killed. The folder is root's alone to write.
+    files::remove_file(path)?;
+    let socket = UnixDatagram::bind(path).on("listen at", path)?;
+    socket.set_nonblocking(true).on("listen at", path)?;
+    fs::set_permissions(path, Permissions::from_mode(0o666)).on("listen at", path)?;
+    Ok(socket)
+}
+
 impl Ear {
     fn open(path: &Path) -> Result<Ear> {
-        // That of a command which was killed. The folder is root's alone to write.
-        files::remove_file(path)?;
-        let socket = UnixDatagram::bind(path).on("listen at", path)?;
-        socket.set_nonblocking(true).on("listen at", path)?;
-        fs::set_permissions(path, Permissions::from_mode(0o666)).on("listen at", path)?;
         Ok(Ear {
-            socket,
+            socket: listen_at(path)?,
             path: path.to_path_buf(),
             heard: Mutex::new(false),
         })
