@@ -19,6 +19,8 @@ use crate::status::{EntryState, EntryStatus, HealthAnswer, HealthState, Status};
 
 /// How long all answers together may take.
 const LIMIT: Duration = Duration::from_secs(2);
+/// How long those who give up at the limit may take to clear away what they have begun.
+const GRACE: Duration = Duration::from_secs(1);
 /// How many are asked at a time, so that a hostile configuration costs no more than others.
 const AT_A_TIME: usize = 32;
 
@@ -137,8 +139,8 @@ fn collect(
     deadline: Instant,
 ) -> Vec<Option<HealthAnswer>> {
     let mut said = vec![None; count];
-    // A little more: who gives up at the limit says more than that.
-    let deadline = deadline + Duration::from_millis(100);
+    // A little more: who gives up at the limit says so, and ends what it has begun.
+    let deadline = deadline + GRACE;
     while said.iter().any(Option::is_none) {
         let left = deadline.saturating_duration_since(Instant::now());
         let Ok((number, answer)) = receiver.recv_timeout(left) else {

@@ -83,6 +83,32 @@ pub(crate) fn listen_at(path: &Path) -> Result<UnixDatagram> {
     Ok(socket)
 }
 
+/// A socket at which a daemon says how it is although nobody is interested: so that saying it is no failure.
+#[derive(Debug)]
+pub(crate) struct Unheard(PathBuf);
+
+impl Unheard {
+    /// Reads and forgets what is said, as long as this process lives; the socket's name goes with this value.
+    pub(crate) fn open(path: &Path) -> Result<Unheard> {
+        let socket = listen_at(path)?;
+        socket.set_nonblocking(false).on("listen at", path)?;
+        let forget = move || {
+            let mut buffer = [0; MOST];
+            while socket.recv(&mut buffer).is_ok() {}
+        };
+        let thread = std::thread::Builder::new().name("unheard".to_owned());
+        thread.spawn(forget).on("listen at", path)?;
+        Ok(Unheard(path.to_path_buf()))
+    }
+}
+
+impl Drop for Unheard {
+    fn drop(&mut self) {
+        // One that stays is removed by the next one who listens.
+        let _gone = fs::remove_file(&self.0);
+    }
+}
+
 impl Ear {
     fn open(path: &Path) -> Result<Ear> {
         Ok(Ear {

@@ -476,6 +476,63 @@ pub(crate) mod tests {
     }
 
     #[test]
+    fn one_that_tells_runs_when_it_is_ready_and_ends_when_it_is_silent() {
+        let second = Duration::from_secs(1);
+        let mut definition = definition("web", Restart::OnFailure);
+        definition.service.notify = true;
+        definition.service.watchdog_ms = Some(5000);
+        definition.notify_socket = Some("/x".into());
+        let mut daemon = Daemon::new(definition);
+        let begun = Instant::now();
+        daemon.launching("1");
+        daemon.launched(begun);
+        assert_eq!(daemon.phase, Phase::Beginning(begun));
+        assert!(daemon.is_alive());
+        // Who is not ready need not say that it is alive.
+        daemon.alive(begun);
+        let now = begun + READY;
+        assert_eq!(daemon.next(Some("1"), now - second), None);
+        assert_eq!(daemon.deadline(), Some(now));
+        let silent = daemon.next(Some("1"), now);
+        assert_eq!(silent, Some(Action::Abort(Silence::NotReady)));
+        assert_eq!(daemon.next(Some("2"), now), Some(Action::Ask));
+
+        daemon.ready(begun + second);
+        assert_eq!(daemon.deadline(), Some(begun + 6 * second));
+        daemon.alive(begun + 4 * second);
+        assert_eq!(daemon.next(Some("1"), begun + 8 * second), None);
+        let now = begun + 9 * second;
+        let silent = daemon.next(Some("1"), now);
+        assert_eq!(silent, Some(Action::Abort(Silence::NotAlive)));
+        daemon.aborting(Silence::NotAlive, now);
+        // It is not saved by what it says now, and killed after its time to stop.
+        daemon.alive(now);
+        daemon.ready(now);
+        assert_eq!(daemon.next(Some("1"), now + 9 * second), None);
+        let late = now + 10 * second;
+        assert_eq!(daemon.next(Some("1"), late), Some(Action::Kill));
+        daemon.killed();
+        assert_eq!(daemon.next(Some("1"), late), None);
+        let ended = exits::silent(exit(false), Silence::NotAlive);
+        assert!(ended.failed && ended.reason.contains("watchdog"));
+        daemon.ended(ended, late);
+        assert!(matches!(daemon.phase, Phase::Waiting(_)));
+
+        // Another watchdog, none, and one that says itself that it hangs.
+        daemon.launching("1");
+        daemon.launched(late);
+        daemon.ready(late);
+        daemon.set_watchdog(2 * second, late);
+        assert_eq!(daemon.deadline(), Some(late + 2 * second));
+        daemon.hangs(late);
+        let silent = daemon.next(Some("1"), late);
+        assert_eq!(silent, Some(Action::Abort(Silence::NotAlive)));
+        daemon.set_watchdog(Duration::ZERO, late);
+        daemon.hangs(late);
+        assert_eq!(daemon.next(Some("1"), late + READY), None);
+    }
+
+    #[test]
     fn a_new_generation_replaces_the_old_one() {
         let now = Instant::now();
         let mut daemon = started(Restart::Always, now);

@@ -127,8 +127,11 @@ impl Instance {
         run.clear_wanted()?;
         let limit = patience + STOP_GRACE;
         let deadline = Instant::now() + limit;
+        let server = Server::of(&self.manager);
         while run.supervisor()?.is_some() {
             run.wake();
+            // Its thread may have failed, and wait for its time.
+            server.wake();
             if Instant::now() > deadline {
                 return Err(LifecycleError::Stop {
                     what: self.name.clone(),
