@@ -285,7 +285,7 @@ impl Daemon {
     /// Whether somebody waits for it to say that it is ready (sd_notify(3)).
     pub fn says_ready(&self) -> bool {
         let mut checks = self.checks.iter();
-        checks.any(|check| check.question == Question::Notify)
+        self.service.notify || checks.any(|check| check.question == Question::Notify)
     }
 }
 

@@ -16,8 +16,8 @@ pub use cron::{Cron, CronAction};
 pub use doctor::{Doctor, Topic};
 pub use examples::definition;
 pub use explain::{Check, Compare, Complete, Completion, Dump, Manual, Shell, Show, Why};
-pub use inside::{GcUtil, Watch};
 pub use mend::Mend;
+pub use inside::{GcUtil, Status, Watch};
 pub use network::{Firewall, Net, Reload, Tcpdump};
 pub use past::{Events, History, Logs, Top};
 
@@ -83,10 +83,12 @@ pub enum Command {
     List,
     /// Say what runs of an instance, since when, and what it uses
     #[command(
-        override_usage = "metactl APP status",
-        after_help = "Exit codes: 0 it runs, 3 it is stopped, 4 it runs in part or nobody can tell."
+        override_usage = "metactl APP status [--no-health]",
+        after_help = "\
+As root it asks what [health.NAME] asks, for 2 s at most, and shows the answers.
+Exit codes: 0 it runs, 3 it is stopped, 4 it runs in part or nobody can tell."
     )]
-    Status,
+    Status(Status),
     /// Print the merged configuration of an instance
     #[command(
         override_usage = "metactl APP show [SECTION[:KEY]] [--origin] [--layer LAYER] [-i] [--secrets]",

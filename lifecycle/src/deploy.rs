@@ -300,11 +300,25 @@ impl<'a> Deployment<'a> {
                 "a shell in the build sandbox, in the checkout; `exit` builds, `exit 1` does not",
             );
             self.workshop.shell(understood, &job, self.log)?;
+            self.undo_shell(progress)?;
         }
         progress.begin("build", &recipe.shown);
         self.workshop.run(understood, &job, self.log, progress)?;
         progress.end(true, "");
         Ok(output)
+    }
+
+    /// Where only what is signed may be built, nothing that somebody has typed is: the checkout is made anew.
+    fn undo_shell(&self, progress: &mut dyn Progress) -> Result<()> {
+        if !self.supply.wants_signature() {
+            return Ok(());
+        }
+        self.supply.checkout(&self.found, self.workshop)?;
+        self.supply
+            .app_layer(&self.found, &self.workshop.src())
+            .map(drop)?;
+        progress.note("what the shell has changed is not built: [build] verify wants what is signed");
+        Ok(())
     }
 
     fn variables(&self, understood: &Understood) -> BTreeMap<String, String> {

@@ -25,6 +25,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::conflicts::{self, Look};
 use crate::error::{LifecycleError, OnPath, Result};
+use crate::health::ready::Unheard;
 use crate::launcher::{Net, Runtime};
 use crate::manager::{Manager, RunTarget, require_root};
 use crate::materialize::Ingredients;
@@ -250,6 +251,8 @@ impl Run<'_> {
         ));
         let runtime = self.manager.runtime();
         let command = runtime.foreground(&self.id, &bundle.join(&entry.dir), net);
+        let socket = entry.notify_socket.as_deref();
+        let _unheard = socket.map(Unheard::open).transpose()?;
         let unannounced = metactl_netns::announce::beside(&spec, uplink);
         let text = files::read(&record)?.unwrap_or_default();
         let mut network = Looked {

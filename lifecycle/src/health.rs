@@ -6,11 +6,13 @@
 //! | `sockets` | the kernel, who listens |
 //! | `http` | the daemon, for a page |
 //! | `checks` | what `[health.NAME]` says, again and again |
+//! | `now` | the same once, for `status` |
 //! | `ready` | nobody: it listens for what daemons say by themselves |
 
 mod checks;
 mod http;
-mod ready;
+pub(crate) mod now;
+pub(crate) mod ready;
 mod sockets;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -246,6 +248,12 @@ impl Wait<'_> {
                     }
                 }
                 (Some(entry), _) if entry.state == EntryState::Running => {}
+                (Some(entry), _) if entry.process.is_some() && tells(definition) => {
+                    let said = entry.says.iter().map(|says| format!(" (it says “{says}”)"));
+                    let said: String = said.collect();
+                    let why = format!("it has not said READY=1 after {seconds} s{said}");
+                    return Ok((name.clone(), why));
+                }
                 _ => return Ok((name.clone(), format!("it does not run after {seconds} s"))),
             }
         }
@@ -279,9 +287,15 @@ impl LogMarks {
                 .iter()
                 .map(|e| (e.name.clone(), mark(&e.name)))
                 .collect(),
-            ears: Ears::open(manifest),
+            // Who keeps it running listens itself to those that tell it.
+            ears: Ears::open(manifest, service.is_ok_and(|service| service.hears_ready())),
         }
     }
+}
+
+/// Whether a daemon tells by itself when it is ready.
+fn tells(definition: Option<&EntryRef>) -> bool {
+    definition.is_some_and(|definition| definition.service.notify)
 }
 
 enum Judgement {
@@ -447,6 +461,11 @@ pub(crate) fn serves(
             matches!(answer, Some(Answer::Healthy(_) | Answer::CannotAsk(_)))
         }
     }
+}
+
+/// How long the questions to a daemon may take after a start, as their tries have it.
+pub(crate) fn start_patience(definition: &EntryRef) -> Duration {
+    checks::patience(definition)
 }
 
 /// The longest time that daemons of a bundle may take to stop.

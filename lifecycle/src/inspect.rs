@@ -1,6 +1,6 @@
 //! The status of an instance, put together from records, and checked against what really runs.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use metactl_bundles::bundle::{EntryKind, EntryRef};
 use metactl_runtime::cgroup;
@@ -8,10 +8,11 @@ use metactl_runtime::state::State;
 
 use crate::error::{LifecycleError, Result};
 use crate::instance::{Current, Instance, Known};
+use crate::service::systemd::names::slice;
 use crate::service::{Kept, Look, Seen};
 use crate::standalone::records::{EntryReport, Report, Wanted};
 use crate::status::{self, DnsStatus, EntryState, EntryStatus, InstanceState, ReleaseInfo, Status};
-use crate::{allocation, dns};
+use crate::{allocation, dns, files};
 
 /// Everything that is known of an instance.
 pub(crate) fn status(
@@ -75,7 +76,7 @@ pub(crate) fn status(
         state
     };
     let own = allocation::read(&instance.state_dir())?;
-    let memory: Vec<u64> = entries.iter().filter_map(|entry| entry.memory).collect();
+    let group = group_of(instance, &containers, &entries);
     Ok(Status {
         instance: instance.name.clone(),
         state,
@@ -88,7 +89,9 @@ pub(crate) fn status(
             .filter(|entry| entry.kind == status::EntryKind::Daemon)
             .filter_map(|entry| entry.since.clone())
             .min(),
-        memory: (!memory.is_empty()).then(|| memory.iter().sum()),
+        memory: group.memory,
+        memory_limit: group.limit,
+        healthy: None,
         supervisor: kept.pid(),
         enabled: seen.enabled,
         entries,
@@ -125,6 +128,37 @@ fn containers(instance: &Instance, current: Option<&Known>) -> Vec<State> {
     entries
         .filter_map(|entry| runtime.container(&format!("{}.{}", instance.name, entry.name)))
         .collect()
+}
+
+/// What all entry points of an instance use together.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Group {
+    memory: Option<u64>,
+    limit: Option<u64>,
+}
+
+/// Measured in the cgroup above those of the entry points, which the limits are for, where the kernel counts those
+/// below into it; else their sum.
+fn group_of(instance: &Instance, containers: &[State], entries: &[EntryStatus]) -> Group {
+    let counted: Vec<u64> = entries.iter().filter_map(|entry| entry.memory).collect();
+    if counted.is_empty() {
+        return Group::default();
+    }
+    let slice = slice(&instance.name);
+    let is_own = |dir: &&Path| {
+        let name = files::name_of(dir);
+        name == instance.name || name == slice
+    };
+    let mut all = containers.iter().flat_map(|state| &state.cgroups);
+    let group = all.find_map(|dir| {
+        let above = dir.parent().filter(is_own)?;
+        cgroup::memory_of_all(above)
+    });
+    let (memory, limit) = group.unwrap_or((counted.iter().sum(), None));
+    Group {
+        memory: Some(memory),
+        limit,
+    }
 }
 
 fn look(
@@ -165,6 +199,10 @@ fn look(
         pid: process.map(|process| process.pid),
         restarts: known.map_or(0, |known| known.restarts),
         memory: usage.and_then(|state| cgroup::memory_current(&state.cgroups)),
+        health: Vec::new(),
+        says: known
+            .filter(|known| known.process.is_some())
+            .and_then(|known| known.says.clone()),
         port: entry.port,
         last_exit: known.and_then(|known| known.last_exit.clone()),
         schedule: entry.schedule.clone(),
@@ -270,6 +308,8 @@ mod tests {
             since: None,
             restarts: 0,
             memory: None,
+            health: Vec::new(),
+            says: None,
             port: None,
             last_exit: Some(exit),
             schedule: None,

@@ -25,7 +25,7 @@ use crate::release::APP_LAYER;
 use crate::service::{Seen, due_job, systemd, upstart};
 use crate::standalone;
 use crate::status::{ReleaseInfo, Status};
-use crate::{change, converge, deploy, dns, files, inspect, logs, status};
+use crate::{change, converge, deploy, dns, files, health, inspect, logs, status};
 pub(crate) use known::{Known, readable};
 pub(crate) use records::Current;
 
@@ -367,6 +367,20 @@ impl Instance {
             _ => Vec::new(),
         };
         inspect::status(self, seen, notes)
+    }
+
+    /// [`status`](Instance::status), and what the daemons that run answer to what `[health.NAME]` asks: for
+    /// 2 s at most, and only root can ask.
+    ///
+    /// # Errors
+    /// As [`status`](Instance::status).
+    pub fn status_and_health(&self) -> Result<Status> {
+        let mut status = self.status()?;
+        // What cannot be read has been said by then.
+        if let Ok(Some(known)) = self.known() {
+            health::now::ask(self, &known.entries, &mut status);
+        }
+        Ok(status)
     }
 
     /// The logs of all entry points, or of one.

@@ -132,6 +132,7 @@ pub use progress::{Progress, Silent};
 pub use reload::{Reload, Reloaded};
 pub use service::{Choice as ServiceChoice, Kind as ServiceKind};
 pub use status::{
-    DnsRecord, DnsState, DnsStatus, EntryState, EntryStatus, InstanceState, Status, Summary,
+    DnsRecord, DnsState, DnsStatus, EntryState, EntryStatus, HealthAnswer, HealthState,
+    InstanceState, Status, Summary,
 };
 pub use tend::Mended;

@@ -129,6 +129,12 @@ pub struct EntryStatus {
     /// Bytes of memory that it uses.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub memory: Option<u64>,
+    /// What it is asked, and answers; only of one that runs, when somebody asks.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub health: Vec<HealthAnswer>,
+    /// What it says of itself (`STATUS=`, sd_notify(3)).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub says: Option<String>,
     /// The TCP port that it serves.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub port: Option<u16>,
@@ -143,6 +149,35 @@ pub struct EntryStatus {
     pub next: Option<String>,
     /// Its log: a file, or the command that prints it.
     pub log: PathBuf,
+}
+
+/// What a daemon is asked, and what it answers.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct HealthAnswer {
+    /// The last part of the name of `[health.NAME]`; none for a daemon that only has a port.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// The question: `GET /healthz`, `port 80`.
+    pub question: String,
+    /// The answer in one word.
+    pub state: HealthState,
+    /// The answer itself, or why there is none: `200`, `exit code 1: no database`.
+    pub answer: String,
+    /// When it was asked.
+    pub at: String,
+}
+
+/// An answer in one word.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum HealthState {
+    /// A good one.
+    Healthy,
+    /// A bad one, or none in time.
+    Ill,
+    /// Nobody could ask, or wait long enough.
+    Unknown,
 }
 
 /// A release.
@@ -184,9 +219,15 @@ pub struct Status {
     /// Since when the daemon that runs longest runs.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub since: Option<String>,
-    /// Bytes of memory that all its entry points use.
+    /// Bytes of memory that all its entry points use together, with what is cached for them: what its limit is for.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub memory: Option<u64>,
+    /// The limit of that, in bytes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub memory_limit: Option<u64>,
+    /// Whether its daemons answer well; not known when nobody asks, or has an answer.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub healthy: Option<bool>,
     /// The process that keeps it running.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub supervisor: Option<i32>,

@@ -158,6 +158,23 @@ fn persons_behind_sudo_may_what_the_configuration_says() {
             let outcome = by(host, "bob", args).fails(77).says(&["bob may not"]);
             outcome.never_says(&["hunter2", "root:"]);
         }
+        // The shell before a build is in the sandbox of the build, and nobody's.
+        by(host, "bob", &["shop", "stop"]).ok();
+        host.run(&["shop", "set", "build:command=true"]).ok();
+        let mut terminal = Terminal::spawn(&sudo(host, "bob", &["shop", "deploy", "-d", "1.0"]));
+        terminal.wait_for("a shell in the build sandbox", LIMIT);
+        terminal.press(
+            "id -u; grep -E 'CapEff|CapBnd|NoNewPrivs|Seccomp:' /proc/self/status | tr -d '\\t'; \
+             cat /etc/shadow /root/.profile; echo x >/usr/x || echo read-\\only; ls /proc | grep -c '^[0-9]'; exit 3\n",
+        );
+        terminal.wait_for("nothing is built", LIMIT);
+        let text = terminal.text();
+        for part in ["CapEff:0000000000000000", "CapBnd:0000000000000000", "NoNewPrivs:1", "Seccomp:2", "read-only"] {
+            assert!(text.contains(part), "{part}: {text}");
+        }
+        assert!(!text.contains("root:") && !text.contains("uid=0"), "{text}");
+        assert_ne!(terminal.wait(LIMIT), 0);
+        by(host, "bob", &["shop", "start"]).ok();
         // Names that would be paths lead nowhere.
         by(host, "alice", &["shop", "compare", "../../../etc", "prod"]).never_says(&["root:"]);
         by(

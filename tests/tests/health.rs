@@ -7,7 +7,7 @@ use std::fs;
 use std::time::Duration;
 
 use metactl_tests::needs::{GIT, NFT, PERL};
-use metactl_tests::{Host, eventually, on_host};
+use metactl_tests::{Host, eventually, machine, on_host};
 
 const SOON: Duration = Duration::from_secs(15);
 
@@ -96,6 +96,79 @@ fn a_command_is_asked_inside_and_what_it_says_is_told() {
             .fails(10)
             .says(&["exit code 7: not ready yet, 5 of 5 tries", "✓ back"]);
         runs(host, "1.0");
+        host.run(&["app", "stop"]).ok();
+    });
+}
+
+#[test]
+fn status_asks_what_runs() {
+    on_host(&[GIT, PERL], |host| {
+        let layer = format!(
+            "{DAEMON}[health.page]\ndaemon = web\npath = /up\ninterval = 100ms\n[daemon.job]\nplatform = exec\n\
+             command = sleep 1000\n[health.job]\ncommand = test ! -e /data/slow || sleep 4714\ntimeout = 9s\n\
+             [daemon.open]\nplatform = exec\ncommand = perl open.pl\nport = 81\nhealth = tcp\n"
+        );
+        // The status is that of the moment in which it is asked.
+        let ill = server("").replace(
+            "my $status = $pages{$path} // 404;",
+            "my $status = -e '/data/ill' ? 503 : 200;",
+        );
+        let open = "use IO::Socket::INET; my $s = IO::Socket::INET->new(LocalPort => 81, Listen => 5) or die; sleep 1000";
+        let files = [
+            (".metactl", layer.as_str()),
+            ("server.pl", &ill),
+            ("open.pl", open),
+        ];
+        host.application("app", &files, "[sandbox.limits]\nmemory = 64m\n");
+        host.run(&["app", "deploy", "1.0"]).ok();
+        let status = host.run(&["app", "status"]).ok();
+        status.says(&[
+            "· healthy",
+            "GET /up → 200",
+            "→ exit code 0",
+            "port 81 → listens",
+            " of 64",
+        ]);
+        let quiet = host.run(&["app", "status", "--no-health"]).ok().stdout;
+        assert!(
+            !quiet.contains("GET /up") && !quiet.contains("healthy"),
+            "{quiet}"
+        );
+
+        let data = host.state("app").join("data");
+        fs::write(data.join("ill"), "").unwrap();
+        fs::write(data.join("slow"), "").unwrap();
+        let status = host.run(&["app", "status"]).ok();
+        status
+            .clone()
+            .says(&["· ill", "GET /up → 503", "unknown, no answer within 2 s"]);
+        assert!(status.took < Duration::from_secs(5), "{status}");
+        eventually("the end of the command", SOON, || {
+            machine::pids_of(&["sleep 4714"]).is_empty().then_some(())
+        });
+        let json: serde_json::Value =
+            serde_json::from_str(&host.run(&["app", "status", "--json"]).ok().stdout).unwrap();
+        let page = json["entries"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .find(|e| e["name"] == "web")
+            .unwrap();
+        let page = &page["health"][0];
+        assert_eq!(
+            (&page["name"], &page["state"]),
+            (&"page".into(), &"ill".into())
+        );
+        assert!(page["at"].is_string() && json["healthy"] == false, "{json}");
+
+        // The whole group: more than any part of it, and never without what the limit is.
+        let parts = json["entries"].as_array().unwrap().iter();
+        let parts: u64 = parts
+            .filter_map(|entry| entry["memory"].as_u64())
+            .max()
+            .unwrap();
+        assert!(json["memory"].as_u64().unwrap() >= parts, "{json}");
+        assert_eq!(json["memoryLimit"], 64 << 20);
         host.run(&["app", "stop"]).ok();
     });
 }

@@ -404,6 +404,13 @@ fn tags_signed_by_ssh_and_gpg() {
         };
         local(&format!("verify.ssh = {}", signers.display()));
         host.run(&["app", "deploy", "s1"]).ok();
+        // What a shell before the build changes was signed by nobody.
+        host.run(&["app", "set", "build:command=test ! -e typed"]).ok();
+        let mut terminal = Terminal::spawn(&host.metactl(&["app", "deploy", "-d", "s1"]));
+        terminal.wait_for("a shell in the build sandbox", SOON);
+        terminal.press("touch typed; exit\n");
+        terminal.wait_for("is not built", SOON);
+        assert_eq!(terminal.wait(SOON), 0);
         for (tag, why) in [
             ("s2", "its key is not in"),
             ("g1", "no key for signatures of GPG"),

@@ -256,6 +256,47 @@ fn supervise_all_starts_what_is_enabled_and_stops_everything() {
 }
 
 #[test]
+fn who_waits_to_be_supervised_again_is_stopped_at_once() {
+    on_host(&[GIT, NFT], |host| {
+        sleeper(host, "one", 1001);
+        sleeper(host, "two", 1002);
+        kill_9(supervisors()[0]);
+        // Where they are woken is no fifo: their supervision fails again and again.
+        let wakes = ["one", "two"].map(|name| host.run_dir().join(name).join("wake"));
+        for wake in &wakes {
+            fs::remove_file(wake).unwrap();
+            fs::create_dir(wake).unwrap();
+        }
+        let path = host.work().join("all.log");
+        let log = fs::File::create(&path).unwrap();
+        let mut all = host.metactl(&["supervise", "--all"]);
+        all.stdout(log.try_clone().unwrap()).stderr(log);
+        let mut all = all.spawn().unwrap();
+        // The third pause is of 4 s.
+        let failures = |name: &str| {
+            let log = host
+                .root()
+                .join(format!("var/log/metactl/{name}/supervisor.log"));
+            let text = fs::read_to_string(log).unwrap_or_default();
+            text.matches("its supervision failed").count()
+        };
+        eventually("three failures of both", SOON, || {
+            (failures("one") >= 3 && failures("two") >= 3).then_some(())
+        });
+        wakes.iter().for_each(|wake| fs::remove_dir(wake).unwrap());
+        let stop = host.run(&["one", "stop"]).ok();
+        assert!(stop.took < Duration::from_secs(2), "{stop}");
+        assert!(machine::pids_of(&["sleep 1001"]).is_empty());
+        assert!(!machine::pids_of(&["sleep 1002"]).is_empty());
+        let pid = Pid::from_raw(i32::try_from(all.id()).unwrap());
+        kill(pid, Signal::SIGTERM).unwrap();
+        assert!(all.wait().unwrap().success());
+        assert!(machine::pids_of(&["sleep 1002"]).is_empty());
+        host.assert_nothing_left();
+    });
+}
+
+#[test]
 fn supervise_all_is_the_first_process_of_a_container() {
     on_host(&[GIT, NFT], |host| {
         sleeper(host, "one", 1001);

@@ -196,8 +196,13 @@ pub fn environment(
     if let Some(port) = entry.port {
         set("METACTL_PORT", port.to_string());
     }
-    if app.daemons.get(entry.name).is_some_and(Daemon::says_ready) {
+    let daemon = app.daemons.get(entry.name);
+    if daemon.is_some_and(Daemon::says_ready) {
         set("NOTIFY_SOCKET", format!("{NOTIFY_DIR}/{}", entry.name));
+    }
+    // Without WATCHDOG_PID it is for every process of the sandbox (sd_watchdog_enabled(3)).
+    if let Some(time) = daemon.and_then(|daemon| daemon.service.watchdog_ms) {
+        set("WATCHDOG_USEC", time.saturating_mul(1000).to_string());
     }
     set("METACTL_APP_DIR", APP_DIR.to_owned());
     set("METACTL_DATA_DIR", view::DATA_DIR.to_owned());

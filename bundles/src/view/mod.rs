@@ -30,7 +30,7 @@ use crate::secrets;
 pub const DATA_DIR: &str = "/data";
 
 /// Where daemons say that they are ready, inside: a folder with a socket for each that does
-/// (`[health.NAME] kind = notify`).
+/// (`notify = yes`, or `[health.NAME] kind = notify`).
 pub const NOTIFY_DIR: &str = "/run/metactl";
 
 /// The default `PATH`.

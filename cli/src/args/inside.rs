@@ -4,6 +4,14 @@ use std::ffi::OsString;
 
 use clap::Args;
 
+/// Arguments of `status`.
+#[derive(Debug, Default, Args)]
+pub struct Status {
+    /// Ask the daemons nothing: only say what is known
+    #[arg(long)]
+    pub no_health: bool,
+}
+
 /// Arguments of `gcutil`.
 #[derive(Debug, Args)]
 pub struct GcUtil {

@@ -65,7 +65,7 @@ pub fn dispatch(cli: Cli, asked: &Asked) -> Outcome {
     let named = cli.global.app.is_some();
     let bare = cli.command.is_none();
     let command = cli.command.unwrap_or(if named {
-        Command::Status
+        Command::Status(Default::default())
     } else {
         Command::List
     });
@@ -82,7 +82,7 @@ pub fn dispatch(cli: Cli, asked: &Asked) -> Outcome {
 fn run(context: &mut Context, command: &Command) -> Outcome {
     match command {
         Command::List => list::run(context),
-        Command::Status => status::run(context),
+        Command::Status(args) => status::run(context, args),
         Command::Show(args) => show::run(context, args),
         Command::Dump(args) => show::dump(context, args),
         Command::Why(args) => why::run(context, args),

@@ -3,17 +3,23 @@
 use std::net::IpAddr;
 
 use metactl_lifecycle::status::EntryKind;
-use metactl_lifecycle::{DnsStatus, EntryState, EntryStatus, InstanceState, Status};
+use metactl_lifecycle::{
+    DnsStatus, EntryState, EntryStatus, HealthAnswer, HealthState, InstanceState, Status,
+};
 
 use super::{Context, list};
-use crate::exit;
 use crate::failure::{Failure, Outcome};
 use crate::output::table::{Cell, Table, Tone};
 use crate::output::{clean, size, time};
+use crate::{args, exit};
 
 /// What runs, since when, and what it uses. The exit code is the Linux Standard Base's.
-pub fn run(context: &mut Context) -> Outcome {
-    let status = context.instance()?.status()?;
+pub fn run(context: &mut Context, args: &args::Status) -> Outcome {
+    let instance = context.instance()?;
+    let status = match args.no_health {
+        true => instance.status()?,
+        false => instance.status_and_health()?,
+    };
     if context.output.json {
         context.output.facts(&status)?;
     } else {
@@ -58,7 +64,15 @@ fn print(context: &mut Context, status: &Status) -> Outcome {
         head.push(addresses(&status.addresses));
     }
     head.extend(status.uid.map(|uid| format!("uid {uid}")));
-    head.extend(status.memory.map(size));
+    head.extend(match status.healthy {
+        Some(true) => Some(style.good("healthy")),
+        Some(false) => Some(style.bad("ill")),
+        None => None,
+    });
+    head.extend(status.memory.map(|bytes| match status.memory_limit {
+        Some(limit) => format!("{} of {}", size(bytes), size(limit)),
+        None => size(bytes),
+    }));
     head.extend(
         status
             .since
@@ -106,15 +120,34 @@ fn entries(entries: &[EntryStatus]) -> Table {
                     .unwrap_or_default(),
             ),
             Cell::new(entry.memory.map(size).unwrap_or_default()).right(),
+            Cell::new(answers(&entry.health)).tone(health_tone(&entry.health)),
             Cell::new(times(entry)),
         ]);
     }
     table
 }
 
+/// What a daemon answers: `GET /healthz → 200`.
+fn answers(health: &[HealthAnswer]) -> String {
+    let answers = health.iter().map(|answer| match answer.state {
+        HealthState::Unknown => format!("{}: unknown, {}", answer.question, answer.answer),
+        _ => format!("{} → {}", answer.question, answer.answer),
+    });
+    answers.collect::<Vec<_>>().join("; ")
+}
+
+fn health_tone(health: &[HealthAnswer]) -> Tone {
+    let has = |state| health.iter().any(|answer| answer.state == state);
+    match (has(HealthState::Ill), has(HealthState::Unknown)) {
+        (true, _) => Tone::Bad,
+        (false, true) => Tone::Faint,
+        (false, false) => Tone::Good,
+    }
+}
+
 /// Since when, what is next, and how it ended last.
 fn times(entry: &EntryStatus) -> String {
-    let mut parts = Vec::new();
+    let mut parts: Vec<String> = entry.says.iter().map(|says| format!("“{says}”")).collect();
     if entry.kind == EntryKind::Cron {
         parts.extend(entry.schedule.clone());
     }

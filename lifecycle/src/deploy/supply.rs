@@ -126,6 +126,15 @@ impl Supply {
         }
     }
 
+    /// Whether only what somebody has signed is built.
+    pub(super) fn wants_signature(&self) -> bool {
+        let main = match &self.main {
+            Main::Source(source) => source.wants_signature(),
+            Main::Command { .. } => false,
+        };
+        main || self.more.values().any(|(source, _)| source.wants_signature())
+    }
+
     /// Finds what `tag` names. What a command fetches is in the checkout then.
     pub(super) fn fetch(
         &self,

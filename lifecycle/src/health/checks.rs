@@ -141,32 +141,10 @@ impl<'a> Rounds<'a> {
         timeout: Duration,
     ) -> Result<String, String> {
         if let Question::Command { command } = question {
-            return self.run(&definition.name, command, timeout);
+            let id = format!("{}.{}", self.instance, definition.name);
+            return run(&self.runtime, &id, command, timeout);
         }
-        ask_network(process, question, timeout)
-    }
-
-    /// Runs a command in the sandbox of a daemon. `Err` is what it said instead of success.
-    fn run(&self, entry: &str, text: &str, timeout: Duration) -> Result<String, String> {
-        let id = format!("{}.{entry}", self.instance);
-        let argv = ["/bin/sh", "-c", text].map(OsString::from);
-        let output = command::run(self.runtime.exec(&id, &argv, false), timeout);
-        let output = output.map_err(|error| error.to_string())?;
-        if output.status.success() {
-            return Ok("exit code 0".to_owned());
-        }
-        let how = match output.status.code() {
-            Some(code) => format!("exit code {code}"),
-            None => output.status.to_string(),
-        };
-        let said = [output.stderr, output.stdout].concat();
-        let said = String::from_utf8_lossy(&said).into_owned();
-        let line = said.lines().rev().find(|line| !line.trim().is_empty());
-        let line: String = line.unwrap_or_default().chars().take(SAID).collect();
-        Err(match line.trim() {
-            "" => how,
-            line => format!("{how}: {line}"),
-        })
+        ask_network(process, question, timeout).good()
     }
 
     /// The last answers of all, for a line of progress: `GET / → 200`.
@@ -199,24 +177,71 @@ pub(super) fn patience(definition: &EntryRef) -> Duration {
 pub(super) fn answers_now(process: &ProcessId, checks: &[Check]) -> bool {
     checks.iter().all(|check| match &check.question {
         Question::Command { .. } | Question::Notify => true,
-        question => ask_network(process, question, check.timeout).is_ok(),
+        question => {
+            let heard = ask_network(process, question, check.timeout);
+            heard.good().is_ok()
+        }
     })
 }
 
-fn ask_network(
-    process: &ProcessId,
-    question: &Question,
+/// Runs a command in the sandbox of a daemon. `Err` is what it said instead of success.
+pub(super) fn run(
+    runtime: &Runtime,
+    id: &str,
+    text: &str,
     timeout: Duration,
 ) -> Result<String, String> {
+    let argv = ["/bin/sh", "-c", text].map(OsString::from);
+    let output = command::run(runtime.exec(id, &argv, false), timeout);
+    let output = output.map_err(|error| error.to_string())?;
+    if output.status.success() {
+        return Ok("exit code 0".to_owned());
+    }
+    let how = match output.status.code() {
+        Some(code) => format!("exit code {code}"),
+        None => output.status.to_string(),
+    };
+    let said = [output.stderr, output.stdout].concat();
+    let said = String::from_utf8_lossy(&said).into_owned();
+    let line = said.lines().rev().find(|line| !line.trim().is_empty());
+    let line: String = line.unwrap_or_default().chars().take(SAID).collect();
+    Err(match line.trim() {
+        "" => how,
+        line => format!("{how}: {line}"),
+    })
+}
+
+/// What came of a question to the network of a daemon.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Heard {
+    /// A good answer.
+    Good(String),
+    /// A bad one, or none.
+    Bad(String),
+    /// It could not be asked.
+    CannotAsk(String),
+}
+
+impl Heard {
+    /// Only a good answer is good.
+    fn good(self) -> Result<String, String> {
+        match self {
+            Heard::Good(answer) => Ok(answer),
+            Heard::Bad(why) | Heard::CannotAsk(why) => Err(why),
+        }
+    }
+}
+
+pub(super) fn ask_network(process: &ProcessId, question: &Question, timeout: Duration) -> Heard {
     let Some(port) = port(question) else {
-        return Ok(String::new());
+        return Heard::Good(String::new());
     };
     let listening = sockets::listening(process.pid, port);
     if listening.is_empty() {
-        return Err(format!("nobody listens on port {port}"));
+        return Heard::Bad(format!("nobody listens on port {port}"));
     }
     let Question::Http { path, status, .. } = question else {
-        return Ok("listens".to_owned());
+        return Heard::Good("listens".to_owned());
     };
     let request = Request {
         path: path.clone(),
@@ -224,9 +249,10 @@ fn ask_network(
         good: Good::These(status.clone()),
     };
     match http::ask(process, &listening, &request) {
-        Answer::Healthy(status) => Ok(status.to_string()),
-        Answer::Bad(status) => Err(status.to_string()),
-        Answer::None(why) | Answer::CannotAsk(why) => Err(why),
+        Answer::Healthy(status) => Heard::Good(status.to_string()),
+        Answer::Bad(status) => Heard::Bad(status.to_string()),
+        Answer::None(why) => Heard::Bad(why),
+        Answer::CannotAsk(why) => Heard::CannotAsk(why),
     }
 }
 

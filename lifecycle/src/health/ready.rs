@@ -32,13 +32,17 @@ struct Ear {
 }
 
 impl Ears {
-    /// Listens for those that say when they are ready.
-    pub(crate) fn open(manifest: &Manifest) -> Ears {
+    /// Listens for those that say when they are ready. `manager_hears`: not for those that tell it to the service
+    /// manager (`notify = yes`).
+    pub(crate) fn open(manifest: &Manifest, manager_hears: bool) -> Ears {
         let mut ears = Ears::default();
         for entry in &manifest.entries {
             let Some(path) = &entry.notify_socket else {
                 continue;
             };
+            if manager_hears && entry.service.notify {
+                continue;
+            }
             match Ear::open(path) {
                 Ok(ear) => drop(ears.open.insert(entry.name.clone(), ear)),
                 Err(error) => drop(ears.deaf.insert(entry.name.clone(), error.to_string())),
@@ -69,15 +73,46 @@ impl Ears {
     }
 }
 
+/// A socket at which a daemon can say how it is. It never waits for a message.
+pub(crate) fn listen_at(path: &Path) -> Result<UnixDatagram> {
+    // That of somebody who was killed. The folder is root's alone to write.
+    files::remove_file(path)?;
+    let socket = UnixDatagram::bind(path).on("listen at", path)?;
+    socket.set_nonblocking(true).on("listen at", path)?;
+    fs::set_permissions(path, Permissions::from_mode(0o666)).on("listen at", path)?;
+    Ok(socket)
+}
+
+/// A socket at which a daemon says how it is although nobody is interested: so that saying it is no failure.
+#[derive(Debug)]
+pub(crate) struct Unheard(PathBuf);
+
+impl Unheard {
+    /// Reads and forgets what is said, as long as this process lives; the socket's name goes with this value.
+    pub(crate) fn open(path: &Path) -> Result<Unheard> {
+        let socket = listen_at(path)?;
+        socket.set_nonblocking(false).on("listen at", path)?;
+        let forget = move || {
+            let mut buffer = [0; MOST];
+            while socket.recv(&mut buffer).is_ok() {}
+        };
+        let thread = std::thread::Builder::new().name("unheard".to_owned());
+        thread.spawn(forget).on("listen at", path)?;
+        Ok(Unheard(path.to_path_buf()))
+    }
+}
+
+impl Drop for Unheard {
+    fn drop(&mut self) {
+        // One that stays is removed by the next one who listens.
+        let _gone = fs::remove_file(&self.0);
+    }
+}
+
 impl Ear {
     fn open(path: &Path) -> Result<Ear> {
-        // That of a command which was killed. The folder is root's alone to write.
-        files::remove_file(path)?;
-        let socket = UnixDatagram::bind(path).on("listen at", path)?;
-        socket.set_nonblocking(true).on("listen at", path)?;
-        fs::set_permissions(path, Permissions::from_mode(0o666)).on("listen at", path)?;
         Ok(Ear {
-            socket,
+            socket: listen_at(path)?,
             path: path.to_path_buf(),
             heard: Mutex::new(false),
         })

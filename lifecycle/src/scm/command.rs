@@ -91,10 +91,22 @@ impl Group {
             return;
         }
         if let Ok(pid) = i32::try_from(self.child.id()) {
-            // There may be nobody left in the group.
-            let _gone = killpg(Pid::from_raw(pid), Signal::SIGKILL);
+            // What the runtime runs in a sandbox has a session, and so a group, of its own.
+            let sessions = children(pid);
+            // There may be nobody left in a group.
+            for group in sessions.into_iter().chain([pid]) {
+                let _gone = killpg(Pid::from_raw(group), Signal::SIGKILL);
+            }
         }
     }
+}
+
+/// The children of a process (proc_pid_task(5)); none where the kernel does not tell, or when it has ended.
+fn children(pid: i32) -> Vec<i32> {
+    let path = format!("/proc/{pid}/task/{pid}/children");
+    let text = std::fs::read_to_string(path).unwrap_or_default();
+    let pids = text.split_whitespace().filter_map(|word| word.parse().ok());
+    pids.filter(|pid| *pid > 1).collect()
 }
 
 impl Drop for Group {

@@ -17,7 +17,7 @@ use std::time::Duration;
 
 use metactl_bundles::redact::redact;
 
-use super::{Revision, Settings, cache_name, command, printable, said, submodules, verify};
+use super::{Revision, Settings, Verify, cache_name, command, printable, said, submodules, verify};
 use crate::error::{LifecycleError, Result};
 use crate::files;
 use crate::lock::Lock;
@@ -143,6 +143,11 @@ impl Git {
     }
 
     /// Whether somebody who may has signed it, when the configuration asks for that.
+    /// Whether only what somebody has signed is taken (`[build] verify.gpg`, `verify.ssh`).
+    pub(super) fn wants_signature(&self) -> bool {
+        self.settings.verify != Verify::default()
+    }
+
     fn verify(&self, revision: &Revision) -> Result<()> {
         let keys = &self.settings.verify;
         if *keys == Default::default() {

@@ -148,6 +148,11 @@ impl Source {
         }
     }
 
+    /// Whether only what somebody has signed is taken.
+    pub(crate) fn wants_signature(&self) -> bool {
+        matches!(self, Source::Git(git) if git.wants_signature())
+    }
+
     /// Without its password.
     pub(crate) fn shown(&self) -> String {
         match self {

@@ -65,6 +65,10 @@ impl ServiceManager for Standalone {
         Ok(answer.is_some())
     }
 
+    fn hears_ready(&self) -> bool {
+        true
+    }
+
     fn run_job(
         &self,
         instance: &Instance,

@@ -4,6 +4,9 @@
 //! A daemon that ends is started again after 0.2 s, then after twice as long each time, at most
 //! 30 s; when it has run for 10 s, the next time is 0.2 s again. With `restart.limit` it is given up after so
 //! many short runs in a row.
+//!
+//! One that tells by itself (`notify = yes`) runs when it has said that it is ready, and with `watchdog` it is ended
+//! when it does not say in time that it is alive.
 
 use std::time::{Duration, Instant};
 
@@ -12,6 +15,7 @@ use metactl_bundles::bundle::EntryRef;
 
 use super::exits;
 use super::records::EntryReport;
+use crate::health;
 use crate::status::{EntryState, Exit};
 
 /// The first pause before a daemon is started again.
@@ -20,6 +24,17 @@ pub(crate) const FIRST_PAUSE: Duration = Duration::from_millis(200);
 pub(crate) const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 /// Who ran for so long is not failing.
 pub(crate) const GOOD_RUN: Duration = Duration::from_secs(10);
+/// How long a daemon may take until it says that it is ready, unless its checks have more patience. As under systemd.
+const READY: Duration = Duration::from_secs(90);
+
+/// What a daemon that tells by itself did not say in time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Silence {
+    /// That it is ready.
+    NotReady,
+    /// That it is alive.
+    NotAlive,
+}
 
 /// What a daemon does.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -28,8 +43,12 @@ pub(crate) enum Phase {
     Idle,
     /// It ended, and is started again at this time.
     Waiting(Instant),
+    /// It was launched at this time, and has not said yet that it is ready.
+    Beginning(Instant),
     /// It runs since this time.
     Running(Instant),
+    /// It is ended because it was silent; it is killed at this time, or has been (`None`).
+    Aborting(Silence, Option<Instant>),
     /// It was asked to stop; it is killed at this time, or has been (`None`).
     Stopping(Option<Instant>),
     /// It ended and stays so.
@@ -43,6 +62,8 @@ pub(crate) enum Action {
     Launch,
     /// Ask it to stop.
     Ask,
+    /// End it: it was silent.
+    Abort(Silence),
     /// Kill it.
     Kill,
 }
@@ -62,6 +83,10 @@ pub(crate) struct Daemon {
     pub(crate) last_exit: Option<Exit>,
     /// Short runs in a row.
     short_runs: u32,
+    /// How often it has to say that it is alive.
+    watchdog: Option<Duration>,
+    /// Until when it has to say so again.
+    alive_until: Option<Instant>,
 }
 
 impl Daemon {
@@ -74,16 +99,27 @@ impl Daemon {
             restarts: 0,
             last_exit: None,
             short_runs: 0,
+            watchdog: None,
+            alive_until: None,
         }
+    }
+
+    /// Whether it tells by itself how it is, and somebody can hear it.
+    pub(crate) fn tells(&self) -> bool {
+        self.definition.service.notify && self.definition.notify_socket.is_some()
     }
 
     /// What to do now, when `target` is the generation that should run (`None`: none should).
     pub(crate) fn next(&self, target: Option<&str>, now: Instant) -> Option<Action> {
         let is_current = target.is_some() && self.generation.as_deref() == target;
+        let late = |at: Option<Instant>| at.is_some_and(|at| now >= at);
         match self.phase {
-            Phase::Running(_) => (!is_current).then_some(Action::Ask),
-            Phase::Stopping(Some(at)) => (now >= at).then_some(Action::Kill),
-            Phase::Stopping(None) => None,
+            Phase::Beginning(_) | Phase::Running(_) if !is_current => Some(Action::Ask),
+            Phase::Beginning(_) => {
+                late(self.deadline()).then_some(Action::Abort(Silence::NotReady))
+            }
+            Phase::Running(_) => late(self.alive_until).then_some(Action::Abort(Silence::NotAlive)),
+            Phase::Stopping(at) | Phase::Aborting(_, at) => late(at).then_some(Action::Kill),
             Phase::Idle => target.map(|_| Action::Launch),
             // A new generation does not wait for the pauses of the old one.
             Phase::Waiting(at) => {
@@ -96,14 +132,26 @@ impl Daemon {
     /// When [`next`](Daemon::next) may have a new answer although nothing happened.
     pub(crate) fn deadline(&self) -> Option<Instant> {
         match self.phase {
-            Phase::Waiting(at) | Phase::Stopping(Some(at)) => Some(at),
-            _ => None,
+            Phase::Waiting(at) => Some(at),
+            Phase::Stopping(at) | Phase::Aborting(_, at) => at,
+            Phase::Beginning(since) => {
+                let patience = health::start_patience(&self.definition);
+                Some(since + patience.max(READY))
+            }
+            Phase::Running(_) => self.alive_until,
+            Phase::Idle | Phase::Ended => None,
         }
     }
 
     /// Whether it has a process.
     pub(crate) fn is_alive(&self) -> bool {
-        matches!(self.phase, Phase::Running(_) | Phase::Stopping(_))
+        match self.phase {
+            Phase::Beginning(_)
+            | Phase::Running(_)
+            | Phase::Stopping(_)
+            | Phase::Aborting(_, _) => true,
+            Phase::Idle | Phase::Waiting(_) | Phase::Ended => false,
+        }
     }
 
     /// It is about to be launched for `generation`.
@@ -118,9 +166,58 @@ impl Daemon {
         }
     }
 
-    /// It runs.
+    /// Its program was begun. One that tells by itself does not count as running yet.
     pub(crate) fn launched(&mut self, now: Instant) {
-        self.phase = Phase::Running(now);
+        self.watchdog = self
+            .definition
+            .service
+            .watchdog_ms
+            .map(Duration::from_millis);
+        self.alive_until = None;
+        self.phase = match self.tells() {
+            true => Phase::Beginning(now),
+            false => Phase::Running(now),
+        };
+    }
+
+    /// It is ready: from now on it has to say that it is alive, when its watchdog is on.
+    pub(crate) fn ready(&mut self, now: Instant) {
+        if let Phase::Beginning(since) = self.phase {
+            self.phase = Phase::Running(since);
+            self.alive(now);
+        }
+    }
+
+    /// It was adopted: nobody knows whether it has said that it is ready.
+    pub(crate) fn believed(&mut self) {
+        if let Phase::Beginning(since) = self.phase {
+            self.phase = Phase::Running(since);
+        }
+    }
+
+    /// It has said that it is alive.
+    pub(crate) fn alive(&mut self, now: Instant) {
+        if self.tells() && matches!(self.phase, Phase::Running(_)) {
+            self.alive_until = self.watchdog.map(|time| now + time);
+        }
+    }
+
+    /// It has said how often it says so from now on; never, when that is no time.
+    pub(crate) fn set_watchdog(&mut self, time: Duration, now: Instant) {
+        self.watchdog = Some(time).filter(|time| !time.is_zero());
+        self.alive(now);
+    }
+
+    /// It has said itself that it hangs.
+    pub(crate) fn hangs(&mut self, now: Instant) {
+        if matches!(self.phase, Phase::Running(_)) && self.watchdog.is_some() {
+            self.alive_until = Some(now);
+        }
+    }
+
+    /// It was silent, and is being ended.
+    pub(crate) fn aborting(&mut self, silence: Silence, now: Instant) {
+        self.phase = Phase::Aborting(silence, Some(now + self.definition.stop_timeout));
     }
 
     /// It was asked to stop.
@@ -130,7 +227,10 @@ impl Daemon {
 
     /// It was killed.
     pub(crate) fn killed(&mut self) {
-        self.phase = Phase::Stopping(None);
+        self.phase = match self.phase {
+            Phase::Aborting(silence, _) => Phase::Aborting(silence, None),
+            _ => Phase::Stopping(None),
+        };
     }
 
     /// It is no longer wanted and has no process.
@@ -373,6 +473,63 @@ pub(crate) mod tests {
             (daemon.phase.clone(), daemon.next(None, late)),
             (Phase::Idle, None)
         );
+    }
+
+    #[test]
+    fn one_that_tells_runs_when_it_is_ready_and_ends_when_it_is_silent() {
+        let second = Duration::from_secs(1);
+        let mut definition = definition("web", Restart::OnFailure);
+        definition.service.notify = true;
+        definition.service.watchdog_ms = Some(5000);
+        definition.notify_socket = Some("/x".into());
+        let mut daemon = Daemon::new(definition);
+        let begun = Instant::now();
+        daemon.launching("1");
+        daemon.launched(begun);
+        assert_eq!(daemon.phase, Phase::Beginning(begun));
+        assert!(daemon.is_alive());
+        // Who is not ready need not say that it is alive.
+        daemon.alive(begun);
+        let now = begun + READY;
+        assert_eq!(daemon.next(Some("1"), now - second), None);
+        assert_eq!(daemon.deadline(), Some(now));
+        let silent = daemon.next(Some("1"), now);
+        assert_eq!(silent, Some(Action::Abort(Silence::NotReady)));
+        assert_eq!(daemon.next(Some("2"), now), Some(Action::Ask));
+
+        daemon.ready(begun + second);
+        assert_eq!(daemon.deadline(), Some(begun + 6 * second));
+        daemon.alive(begun + 4 * second);
+        assert_eq!(daemon.next(Some("1"), begun + 8 * second), None);
+        let now = begun + 9 * second;
+        let silent = daemon.next(Some("1"), now);
+        assert_eq!(silent, Some(Action::Abort(Silence::NotAlive)));
+        daemon.aborting(Silence::NotAlive, now);
+        // It is not saved by what it says now, and killed after its time to stop.
+        daemon.alive(now);
+        daemon.ready(now);
+        assert_eq!(daemon.next(Some("1"), now + 9 * second), None);
+        let late = now + 10 * second;
+        assert_eq!(daemon.next(Some("1"), late), Some(Action::Kill));
+        daemon.killed();
+        assert_eq!(daemon.next(Some("1"), late), None);
+        let ended = exits::silent(exit(false), Silence::NotAlive);
+        assert!(ended.failed && ended.reason.contains("watchdog"));
+        daemon.ended(ended, late);
+        assert!(matches!(daemon.phase, Phase::Waiting(_)));
+
+        // Another watchdog, none, and one that says itself that it hangs.
+        daemon.launching("1");
+        daemon.launched(late);
+        daemon.ready(late);
+        daemon.set_watchdog(2 * second, late);
+        assert_eq!(daemon.deadline(), Some(late + 2 * second));
+        daemon.hangs(late);
+        let silent = daemon.next(Some("1"), late);
+        assert_eq!(silent, Some(Action::Abort(Silence::NotAlive)));
+        daemon.set_watchdog(Duration::ZERO, late);
+        daemon.hangs(late);
+        assert_eq!(daemon.next(Some("1"), late + READY), None);
     }
 
     #[test]

@@ -9,10 +9,16 @@ use metactl_runtime::cgroup;
 use metactl_runtime::process::exit_status;
 use rustix::process::{WaitId, WaitIdOptions, waitid};
 
+use super::entry::Silence;
 use super::supervisor::is_dead;
 use crate::error::LifecycleError;
 use crate::files;
 use crate::status::Exit;
+
+/// Why something was ended that tells by itself how it is.
+const NOT_READY: &str = "it did not say in time that it is ready";
+/// The same of one that was ready.
+pub(crate) const NOT_ALIVE: &str = "watchdog: it did not say in time that it is alive";
 
 /// The exit of the process behind `pidfd`; `None` while it runs. `cgroups` tell whether it ran out
 /// of memory.
@@ -69,6 +75,20 @@ pub(crate) fn too_late(exit: Exit, limit: Duration) -> Exit {
             exit.reason,
             limit.as_secs_f64()
         ),
+        ..exit
+    }
+}
+
+/// The exit of what was ended because it did not say in time that it is ready, or alive. It is a failure, however it
+/// ended.
+pub(crate) fn silent(exit: Exit, silence: Silence) -> Exit {
+    let why = match silence {
+        Silence::NotReady => NOT_READY,
+        Silence::NotAlive => NOT_ALIVE,
+    };
+    Exit {
+        reason: format!("{} ({why})", exit.reason),
+        failed: true,
         ..exit
     }
 }

@@ -15,6 +15,7 @@
 //! | `network` | the network, and the resolver kept running |
 //! | `exits` | how a process ended, in words |
 //! | `notify` | telling somebody that an entry point failed |
+//! | `told` | what daemons tell by themselves: ready, alive, and how they are |
 //! | `rotate` | logs that do not grow for ever |
 
 pub(crate) mod calendar;
@@ -28,6 +29,7 @@ mod rotate;
 pub(crate) mod schedule;
 mod server;
 mod supervisor;
+mod told;
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -125,8 +127,11 @@ impl Instance {
         run.clear_wanted()?;
         let limit = patience + STOP_GRACE;
         let deadline = Instant::now() + limit;
+        let server = Server::of(&self.manager);
         while run.supervisor()?.is_some() {
             run.wake();
+            // Its thread may have failed, and wait for its time.
+            server.wake();
             if Instant::now() > deadline {
                 return Err(LifecycleError::Stop {
                     what: self.name.clone(),

@@ -106,6 +106,9 @@ pub(crate) struct EntryReport {
     pub(crate) adopted: bool,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) last_exit: Option<Exit>,
+    /// What it says of itself (`STATUS=`, sd_notify(3)).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) says: Option<String>,
     /// The next start.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) next: Option<String>,

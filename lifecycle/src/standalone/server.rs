@@ -245,21 +245,27 @@ impl Loop {
     }
 
     fn run(mut self) -> Result<()> {
+        let mut woken = false;
         loop {
-            self.look_after();
-            if self.pool.is_empty() && self.may_end()? {
+            self.look_after(woken);
+            if self.pool.is_done() && self.may_end()? {
                 return Ok(());
             }
             self.wait();
-            drain(&mut self.wake);
+            woken = drain(&mut self.wake);
             self.hear_signals();
         }
     }
 
     /// Buries threads that have ended, and begins those that are wanted.
-    fn look_after(&mut self) {
+    /// `woken`: by a command, or by the end of a thread.
+    fn look_after(&mut self, woken: bool) {
         let now = Instant::now();
-        for (name, end) in self.pool.bury(now) {
+        let ended = self.pool.bury(now);
+        if woken && ended.is_empty() {
+            self.pool.hurry();
+        }
+        for (name, end) in ended {
             self.tell(&name, &end);
             self.tidy(&name);
         }
@@ -271,8 +277,16 @@ impl Loop {
         };
         self.trouble = None;
         files::allow_for(supervised.len());
-        for name in supervised {
-            self.pool.ensure(&name, now);
+        for name in &supervised {
+            self.pool.ensure(name, now);
+        }
+        // Nothing is wanted of those any more; but something may still run.
+        for name in self.pool.waiting() {
+            if !supervised.contains(&name) && !self.pool.stop(&name, now) {
+                self.say(&format!(
+                    "{name}: what runs of it cannot be stopped, and is left alone; `metactl {name} stop` tries again"
+                ));
+            }
         }
     }
 

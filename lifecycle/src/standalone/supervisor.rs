@@ -9,6 +9,7 @@
 mod act;
 mod adopt;
 mod ended;
+mod hear;
 mod jobs;
 mod names;
 mod report;
@@ -34,6 +35,7 @@ use super::notify::Notifier;
 use super::records::{FORMAT, Report, RunDir, SupervisorRecord, Wanted};
 use super::rotate;
 use super::schedule::Job;
+use super::told::Listener;
 use crate::dns::Registrar;
 use crate::error::{LifecycleError, OnPath, Result};
 use crate::files;
@@ -84,6 +86,8 @@ pub(crate) struct Supervisor {
     jobs: BTreeMap<String, Job>,
     job_records: JobRecords,
     alive: BTreeMap<String, Alive>,
+    /// Where daemons are heard that tell by themselves how they are.
+    listeners: BTreeMap<String, Listener>,
     /// What stands in the way, for `status`.
     trouble: Option<String>,
     told: Option<Report>,
@@ -142,6 +146,7 @@ pub(crate) fn supervise(instance: &Instance) -> Result<()> {
         daemons: BTreeMap::new(),
         jobs: BTreeMap::new(),
         alive: BTreeMap::new(),
+        listeners: BTreeMap::new(),
         trouble: None,
         told: None,
         rotated: Instant::now(),
@@ -180,6 +185,7 @@ impl Supervisor {
             if drain(&mut wake) {
                 self.network.mend_soon();
             }
+            self.hear();
             self.bury();
             self.rotate();
         }
@@ -344,7 +350,8 @@ impl Supervisor {
             .filter_map(Daemon::deadline)
             .chain(self.alive.values().filter_map(|alive| alive.kill_at))
             .chain(self.network.resolver().deadline())
-            .chain(self.notifier.deadlines());
+            .chain(self.notifier.deadlines())
+            .chain(self.listeners.values().filter_map(Listener::deadline));
         for at in deadlines {
             // A deadline that has passed waits for the death of what was killed.
             let left = at.saturating_duration_since(now);
@@ -362,6 +369,7 @@ impl Supervisor {
         // One that has ended is waited for by time.
         let resolver = resolver.pidfd().filter(|_| resolver.deadline().is_none());
         let pidfds = pidfds.chain(resolver);
+        let pidfds = pidfds.chain(self.listeners.values().filter_map(Listener::fd));
         let fds: Vec<BorrowedFd<'_>> = std::iter::once(wake.as_fd()).chain(pidfds).collect();
         let mut polled: Vec<PollFd<'_>> = fds
             .iter()

@@ -205,6 +205,9 @@ pub fn prune_parents(directories: &[PathBuf], levels: usize) {
     }
 }
 
+/// v1 says "no limit" by the largest number of whole pages, which is above this.
+const V1_NO_LIMIT: u64 = 1 << 62;
+
 /// What a cgroup uses. `None` where the host does not count it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Stats {
@@ -228,8 +231,7 @@ pub struct Stats {
 pub fn stats(directories: &[PathBuf]) -> Stats {
     let number = |file: &str| directories.iter().find_map(|d| number(&d.join(file)));
     let field = |file: &str, key: &str| directories.iter().find_map(|d| field(&d.join(file), key));
-    // v1 says "no limit" by the largest number of whole pages.
-    let v1_limit = |n: &u64| *n < 1 << 62;
+    let v1_limit = |n: &u64| *n < V1_NO_LIMIT;
     Stats {
         memory_current: number("memory.current").or_else(|| number("memory.usage_in_bytes")),
         memory_peak: number("memory.peak").or_else(|| number("memory.max_usage_in_bytes")),
@@ -248,6 +250,21 @@ pub fn stats(directories: &[PathBuf]) -> Stats {
 pub fn memory_current(directories: &[PathBuf]) -> Option<u64> {
     let number = |file: &str| directories.iter().find_map(|d| number(&d.join(file)));
     number("memory.current").or_else(|| number("memory.usage_in_bytes"))
+}
+
+/// Bytes of memory that a cgroup uses with all below it, and its limit. `None` where the kernel does not count those
+/// below (v1 without `memory.use_hierarchy`), or counts no memory.
+pub fn memory_of_all(directory: &Path) -> Option<(u64, Option<u64>)> {
+    if let Some(bytes) = number(&directory.join("memory.current")) {
+        // `max` is no number.
+        return Some((bytes, number(&directory.join("memory.max"))));
+    }
+    if number(&directory.join("memory.use_hierarchy")) == Some(0) {
+        return None;
+    }
+    let bytes = number(&directory.join("memory.usage_in_bytes"))?;
+    let limit = number(&directory.join("memory.limit_in_bytes"));
+    Some((bytes, limit.filter(|bytes| *bytes < V1_NO_LIMIT)))
 }
 
 pub(super) fn memory_usage(directory: &Path) -> Option<u64> {

@@ -40,7 +40,9 @@ pub use delegated::asks_for_limits;
 pub use error::CgroupError;
 pub use join::{Below, open};
 pub use layout::{Hierarchy, Layout, Unified};
-pub use manage::{Stats, delete, in_use, kill_all, memory_current, prune_parents, stats};
+pub use manage::{
+    Stats, delete, in_use, kill_all, memory_current, memory_of_all, prune_parents, stats,
+};
 pub use path::{CgroupPath, is_ours};
 pub use plan::{CgroupPlan, Request, plan};
 pub use step::CgroupStep;

@@ -170,14 +170,14 @@ pub(in crate::keys) const DAEMONS: &[Key] = &[
             "daemon.*",
             "notify",
             Kind::Choice(&["yes", "no"]),
-            "Whether it tells by itself that it is ready (sd_notify(3)); under systemd a start waits for that.",
+            "Whether it tells by itself that it is ready (sd_notify(3)): a start waits for that, and so do daemons that are started after it; what it says of itself (`STATUS=`) is shown by `status`. Under systemd and metactl's own supervisor.",
         )
     },
     key(
         "daemon.*",
         "watchdog",
         Kind::Duration,
-        "How often it tells that it is alive (sd_watchdog_enabled(3)), with `notify = yes`; under systemd it is killed and started again when it does not.",
+        "How often it tells that it is alive (sd_watchdog_enabled(3)), with `notify = yes`; when it does not, it gets SIGABRT, after `stop.timeout` SIGKILL, and is started again as after a failure. Under systemd and metactl's own supervisor.",
     ),
     key(
         "daemon.*",

@@ -303,6 +303,7 @@ fn process(state: &UnitState) -> EntryReport {
         restarts: 0,
         adopted: false,
         last_exit: None,
+        says: None,
         next: None,
     }
 }

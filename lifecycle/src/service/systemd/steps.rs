@@ -215,9 +215,7 @@ impl Told {
         let mut exit = exits::describe(code, signal, oom || self.result == "oom-kill", false);
         match self.result.as_str() {
             "timeout" => exit.reason.push_str(" (not in time)"),
-            "watchdog" => exit
-                .reason
-                .push_str(" (it did not say in time that it is alive)"),
+            "watchdog" => exit.reason.push_str(&format!(" ({})", exits::NOT_ALIVE)),
             "protocol" => exit.reason.push_str(" (before it said that it is ready)"),
             _ => {}
         }

@@ -17,6 +17,8 @@ const FIRST_PAUSE: Duration = Duration::from_secs(1);
 const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 /// The most that a thread may need of a stack. Only what it touches is memory.
 const STACK: usize = 2 << 20;
+/// How often stopping everything of an instance is tried, before it is given up.
+const LAST_TRIES: u32 = 5;
 
 /// What a thread does: it supervises the instance of that name, and returns when everything of it is stopped.
 pub(super) type Work = dyn Fn(&str) -> Result<()> + Send + Sync;
@@ -59,6 +61,10 @@ struct Worker {
     failures: u32,
     /// When it is begun again.
     again: Option<Instant>,
+    /// When it failed last.
+    failed: Option<Instant>,
+    /// Once nothing is wanted any more: how often it may still fail to stop what runs.
+    last_tries: Option<u32>,
 }
 
 impl Pool {
@@ -73,9 +79,48 @@ impl Pool {
         }
     }
 
-    /// Whether nobody works.
-    pub(super) fn is_empty(&self) -> bool {
-        self.workers.values().all(|worker| worker.thread.is_none())
+    /// Whether nobody works, and nobody is to be begun again.
+    pub(super) fn is_done(&self) -> bool {
+        self.workers.is_empty()
+    }
+
+    /// Those that have failed, and are to be begun again in their time.
+    pub(super) fn waiting(&self) -> Vec<String> {
+        let waiting = self
+            .workers
+            .iter()
+            .filter(|(_, worker)| worker.thread.is_none());
+        waiting.map(|(name, _)| name.clone()).collect()
+    }
+
+    /// Somebody asks: who waits is begun as soon as after a first failure.
+    pub(super) fn hurry(&mut self) {
+        for worker in self.workers.values_mut() {
+            let soon = worker.failed.map(|failed| failed + FIRST_PAUSE);
+            worker.again = worker.again.min(soon);
+        }
+    }
+
+    /// Nothing is wanted any more of an instance whose thread has failed: it is begun at once, to stop what runs.
+    /// When that fails too, it is tried a few times more. `false`: it is given up.
+    pub(super) fn stop(&mut self, name: &str, now: Instant) -> bool {
+        let Some(worker) = self.workers.get_mut(name) else {
+            return true;
+        };
+        match worker.last_tries {
+            None => {
+                worker.last_tries = Some(LAST_TRIES);
+                worker.again = None;
+                worker.failures = 0;
+            }
+            Some(0) => {
+                self.workers.remove(name);
+                return false;
+            }
+            Some(_) => {}
+        }
+        self.ensure(name, now);
+        true
     }
 
     /// The threads that have ended since the last time, and how. Those that failed are begun again by
@@ -95,7 +140,9 @@ impl Pool {
             } else {
                 let doubled = FIRST_PAUSE.saturating_mul(1 << worker.failures.min(10));
                 worker.failures += 1;
+                worker.last_tries = worker.last_tries.map(|left| left.saturating_sub(1));
                 worker.again = Some(now + doubled.min(LONGEST_PAUSE));
+                worker.failed = Some(now);
             }
         }
         ended
@@ -108,6 +155,7 @@ impl Pool {
             return;
         }
         let failures = known.map_or(0, |worker| worker.failures);
+        let last_tries = known.and_then(|worker| worker.last_tries);
         let thread = self.begin(name);
         // Without a thread it is tried again like after a failure.
         let again = thread.is_none().then(|| now + FIRST_PAUSE);
@@ -115,6 +163,8 @@ impl Pool {
             thread,
             failures,
             again,
+            failed: None,
+            last_tries,
         };
         self.workers.insert(name.to_owned(), worker);
     }
@@ -212,7 +262,7 @@ mod tests {
                 End::Panicked("out of bounds".to_owned())
             )
         );
-        assert!(!pool.is_empty(), "the good one works");
+        assert_eq!(pool.waiting(), ["fails", "panics"], "the good one works");
         // Not before its time, and each time later.
         assert_eq!(pool.deadline(), Some(now + FIRST_PAUSE));
         pool.ensure("panics", now);
@@ -229,6 +279,44 @@ mod tests {
         release.send(()).unwrap();
         let last = ends(&mut pool, 1, later);
         assert_eq!(last[0], ("good".to_owned(), End::Done));
-        assert!(pool.is_empty());
+        assert!(!pool.is_done());
+        assert_eq!(pool.waiting(), ["fails", "panics"]);
+    }
+
+    #[test]
+    fn who_waits_is_begun_at_once_to_stop_and_given_up_in_the_end() {
+        let failing = Arc::new(std::sync::atomic::AtomicBool::new(true));
+        let fails = Arc::clone(&failing);
+        let work = move |name: &str| match fails.load(std::sync::atomic::Ordering::Relaxed) {
+            true => Err(LifecycleError::NotDeployed {
+                instance: name.to_owned(),
+            }),
+            false => Ok(()),
+        };
+        let mut pool = Pool::new(Box::new(work), Box::new(|| {}));
+        let mut now = Instant::now();
+        pool.ensure("one", now);
+        ends(&mut pool, 1, now);
+        pool.ensure("one", now);
+        assert_eq!(pool.waiting(), ["one"], "it waits for its time");
+        // Now, whatever its time.
+        for _ in 0..LAST_TRIES {
+            assert!(pool.stop("one", now) && pool.waiting().is_empty());
+            ends(&mut pool, 1, now);
+            assert!(pool.stop("one", now) || pool.is_done());
+            now += LONGEST_PAUSE;
+        }
+        assert!(pool.is_done(), "it is given up");
+        pool.ensure("two", now);
+        ends(&mut pool, 1, now);
+        pool.ensure("two", now + FIRST_PAUSE);
+        ends(&mut pool, 1, now + FIRST_PAUSE);
+        assert_eq!(pool.deadline(), Some(now + 3 * FIRST_PAUSE));
+        pool.hurry();
+        assert_eq!(pool.deadline(), Some(now + 2 * FIRST_PAUSE));
+        failing.store(false, std::sync::atomic::Ordering::Relaxed);
+        assert!(pool.stop("two", now));
+        assert_eq!(ends(&mut pool, 1, now)[0].1, End::Done);
+        assert!(pool.is_done());
     }
 }

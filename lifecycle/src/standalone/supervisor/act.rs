@@ -5,7 +5,7 @@ use std::time::Instant;
 use metactl_bundles::bundle::{EntryKind, EntryRef};
 use rustix::process::Signal;
 
-use super::super::entry::Action;
+use super::super::entry::{Action, Phase, Silence};
 use super::super::exits;
 use super::super::records::{FORMAT, Launched};
 use super::{Alive, Supervisor, open_even_if_dead, send};
@@ -59,6 +59,17 @@ impl Supervisor {
             Some(Action::Ask) if !waits => {
                 send(&alive.pidfd, daemon.definition.stop_signal);
                 daemon.asked(now);
+            }
+            Some(Action::Abort(silence)) => {
+                let (signal, what) = match silence {
+                    Silence::NotReady => (daemon.definition.stop_signal, "ready"),
+                    Silence::NotAlive => (Signal::ABORT.as_raw(), "alive"),
+                };
+                send(&alive.pidfd, signal);
+                daemon.aborting(silence, now);
+                self.say(&format!(
+                    "ends {name}, which did not say in time that it is {what}"
+                ));
             }
             Some(Action::Kill) => {
                 send(&alive.pidfd, Signal::KILL.as_raw());
@@ -155,11 +166,11 @@ impl Supervisor {
         };
         daemon.definition.after.iter().all(|before| {
             let target = self.target(before);
-            let began = self
-                .daemons
-                .get(before)
-                .and_then(|other| other.generation.as_deref());
-            target.is_none() || began == target
+            let other = self.daemons.get(before);
+            let began = other.and_then(|other| other.generation.as_deref());
+            // One that tells by itself has begun when it is ready.
+            let is_ready = other.is_none_or(|other| !matches!(other.phase, Phase::Beginning(_)));
+            target.is_none() || (began == target && is_ready)
         })
     }
 
@@ -199,11 +210,14 @@ impl Supervisor {
         daemon.definition = definition.clone();
         daemon.launching(generation);
         let restarts = daemon.restarts;
-        let result = self.launch(&definition, generation, restarts);
+        let result = self
+            .listen_to(name)
+            .and_then(|()| self.launch(&definition, generation, restarts));
         let now = Instant::now();
         match (result, self.daemons.get_mut(name)) {
             (Ok(()), Some(daemon)) => daemon.launched(now),
             (Err(error), Some(daemon)) => {
+                self.listeners.remove(name);
                 let exit = exits::not_launched(&error);
                 daemon.ended(exit.clone(), now);
                 self.say(&format!("{name}: {error}"));

@@ -29,6 +29,7 @@ impl Supervisor {
                 self.run.remove_launched(&name)?;
             }
         }
+        self.listen_again();
         self.recall();
         if self.bundle.is_some() {
             self.network.adopt()?;

@@ -39,6 +39,7 @@ impl Supervisor {
         let Some(alive) = self.alive.remove(name) else {
             return;
         };
+        self.listeners.remove(name);
         let id = self.id(name);
         let tidied = self
             .runtime
@@ -57,6 +58,7 @@ impl Supervisor {
         let stopping = matches!(phase, Some(Phase::Stopping(_)));
         let exit = match phase {
             Some(Phase::Stopping(None)) => exits::too_late(exit, alive.definition.stop_timeout),
+            Some(Phase::Aborting(silence, _)) => exits::silent(exit, *silence),
             _ => exit,
         };
         let expected = stopping || alive.kill_at.is_some();

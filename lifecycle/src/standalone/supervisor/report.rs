@@ -33,6 +33,7 @@ impl Supervisor {
                 restarts: 0,
                 adopted: alive.is_some_and(|alive| alive.adopted),
                 last_exit: job.record.exit.clone(),
+                says: None,
                 next: job.next_rfc3339().filter(|_| cron),
             };
             entries.insert(name.clone(), report);
@@ -67,8 +68,9 @@ impl Supervisor {
                 let at = jiff::Timestamp::now().checked_add(pause).ok();
                 (EntryState::Waiting, at.map(files::rfc3339))
             }
+            Phase::Beginning(_) => (EntryState::Starting, None),
             Phase::Running(_) => (EntryState::Running, None),
-            Phase::Stopping(_) => (EntryState::Stopping, None),
+            Phase::Stopping(_) | Phase::Aborting(_, _) => (EntryState::Stopping, None),
             Phase::Ended => (EntryState::Ended, None),
         };
         EntryReport {
@@ -79,8 +81,15 @@ impl Supervisor {
             restarts: daemon.restarts,
             adopted: alive.is_some_and(|alive| alive.adopted),
             last_exit: daemon.last_exit.clone(),
+            says: self.says(name),
             next,
         }
+    }
+
+    /// What a daemon says of itself.
+    fn says(&self, name: &str) -> Option<String> {
+        let listener = self.listeners.get(name)?;
+        listener.status().map(str::to_owned)
     }
 
     pub(super) fn tell(&mut self) {
