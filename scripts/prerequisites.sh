@@ -71,6 +71,9 @@ TEST=(
   gpg:gnupg
   gpgv:gpgv
   ssh-keygen:openssh-client
+  /usr/sbin/sshd:openssh-server
+  openssl:openssl
+  /usr/lib/apache2/modules/mod_dav_svn.so:libapache2-mod-svn
   groff:groff
   man:man-db
   zsh:zsh
@@ -78,6 +81,13 @@ TEST=(
   /usr/share/jetty9/start.jar:jetty9
   /usr/share/java/servlet-api.jar:libservlet-api-java
   /usr/share/tomcat10/bin/bootstrap.jar:tomcat10-common
+  mvn:maven
+  /usr/share/maven-repo/org/apache/maven/plugins/maven-compiler-plugin:libmaven-compiler-plugin-java
+  /usr/share/maven-repo/org/apache/maven/plugins/maven-jar-plugin:libmaven-jar-plugin-java
+  /usr/share/maven-repo/org/apache/maven/plugins/maven-resources-plugin:libmaven-resources-plugin-java
+  /usr/share/maven-repo/org/apache/maven/plugins/maven-surefire-plugin:libsurefire-java
+  /usr/bin/make:make
+  /usr/share/doc/python3-venv:python3-venv
 )
 case $what in
   build) wanted=("${BUILD[@]}") ;;

@@ -648,6 +648,9 @@ pub struct Deploy {
     /// Take a tag that means another commit than it did
     #[arg(long)]
     pub moved: bool,
+    /// Build and start it anew, also when it runs already
+    #[arg(long)]
+    pub again: bool,
 }
 
 /// Arguments of `rollback`.

@@ -602,6 +602,10 @@ fn wait(
 
 fn in_words(status: ExitStatus) -> String {
     match status.code() {
+        // sh(1); the words before it name the command.
+        Some(127) => "exit code 127: a command is missing; of what is installed on the server, a build sees what is \
+                      below /usr, not /root, /home or /opt"
+            .to_owned(),
         Some(code @ 129..=159) => format!("exit code {code} (signal {})", code - 128),
         Some(code) => format!("exit code {code}"),
         None => status.to_string(),

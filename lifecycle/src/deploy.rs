@@ -50,6 +50,8 @@ pub struct DeployOptions {
     pub keep: Option<usize>,
     /// Take a tag also when it means something else than it did.
     pub moved: bool,
+    /// Build and start it also when it runs already.
+    pub again: bool,
 }
 
 /// What a deployment would do.
@@ -71,6 +73,8 @@ pub struct DeployPlan {
     pub entries: Vec<String>,
     /// Releases that would be removed afterwards.
     pub removed: Vec<String>,
+    /// It runs already, and nothing would be changed.
+    pub unchanged: bool,
 }
 
 /// Deploys `tag`, else the tag that the configuration names.
@@ -81,17 +85,26 @@ pub(crate) fn deploy(
     progress: &mut dyn Progress,
 ) -> Result<Deployed> {
     let doing = format!("deploy {}", tag.unwrap_or_default());
-    let _lock = instance.lock_within(doing.trim_end(), PATIENCE)?;
+    let doing = doing.trim_end();
+    let _lock = instance.lock_within(doing, PATIENCE)?;
     for line in converge::converge(instance)? {
         progress.note(&line);
     }
     let workshop = Workshop::of(instance);
     let by = crate::lock::person();
     let (log, serial) = workshop.next_log(&format!("{} {doing}, by {by}", files::now()))?;
-    let result = Deployment::begin(instance, tag, options, (&workshop, &log), progress)
-        .and_then(|deployment| deployment.carry_out(progress));
+    let result = Deployment::begin(instance, tag, options, (&workshop, &log), progress).and_then(
+        |deployment| match deployment.running()? {
+            Some(running) => Ok(running),
+            None => deployment.carry_out(progress),
+        },
+    );
     let tidied = converge::clear_workshop(instance);
-    tell_log(&log, &result);
+    match &result {
+        // Those of real deployments are kept longer without it.
+        Ok(deployed) if deployed.unchanged => drop(files::remove_file(&log)?),
+        _ => tell_log(&log, &result),
+    }
     let deployed = result.inspect_err(|_| {
         progress.note(&format!(
             "Log: metactl {} logs --deploy {serial}",
@@ -210,6 +223,28 @@ impl<'a> Deployment<'a> {
         })
     }
 
+    /// The release in use, when it is what was asked for: of the same name and commit, with the same configuration,
+    /// and all of it runs.
+    fn running(&self) -> Result<Option<Deployed>> {
+        let options = self.options;
+        let asks_for_more = options.again || options.shell || options.keep.is_some();
+        let (Some(current), false) = (&self.turn.current, asks_for_more) else {
+            return Ok(None);
+        };
+        let release = inspect::release(self.turn.instance, current)?;
+        let revision = &self.found.revision;
+        let same = release.tag == revision.tag && release.commit == revision.commit;
+        // A release does not know which commits of further repositories are in it.
+        if !same || !self.supply.is_one() || !self.turn.is_running()? {
+            return Ok(None);
+        }
+        Ok(Some(Deployed {
+            previous: Some(release.clone()),
+            release,
+            unchanged: true,
+        }))
+    }
+
     /// The checkout, its application's layer, and the configuration with it.
     fn check_out(&self) -> Result<(Understood, Option<Vec<u8>>)> {
         self.workshop.clear_container()?;
@@ -228,6 +263,7 @@ impl<'a> Deployment<'a> {
     }
 
     fn plan(&self) -> Result<DeployPlan> {
+        let unchanged = self.running()?.is_some();
         let (understood, _) = self.check_out()?;
         let instance = self.turn.instance;
         let app = &understood.app;
@@ -249,7 +285,8 @@ impl<'a> Deployment<'a> {
             output: output_of(&understood, recipe.as_ref()),
             build: recipe.map(|recipe| recipe.shown),
             entries: app.daemons.keys().cloned().chain(jobs).collect(),
-            removed: old,
+            removed: if unchanged { Vec::new() } else { old },
+            unchanged,
         })
     }
 

@@ -61,6 +61,8 @@ pub struct Deployed {
     pub release: ReleaseInfo,
     /// The one that ran before.
     pub previous: Option<ReleaseInfo>,
+    /// It ran already, and nothing was changed.
+    pub unchanged: bool,
 }
 
 /// What `start`, `stop` and `restart` came to.

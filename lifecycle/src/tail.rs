@@ -51,12 +51,34 @@ pub(crate) fn since(path: &Path, from: u64, count: usize) -> Vec<String> {
 }
 
 fn shorten(line: &str) -> String {
-    line.chars().take(MAX_LINE).collect()
+    without_colours(line).chars().take(MAX_LINE).collect()
+}
+
+/// Without the control sequences of terminals (ECMA-48, section 5.4), which some tools write into files too.
+fn without_colours(line: &str) -> String {
+    let mut parts = line.split("\u{1b}[");
+    let mut text = parts.next().unwrap_or_default().to_owned();
+    for part in parts {
+        let end = part.find(|c: char| ('\u{40}'..='\u{7e}').contains(&c));
+        text.push_str(end.and_then(|end| part.get(end + 1..)).unwrap_or_default());
+    }
+    text
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn colours_are_not_words() {
+        for (line, expected) in [
+            ("plain", "plain"),
+            ("\u{1b}[0m\u{1b}[1;31m[ERROR]\u{1b}[m x", "[ERROR] x"),
+            ("cut \u{1b}[1", "cut "),
+        ] {
+            assert_eq!(shorten(line), expected);
+        }
+    }
 
     #[test]
     fn the_last_lines_are_whole() {

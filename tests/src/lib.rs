@@ -22,6 +22,7 @@
 //! | [`hello`] | one of these at an address of its own, and whom it reaches |
 //! | [`oci`] | bundles under other runtimes |
 //! | [`engines`] | podman and containerd as clients of the runtime |
+//! | [`servers`] | SSH and https, for git and Subversion |
 //! | [`tree`] | a directory as it was, to compare with what it is |
 //! | [`terminal`] | a command on a terminal of its own, for Ctrl-C |
 //! | [`upstream`] | a real name server as one that the server asks |
@@ -46,6 +47,7 @@ pub mod lan;
 pub mod machine;
 pub mod needs;
 pub mod oci;
+pub mod servers;
 pub mod terminal;
 pub mod tree;
 pub mod upstream;

@@ -32,6 +32,21 @@ pub const SSH_KEYGEN: Need = Need {
     what: "ssh-keygen",
     hint: "apt-get install openssh-client",
 };
+/// Lets them in.
+pub const SSHD: Need = Need {
+    what: "/usr/sbin/sshd",
+    hint: "apt-get install openssh-server",
+};
+/// A web server, which serves Subversion too.
+pub const APACHE: Need = Need {
+    what: "/usr/lib/apache2/modules/mod_dav_svn.so",
+    hint: "apt-get install libapache2-mod-svn",
+};
+/// Makes certificates.
+pub const OPENSSL: Need = Need {
+    what: "openssl",
+    hint: "apt-get install openssl",
+};
 /// The rules of a namespace can be listed.
 pub const NFT: Need = Need {
     what: "nft",
@@ -116,6 +131,41 @@ pub const STRACE: Need = Need {
 pub const JDK: Need = Need {
     what: "javac",
     hint: "apt-get install openjdk-17-jdk-headless",
+};
+/// Builds Java.
+pub const MAVEN: Need = Need {
+    what: "/usr/bin/mvn",
+    hint: "apt-get install maven",
+};
+/// What it needs to make a jar without any network.
+pub const MAVEN_PLUGINS: Need = Need {
+    what: "/usr/share/maven-repo/org/apache/maven/plugins/maven-compiler-plugin",
+    hint: "apt-get install libmaven-resources-plugin-java libmaven-compiler-plugin-java libmaven-jar-plugin-java libsurefire-java",
+};
+/// Builds Java, too; a hundred megabytes, so that it is not installed for tests alone.
+pub const GRADLE: Need = Need {
+    what: "/usr/bin/gradle",
+    hint: "apt-get install gradle",
+};
+/// Comes with Node.js from elsewhere; Debian's has four hundred packages.
+pub const NPM: Need = Need {
+    what: "/usr/bin/npm",
+    hint: "apt-get install npm",
+};
+/// The Rust compiler.
+pub const RUST: Need = Need {
+    what: "rustc",
+    hint: "rustup, from https://rustup.rs",
+};
+/// make(1).
+pub const MAKE: Need = Need {
+    what: "/usr/bin/make",
+    hint: "apt-get install make",
+};
+/// Debian's Python with virtual environments.
+pub const PYTHON_VENV: Need = Need {
+    what: "/usr/share/doc/python3-venv",
+    hint: "apt-get install python3-venv",
 };
 /// Debian's Jetty.
 pub const JETTY: Need = Need {

@@ -242,7 +242,7 @@ pub(super) const APPLICATION: &[Key] = &[
             "build",
             "user",
             Kind::Name,
-            "Who asks a Subversion repository.",
+            "Who asks a repository that wants a password.",
         )
     },
     Key {
@@ -252,7 +252,37 @@ pub(super) const APPLICATION: &[Key] = &[
             "build",
             "password.file",
             Kind::AbsolutePath,
-            "The file with the password of `user`; it is on no command line.",
+            "The file with the password of `user`, in its first line; it is on no command line.",
+        )
+    },
+    Key {
+        grant: Grant::Trusted,
+        why: "it names a file of the server, and decides who the server is for the repository",
+        ..key(
+            "build",
+            "ssh.key",
+            Kind::AbsolutePath,
+            "The file with the private key, without a passphrase, for repositories reached by SSH; without it those of whoever deploys.",
+        )
+    },
+    Key {
+        grant: Grant::Trusted,
+        why: "it names a file of the server, and which servers are trusted",
+        ..key(
+            "build",
+            "ssh.known_hosts",
+            Kind::AbsolutePath,
+            "The file with the keys of hosts (sshd(8)) that repositories are on; without it that of whoever deploys. A host with another key, or in no file, is refused.",
+        )
+    },
+    Key {
+        grant: Grant::Trusted,
+        why: "it names a file of the server, and which servers are trusted",
+        ..key(
+            "build",
+            "tls.ca",
+            Kind::AbsolutePath,
+            "The file with the certificates, in PEM, of the authorities that vouch for repositories reached by https; without it those of the server.",
         )
     },
     Key {

@@ -15,6 +15,7 @@ struct Facts<'a> {
     instance: &'a str,
     release: &'a ReleaseInfo,
     previous: Option<&'a ReleaseInfo>,
+    unchanged: bool,
 }
 
 /// Fetches, builds, switches and starts.
@@ -26,6 +27,7 @@ pub fn run(context: &mut Context, args: &Deploy) -> Outcome {
         shell: args.shell,
         keep: args.keep,
         moved: args.moved,
+        again: args.again,
     };
     let mut steps = context.steps();
     if args.dry_run {
@@ -61,6 +63,7 @@ struct PlanFacts<'a> {
     output: String,
     entries: &'a [String],
     removed: &'a [String],
+    unchanged: bool,
 }
 
 /// Says what a deployment would do.
@@ -77,9 +80,17 @@ fn tell_plan(context: &mut Context, name: &str, plan: &DeployPlan) -> Outcome {
             output,
             entries: &plan.entries,
             removed: &plan.removed,
+            unchanged: plan.unchanged,
         });
     }
     let commit = short(&plan.commit, 7);
+    if plan.unchanged {
+        let line = format!(
+            "would change nothing: {name} already runs {} ({commit})",
+            plan.tag
+        );
+        return Ok(context.output.line(clean(&line))?);
+    }
     let mut lines = vec![format!(
         "would deploy {} ({commit}) of {}",
         plan.tag, plan.repo
@@ -112,13 +123,18 @@ fn tell(
     deployed: &Deployed,
     undo: impl Fn(&ReleaseInfo, Option<&ReleaseInfo>) -> Option<String>,
 ) -> Outcome {
-    let Deployed { release, previous } = deployed;
+    let Deployed {
+        release,
+        previous,
+        unchanged,
+    } = deployed;
     let name = instance.name();
     if context.output.json {
         let facts = Facts {
             instance: name,
             release,
             previous: previous.as_ref(),
+            unchanged: *unchanged,
         };
         return context.output.facts(&facts);
     }
@@ -136,10 +152,17 @@ fn tell(
         format!(" at {reach}")
     };
     let commit = short(&release.commit, 7);
+    let already = if *unchanged { "already " } else { "" };
     context.output.remark(clean(&format!(
-        "{name} runs {} ({commit}){reach}",
+        "{name} {already}runs {} ({commit}){reach}",
         release.tag
     )))?;
+    if *unchanged {
+        let again = format!(
+            "Nothing was changed; to build and start it anew: metactl {name} deploy --again"
+        );
+        return Ok(context.output.remark(clean(&again))?);
+    }
     match undo(release, previous.as_ref()) {
         Some(command) => Ok(context
             .output
@@ -201,8 +224,8 @@ pub fn releases(context: &mut Context) -> Outcome {
     }
 }
 
-/// What takes a deployment back; nothing when what ran before was the same commit. A branch, or a
-/// tag that was moved, means something else now: then only the commit leads back.
+/// What takes a deployment back; nothing when what ran before was the same commit. A branch, a folder or
+/// a tag that was moved means something else now: then only the release leads back.
 fn undo(release: &ReleaseInfo, previous: Option<&ReleaseInfo>) -> Option<String> {
     let Some(before) = previous else {
         return Some("stop".to_owned());
@@ -211,7 +234,7 @@ fn undo(release: &ReleaseInfo, previous: Option<&ReleaseInfo>) -> Option<String>
         return None;
     }
     if before.tag == release.tag {
-        return Some(format!("deploy {}", short(&before.commit, 12)));
+        return Some(format!("rollback {}", before.id));
     }
     Some(format!("deploy {}", before.tag))
 }

@@ -9,6 +9,9 @@ use crate::error::{LifecycleError, Result};
 
 /// Where `nla-deploy.sh` puts what it makes, in the checkout.
 const NLA_TARGET: &str = "nla-target";
+const VENV: &str = "python3 -m venv venv && venv/bin/pip install .";
+/// The scripts of a virtual environment name its Python by where it was made; they run where releases are seen.
+const MOVE_VENV: &str = "find venv/bin -type f -exec sed -i '1s,^#!/src/venv/,#!/app/venv/,' {} +";
 /// How much of a package.json is read.
 const MOST: usize = 4 << 20;
 
@@ -62,11 +65,12 @@ pub(crate) fn recipe(tool: Tool, src: &Path, skip_tests: bool) -> Result<Option<
         Tool::Npm => npm(src, skip_tests),
         Tool::Cargo if skip_tests => "cargo build --release".to_owned(),
         Tool::Cargo => "cargo build --release && cargo test --release".to_owned(),
-        Tool::Python => "python3 -m venv venv && venv/bin/pip install .".to_owned(),
+        Tool::Python => format!("{VENV} && {MOVE_VENV}"),
         Tool::Make | Tool::Auto | Tool::None => "make".to_owned(),
     };
     let shown = match tool {
         Tool::Nla => "nla-deploy.sh".to_owned(),
+        Tool::Python => format!("{VENV} ({file})"),
         _ => format!("{command} ({file})"),
     };
     Ok(Some(Recipe {
@@ -194,11 +198,6 @@ mod tests {
                 "cargo build --release",
             ),
             ("Makefile", "make", "make"),
-            (
-                "setup.py",
-                "python3 -m venv venv && venv/bin/pip install .",
-                "python3 -m venv venv && venv/bin/pip install .",
-            ),
         ] {
             assert_eq!(
                 command(&[(file, "")], false).as_deref(),
@@ -211,6 +210,7 @@ mod tests {
                 "{file}"
             );
         }
+        assert!(command(&[("setup.py", "")], false).is_some_and(|text| text.starts_with(VENV)));
         assert_eq!(command(&[("README", "")], false), None);
         let both = [("pom.xml", ""), ("mvnw", ""), ("Makefile", "")];
         assert_eq!(

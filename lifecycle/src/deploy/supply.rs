@@ -47,14 +47,14 @@ impl Supply {
     pub(super) fn of(instance: &Instance, config: &Config) -> Result<Supply> {
         let paths = &instance.manager.paths;
         let value = |key: &str| config.get("build", key).map(|value| value.text.to_string());
-        let open = |repo: &str| scm::open(&Settings::of(config, repo), &paths.cache);
+        let open = |settings: &Settings| scm::open(settings, &paths.cache);
         let repo = value("repo");
         let main = match (value("fetch"), &repo) {
             (Some(command), repo) => Main::Command {
                 command,
                 repo: repo.clone().unwrap_or_default(),
             },
-            (None, Some(repo)) => Main::Source(open(repo)?),
+            (None, Some(repo)) => Main::Source(open(&Settings::of(config, repo))?),
             (None, None) => {
                 return Err(LifecycleError::Setting {
                     what: format!("nothing says where the source of {} is", instance.name),
@@ -70,7 +70,7 @@ impl Supply {
             let Some(name) = key.strip_prefix("repo.") else {
                 continue;
             };
-            let source = open(&value.text)?;
+            let source = open(&Settings::of_another(config, &value.text))?;
             let tag = config.get("build", &format!("tag.{name}"));
             let tag = tag.map(|tag| tag.text.to_string());
             let tag = match (tag, source.needs_tag()) {
@@ -86,6 +86,11 @@ impl Supply {
             more.insert(name.to_owned(), (source, tag));
         }
         Ok(Supply { main, more })
+    }
+
+    /// Whether there are no further repositories.
+    pub(super) fn is_one(&self) -> bool {
+        self.more.is_empty()
     }
 
     /// Without passwords.

@@ -14,7 +14,7 @@ use crate::health;
 use crate::instance::{Current, Deployed, Instance};
 use crate::materialize::{Ingredients, Ready, Understood};
 use crate::progress::Progress;
-use crate::status::ReleaseInfo;
+use crate::status::{EntryState, ReleaseInfo};
 use crate::{allocation, change, files, inspect, release};
 
 use super::underway::{Before, FORMAT, Underway, forget, prepare_local, undo, write};
@@ -139,7 +139,37 @@ impl<'a> Turn<'a> {
         Ok(Deployed {
             release: info,
             previous,
+            unchanged: false,
         })
+    }
+
+    /// Whether the release in use, with the configuration of now, is what runs already, all of it.
+    pub(super) fn is_running(&self) -> Result<bool> {
+        let (instance, Some(current)) = (self.instance, &self.current) else {
+            return Ok(false);
+        };
+        let look = instance.look()?;
+        let (Some(wanted), Some(report)) = (look.wanted, look.report) else {
+            return Ok(false);
+        };
+        let runs = |name: &String| {
+            let entry = report.entries.get(name);
+            wanted.daemons.contains_key(name)
+                && entry.is_some_and(|entry| entry.state == EntryState::Running)
+        };
+        let daemons = instance.daemon_names(&current.manifest);
+        if !wanted.cron || wanted.bundle != current.digest || !daemons.iter().all(runs) {
+            return Ok(false);
+        }
+        // The tag would be written down.
+        if self.local.is_some() {
+            return Ok(false);
+        }
+        let release = &current.manifest.release;
+        let path = instance.releases().path(release);
+        // What is wrong with it is told by the deployment.
+        let now = self.compose(&path, release);
+        Ok(now.is_ok_and(|ready| ready.composition.digest() == current.digest))
     }
 
     /// With the tag in the local layer. What is wrong is told with the lines as they are on disk,

@@ -6,6 +6,7 @@
 //! - names are checked before git sees them, and never stand where an option could stand;
 //! - the environment is empty but for what is listed in [`Git::command`]; the repository's own
 //!   settings are ours, since only objects and refs are fetched into it;
+//! - a password is on no command line (`login`), and told to nobody but the host of the repository;
 //! - only the protocols of [`PROTOCOLS`] are used (`ext::` would run commands: git-remote-ext(1));
 //! - hooks are off, and a checkout by `checkout-index` runs neither hooks nor filters of the
 //!   repository: filters are defined in settings, never in `.gitattributes` (gitattributes(5)).
@@ -15,8 +16,9 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
-use metactl_bundles::redact::redact;
+use metactl_bundles::redact::{has_password, redact};
 
+use super::login::{self, Credentials, Login, Ssh};
 use super::{Revision, Settings, Verify, cache_name, command, printable, said, submodules, verify};
 use crate::error::{LifecycleError, Result};
 use crate::files;
@@ -37,13 +39,24 @@ const NEWEST: usize = 5;
 #[derive(Debug)]
 pub(crate) struct Git {
     settings: Settings,
+    /// The repository, without a password.
+    address: String,
+    /// What to say when its server asks who is there.
+    credentials: Option<Credentials>,
+    /// How ssh is called.
+    ssh: String,
     /// The bare repository.
     cache: PathBuf,
 }
 
 impl Git {
-    /// The repository `repo`, a URL or path; its cache below `cache`.
+    /// The repository that the settings name, a URL or path; its cache below `cache`.
     pub(super) fn new(settings: &Settings, cache: PathBuf) -> Result<Git> {
+        Git::with(settings, cache, None)
+    }
+
+    /// The same; `known` is said to the server that it is for when the URL names nobody.
+    fn with(settings: &Settings, cache: PathBuf, known: Option<&Credentials>) -> Result<Git> {
         let repo = settings.repo.as_str();
         let unusable = |why: &str| {
             Err(LifecycleError::Setting {
@@ -62,9 +75,50 @@ impl Git {
         {
             return unusable("this way to reach a repository runs commands");
         }
+        let web = repo
+            .split_once("://")
+            .filter(|(scheme, _)| matches!(*scheme, "http" | "https"));
+        let Some((scheme, rest)) = web else {
+            if has_password(repo) {
+                return unusable("only https asks for a password; ssh has keys ([build] ssh.key)");
+            }
+            // The path of a key is only looked at by those who need it.
+            let ssh = match is_ssh(repo) {
+                true => settings.ssh.command()?,
+                false => Ssh::default().command()?,
+            };
+            return Ok(Git {
+                settings: settings.clone(),
+                address: repo.to_owned(),
+                credentials: None,
+                ssh,
+                cache: cache.join(cache_name(repo)),
+            });
+        };
+        let taken = login::take_out(rest);
+        let Some((rest, login)) = taken.filter(|(rest, _)| !has_password(&format!("x://{rest}")))
+        else {
+            return unusable("its login cannot be one; `/` is %2F there, and `@` %40");
+        };
+        let scope = format!("{scheme}://{}", rest.split('/').next().unwrap_or_default());
+        let known = known.filter(|known| known.are_for(&scope) && login == Login::default());
+        let credentials = match known {
+            Some(known) => Some(known.clone()),
+            None => Credentials::new(&scope, &login.or_as_set(settings)?)?,
+        };
+        login::authorities(settings)?;
+        let address = format!("{scheme}://{rest}");
+        // Who asks is part of the name: what one may see another may not.
+        let name = match &credentials {
+            Some(credentials) => cache_name(&format!("{}@{address}", credentials.user)),
+            None => cache_name(&address),
+        };
         Ok(Git {
             settings: settings.clone(),
-            cache: cache.join(cache_name(repo)),
+            address,
+            credentials,
+            ssh: Ssh::default().command()?,
+            cache: cache.join(name),
         })
     }
 
@@ -72,8 +126,9 @@ impl Git {
         &self.settings
     }
 
+    /// The repository, without a password.
     pub(super) fn repo(&self) -> &str {
-        &self.settings.repo
+        &self.address
     }
 
     /// Another repository, with its cache beside that of this one. Nobody signs what is in it: the
@@ -81,10 +136,12 @@ impl Git {
     pub(super) fn beside(&self, repo: &str) -> Result<Git> {
         let settings = Settings {
             submodules: self.settings.submodules,
+            ssh: self.settings.ssh.clone(),
+            tls_ca: self.settings.tls_ca.clone(),
             ..Settings::plain(repo)
         };
         let parent = self.cache.parent().unwrap_or(&self.cache);
-        Git::new(&settings, parent.to_path_buf())
+        Git::with(&settings, parent.to_path_buf(), self.credentials.as_ref())
     }
 
     /// Brings the cache up to date, and finds the commit that `tag` names: a tag, a branch, or (the
@@ -426,10 +483,7 @@ impl Git {
             .env("GIT_TERMINAL_PROMPT", "0")
             .env("GIT_ASKPASS", "true")
             .env("SSH_ASKPASS", "true")
-            .env(
-                "GIT_SSH_COMMAND",
-                "ssh -o BatchMode=yes -o ConnectTimeout=30",
-            )
+            .env("GIT_SSH_COMMAND", &self.ssh)
             .env("GIT_DIR", &self.cache)
             .env("GIT_OPTIONAL_LOCKS", "0")
             .env("GIT_ATTR_NOSYSTEM", "1")
@@ -444,6 +498,12 @@ impl Git {
         git.args(["-c", "core.autocrlf=false", "-c", "core.symlinks=true"]);
         git.args(["-c", "http.lowSpeedLimit=1", "-c", "http.lowSpeedTime=60"]);
         git.args(["-c", "advice.detachedHead=false", "-c", "gc.auto=0"]);
+        if let Some(credentials) = &self.credentials {
+            git.args(["-c", &credentials.setting()]);
+        }
+        if let Some(path) = &self.settings.tls_ca {
+            git.args(["-c", &format!("http.sslCAInfo={}", path.display())]);
+        }
         git
     }
 
@@ -477,8 +537,16 @@ impl Git {
             action: action.to_owned(),
             repo: self.shown(),
             why: redact(why).into_owned(),
-            hint: String::new(),
+            hint: login::advice(&self.settings, why, &self.address),
         }
+    }
+}
+
+/// `ssh://host/path`, or `host:path` (git-clone(1), "GIT URLS").
+fn is_ssh(repo: &str) -> bool {
+    match repo.split_once("://") {
+        Some((scheme, _)) => scheme.contains("ssh"),
+        None => !repo.starts_with('/'),
     }
 }
 
@@ -560,7 +628,35 @@ mod tests {
         ] {
             assert!(new(good).is_ok(), "{good}");
         }
-        let text = new("https://u:secret@x/a\n").unwrap_err().to_string();
-        assert!(!text.contains("secret"), "{text}");
+        for bad in [
+            "https://u:secret@x/a\n",
+            "ssh://u:secret@x/a",
+            "https://u:secret%0a@x/a",
+            "https://u:secret/s@x/a",
+        ] {
+            let text = new(bad).unwrap_err().to_string();
+            assert!(!text.contains("secret"), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_password_is_on_no_command_line() {
+        let new = |repo: &str| Git::new(&Settings::plain(repo), "/c".into()).unwrap();
+        let git = new("https://u:secret@h:1/a.git");
+        let text = format!("{:?} {git:?}", git.command());
+        assert!(text.contains("https://h:1/a.git"), "{text}");
+        // Its settings still hold what was configured.
+        let told = text.replace("https://u:secret@h:1/a.git", "");
+        assert!(!told.contains("secret"), "{text}");
+        assert_eq!(git.shown(), "https://h:1/a.git");
+        // A submodule on the same host is asked for by the same person, one elsewhere by nobody.
+        let beside = |url: &str| git.beside(url).unwrap().credentials.map(|c| c.user);
+        assert_eq!(beside("https://h:1/lib.git").as_deref(), Some("u"));
+        assert_eq!(beside("https://h:2/lib.git"), None);
+        assert_eq!(beside("http://h:1/lib.git"), None);
+        // With another password it is the same place in the cache, with another user it is not.
+        assert_eq!(git.cache, new("https://u:other@h:1/a.git").cache);
+        assert_ne!(git.cache, new("https://v:secret@h:1/a.git").cache);
+        assert_ne!(git.cache, new("https://h:1/a.git").cache);
     }
 }

@@ -9,6 +9,7 @@
 //! | `svn` | Subversion, by its command line |
 //! | `folder` | a folder of this server |
 //! | `archive`, `jar` | tar files; war and jar files |
+//! | `login` | passwords, keys, and who is trusted |
 //! | `command` | runs tools with a limit of time |
 //!
 //! `[build] fetch` is no source of its own: its command runs in the build sandbox (`build`).
@@ -18,6 +19,7 @@ pub(crate) mod command;
 pub(crate) mod folder;
 mod git;
 mod jar;
+mod login;
 mod submodules;
 mod svn;
 #[cfg(test)]
@@ -33,6 +35,7 @@ use metactl_bundles::redact::redact;
 use archive::Archive;
 use folder::Folder;
 pub(crate) use git::Git;
+pub(crate) use login::Ssh;
 use svn::Subversion;
 
 use crate::error::{LifecycleError, Result};
@@ -61,6 +64,9 @@ pub(crate) struct Settings {
     pub(crate) repo: String,
     pub(crate) user: Option<String>,
     pub(crate) password_file: Option<PathBuf>,
+    pub(crate) ssh: Ssh,
+    /// Who vouches for a host that is reached by https; `None`: as the server says.
+    pub(crate) tls_ca: Option<PathBuf>,
     pub(crate) submodules: Submodules,
     pub(crate) verify: Verify,
 }
@@ -74,6 +80,17 @@ impl Settings {
         }
     }
 
+    /// What the layers say of a further repository: who asks, only when its server is that of the first one.
+    pub(crate) fn of_another(config: &Config, repo: &str) -> Settings {
+        let mut settings = Settings::of(config, repo);
+        let first = config.get("build", "repo");
+        if !first.is_some_and(|first| login::same_server(&first.text, repo)) {
+            settings.user = None;
+            settings.password_file = None;
+        }
+        settings
+    }
+
     /// What the layers say of the repository `repo`.
     pub(crate) fn of(config: &Config, repo: &str) -> Settings {
         let value = |key: &str| config.get("build", key).map(|value| value.text.to_string());
@@ -82,6 +99,11 @@ impl Settings {
             repo: repo.to_owned(),
             user: value("user"),
             password_file: path("password.file"),
+            ssh: Ssh {
+                key: path("ssh.key"),
+                known_hosts: path("ssh.known_hosts"),
+            },
+            tls_ca: path("tls.ca"),
             submodules: match value("submodules").as_deref() {
                 Some("any") => Submodules::Any,
                 Some("none") => Submodules::None,
@@ -281,7 +303,8 @@ fn said(stderr: &[u8]) -> Option<String> {
     let lines: Vec<String> = said
         .lines()
         .map(|line| printable(line.trim(), 300))
-        .filter(|line| !line.is_empty())
+        // ssh puts a frame around what matters.
+        .filter(|line| line.contains(|c: char| c != '@'))
         .take(8)
         .collect();
     (!lines.is_empty()).then(|| lines.join("; "))

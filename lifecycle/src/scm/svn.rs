@@ -12,8 +12,9 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
-use metactl_bundles::redact::redact;
+use metactl_bundles::redact::{has_password, redact};
 
+use super::login::{self, Login};
 use super::{Revision, Settings, cache_name, command, git, printable, said};
 use crate::error::{LifecycleError, Result};
 use crate::files;
@@ -30,8 +31,11 @@ const ABSENT: &[&str] = &["E160013", "E200009", "W160013", "E170000", "W170000"]
 pub(crate) struct Subversion {
     /// The URL above `trunk`, without a password.
     url: String,
-    user: Option<String>,
-    password: Option<String>,
+    /// Who asks, when not ssh.
+    login: Login,
+    /// Where ssh listens.
+    port: Option<u16>,
+    settings: Settings,
     /// The settings of svn: an empty folder.
     config: PathBuf,
 }
@@ -61,38 +65,42 @@ impl Subversion {
         if rest.is_empty() || rest.chars().any(|c| c.is_control() || c.is_whitespace()) {
             return Err(unusable("it cannot be a repository"));
         }
-        // `user:password@host`: taken out, because a URL stands on the command line.
-        let (authority, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
-        let (login, host) = match authority.rsplit_once('@') {
-            Some((login, host)) => (Some(login), host),
-            None => (None, authority),
-        };
+        // Taken out, because a URL stands on the command line.
+        let taken = login::take_out(rest);
+        let (rest, login) = taken
+            .filter(|(rest, _)| !has_password(&format!("x://{rest}")))
+            .ok_or_else(|| unusable("its login cannot be one; `/` is %2F there, and `@` %40"))?;
+        let (mut host, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
+        let mut port = None;
+        if scheme == "svn+ssh"
+            && let Some((name, number)) = host.rsplit_once(':')
+            && !number.ends_with(']')
+        {
+            // svn would take it for a part of the name.
+            port = Some(
+                number
+                    .parse()
+                    .map_err(|_| unusable("its port is no number"))?,
+            );
+            host = name;
+        }
         if host.starts_with('-') {
             return Err(unusable("it cannot be a host"));
         }
-        let (user, password) = match login.map(|login| login.split_once(':').unwrap_or((login, "")))
-        {
-            Some((user, password)) => (Some(user.to_owned()), Some(password.to_owned())),
-            None => (None, None),
-        };
-        let file = settings.password_file.as_deref();
-        let password = match file {
-            Some(file) => Some(password_in(file)?),
-            None => password.filter(|text| !text.is_empty()),
-        };
+        let login = login.or_as_set(settings)?;
         let path = path.trim_end_matches('/');
         let path = path.strip_suffix("/trunk").unwrap_or(path);
-        let user = settings.user.clone().or(user);
         // For ssh the user is part of the address.
-        let at = match (&user, scheme) {
-            (Some(user), "svn+ssh") => format!("{user}@"),
-            _ => String::new(),
+        let (at, login) = match (&login.user, scheme) {
+            (Some(user), "svn+ssh") => (format!("{user}@"), Login::default()),
+            _ => (String::new(), login),
         };
         Ok(Subversion {
             url: format!("{scheme}://{at}{host}{path}"),
-            user: user.filter(|_| scheme != "svn+ssh"),
-            password,
-            config: cache.join(cache_name(repo)),
+            login,
+            port,
+            settings: settings.clone(),
+            config: cache.join(cache_name(&redact(repo))),
         })
     }
 
@@ -222,20 +230,28 @@ impl Subversion {
             }
         }
         svn.env("LC_ALL", "C.UTF-8");
-        svn.env("SVN_SSH", "ssh -q -o BatchMode=yes -o ConnectTimeout=30");
+        let mut ssh = self.settings.ssh.command()?;
+        if let Some(port) = self.port {
+            ssh.push_str(&format!(" -p {port}"));
+        }
+        svn.env("SVN_SSH", ssh);
         svn.args(["--non-interactive", "--no-auth-cache"]);
         svn.arg("--config-dir").arg(&self.config);
-        if let Some(user) = &self.user {
+        if let Some(path) = login::authorities(&self.settings)? {
+            let option = "servers:global:ssl-authority-files";
+            svn.args(["--config-option", &format!("{option}={}", path.display())]);
+        }
+        if let Some(user) = &self.login.user {
             svn.args(["--username", user]);
         }
-        if self.password.is_some() {
+        if self.login.password.is_some() {
             svn.arg("--password-from-stdin");
         }
         Ok(svn)
     }
 
     fn run(&self, svn: Command, timeout: Duration, action: &str) -> Result<command::Output> {
-        let input = self.password.clone().unwrap_or_default().into_bytes();
+        let input = self.login.password.clone().unwrap_or_default().into_bytes();
         command::run_with(svn, timeout, input).map_err(|error| match error.kind() {
             std::io::ErrorKind::NotFound => LifecycleError::Unavailable {
                 what: "svn is not installed".to_owned(),
@@ -251,27 +267,13 @@ impl Subversion {
     }
 
     fn problem(&self, action: &str, why: &str) -> LifecycleError {
-        let hint = match why.contains("E170001") || why.contains("E215004") {
-            true => "[build] user and password.file say who asks",
-            false => "",
-        };
         LifecycleError::Source {
             action: action.to_owned(),
             repo: self.shown(),
             why: redact(why).into_owned(),
-            hint: hint.to_owned(),
+            hint: login::advice(&self.settings, why, &self.settings.repo),
         }
     }
-}
-
-/// The first line of a file.
-fn password_in(path: &Path) -> Result<String> {
-    let text = files::read(path)?.ok_or_else(|| LifecycleError::Setting {
-        what: format!("[build] password.file: {} is not there", path.display()),
-        hint: "write the password into it, readable by root only".to_owned(),
-    })?;
-    let text = String::from_utf8_lossy(&text).into_owned();
-    Ok(text.lines().next().unwrap_or_default().to_owned())
 }
 
 /// `1.10` behind `1.9`: runs of digits count as numbers.
@@ -305,21 +307,27 @@ mod tests {
     fn a_password_is_in_no_url() {
         let svn = new("svn://u:secret@svn.example.org/myapp/trunk/").unwrap();
         assert_eq!(svn.url, "svn://svn.example.org/myapp");
-        assert_eq!(svn.user.as_deref(), Some("u"));
-        assert_eq!(svn.password.as_deref(), Some("secret"));
+        assert_eq!(svn.login.user.as_deref(), Some("u"));
+        assert_eq!(svn.login.password.as_deref(), Some("secret"));
         let text = format!("{:?}", svn.command().map(|c| format!("{c:?}")));
         assert!(!text.contains("secret"), "{text}");
         let ssh = new("svn+ssh://u@host/srv/svn").unwrap();
         assert_eq!(
-            (ssh.url.as_str(), ssh.user),
+            (ssh.url.as_str(), ssh.login.user),
             ("svn+ssh://u@host/srv/svn", None)
         );
         assert_eq!(new("svn+https://h/a").unwrap().url, "https://h/a");
+        let ssh = new("svn+ssh://u@h:2222/srv/svn").unwrap();
+        assert_eq!(
+            (ssh.url.as_str(), ssh.port),
+            ("svn+ssh://u@h/srv/svn", Some(2222))
+        );
         for bad in [
             "svn+tunnel://h/a",
             "svn://",
             "svn://-oProxyCommand=x/a",
             "svn://h/a b",
+            "svn+ssh://h:x/a",
         ] {
             assert!(new(bad).is_err(), "{bad}");
         }

@@ -29,6 +29,10 @@ pub const MEANINGS: &[(&str, &str)] = &[
     ),
     ("changed", "whether anything changed"),
     (
+        "unchanged",
+        "it runs already, and nothing was or would be changed",
+    ),
+    (
         "doctor: changed",
         "settings of the server that metactl changed, and will give back",
     ),
