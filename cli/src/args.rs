@@ -16,8 +16,8 @@ pub use cron::{Cron, CronAction};
 pub use doctor::{Doctor, Topic};
 pub use examples::definition;
 pub use explain::{Check, Compare, Complete, Completion, Dump, Manual, Shell, Show, Why};
-pub use mend::Mend;
 pub use inside::{GcUtil, Status, Watch};
+pub use mend::Mend;
 pub use network::{Firewall, Net, Reload, Tcpdump};
 pub use past::{Events, History, Logs, Top};
 

@@ -354,7 +354,8 @@ impl<'a> Deployment<'a> {
         self.supply
             .app_layer(&self.found, &self.workshop.src())
             .map(drop)?;
-        progress.note("what the shell has changed is not built: [build] verify wants what is signed");
+        progress
+            .note("what the shell has changed is not built: [build] verify wants what is signed");
         Ok(())
     }
 

@@ -169,7 +169,13 @@ fn persons_behind_sudo_may_what_the_configuration_says() {
         );
         terminal.wait_for("nothing is built", LIMIT);
         let text = terminal.text();
-        for part in ["CapEff:0000000000000000", "CapBnd:0000000000000000", "NoNewPrivs:1", "Seccomp:2", "read-only"] {
+        for part in [
+            "CapEff:0000000000000000",
+            "CapBnd:0000000000000000",
+            "NoNewPrivs:1",
+            "Seccomp:2",
+            "read-only",
+        ] {
             assert!(text.contains(part), "{part}: {text}");
         }
         assert!(!text.contains("root:") && !text.contains("uid=0"), "{text}");

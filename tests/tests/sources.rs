@@ -405,7 +405,8 @@ fn tags_signed_by_ssh_and_gpg() {
         local(&format!("verify.ssh = {}", signers.display()));
         host.run(&["app", "deploy", "s1"]).ok();
         // What a shell before the build changes was signed by nobody.
-        host.run(&["app", "set", "build:command=test ! -e typed"]).ok();
+        host.run(&["app", "set", "build:command=test ! -e typed"])
+            .ok();
         let mut terminal = Terminal::spawn(&host.metactl(&["app", "deploy", "-d", "s1"]));
         terminal.wait_for("a shell in the build sandbox", SOON);
         terminal.press("touch typed; exit\n");

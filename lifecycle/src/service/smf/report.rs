@@ -249,6 +249,7 @@ fn process(state: &State, running: bool) -> EntryReport {
         adopted: false,
         last_exit: None,
         next: None,
+        says: None,
     }
 }
 

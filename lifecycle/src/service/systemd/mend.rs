@@ -7,7 +7,7 @@
 use std::time::Duration;
 
 use super::render::{Input, Text, Unit, command};
-use super::{control, names};
+use super::{control, names, states};
 use crate::dns;
 use crate::error::Result;
 use crate::instance::Instance;
@@ -82,6 +82,6 @@ pub(super) fn rest_without_file() -> Result<()> {
 /// Whether the timer runs.
 pub(crate) fn is_active() -> Result<bool> {
     let timer = names::MEND_TIMER.to_owned();
-    let states = control::show(&[timer])?;
-    Ok(states.values().any(control::UnitState::is_active))
+    let states = states::of(&[timer])?;
+    Ok(states.values().any(states::UnitState::is_active))
 }

@@ -265,6 +265,7 @@ fn process(instance: &Instance, entry: &EntryRef, state: &JobState) -> EntryRepo
         adopted: false,
         last_exit: None,
         next: None,
+        says: None,
     }
 }
 
