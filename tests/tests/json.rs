@@ -192,6 +192,7 @@ fn every_field_is_documented() {
         go("rollback", &["shop", "rollback"]);
         go("stop", &["shop", "stop"]);
         go("start", &["shop", "start"]);
+        go("mend", &["shop", "mend"]);
         go("history", &["shop", "history"]);
         go("doctor", &["doctor"]);
         let unit = host.work().join("mail.service");

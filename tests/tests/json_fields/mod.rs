@@ -4,6 +4,15 @@
 pub const MEANINGS: &[(&str, &str)] = &[
     ("version", "the version of this form"),
     ("instance", "the instance"),
+    ("mend: instances", "the instances that were looked after"),
+    (
+        "mend: instances[].done",
+        "what was put back, or done with its names, a sentence each",
+    ),
+    (
+        "mend: instances[].troubles",
+        "what could not be put right, a sentence each",
+    ),
     ("(any failure): error", "what failed"),
     ("history: history[].error", "what it said when it failed"),
     (

@@ -148,7 +148,11 @@ fn an_instance_is_a_target_a_slice_and_a_network() {
     assert!(slice.ends_with("[Slice]\nMemoryMax=1048576\nTasksMax=20\nCPUQuota=150.5%\n"));
     let network = text(&all, "metactl-net@shop.service");
     assert!(network.contains("\nExecStart=/usr/bin/metactl -a shop unit network-up d1 --uplink=eth0,eth1\nExecStop=/usr/bin/metactl -a shop unit network-down\n"), "{network}");
-    assert!(network.contains("\nWants=network-online.target metactl-resolver.service\n"));
+    assert!(
+        network.contains(
+            "\nWants=network-online.target metactl-resolver.service metactl-mend.timer\n"
+        )
+    );
     for often in [network, text(&all, "metactl-shop-cron.every-day.timer")] {
         assert!(often.contains("\nStartLimitIntervalSec=0\n"), "{often}");
     }
@@ -299,4 +303,33 @@ fn what_a_daemon_and_systemd_do_for_each_other() {
     assert!(web.ends_with("\nLimitCORE=infinity\n"), "{web}");
     let socket = text(&all, "metactl-shop-web.socket");
     assert!(socket.ends_with("[Socket]\nListenStream=80\nListenStream=[::1]:81\nNetworkNamespacePath=/run/metactl/shop/netns\n"), "{socket}");
+}
+
+#[test]
+fn networks_and_names_are_looked_after_by_a_timer_of_the_server() {
+    let web = || vec![entry("web", EntryKind::Daemon)];
+    let all = rendered("/my root", &manifest("shop", web()), Mode::Routed);
+    let service = text(&all, "metactl-mend.service");
+    assert!(service.contains("\n[X-Metactl]\nServer=yes\n"), "{service}");
+    assert!(!service.contains("shop"), "it is of no instance: {service}");
+    for line in [
+        "Type=oneshot",
+        "ExecStart=/usr/bin/metactl mend --new",
+        "Environment=\"METACTL_RUN_DIR=/my root/run/metactl\"",
+        "SuccessExitStatus=2",
+        "TimeoutStartSec=300s",
+    ] {
+        assert!(service.lines().any(|other| other == line), "{line}");
+    }
+    // It does not stay, and nothing starts it but the timer and who asks.
+    assert!(!service.contains("RemainAfterExit") && !service.contains("Install"));
+    let timer = text(&all, "metactl-mend.timer");
+    assert!(
+        timer.ends_with("[Timer]\nOnActiveSec=5s\nOnUnitInactiveSec=30s\nAccuracySec=5s\n"),
+        "{timer}"
+    );
+    for mode in [Mode::None, Mode::Host] {
+        let all = rendered("/", &manifest("shop", web()), mode);
+        assert!(all.iter().all(|unit| !unit.name.contains("mend")));
+    }
 }

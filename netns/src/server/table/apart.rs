@@ -70,13 +70,17 @@ fn accept(from: &Rule, listed: &Listed) -> Vec<Rule> {
         (None, None) => return vec![to.accept()],
     };
     let rules = protocols.iter().map(|number| {
-        let rule = to.clone().transport(*number);
-        match listed.ports {
-            Some(ports) if ports.first == ports.last => rule.port(End::Destination, ports.first),
-            Some(ports) => rule.ports(End::Destination, ports.first, ports.last),
-            None => rule,
-        }
-        .accept()
+        let to = to.clone();
+        let rule = match listed.ports {
+            Some(ports) if ports.first == ports.last => {
+                to.transport(*number).port(End::Destination, ports.first)
+            }
+            Some(ports) => to
+                .transport(*number)
+                .ports(End::Destination, ports.first, ports.last),
+            None => to.protocol(*number),
+        };
+        rule.accept()
     });
     rules.collect()
 }
@@ -84,4 +88,61 @@ fn accept(from: &Rule, listed: &Listed) -> Vec<Rule> {
 /// At once, and as [`prohibit`](Rule::prohibit) for what is not TCP.
 fn refuse(rule: &Rule) -> [Rule; 2] {
     [rule.clone().protocol(TCP).reset(), rule.clone().prohibit()]
+}
+
+#[cfg(test)]
+mod tests {
+    use metactl_bundles::network::PortRange;
+
+    use super::*;
+
+    #[test]
+    fn only_what_is_listed_of_the_server_and_of_instances() {
+        let source: IpAddr = "10.77.0.9".parse().unwrap();
+        let listed = vec![
+            Listed {
+                net: "10.20.0.1/32".parse().unwrap(),
+                protocol: None,
+                ports: Some(PortRange {
+                    first: 7000,
+                    last: 7999,
+                }),
+            },
+            Listed {
+                net: "10.77.0.4/32".parse().unwrap(),
+                protocol: Some(Protocol::Tcp),
+                ports: None,
+            },
+        ];
+        let mut record = Record::default();
+        assert!(chains(&record).is_empty());
+        let effect = ServerEffect::Apart { source, listed };
+        let user = record.users.entry("build".to_owned()).or_default();
+        user.needs.insert(effect);
+        let chains = chains(&record);
+        let lines = |at: usize| -> Vec<String> {
+            let rules = chains[at].rules.iter().map(ToString::to_string);
+            rules
+                .map(|rule| rule.replace("iifgroup 28003 ip saddr 10.77.0.9 ", ""))
+                .collect()
+        };
+        let accepted = [
+            "ip daddr 10.20.0.1 tcp dport 7000-7999 accept",
+            "ip daddr 10.20.0.1 udp dport 7000-7999 accept",
+            "ip daddr 10.77.0.4 meta l4proto tcp accept",
+        ];
+        let mut server = vec!["ip daddr 169.254.1.1 accept"];
+        server.extend(accepted);
+        server.extend([
+            "fib daddr type local meta l4proto tcp reject with tcp reset",
+            "fib daddr type local reject with icmpx admin-prohibited",
+        ]);
+        assert_eq!(lines(0), server);
+        let mut others = Vec::from(accepted);
+        others.extend([
+            "oifgroup 28003 meta l4proto tcp reject with tcp reset",
+            "oifgroup 28003 reject with icmpx admin-prohibited",
+        ]);
+        assert_eq!(lines(1), others);
+    }
 }
