@@ -67,7 +67,10 @@ fn a_process_can_be_put_below_the_cgroup_of_its_container() {
         );
     };
     refusals(&["--cgroup", "../x"], "bad sub cgroup path");
-    refusals(&["--cgroup", "nowhere"], "No such file or directory");
+    refusals(
+        &["--cgroup", "nowhere"],
+        "/nowhere/cgroup.procs: no such file or directory",
+    );
     refusals(&["--cgroup", "whatever:/"], "unknown controller");
     if let Some(pids) = own
         .iter()

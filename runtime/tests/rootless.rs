@@ -98,6 +98,28 @@ fn one_id_is_enough_for_a_container() {
     host.assert_clean();
 }
 
+/// They enter the namespaces of a process that nobody else may look into.
+#[test]
+fn hooks_enter_a_container_without_privilege() {
+    let Some(host) = enter() else { return };
+    let mut config = config(&host, "entered", "cat /tmp/hooked", 1);
+    let hook = "readlink /proc/self/ns/user > tmp/hooked";
+    config["hooks"] = json!({"createContainer": [{"path": "/bin/sh", "args": ["sh", "-c", hook]}]});
+    let bundle = host.bundle("entered", &config);
+    let output = call(
+        &host,
+        &["run", "--bundle", bundle.to_str().unwrap(), "entered"],
+    );
+    assert!(output.status.success(), "{}", both(&output));
+    let own = fs::read_link("/proc/self/ns/user").unwrap();
+    let text = stdout(&output);
+    assert!(
+        text.starts_with("user:[") && text.trim() != own.to_str().unwrap(),
+        "{text}"
+    );
+    host.assert_clean();
+}
+
 /// What the container's programs try with a process that waits for its program.
 const LOOK: &str = "for f in environ maps exe fd/0 mem syscall; do \
                     (cat /proc/1/$f > /dev/null) 2> /dev/null && echo saw $f; done; \

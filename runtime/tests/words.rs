@@ -1,6 +1,8 @@
 //! Called as `runc`, by a symbolic link, the runtime has the words of runc: for engines and scripts
 //! that read them. Under its own name it has its own.
 
+#![allow(clippy::unwrap_used)]
+
 mod common;
 
 use std::path::PathBuf;

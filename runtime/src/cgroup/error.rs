@@ -86,7 +86,10 @@ pub enum CgroupError {
         path: PathBuf,
     },
     /// A cgroup could not be joined.
-    #[error("cannot join the cgroup {}, which has to be there: adding pid 0 (the new process itself) to it: {source}", path.display())]
+    #[error(
+        "cannot join a cgroup, which has to be there: adding pid 0 (the new process itself) to {}/cgroup.procs: {}",
+        path.display(), source.to_string().to_lowercase()
+    )]
     Join {
         /// The directory.
         path: PathBuf,

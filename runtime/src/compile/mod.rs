@@ -157,6 +157,7 @@ impl Compiler {
             Step::AwaitRuntime => Op::Await { announce: false },
             Step::AwaitStartHooks { apart } => Op::AwaitStartHooks { apart: *apart },
             Step::Hide => Op::Hide,
+            Step::Show => Op::Show,
             Step::UserRoot { uid, gid } => Op::UserRoot {
                 uid: *uid,
                 gid: *gid,

@@ -126,8 +126,10 @@ pub enum Op {
     EnterRoot(Slot),
     /// Wait for the go of the runtime; with `announce` say first that this point is reached.
     Await { announce: bool },
-    /// prctl(2), PR_SET_DUMPABLE.
+    /// prctl(2), PR_SET_DUMPABLE: not any more.
     Hide,
+    /// The same: again.
+    Show,
     /// setresuid(2) to the user that has the capabilities of the user namespace.
     UserRoot { uid: u32, gid: u32 },
     /// Offsets of the clocks of the new time namespace.

@@ -118,6 +118,7 @@ impl Sandbox<'_> {
             Op::Enter { fd, flags } => Ok(join::enter(self.descriptor(fd)?, flags)?),
             Op::EnterSent => self.enter_sent(),
             Op::Hide => Ok(set_dumpable_behavior(DumpableBehavior::NotDumpable)?),
+            Op::Show => Ok(set_dumpable_behavior(DumpableBehavior::Dumpable)?),
             Op::UserRoot { uid, gid } => identity::become_root(uid, gid),
             Op::TimeOffsets(offsets) => {
                 // Who changed its user may not write to its own files until it may be looked at.

@@ -331,7 +331,12 @@ impl Context<'_> {
         }));
         // The hooks may still change the root (runc's libcontainer, `prepareRootfs`).
         if hooks::before_pivot(self.bundle) {
+            // Without root, the hooks that run in its namespaces may enter them only while it may be
+            // looked at.
+            let entered = self.alone() && hooks::has(self.bundle, "createContainer");
+            steps.extend(entered.then_some(Step::Show));
             steps.push(Step::AwaitHooks);
+            steps.extend(entered.then_some(Step::Hide));
         }
         if self
             .bundle

@@ -72,6 +72,8 @@ pub enum Step {
     AwaitMapping,
     /// Nobody may look into this process from now on (CVE-2016-9962).
     Hide,
+    /// Its user may look into this process, where nobody else could come near it.
+    Show,
     /// Into a user namespace, if the path is that of one, and become its root.
     UserRoot {
         /// The user that has the capabilities: 0, or the first that is mapped.

@@ -35,6 +35,7 @@ impl fmt::Display for Step {
                     .try_for_each(|hook| write!(f, " {}", hook.program))
             }
             Step::AwaitMapping => f.write_str("wait for the ids of the user namespace"),
+            Step::Show => f.write_str("let its user look into this process"),
             Step::Hide => f.write_str("let nobody look into this process"),
             Step::UserRoot { uid, gid } => {
                 write!(f, "become {uid}:{gid} of the user namespace")

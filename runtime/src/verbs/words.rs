@@ -9,7 +9,9 @@ use std::path::Path;
 use serde_json::json;
 
 use crate::Error;
+use crate::cgroup::CgroupError;
 use crate::launch::LaunchError;
+use crate::plan::PlanError;
 use crate::state::{OCI_VERSION, now_rfc3339};
 use crate::verbs::Failure;
 
@@ -185,6 +187,11 @@ fn started(error: &Error) -> String {
         }
         Error::Launch(LaunchError::Step { .. } | LaunchError::Execute { .. }) => {
             "error during container init: ".to_owned()
+        }
+        Error::Plan(PlanError::Cgroup(CgroupError::NotDelegated { .. })) => {
+            return format!(
+                "rootless needs no limits + no cgrouppath when no permission is granted for cgroups: {error}"
+            );
         }
         other => return other.to_string(),
     };
