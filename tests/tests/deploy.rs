@@ -347,6 +347,71 @@ fn releases_are_pruned_but_never_those_that_run_or_ran() {
 }
 
 #[test]
+fn what_runs_already_is_left_alone() {
+    on_host(&[GIT], |host| {
+        deployed(host, "command = echo built\n");
+        let before = process(host);
+        host.run(&["app", "deploy", "1.0"])
+            .ok()
+            .says(&["app already runs 1.0 (", "metactl app deploy --again"]);
+        let json = host.run(&["app", "deploy", "--json", "1.0"]).ok().stdout;
+        let json: serde_json::Value = serde_json::from_str(&json).unwrap();
+        assert_eq!(json["unchanged"], true, "{json}");
+        host.run(&["app", "deploy", "--dry-run", "1.0"])
+            .ok()
+            .says(&["would change nothing"]);
+        nothing_happened(host, &before);
+        // Nothing was deployed, so there is no log of it.
+        host.run(&["app", "logs", "--deploy", "2"]).fails(69);
+        // When somebody insists; when its configuration is another; when it does not run.
+        let runs_anew = |words: &[&str], before: &str| {
+            let all: Vec<&str> = ["app", "deploy"].iter().chain(words).copied().collect();
+            host.run(&all).ok().never_says(&["already"]);
+            let now = process(host);
+            assert_ne!(now, before, "{words:?}");
+            now
+        };
+        let before = runs_anew(&["--again", "1.0"], &before);
+        host.run(&["app", "set", "env:GREETING=hello"]).ok();
+        let before = runs_anew(&["1.0"], &before);
+        host.run(&["app", "stop"]).ok();
+        runs_anew(&["1.0"], &before);
+        host.run(&["app", "stop"]).ok();
+    });
+}
+
+#[test]
+fn on_a_terminal() {
+    on_host(&[GIT], |host| {
+        let repository = deployed(host, "");
+        let before = process(host);
+        let build = "command = echo skip=$METACTL_SKIP_TESTS; echo second line; sleep 1; test -z \"$METACTL_SKIP_TESTS\" && sleep 4715; true\n";
+        let layer = format!("{DAEMON}{WATCH}{build}");
+        repository.write(".metactl", &layer).commit("2.0");
+        // Ctrl-C during the build.
+        let mut terminal = Terminal::spawn(&host.metactl(&["app", "deploy", "2.0"]));
+        eventually("the build", SOON, || {
+            (!machine::pids_of(&["sleep 4715"]).is_empty()).then_some(())
+        });
+        terminal.wait_for("second line", SOON);
+        terminal.press("\x03");
+        assert_ne!(terminal.wait(SOON), 0);
+        eventually("the end of the build", SOON, || {
+            machine::pids_of(&["sleep 4715"]).is_empty().then_some(())
+        });
+        nothing_happened(host, &before);
+        // All at once: each line of the build, without tests, and no old release.
+        let words = ["app", "deploy", "-x", "-s", "--keep", "0", "2.0"];
+        let terminal = Terminal::spawn(&host.metactl(&words));
+        terminal.wait_for("skip=1", SOON);
+        terminal.wait_for("app runs 2.0", SOON);
+        terminal.wait_for("Undo: metactl app deploy 1.0", SOON);
+        assert_eq!(terminal.wait(SOON), 0);
+        host.run(&["app", "stop"]).ok();
+    });
+}
+
+#[test]
 fn a_shell_before_the_build() {
     on_host(&[GIT], |host| {
         let repository = deployed(host, "");

@@ -7,25 +7,26 @@
 //! - the environment is empty but for what is listed in [`Git::command`]; the repository's own
 //!   settings are ours, since only objects and refs are fetched into it;
 //! - a password is on no command line (`login`), and told to nobody but the host of the repository;
-//! - only the protocols of [`PROTOCOLS`] are used (`ext::` would run commands: git-remote-ext(1));
+//! - only the protocols of [`call::PROTOCOLS`] are used (`ext::` would run commands: git-remote-ext(1));
 //! - hooks are off, and a checkout by `checkout-index` runs neither hooks nor filters of the
 //!   repository: filters are defined in settings, never in `.gitattributes` (gitattributes(5)).
 
+mod call;
+#[cfg(test)]
+mod tests;
+
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::time::Duration;
 
 use metactl_bundles::redact::{has_password, redact};
 
 use super::login::{self, Credentials, Login, Ssh};
-use super::{Revision, Settings, Verify, cache_name, command, printable, said, submodules, verify};
+use super::{Revision, Settings, Verify, cache_name, command, printable, submodules, verify};
 use crate::error::{LifecycleError, Result};
 use crate::files;
 use crate::lock::Lock;
 
-/// What git may speak.
-const PROTOCOLS: &str = "file:git:http:https:ssh";
 /// How long fetching may take.
 const FETCH: Duration = Duration::from_secs(15 * 60);
 /// How long anything else may take.
@@ -38,7 +39,7 @@ const NEWEST: usize = 5;
 /// A repository and its cache.
 #[derive(Debug)]
 pub(crate) struct Git {
-    settings: Settings,
+    settings: Box<Settings>,
     /// The repository, without a password.
     address: String,
     /// What to say when its server asks who is there.
@@ -88,7 +89,7 @@ impl Git {
                 false => Ssh::default().command()?,
             };
             return Ok(Git {
-                settings: settings.clone(),
+                settings: Box::new(settings.clone()),
                 address: repo.to_owned(),
                 credentials: None,
                 ssh,
@@ -114,7 +115,7 @@ impl Git {
             None => cache_name(&address),
         };
         Ok(Git {
-            settings: settings.clone(),
+            settings: Box::new(settings.clone()),
             address,
             credentials,
             ssh: Ssh::default().command()?,
@@ -455,91 +456,6 @@ impl Git {
         }
         Ok(None)
     }
-
-    /// git with nothing of the caller's environment but the way to the network and to keys.
-    fn command(&self) -> Command {
-        let mut git = Command::new("git");
-        git.env_clear();
-        git.env("PATH", metactl_bundles::view::PATH);
-        for name in [
-            "HOME",
-            "SSH_AUTH_SOCK",
-            "http_proxy",
-            "https_proxy",
-            "HTTPS_PROXY",
-            "no_proxy",
-            "NO_PROXY",
-            "ALL_PROXY",
-            "all_proxy",
-        ] {
-            if let Some(value) = std::env::var_os(name) {
-                git.env(name, value);
-            }
-        }
-        git.env("LC_ALL", "C.UTF-8")
-            .env("GIT_CONFIG_NOSYSTEM", "1")
-            .env("GIT_CONFIG_GLOBAL", self.config_file())
-            .env("GIT_ALLOW_PROTOCOL", PROTOCOLS)
-            .env("GIT_TERMINAL_PROMPT", "0")
-            .env("GIT_ASKPASS", "true")
-            .env("SSH_ASKPASS", "true")
-            .env("GIT_SSH_COMMAND", &self.ssh)
-            .env("GIT_DIR", &self.cache)
-            .env("GIT_OPTIONAL_LOCKS", "0")
-            .env("GIT_ATTR_NOSYSTEM", "1")
-            .env("GIT_LFS_SKIP_SMUDGE", "1");
-        git.args([
-            "-c",
-            "core.hooksPath=/dev/null",
-            "-c",
-            "core.fsmonitor=false",
-        ]);
-        git.args(["-c", "core.protectHFS=true", "-c", "core.protectNTFS=true"]);
-        git.args(["-c", "core.autocrlf=false", "-c", "core.symlinks=true"]);
-        git.args(["-c", "http.lowSpeedLimit=1", "-c", "http.lowSpeedTime=60"]);
-        git.args(["-c", "advice.detachedHead=false", "-c", "gc.auto=0"]);
-        if let Some(credentials) = &self.credentials {
-            git.args(["-c", &credentials.setting()]);
-        }
-        if let Some(path) = &self.settings.tls_ca {
-            git.args(["-c", &format!("http.sslCAInfo={}", path.display())]);
-        }
-        git
-    }
-
-    fn run(&self, git: Command, timeout: Duration, action: &str) -> Result<command::Output> {
-        command::run(git, timeout).map_err(|error| match error.kind() {
-            std::io::ErrorKind::NotFound => LifecycleError::Unavailable {
-                what: "git is not installed".to_owned(),
-                hint: "apt-get install git".to_owned(),
-            },
-            std::io::ErrorKind::TimedOut => self.failed(action, &error.to_string()),
-            _ => self.failed(action, &format!("git: {error}")),
-        })
-    }
-
-    fn bytes(&self, git: Command, timeout: Duration, action: &str) -> Result<Vec<u8>> {
-        let output = self.run(git, timeout, action)?;
-        if output.status.success() {
-            return Ok(output.stdout);
-        }
-        let why = said(&output.stderr).unwrap_or_else(|| output.status.to_string());
-        Err(self.failed(action, &why))
-    }
-
-    fn output(&self, git: Command, timeout: Duration, action: &str) -> Result<String> {
-        let bytes = self.bytes(git, timeout, action)?;
-        Ok(String::from_utf8_lossy(&bytes).into_owned())
-    }
-
-    fn failed(&self, action: &str, why: &str) -> LifecycleError {
-        LifecycleError::Source {
-            action: action.to_owned(),
-            repo: self.shown(),
-            why: redact(why).into_owned(),
-            hint: login::advice(&self.settings, why, &self.address),
-        }
-    }
 }
 
 /// `ssh://host/path`, or `host:path` (git-clone(1), "GIT URLS").
@@ -574,89 +490,4 @@ pub(super) fn check_name(tag: &str) -> Result<()> {
     Err(LifecycleError::BadTag {
         tag: printable(tag, 80),
     })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn names_that_git_could_take_for_something_else_are_refused() {
-        for good in ["1.2.3", "v1", "feature/x", "9f2c1e4", "release_2026-11+1"] {
-            assert!(check_name(good).is_ok(), "{good}");
-        }
-        for bad in [
-            "",
-            "-x",
-            "--upload-pack=touch /tmp/x",
-            "a..b",
-            "a b",
-            "a\nb",
-            "x^",
-            "x~1",
-            "HEAD@{1}",
-            "a:b",
-            "a/.b",
-            "x.lock",
-            "/x",
-            "x/",
-            "a//b",
-            "@",
-            "x.",
-        ] {
-            assert!(check_name(bad).is_err(), "{bad:?}");
-        }
-    }
-
-    #[test]
-    fn repositories_that_run_commands_are_refused() {
-        let new = |repo: &str| Git::new(&Settings::plain(repo), "/c".into());
-        for bad in [
-            "",
-            "-oProxyCommand=x",
-            "ext::sh -c touch% /tmp/x",
-            "fd::7",
-            "a\nb",
-        ] {
-            assert!(new(bad).is_err(), "{bad:?}");
-        }
-        for good in [
-            "https://git.example.org/a.git",
-            "git@example.org:a.git",
-            "/srv/a",
-            "ssh://x/[::1]/a",
-        ] {
-            assert!(new(good).is_ok(), "{good}");
-        }
-        for bad in [
-            "https://u:secret@x/a\n",
-            "ssh://u:secret@x/a",
-            "https://u:secret%0a@x/a",
-            "https://u:secret/s@x/a",
-        ] {
-            let text = new(bad).unwrap_err().to_string();
-            assert!(!text.contains("secret"), "{text}");
-        }
-    }
-
-    #[test]
-    fn a_password_is_on_no_command_line() {
-        let new = |repo: &str| Git::new(&Settings::plain(repo), "/c".into()).unwrap();
-        let git = new("https://u:secret@h:1/a.git");
-        let text = format!("{:?} {git:?}", git.command());
-        assert!(text.contains("https://h:1/a.git"), "{text}");
-        // Its settings still hold what was configured.
-        let told = text.replace("https://u:secret@h:1/a.git", "");
-        assert!(!told.contains("secret"), "{text}");
-        assert_eq!(git.shown(), "https://h:1/a.git");
-        // A submodule on the same host is asked for by the same person, one elsewhere by nobody.
-        let beside = |url: &str| git.beside(url).unwrap().credentials.map(|c| c.user);
-        assert_eq!(beside("https://h:1/lib.git").as_deref(), Some("u"));
-        assert_eq!(beside("https://h:2/lib.git"), None);
-        assert_eq!(beside("http://h:1/lib.git"), None);
-        // With another password it is the same place in the cache, with another user it is not.
-        assert_eq!(git.cache, new("https://u:other@h:1/a.git").cache);
-        assert_ne!(git.cache, new("https://v:secret@h:1/a.git").cache);
-        assert_ne!(git.cache, new("https://h:1/a.git").cache);
-    }
 }

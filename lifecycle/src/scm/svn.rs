@@ -35,7 +35,7 @@ pub(crate) struct Subversion {
     login: Login,
     /// Where ssh listens.
     port: Option<u16>,
-    settings: Settings,
+    settings: Box<Settings>,
     /// The settings of svn: an empty folder.
     config: PathBuf,
 }
@@ -99,7 +99,7 @@ impl Subversion {
             url: format!("{scheme}://{at}{host}{path}"),
             login,
             port,
-            settings: settings.clone(),
+            settings: Box::new(settings.clone()),
             config: cache.join(cache_name(&redact(repo))),
         })
     }
