@@ -148,7 +148,8 @@ for tree in $trees; do
 done
 (
     for tree in $trees; do echo "$BASHPID" > "/sys/fs/cgroup/$tree/$name/cgroup.procs"; done
-    exec timeout "${METACTL_VM_TIMEOUT:-400}" unshare --mount --pid --cgroup --net --uts --ipc --fork --kill-child \
+    # unshare --fork ignores SIGTERM; when it is killed, everything in there is.
+    exec timeout --kill-after=1 "${METACTL_VM_TIMEOUT:-400}" unshare --mount --pid --cgroup --net --uts --ipc --fork --kill-child \
         bash "$work/boot.sh" "$work" "$controllers" "${METACTL_VM_GUEST:+guest.sh}" < /dev/null > "$work/console" 2>&1
 ) || true
 [ ! -e "$work/job/said" ] || sed 's/^/v1| /' "$work/job/said"

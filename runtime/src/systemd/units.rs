@@ -1,6 +1,5 @@
 //! How units are, of hundreds at once: one list of all, and properties by many calls whose answers are not awaited one
-//! by one (org.freedesktop.systemd1(5)). `systemctl show` asks for every property of every unit, which takes systemd
-//! a hundred times as long.
+//! by one (org.freedesktop.systemd1(5)). `systemctl show` asks for every property of every unit, and waits for each.
 
 use super::bus::Bus;
 use super::wire::{Message, Target, Writer};

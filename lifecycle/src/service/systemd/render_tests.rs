@@ -228,7 +228,7 @@ fn pauses_and_limits_are_those_of_the_supervisor_as_far_as_systemd_has_them() {
     has(
         &new,
         web,
-        "\nStartLimitIntervalSec=31273ms\nStartLimitBurst=3\n",
+        "\nStartLimitIntervalSec=31274ms\nStartLimitBurst=3\n",
     );
     has(
         &new,

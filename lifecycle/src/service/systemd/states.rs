@@ -1,4 +1,4 @@
-//! How units are: asked of systemd over its bus, which takes it a hundredth of the time of `systemctl show`.
+//! How units are: asked of systemd over its bus, since `systemctl show` is a process and makes systemd tell every property.
 
 use std::collections::BTreeMap;
 

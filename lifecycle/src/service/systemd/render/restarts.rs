@@ -94,7 +94,7 @@ mod tests {
         let pauses: Vec<u128> = (1..=10).map(|n| pause(true, n).as_millis()).collect();
         assert_eq!(
             pauses,
-            [200, 374, 699, 1309, 2449, 4582, 8571, 16035, 30000, 30000]
+            [200, 374, 699, 1309, 2449, 4582, 8572, 16036, 30000, 30000]
         );
         assert_eq!(pause(false, 9), PAUSE);
     }
