@@ -408,8 +408,10 @@ def online(fmri, child):
         if child and child.poll() is not None and wanted:
             why = {0: "all processes in service exited", 96: "service exited with a configuration error"}
             note(fmri, f"Stopping because {why.get(child.returncode, 'service exited with an error')}.")
-            if not empties(child.pid, 0):
+            try:
                 os.killpg(child.pid, signal.SIGKILL)
+            except ProcessLookupError:
+                pass
             with Repository() as repository:
                 repository.set(fmri, "restarter", start_pid="0", contract="")
                 if child.returncode == 96:
@@ -431,7 +433,7 @@ def online(fmri, child):
                 if not empties(child.pid, max(0.1, limit - time.time())):
                     note(fmri, "Method or service exit timed out.  Killing contract.")
                     os.killpg(child.pid, signal.SIGKILL)
-                    child.wait()
+                    child.poll()
                     killed = True
             with Repository() as repository:
                 repository.set(fmri, "restarter", start_pid="0", contract="")

@@ -198,16 +198,19 @@ fn line_at(text: &str, from: usize, wanted: &str) -> Option<(usize, usize)> {
 
 /// The zone that holds behind these lines; `None`: that of the server.
 fn zone_at_end(text: &str) -> Option<&str> {
-    let zones = text.lines().filter_map(|line| line.strip_prefix("TZ="));
-    zones.last().map(str::trim).filter(|zone| !zone.is_empty())
+    let mut zones = text.lines().filter_map(|line| line.strip_prefix("TZ="));
+    zones
+        .next_back()
+        .map(str::trim)
+        .filter(|zone| !zone.is_empty())
 }
 
 /// The zone that the system is in, by its `/etc/default/init` (init(8)).
 pub(super) fn zone_of_system(default_init: &str) -> Option<String> {
-    let zones = default_init
+    let mut zones = default_init
         .lines()
         .filter_map(|line| line.trim().strip_prefix("TZ="));
-    let zone = zones.last()?.trim().trim_matches('"');
+    let zone = zones.next_back()?.trim().trim_matches('"');
     (!zone.is_empty()).then(|| zone.to_owned())
 }
 

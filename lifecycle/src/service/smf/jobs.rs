@@ -173,7 +173,12 @@ fn end(
         }
         std::thread::sleep(TICK);
     };
-    let lines = tail::since(&begun.log, begun.mark, LINES);
+    // Where the log is, SMF says when there was something to write.
+    let (log_path, mark) = match &state.log {
+        Some(log) if Path::new(log) != begun.log => (Path::new(log), 0),
+        _ => (begun.log.as_path(), begun.mark),
+    };
+    let lines = tail::since(log_path, mark, LINES);
     let code = lines.iter().rev().find_map(|line| log::exit_code(line));
     for line in lines
         .iter()

@@ -116,6 +116,10 @@ pub(super) fn report(
                 job(entry, &manifest.cron, &state, has_cron(states), record)
             }
         };
+        // It ended a moment ago, and SMF has not told yet.
+        if report.state == EntryState::Running && state.pid.is_some() && report.process.is_none() {
+            report.state = EntryState::Waiting;
+        }
         report.generation = wanted.daemons.get(&entry.name).cloned();
         entries.insert(entry.name.clone(), report);
     }
