@@ -35,9 +35,12 @@ impl<'a> Upstart<'a> {
             "lowerdir=/etc,upperdir={0}/etc,workdir={0}/over",
             dir.display()
         );
-        host.command("mount", &["-t", "overlay", "-o", &options, "etc", "/etc"]).ok();
-        host.command("mount", &["-t", "tmpfs", "log", "/var/log"]).ok();
-        host.command("mount", &["-t", "tmpfs", "bin", "/usr/local/sbin"]).ok();
+        host.command("mount", &["-t", "overlay", "-o", &options, "etc", "/etc"])
+            .ok();
+        host.command("mount", &["-t", "tmpfs", "log", "/var/log"])
+            .ok();
+        host.command("mount", &["-t", "tmpfs", "bin", "/usr/local/sbin"])
+            .ok();
         let fake = "/usr/local/sbin/initctl";
         fs::write(fake, include_str!("../src/upstart/fake-initctl.sh")).unwrap();
         fs::set_permissions(fake, fs::Permissions::from_mode(0o755)).unwrap();
@@ -70,7 +73,9 @@ impl<'a> Upstart<'a> {
     /// The line that cron would run for a job of every minute.
     fn cron_line(&self, instance: &str) -> String {
         let text = fs::read_to_string(format!("/etc/cron.d/metactl-{instance}")).unwrap();
-        let line = text.lines().find_map(|line| line.strip_prefix("* * * * * root "));
+        let line = text
+            .lines()
+            .find_map(|line| line.strip_prefix("* * * * * root "));
         line.unwrap().to_owned()
     }
 
@@ -92,27 +97,46 @@ fn an_instance_in_its_sandbox() {
         host.application("app", &[(".metactl", config)], "");
         upstart.run(&["app", "deploy", "1.0"]).ok();
         let status = upstart.status("app");
-        assert_eq!((&status["state"], &status["enabled"]), (&"running".into(), &true.into()));
+        assert_eq!(
+            (&status["state"], &status["enabled"]),
+            (&"running".into(), &true.into())
+        );
         assert!(upstart.state("metactl@app").ends_with(" start/running"));
-        assert!(upstart.state("metactl-app-web").contains(" start/running, process "));
+        assert!(
+            upstart
+                .state("metactl-app-web")
+                .contains(" start/running, process ")
+        );
 
         // One that is killed comes again, and how it ended is known.
         let pid = |name: &str| {
             let entries = upstart.status("app")["entries"].clone();
-            let entry = entries.as_array().unwrap().iter().find(|e| e["name"] == name).cloned();
+            let entry = entries
+                .as_array()
+                .unwrap()
+                .iter()
+                .find(|e| e["name"] == name)
+                .cloned();
             entry.unwrap_or_default()
         };
         let before = pid("db");
-        host.command("kill", &["-KILL", &before["pid"].to_string()]).ok();
+        host.command("kill", &["-KILL", &before["pid"].to_string()])
+            .ok();
         eventually("it runs again", SOON, || {
             let now = pid("db");
             (now["pid"].is_u64() && now["pid"] != before["pid"]).then_some(now)
         });
         let db = pid("db");
-        assert_eq!((&db["restarts"], &db["lastExit"]["reason"]), (&1.into(), &"exit code 137, SIGKILL".into()));
+        assert_eq!(
+            (&db["restarts"], &db["lastExit"]["reason"]),
+            (&1.into(), &"exit code 137, SIGKILL".into())
+        );
 
         // Cron jobs, by hand and as cron starts them.
-        upstart.run(&["app", "cron", "run", "say it"]).fails(7).says(&["said"]);
+        upstart
+            .run(&["app", "cron", "run", "say it"])
+            .fails(7)
+            .says(&["said"]);
         upstart.run(&["app", "cron"]).ok().says(&["exit code 7"]);
         host.command("sh", &["-c", &upstart.cron_line("app")]).ok();
         eventually("the job has run", SOON, || {
@@ -157,18 +181,31 @@ fn plain_commands_where_there_is_no_sandbox() {
         // The firewall that the configuration has is not left out silently, and neither is the account.
         let refused = upstart.run(&["app", "deploy", "1.0"]).fails(78);
         refused.says(&["[sandbox.net] mode = host"]);
-        let host_net = format!("{plain}[sandbox.net]\nmode = host\n");
+        let host_net =
+            format!("{plain}[sandbox.net]\nmode = host\n[firewall.out]\npolicy = accept\n");
         host.instance_of("app", &repository, &host_net);
-        upstart.run(&["app", "deploy", "1.0"]).fails(78).says(&["[sandbox] user = "]);
+        upstart
+            .run(&["app", "deploy", "1.0"])
+            .fails(78)
+            .says(&["[sandbox] user = "]);
         let account = format!("{host_net}[sandbox]\nuser = games\n");
         host.instance_of("app", &repository, &account);
         upstart.run(&["app", "deploy", "1.0"]).ok();
 
-        upstart.run(&["app", "status"]).ok().says(&["WITHOUT A SANDBOX"]);
-        upstart.run(&["app", "logs", "web"]).ok().says(&["it's \"x\" \\ y # z|a  b|games|"]);
+        upstart
+            .run(&["app", "status"])
+            .ok()
+            .says(&["WITHOUT A SANDBOX"]);
+        upstart
+            .run(&["app", "logs", "web"])
+            .ok()
+            .says(&["it's \"x\" \\ y # z|a  b|games|"]);
         let job = fs::metadata("/etc/init/metactl-app-web.conf").unwrap();
         assert_eq!(job.permissions().mode() & 0o777, 0o600);
-        upstart.run(&["app", "cron", "run", "fails"]).fails(7).says(&["/var/lib/metactl/app/data"]);
+        upstart
+            .run(&["app", "cron", "run", "fails"])
+            .fails(7)
+            .says(&["/var/lib/metactl/app/data"]);
         upstart.run(&["app", "cron"]).ok().says(&["exit code 7"]);
         upstart.run(&["app", "delete", "--data", "--yes"]).ok();
         upstart.end();
