@@ -102,12 +102,10 @@ pub const SECTIONS: &[SectionSpec] = &[
 ];
 
 /// Sections that are planned.
-pub const FUTURE: &[FutureSection] = &[
-    FutureSection {
-        name: "smf",
-        instead: "limits are set in [sandbox.limits]",
-    },
-];
+pub const FUTURE: &[FutureSection] = &[FutureSection {
+    name: "smf",
+    instead: "limits are set in [sandbox.limits]",
+}];
 
 /// A row that every layer may say and that has neither default nor other names; the table's own
 /// name for [`super::row`].
