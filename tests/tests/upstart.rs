@@ -181,7 +181,8 @@ fn plain_commands_where_there_is_no_sandbox() {
         // The firewall that the configuration has is not left out silently, and neither is the account.
         let refused = upstart.run(&["app", "deploy", "1.0"]).fails(78);
         refused.says(&["[sandbox.net] mode = host"]);
-        let host_net = format!("{plain}[sandbox.net]\nmode = host\n");
+        let host_net =
+            format!("{plain}[sandbox.net]\nmode = host\n[firewall.out]\npolicy = accept\n");
         host.instance_of("app", &repository, &host_net);
         upstart
             .run(&["app", "deploy", "1.0"])

@@ -109,7 +109,13 @@ end() {
     fi
     kill "-$(stanza "$1" 'kill signal' | grep . || echo TERM)" -- "-$pid" 2> /dev/null
     seconds=$(stanza "$1" 'kill timeout')
-    (sleep "${seconds:-5}"; kill -KILL -- "-$pid" 2> /dev/null) > /dev/null 2>&1 < /dev/null &
+    (
+        for ((tenth = 0; tenth < ${seconds:-5} * 10; tenth++)); do
+            kill -0 -- "-$pid" || exit
+            sleep 0.1
+        done
+        kill -KILL -- "-$pid"
+    ) > /dev/null 2>&1 < /dev/null &
 }
 # settled JOB: waits until it runs, or does not any more
 settled() { while ! status "$1" | grep -qE 'start/running|stop/waiting'; do sleep 0.05; done; }

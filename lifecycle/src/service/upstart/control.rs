@@ -54,10 +54,13 @@ fn parse(text: &str) -> BTreeMap<String, JobState> {
                 None => (rest, None),
             };
             let (goal, state) = state.split_once('/')?;
+            let state = state.trim();
+            // Before and after the main process this is that of a step.
+            let is_step = matches!(state, "security" | "pre-start" | "post-stop");
             let job = JobState {
                 start: goal == "start",
-                state: state.trim().to_owned(),
-                pid: process,
+                state: state.to_owned(),
+                pid: process.filter(|_| !is_step),
             };
             Some((name.to_owned(), job))
         })
@@ -178,7 +181,7 @@ mod tests {
 
     #[test]
     fn what_initctl_says_is_understood() {
-        let text = "metactl-a-web start/running, process 31\nnetwork-interface (eth0) start/running\nmetactl@a start/post-start\n\tpost-start process 44\nmetactl-a-db stop/waiting\nx (a (b) c) stop/killed, process 7\nrubbish\n";
+        let text = "metactl-a-web start/running, process 31\nnetwork-interface (eth0) start/running\nmetactl@a start/post-start\n\tpost-start process 44\nmetactl-a-db stop/waiting\nx (a (b) c) stop/killed, process 7\ny start/post-stop, process 8\nrubbish\n";
         let found = parse(text);
         let job = |start, state: &str, pid| JobState {
             start,
@@ -190,7 +193,8 @@ mod tests {
         assert_eq!(found["metactl@a"], job(true, "post-start", None));
         assert_eq!(found["metactl-a-db"], job(false, "waiting", None));
         assert_eq!(found["x"], job(false, "killed", Some(7)));
-        assert_eq!(found.len(), 5);
+        assert_eq!(found["y"], job(true, "post-stop", None));
+        assert_eq!(found.len(), 6);
         assert!(found["metactl-a-web"].is_running() && found["x"].is_active());
         assert!(!found["metactl@a"].is_running() && !found["metactl-a-db"].is_active());
     }

@@ -86,7 +86,7 @@ fn check(instance: &Instance, manifest: &Manifest) -> Result<()> {
                 instance.name
             ),
             hint: "boot Linux 5.4 or newer; or, to run without sandbox and firewall, say so in the site or local \
-                   layer: [upstart] sandbox = no, [sandbox.net] mode = host, [sandbox] user = ACCOUNT"
+                   layer: [upstart] sandbox = no, [sandbox.net] mode = host, [firewall.out] policy = accept, [sandbox] user = ACCOUNT"
                 .to_owned(),
         });
     }
