@@ -88,8 +88,14 @@ pub(crate) fn deploy(
     let workshop = Workshop::of(instance);
     let by = crate::lock::person();
     let (log, serial) = workshop.next_log(&format!("{} {doing}, by {by}", files::now()))?;
-    let result = Deployment::begin(instance, tag, options, (&workshop, &log), progress)
-        .and_then(|deployment| deployment.carry_out(progress));
+    let result = Deployment::begin(
+        instance,
+        tag,
+        options,
+        (&workshop, &log, Some(serial)),
+        progress,
+    )
+    .and_then(|deployment| deployment.carry_out(progress));
     let tidied = converge::clear_workshop(instance);
     tell_log(&log, &result);
     let deployed = result.inspect_err(|_| {
@@ -136,7 +142,7 @@ pub(crate) fn plan(
     }
     let workshop = Workshop::of(instance);
     let (log, _) = workshop.next_log(&format!("{} deploy --dry-run", files::now()))?;
-    let planned = Deployment::begin(instance, tag, options, (&workshop, &log), progress)
+    let planned = Deployment::begin(instance, tag, options, (&workshop, &log, None), progress)
         .and_then(|deployment| deployment.plan());
     let tidied = converge::clear_workshop(instance);
     // A fetch command that failed has said why in there.
@@ -164,12 +170,13 @@ struct Deployment<'a> {
 }
 
 impl<'a> Deployment<'a> {
-    /// Finds out what to deploy. Nothing is changed but the cache.
+    /// Finds out what to deploy. Nothing is changed but the cache. The number of the deployment is said to who
+    /// watches; a plan has none.
     fn begin(
         instance: &'a Instance,
         tag: Option<&str>,
         options: &'a DeployOptions,
-        (workshop, log): (&'a Workshop, &'a Path),
+        (workshop, log, serial): (&'a Workshop, &'a Path, Option<u64>),
         progress: &mut dyn Progress,
     ) -> Result<Deployment<'a>> {
         let current = instance.current()?;
@@ -183,16 +190,27 @@ impl<'a> Deployment<'a> {
             "" => supply.shown(),
             tag => tag.to_owned(),
         };
-        if let Some(current) = &current {
-            what = format!("{} → {what}", inspect::release(instance, current)?.tag);
+        let before = current.as_ref();
+        let before = before.map(|current| inspect::release(instance, current));
+        let before = before.transpose()?;
+        if let Some(before) = &before {
+            what = format!("{} → {what}", before.tag);
+        }
+        if let Some(serial) = serial {
+            progress.note(&format!("{}: deploy #{serial}, {what}", instance.name));
         }
         progress.begin("fetch", &what);
         let found = supply.fetch(instance, &wanted, workshop, log, progress)?;
         progress.end(true, &format!("{what} ({})", found.revision.short()));
-        supply
-            .others(&found)
-            .iter()
-            .for_each(|line| progress.note(line));
+        let others = supply.others(&found);
+        others.iter().for_each(|line| progress.note(line));
+        let same = before.filter(|before| before.commit == found.revision.commit);
+        if let (Some(same), true) = (same, others.is_empty()) {
+            progress.note(&format!(
+                "{} is of the same: it is made anew; without a build: metactl {} restart",
+                same.id, instance.name
+            ));
+        }
         if !options.moved {
             refuse_moved(instance, &found.revision)?;
         }
@@ -317,7 +335,8 @@ impl<'a> Deployment<'a> {
         self.supply
             .app_layer(&self.found, &self.workshop.src())
             .map(drop)?;
-        progress.note("what the shell has changed is not built: [build] verify wants what is signed");
+        progress
+            .note("what the shell has changed is not built: [build] verify wants what is signed");
         Ok(())
     }
 

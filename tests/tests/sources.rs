@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use metactl_tests::apps::Repository;
 use metactl_tests::needs::{GIT, GPG, SSH_KEYGEN, SUBVERSION};
+use metactl_tests::terminal::Terminal;
 use metactl_tests::{Host, eventually, on_host};
 
 const SOON: Duration = Duration::from_secs(15);
@@ -405,7 +406,8 @@ fn tags_signed_by_ssh_and_gpg() {
         local(&format!("verify.ssh = {}", signers.display()));
         host.run(&["app", "deploy", "s1"]).ok();
         // What a shell before the build changes was signed by nobody.
-        host.run(&["app", "set", "build:command=test ! -e typed"]).ok();
+        host.run(&["app", "set", "build:command=test ! -e typed"])
+            .ok();
         let mut terminal = Terminal::spawn(&host.metactl(&["app", "deploy", "-d", "s1"]));
         terminal.wait_for("a shell in the build sandbox", SOON);
         terminal.press("touch typed; exit\n");

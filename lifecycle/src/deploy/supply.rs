@@ -132,7 +132,10 @@ impl Supply {
             Main::Source(source) => source.wants_signature(),
             Main::Command { .. } => false,
         };
-        main || self.more.values().any(|(source, _)| source.wants_signature())
+        main || self
+            .more
+            .values()
+            .any(|(source, _)| source.wants_signature())
     }
 
     /// Finds what `tag` names. What a command fetches is in the checkout then.
