@@ -5,6 +5,7 @@ use std::io;
 use std::net::IpAddr;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 
 use metactl_bundles::bundle::EntryRef;
 use metactl_bundles::network::NetworkSpec;
@@ -134,6 +135,11 @@ impl Instance {
         let there: Option<Known> = files::read_json(&path).unwrap_or_default();
         if there.as_ref() != Some(&known) {
             files::replace_json(&path, &known, 0o600)?;
+        } else {
+            // It may be of the same tick of the clock as what it is about, and then is not known to be newer.
+            // Where that fails, only time is lost.
+            let file = std::fs::File::options().write(true).open(&path);
+            let _newer = file.and_then(|file| file.set_modified(SystemTime::now()));
         }
         shared::share_file(&path)
     }

@@ -146,7 +146,7 @@ pub const MEANINGS: &[(&str, &str)] = &[
         "firewall learn: entries[].count",
         "how many connections (for others than TCP: packets) passed",
     ),
-    ("threads", "what `jcmd PID Thread.print` says"),
+    ("stack: threads", "what `jcmd PID Thread.print` says"),
     ("early", "whether it ended before its time"),
     (
         "firewall learn: open",
