@@ -1,10 +1,12 @@
 #!/bin/bash
 # supervisor.sh [INSTANCES] [ALL]: many instances under metactl's own supervisor, beside supervisord with as many
 # programs: 200 started, listed and stopped, and the memory of the supervisor for each; `list` and `status` with 500;
-# and one start beside the same command started plainly. Prints medians and ratios; below 1 is faster or smaller.
+# one start beside the same command started plainly; and a deployment of what runs already. Prints medians, time of
+# the processors beside time of the clock where others may be at work, and ratios; below 1 is faster or smaller.
 #
 # Needs root, git, nftables, iproute2; supervisord (apt: supervisor) where it is there. Works in namespaces and
-# cgroups of its own. METACTL and METACTL_RUNTIME name programs that are built already.
+# cgroups of its own. METACTL and METACTL_RUNTIME name programs that are built already; AT_A_TIME (24) says how many
+# commands run side by side.
 set -euo pipefail
 source "$(dirname "$0")/../../scripts/lib.sh"
 
@@ -48,7 +50,7 @@ if [[ ${1:-} != inside ]]; then
   exit
 fi
 
-instances=$2 all=$3
+instances=$2 all=$3 at_a_time=${AT_A_TIME:-24}
 export METACTL_ROOT=$METACTL_TEST_HOST/root LC_ALL=C.UTF-8
 dir=$METACTL_TEST_HOST/root/bench
 mkdir -p "$dir" "$METACTL_ROOT/etc/metactl/nodes"
@@ -71,6 +73,14 @@ median() {
     end=$EPOCHREALTIME
     echo $((${end/./} - ${start/./}))
   done | sort -n | sed -n "$((count / 2 + 1))p"
+}
+# processor COUNT COMMAND...: the median of the processors' time of so many runs, in milliseconds.
+processor() {
+  local count=$1 TIMEFORMAT='%U %S'
+  shift
+  for ((n = 0; n < count; n++)); do
+    { time "$@" >/dev/null 2>&1 || true; } 2>&1
+  done | awk '{ print ($1 + $2) * 1000 }' | sort -n | sed -n "$((count / 2 + 1))p"
 }
 ratio() { awk -v a="$1" -v b="$2" 'BEGIN { printf "%.2f", a / b }'; }
 tenths() { awk -v us="$1" 'BEGIN { printf "%.1f", us / 1000 }'; }
@@ -95,14 +105,15 @@ for ((n = 1; n <= all; n++)); do
 done
 echo "Linux $(uname -r), $(nproc) processors, load $(cut -d' ' -f1 /proc/loadavg)"
 start=$(now)
-seq -f 'app%03g' 1 "$all" | xargs -P 24 -I{} "$METACTL" {} deploy -q >"$dir/deployed" 2>&1 || die "deploying" "$(tail -3 "$dir/deployed")"
+seq -f 'app%03g' 1 "$all" | xargs -P "$at_a_time" -I{} "$METACTL" {} deploy -q >"$dir/deployed" 2>&1 || die "deploying" "$(tail -3 "$dir/deployed")"
 echo "$all instances deployed and running after $(took "$start")"
 supervisor=$(pgrep -f "^$METACTL supervise")
 
 echo
 echo "1. $all instances run"
 for what in list "app001 status" "$(name "$all") status"; do
-  printf '  metactl %-16s %6s ms\n' "$what" "$(tenths "$(median 21 metactl $what)")"
+  printf '  metactl %-16s %6s ms, %s ms of the processors\n' "$what" "$(tenths "$(median 21 metactl $what)")" \
+    "$(processor 11 metactl $what)"
 done
 memory=$(pss "$supervisor")
 printf '  memory of the supervisor: %d KiB, %s KiB for each instance\n' "$memory" "$(ratio "$memory" "$all")"
@@ -110,8 +121,8 @@ printf '  memory of the supervisor: %d KiB, %s KiB for each instance\n' "$memory
 echo
 echo "2. $instances instances started, listed and stopped"
 names=$(seq -f 'app%03g' 1 "$all")
-stop_all=$(ms xargs -P 24 -I{} "$METACTL" {} stop -q <<<"$names")
-printf '  %d stopped, 24 at a time: %d ms\n' "$all" "$stop_all"
+stop_all=$(ms xargs -P "$at_a_time" -I{} "$METACTL" {} stop -q <<<"$names")
+printf '  %d stopped, %d at a time: %d ms\n' "$all" "$at_a_time" "$stop_all"
 names=$(seq -f 'app%03g' 1 "$instances")
 for ((n = instances + 1; n <= all; n++)); do rm -f "$METACTL_ROOT/var/lib/metactl/$(name $n)/enabled"; done
 # As an init starts it: everything that is enabled.
@@ -187,3 +198,11 @@ done
 middle() { sort -n "$1" | sed -n 8p; }
 printf '  plainly %s ms, by metactl %s ms: %s ms more\n' "$(tenths "$(middle "$dir/plainly")")" \
   "$(tenths "$(middle "$dir/started")")" "$(tenths $(($(middle "$dir/started") - $(middle "$dir/plainly"))))"
+
+echo
+echo "4. a deployment of what runs already: it is fetched, made and started anew"
+metactl app001 start -q
+deployed=$(median 5 metactl app001 deploy -q)
+restarted=$(median 5 metactl app001 restart -q)
+printf '  deploy %s ms, restart %s ms (both with the look whether it stays up)\n' "$(tenths "$deployed")" "$(tenths "$restarted")"
+metactl app001 stop -q

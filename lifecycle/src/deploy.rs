@@ -93,12 +93,17 @@ pub(crate) fn deploy(
     let workshop = Workshop::of(instance);
     let by = crate::lock::person();
     let (log, serial) = workshop.next_log(&format!("{} {doing}, by {by}", files::now()))?;
-    let result = Deployment::begin(instance, tag, options, (&workshop, &log), progress).and_then(
-        |deployment| match deployment.running()? {
-            Some(running) => Ok(running),
-            None => deployment.carry_out(progress),
-        },
-    );
+    let result = Deployment::begin(
+        instance,
+        tag,
+        options,
+        (&workshop, &log, Some(serial)),
+        progress,
+    )
+    .and_then(|deployment| match deployment.running()? {
+        Some(running) => Ok(running),
+        None => deployment.carry_out(progress),
+    });
     let tidied = converge::clear_workshop(instance);
     match &result {
         // Those of real deployments are kept longer without it.
@@ -149,7 +154,7 @@ pub(crate) fn plan(
     }
     let workshop = Workshop::of(instance);
     let (log, _) = workshop.next_log(&format!("{} deploy --dry-run", files::now()))?;
-    let planned = Deployment::begin(instance, tag, options, (&workshop, &log), progress)
+    let planned = Deployment::begin(instance, tag, options, (&workshop, &log, None), progress)
         .and_then(|deployment| deployment.plan());
     let tidied = converge::clear_workshop(instance);
     // A fetch command that failed has said why in there.
@@ -177,12 +182,13 @@ struct Deployment<'a> {
 }
 
 impl<'a> Deployment<'a> {
-    /// Finds out what to deploy. Nothing is changed but the cache.
+    /// Finds out what to deploy. Nothing is changed but the cache. The number of the deployment is said to who
+    /// watches; a plan has none.
     fn begin(
         instance: &'a Instance,
         tag: Option<&str>,
         options: &'a DeployOptions,
-        (workshop, log): (&'a Workshop, &'a Path),
+        (workshop, log, serial): (&'a Workshop, &'a Path, Option<u64>),
         progress: &mut dyn Progress,
     ) -> Result<Deployment<'a>> {
         let current = instance.current()?;
@@ -198,6 +204,9 @@ impl<'a> Deployment<'a> {
         };
         if let Some(current) = &current {
             what = format!("{} → {what}", inspect::release(instance, current)?.tag);
+        }
+        if let Some(serial) = serial {
+            progress.note(&format!("{}: deploy #{serial}, {what}", instance.name));
         }
         progress.begin("fetch", &what);
         let found = supply.fetch(instance, &wanted, workshop, log, progress)?;

@@ -117,7 +117,7 @@ pub use error::{Class, LifecycleError, Result};
 pub use events::{Event, EventKind, EventSink};
 pub use firewall::{Firewall, OpenConnection};
 pub use import::{Foreign, Import};
-pub use inside::{HeapDump, Process, Sampler, Threads, Usage, Watcher};
+pub use inside::{HeapDump, Process, Sampler, ThreadDump, Threads, Usage, Watcher};
 pub use instance::{Change, Deployed, Instance, LineSink, LogFile, Materialized, UnitStep};
 pub use interrupt::Interrupt;
 pub use learn::{Lesson, Proposal};

@@ -12,7 +12,8 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use metactl_tests::apps::Repository;
-use metactl_tests::needs::GIT;
+use metactl_tests::command;
+use metactl_tests::needs::{GIT, JDK, NFT};
 use metactl_tests::{Host, eventually, on_host};
 use serde_json::Value;
 
@@ -35,6 +36,39 @@ nightly = @daily true
 policy = reject
 [firewall.out.accept]
 database = %(DB_HOST):3306
+[health.up]
+command = true
+";
+
+/// A JVM, and a daemon that tells how it is.
+const JVM: &str = "\
+[build]
+command = javac -d . Wait.java
+[daemon.java]
+jvm.main = Wait
+jvm.classpath = .
+[daemon.teller]
+platform = exec
+command = perl teller.pl
+notify = yes
+[firewall.out]
+policy = reject
+";
+
+const WAIT: &str = "\
+public class Wait {
+    public static void main(String[] args) throws Exception {
+        System.out.println(\"waits\");
+        Thread.sleep(1000000);
+    }
+}
+";
+
+const TELLER: &str = "\
+use IO::Socket::UNIX;
+my $to = IO::Socket::UNIX->new(Type => SOCK_DGRAM, Peer => $ENV{NOTIFY_SOCKET}) or die;
+$to->send(\"STATUS=at work\\nREADY=1\");
+sleep 1000;
 ";
 
 const WEB: &str = "#!/bin/sh
@@ -128,7 +162,7 @@ fn run(host: &Host, seen: &mut Seen, name: &str, args: &[&str]) {
 
 #[test]
 fn every_field_is_documented() {
-    on_host(&[GIT], |host| {
+    on_host(&[GIT, JDK, NFT], |host| {
         let mut seen = Seen::default();
         let repository = Repository::empty(&host.work().join("repository"));
         repository
@@ -206,6 +240,7 @@ fn every_field_is_documented() {
             &["import", "systemd", unit.to_str().unwrap(), "--dry-run"],
         );
         go("delete", &["shop", "delete", "--yes", "--data"]);
+        look_inside(host, &mut seen);
         // What fails says so on standard error.
         let failed = host.run(&["shop", "status", "--json"]);
         seen.take("(any failure)", &failed.stderr);
@@ -214,6 +249,44 @@ fn every_field_is_documented() {
         seen.take("(any failure)", &failed.stderr);
         compare(&seen);
     });
+}
+
+/// What is printed of a JVM, of a daemon that tells how it is, by an editor, and of what passes a firewall.
+fn look_inside(host: &Host, seen: &mut Seen) {
+    let files = [
+        (".metactl", JVM),
+        ("Wait.java", WAIT),
+        ("teller.pl", TELLER),
+    ];
+    host.application("inside", &files, "");
+    host.run(&["inside", "deploy", "1.0"]).ok();
+    eventually("the JVM to begin", SOON, || {
+        let log = fs::read_to_string(host.log("inside", "java")).ok()?;
+        log.contains("waits").then_some(())
+    });
+    run(host, seen, "status", &["inside", "status"]);
+    run(host, seen, "stack", &["inside", "stack"]);
+    run(host, seen, "heapdump", &["inside", "heapdump"]);
+
+    let learn = host.spawn(&["inside", "firewall", "learn", "--for", "3s", "--json"]);
+    let connect = "use IO::Socket::INET; \
+        exit !IO::Socket::INET->new(PeerAddr => '10.9.9.7:25', Timeout => 1)";
+    eventually("something to pass", SOON, || {
+        let status = host.run(&["inside", "status", "--no-health"]);
+        status.stdout.contains("learns for").then_some(())
+    });
+    // Whether anybody is there does not matter.
+    host.run(&["inside", "exec", "teller", "--", "perl", "-e", connect]);
+    seen.take("firewall learn", &learn.wait(SOON).ok().stdout);
+
+    let editor = host.work().join("editor");
+    fs::write(&editor, "#!/bin/sh\nprintf '[env]\\nA = 1\\n' >>\"$1\"\n").unwrap();
+    let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+    fs::set_permissions(&editor, mode).unwrap();
+    let mut config = host.metactl(&["inside", "config", "--json"]);
+    config.env("EDITOR", editor);
+    seen.take("config", &command::run(config, SOON).ok().stdout);
+    host.run(&["inside", "stop"]).ok();
 }
 
 fn compare(seen: &Seen) {

@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use metactl_tests::apps::Repository;
 use metactl_tests::needs::{GIT, GPG, SSH_KEYGEN, SUBVERSION};
+use metactl_tests::terminal::Terminal;
 use metactl_tests::{Host, eventually, on_host};
 
 const SOON: Duration = Duration::from_secs(15);

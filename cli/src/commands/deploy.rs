@@ -1,7 +1,7 @@
 //! `metactl APP deploy [TAG]`, `rollback` and `releases`.
 
 use metactl_lifecycle::status::ReleaseInfo;
-use metactl_lifecycle::{DeployOptions, DeployPlan, Deployed, Instance};
+use metactl_lifecycle::{DeployOptions, DeployPlan, Deployed, DnsStatus, Instance};
 use serde::Serialize;
 
 use super::{Context, status};
@@ -141,16 +141,7 @@ fn tell(
     if context.output.quiet {
         return Ok(());
     }
-    // The addresses are only known when it runs; not to know them is no failure of the deployment.
-    let reach = instance
-        .status()
-        .map(|now| status::addresses(&now.addresses))
-        .unwrap_or_default();
-    let reach = if reach.is_empty() {
-        reach
-    } else {
-        format!(" at {reach}")
-    };
+    let reach = reach(instance);
     let commit = short(&release.commit, 7);
     let already = if *unchanged { "already " } else { "" };
     context.output.remark(clean(&format!(
@@ -168,6 +159,21 @@ fn tell(
             .output
             .undo(&clean(&format!("metactl {name} {command}")))?),
         None => Ok(()),
+    }
+}
+
+/// Where it can be reached: by its names, and its addresses.
+fn reach(instance: &Instance) -> String {
+    // They are only known when it runs; not to know them is no failure of the deployment.
+    let Ok(now) = instance.status() else {
+        return String::new();
+    };
+    let addresses = status::addresses(&now.addresses);
+    let names = now.dns.as_ref().map(DnsStatus::names).unwrap_or_default();
+    match (names.is_empty(), addresses.is_empty()) {
+        (true, true) => String::new(),
+        (true, false) => format!(" at {addresses}"),
+        (false, _) => format!(" at {} ({addresses})", names.join(" ")),
     }
 }
 

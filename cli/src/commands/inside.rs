@@ -141,6 +141,10 @@ pub(super) fn running(some: bool) -> Outcome {
 /// Prints the threads of a JVM.
 pub fn stack(context: &mut Context, args: &Entry) -> Outcome {
     let instance = context.instance()?;
+    if context.output.json {
+        let dump = instance.thread_dump_text(args.entry.as_deref())?;
+        return context.output.facts(&dump);
+    }
     context.output.flush()?;
     let Threads::InLog(log) = instance.thread_dump(args.entry.as_deref())?;
     let said = format!("Its Java has no jcmd: the threads are in {}", log.display());

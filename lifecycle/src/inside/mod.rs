@@ -3,6 +3,7 @@
 
 mod network;
 mod processes;
+mod threads;
 mod usage;
 
 use std::convert::Infallible;
@@ -23,6 +24,7 @@ use crate::instance::Instance;
 use crate::manager::require_root;
 
 pub use processes::Process;
+pub use threads::ThreadDump;
 pub use usage::{Sampler, Usage};
 
 /// What looks at processes from outside.

@@ -432,6 +432,7 @@ pub(crate) mod tests {
             restarts: 3,
             adopted: false,
             last_exit: Some(exit(true)),
+            says: None,
             next: None,
         };
         let recall = |restart, state| {
