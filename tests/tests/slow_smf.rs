@@ -228,7 +228,7 @@ fn cron_jobs_stand_in_the_crontab() {
         // One that runs is not run a second time, and ends with its instance.
         let mut long = smf.host.metactl(&["app", "cron", "run", "long"]);
         long.env("PATH", smf.path());
-        let mut long = host.spawn_command(long);
+        let long = host.spawn_command(long);
         eventually("the job", SOON, || {
             (!machine::pids_of(&["sleep 4712"]).is_empty()).then_some(())
         });

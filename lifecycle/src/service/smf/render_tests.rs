@@ -57,6 +57,7 @@ pub(in crate::service::smf) fn manifest(instance: &str, entries: Vec<EntryRef>) 
         dns: None,
         secrets: None,
         systemd: Default::default(),
+        plain: false,
         layers: Vec::new(),
         settings: Vec::new(),
     }
