@@ -27,14 +27,23 @@ pub(crate) fn converge(instance: &Instance) -> Result<Vec<String>> {
     Ok(done)
 }
 
-/// The same of an instance that was looked at, and whose service manager has nothing to put right. When anything was
-/// done, it is to be looked at again.
-pub(crate) fn converge_settled(instance: &Instance, look: &Look) -> Result<Vec<String>> {
-    let done = deploy::recover(instance)?;
-    if done.is_empty() {
-        agree(instance, look.wanted.as_ref())?;
-    }
-    Ok(done)
+/// The same of an instance whose service manager has nothing to put right, and for which [`agrees`] says so. When
+/// anything was done, it is to be looked at again.
+pub(crate) fn converge_settled(instance: &Instance) -> Result<Vec<String>> {
+    deploy::recover(instance)
+}
+
+/// Whether what was seen of an instance before its lock was taken fits the bundle that counts now: somebody may have
+/// deployed in between.
+pub(crate) fn agrees(instance: &Instance, look: &Look) -> bool {
+    let wanted = look.wanted.as_ref();
+    wanted.is_none_or(|wanted| counts(instance, &wanted.bundle))
+}
+
+fn counts(instance: &Instance, digest: &str) -> bool {
+    // A damaged one is no longer what counts.
+    let current = bundle::current(&instance.state_dir()).unwrap_or_default();
+    current.as_deref().map(files::name_of) == Some(digest)
 }
 
 pub(crate) fn supervise_again(instance: &Instance) -> Result<Vec<String>> {
@@ -105,11 +114,8 @@ fn agree(instance: &Instance, wanted: Option<&Wanted>) -> Result<()> {
         return Ok(());
     };
     let state_dir = instance.state_dir();
-    // A damaged one is no longer what counts.
-    let current = bundle::current(&state_dir).unwrap_or_default();
-    let digest = current.as_deref().map(files::name_of);
     let exists = state_dir.join("bundles").join(&wanted.bundle).is_dir();
-    if digest != Some(wanted.bundle.as_str()) && exists {
+    if !counts(instance, &wanted.bundle) && exists {
         bundle::activate(&state_dir, &wanted.bundle)?;
     }
     Ok(())

@@ -354,9 +354,10 @@ impl Instance {
     pub(crate) fn status_as(&self, mut seen: Option<Seen>) -> Result<Status> {
         let notes = match self.try_lock("status")? {
             Some(_lock) if nix::unistd::geteuid().is_root() => {
-                let mut notes = match seen.take().filter(|seen| seen.settled) {
+                let settled = |seen: &Seen| seen.settled && converge::agrees(self, &seen.look);
+                let mut notes = match seen.take().filter(settled) {
                     Some(settled) => {
-                        let done = converge::converge_settled(self, &settled.look)?;
+                        let done = converge::converge_settled(self)?;
                         seen = Some(settled).filter(|_| done.is_empty());
                         done
                     }

@@ -26,6 +26,9 @@ pub struct Manager {
     pub metactl: PathBuf,
 }
 
+/// So many instances are looked at sooner than a thread is made for them.
+const SHARE: usize = 16;
+
 /// What [`Manager::run_foreground`] runs.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum RunTarget {
@@ -133,8 +136,21 @@ impl Manager {
         // When nobody can be asked about all of them, each line says so.
         let survey = self.survey().unwrap_or_default();
         let survey = survey.as_deref();
-        let line = |name| self.summary(name, survey);
-        names.into_iter().map(line).collect()
+        let summaries = |names: &[String]| -> Vec<Result<Summary>> {
+            let line = |name: &String| self.summary(name.clone(), survey);
+            names.iter().map(line).collect()
+        };
+        // Each is a dozen of small files: the processors share them.
+        let processors = std::thread::available_parallelism().map_or(1, usize::from);
+        let share = names.len().div_ceil(processors).max(SHARE);
+        let all = std::thread::scope(|scope| {
+            let of_share = |names| scope.spawn(move || summaries(names));
+            let threads: Vec<_> = names.chunks(share).map(of_share).collect();
+            let ended = threads.into_iter().map(|thread| thread.join());
+            ended.collect::<std::thread::Result<Vec<_>>>()
+        });
+        let all = all.unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+        all.into_iter().flatten().collect()
     }
 
     fn survey(&self) -> Result<Option<Box<dyn Survey>>> {

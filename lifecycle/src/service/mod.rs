@@ -153,7 +153,7 @@ pub(crate) struct Look {
 }
 
 /// What is known of all instances at a moment.
-pub(crate) trait Survey {
+pub(crate) trait Survey: Sync {
     /// What is known of one; `None`: it has to be looked at by itself.
     fn see(&self, instance: &Instance) -> Result<Option<Seen>>;
 }

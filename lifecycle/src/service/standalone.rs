@@ -1,19 +1,50 @@
 //! metactl's own supervisor behind the interface of service managers. Its work is in `crate::standalone`.
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use metactl_bundles::bundle::{EntryRef, read_manifest};
 
-use super::{Journal, Judge, Kept, Look, ServiceManager};
+use super::{Journal, Judge, Kept, Look, Seen, ServiceManager, Survey};
 use crate::error::{LifecycleError, Result};
 use crate::instance::{Instance, LineSink};
+use crate::manager::Manager;
+use crate::standalone::Server;
 use crate::standalone::records::Wanted;
 use crate::status::Exit;
 use crate::{converge, files, tail};
 
 /// One supervisor process keeps it running.
 pub(crate) struct Standalone;
+
+/// What all instances have in common, for who looks at hundreds.
+struct All {
+    supervisor: Option<i32>,
+    /// The sandboxes that there are, or of which something is left.
+    sandboxes: BTreeSet<String>,
+}
+
+impl Survey for All {
+    fn see(&self, instance: &Instance) -> Result<Option<Seen>> {
+        let look = Standalone.look(instance)?;
+        let prefix = format!("{}.", instance.name);
+        let mut ids = self.sandboxes.range(prefix.clone()..);
+        let has_sandbox = ids.next().is_some_and(|id| id.starts_with(&prefix));
+        let settled = match look.kept {
+            // That of an earlier metactl is replaced.
+            Kept::Process(pid) => self.supervisor == Some(pid) || look.wanted.is_none(),
+            Kept::No => !has_sandbox && !instance.run_dir().exists(),
+            Kept::System => false,
+        };
+        Ok(Some(Seen {
+            service: &Standalone,
+            look,
+            enabled: Standalone.is_enabled(instance),
+            settled,
+        }))
+    }
+}
 
 impl ServiceManager for Standalone {
     fn want(&self, instance: &Instance, wanted: &Wanted) -> Result<()> {
@@ -51,6 +82,15 @@ impl ServiceManager for Standalone {
             report: run.report()?.filter(|_| supervisor.is_some()),
             kept: supervisor.map_or(Kept::No, |record| Kept::Process(record.process.pid)),
         })
+    }
+
+    fn survey(&self, manager: &Manager) -> Result<Option<Box<dyn Survey>>> {
+        let running = Server::of(manager).running()?;
+        let sandboxes = files::names(&manager.paths.runtime_root(), "")?;
+        Ok(Some(Box::new(All {
+            supervisor: running.map(|running| running.process.pid),
+            sandboxes: sandboxes.into_iter().collect(),
+        })))
     }
 
     fn await_report(

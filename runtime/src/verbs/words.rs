@@ -25,8 +25,7 @@ metactl-runtime: launches OCI bundles on Linux
 metactl-runtime [--root DIR] [--log FILE] [--log-format text|json]
   [--soft-files N] [--systemd-cgroup | --cgroup-manager cgroupfs|systemd|unit|disabled] VERB
 
-  run [LAUNCH] [--detach] [--keep] [--exit-file FILE] ID
-                                              a container, from beginning to end; its exit code in a file
+  run [LAUNCH] [RUN] ID                       a container, from beginning to end
   create [LAUNCH] ID                          everything but its program
   start ID                                    the program of a created container
   exec [EXEC] ID [COMMAND...]                 one more process in a container
@@ -50,6 +49,7 @@ metactl-runtime [--root DIR] [--log FILE] [--log-format text|json]
   LAUNCH: --bundle DIR, --pid-file FILE, --console-socket SOCKET, --pidfd-socket SOCKET,
     --preserve-fds N, --no-pivot, --no-new-keyring, --notify,
     --network FILE [--names FILE] [--uplink DEVICE,...] or --netns PATH, --server-dir DIR
+  RUN: --detach, --keep, --exit-file FILE
   EXEC: --tty, --detach, --user UID[:GID], --additional-gids GID, --cwd DIR, --env NAME=VALUE,
     --cap CAPABILITY, --no-new-privs, --apparmor PROFILE, --process-label LABEL, --process FILE,
     --pid-file FILE, --console-socket SOCKET, --pidfd-socket SOCKET, --preserve-fds N, --ignore-paused,
