@@ -113,6 +113,27 @@ pub(crate) fn network_up(
     digest: &str,
     uplink: Option<&str>,
 ) -> Result<Vec<String>> {
+    let mut made = make_network(instance, digest, uplink)?;
+    if made.has_names {
+        made.said.extend(mend::ask(instance));
+    }
+    Ok(made.said)
+}
+
+/// A network that is there now.
+pub(in crate::service) struct Made {
+    /// What is worth a line in the log.
+    pub(in crate::service) said: Vec<String>,
+    /// Whether its addresses are to have names in the DNS.
+    has_names: bool,
+}
+
+/// Makes the network of a bundle, unless it is there.
+pub(in crate::service) fn make_network(
+    instance: &Instance,
+    digest: &str,
+    uplink: Option<&str>,
+) -> Result<Made> {
     let bundle = instance
         .state_dir()
         .join("bundles")
@@ -125,11 +146,11 @@ pub(crate) fn network_up(
     network.up(&instance.runtime(), &bundle, &manifest, uplink)?;
     drop(lock);
     let mut said = network.notes();
-    if manifest.dns.is_some() {
-        said.extend(mend::ask(instance));
-    }
     said.extend(network.announced());
-    Ok(said)
+    Ok(Made {
+        said,
+        has_names: manifest.dns.is_some(),
+    })
 }
 
 /// Takes it away, and its names with it. Returns what is worth a line in the journal.
@@ -239,17 +260,25 @@ fn of_units(instance: &Instance, entry: &str) -> Option<EntryRef> {
 /// An entry point has ended: it is recorded, tidied up, and told.
 pub(crate) fn ended(instance: &Instance, entry: &str) -> Result<Vec<String>> {
     let definition = of_units(instance, entry);
-    settle(instance, entry, definition, |launched, oom| {
+    // Who ends by itself has no job that wants it to.
+    let asked = states::has_job(&names::service(&instance.name, entry)).ok();
+    let mut said = settle(instance, entry, definition, asked, |launched, oom| {
         Told::of_environment().exit(launched, oom)
-    })
+    })?;
+    if dns::status(instance).is_some() {
+        said.extend(mend::ask(instance));
+    }
+    Ok(said)
 }
 
 /// Records, tidies up and tells the end of an entry point, which `exit` puts into words: whether its program was begun,
-/// and whether something in it was killed for memory.
+/// and whether something in it was killed for memory. `asked` says whether somebody wanted it to end, where that is
+/// known.
 pub(in crate::service) fn settle(
     instance: &Instance,
     entry: &str,
     definition: Option<EntryRef>,
+    asked: Option<bool>,
     exit: impl FnOnce(bool, bool) -> Exit,
 ) -> Result<Vec<String>> {
     let id = format!("{}.{entry}", instance.name);
@@ -284,8 +313,6 @@ pub(in crate::service) fn settle(
         exit = exits::of_jvm(exit, dump.is_some());
     }
     let before = Ended::read(instance, entry).ok().flatten();
-    // Who ends by itself has no job that wants it to.
-    let asked = states::has_job(&names::service(&instance.name, entry));
     let asked = asked.unwrap_or(!exit.failed);
     let mut ended = Ended {
         format: FORMAT,
@@ -307,9 +334,6 @@ pub(in crate::service) fn settle(
         if definition.kind == EntryKind::Cron {
             remember(instance, definition, &ended.exit)?;
         }
-    }
-    if dns::status(instance).is_some() {
-        said.extend(mend::ask(instance));
     }
     if let Some(definition) = definition.filter(|_| tells) {
         said.extend(tell(instance, &definition, &ended.exit, dump)?);

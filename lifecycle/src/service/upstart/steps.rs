@@ -13,16 +13,13 @@ use super::{control, crontab, dir, exit_file, files, names};
 use crate::error::{LifecycleError, Result};
 use crate::files as small;
 use crate::instance::Instance;
-use crate::lock::Lock;
-use crate::service::systemd::steps::{Ended, boot_mark, network, network_up, settle};
+use crate::service::systemd::steps::{Ended, boot_mark, make_network, network, settle};
 use crate::standalone::jobs::JobRecords;
 use crate::standalone::{calendar, exits, schedule};
 use crate::status::Exit;
 
 /// The pause before a daemon is started again.
 const PAUSE: Duration = Duration::from_secs(2);
-/// How long another step may take to make the network.
-const PATIENCE: Duration = Duration::from_secs(60);
 
 /// The bundle that the jobs start.
 pub(super) fn manifest(instance: &Instance) -> Result<Manifest> {
@@ -43,7 +40,7 @@ pub(crate) fn prepare(instance: &Instance, entry: Option<&str>) -> Result<Vec<St
     let digest = files::bundle(&state_dir)?.ok_or_else(|| instance.not_deployed())?;
     let spec: Option<NetworkSpec> =
         small::read_json(&state_dir.join("bundles").join(&digest).join("network.json"))?;
-    let said = make_network(instance, &digest)?;
+    let said = network_of(instance, &digest)?;
     if spec.is_some_and(|spec| matches!(spec.mode, Mode::Routed | Mode::Nat)) {
         control::begin(names::RESOLVER)?;
     }
@@ -60,15 +57,8 @@ pub(crate) fn prepare(instance: &Instance, entry: Option<&str>) -> Result<Vec<St
     Ok(said)
 }
 
-/// Several daemons start at the same time: the first one makes it.
-fn make_network(instance: &Instance, digest: &str) -> Result<Vec<String>> {
-    let locks = instance.manager.paths.run.join("locks");
-    let path = locks.join(format!("{}.network.lock", instance.name));
-    let lock = Lock::acquire(&path, "network", PATIENCE)?;
-    let _lock = lock.map_err(|held| LifecycleError::Locked {
-        instance: instance.name.clone(),
-        holder: held.0,
-    })?;
+/// Several daemons start at the same time: the first one makes it, and the others find it.
+fn network_of(instance: &Instance, digest: &str) -> Result<Vec<String>> {
     let bundle = instance.state_dir().join("bundles").join(digest);
     let mut there = network(instance)?;
     if there.adopt()? && !there.fits(&bundle)? {
@@ -86,7 +76,7 @@ fn make_network(instance: &Instance, digest: &str) -> Result<Vec<String>> {
         }
     }
     let uplink = instance.server()?.uplink;
-    network_up(instance, digest, uplink.as_deref())
+    make_network(instance, digest, uplink.as_deref()).map(|made| made.said)
 }
 
 /// An entry point in a sandbox has ended: it is recorded, tidied up, and told. Before it is started again is a pause.
@@ -100,9 +90,15 @@ pub(crate) fn stopped(instance: &Instance, entry: &str) -> Result<Vec<String>> {
     });
     let definition = manifest(instance).ok().and_then(|m| entry_of(&m, entry));
     let limit = definition.as_ref().map(|entry| entry.stop_timeout);
-    let said = settle(instance, entry, definition.clone(), |launched, oom| {
-        exit(code, again, limit, launched, oom)
-    })?;
+    // What Upstart starts again has ended by itself.
+    let asked = again.then_some(false);
+    let said = settle(
+        instance,
+        entry,
+        definition.clone(),
+        asked,
+        |launched, oom| exit(code, again, limit, launched, oom),
+    )?;
     small::remove_file(&file)?;
     if again && definition.is_none_or(|entry| entry.kind == EntryKind::Daemon) {
         Ended::count_restart(instance, entry)?;
@@ -153,7 +149,7 @@ pub(crate) fn event(instance: &Instance) -> Result<Vec<String>> {
         status: get("EXIT_STATUS"),
         signal: get("EXIT_SIGNAL"),
     };
-    settle(instance, &entry, definition, |_, _| told.exit(is_job))
+    settle(instance, &entry, definition, None, |_, _| told.exit(is_job))
 }
 
 /// What Upstart tells of the end of a job.
