@@ -24,6 +24,7 @@ const LIMIT: Duration = Duration::from_secs(300);
 /// The two units.
 pub(super) fn units(input: &Input<'_>) -> [Unit; 2] {
     let mut service = Text::of_server("Networks and names of the instances of metactl");
+    service.unlimited();
     service.section("Service");
     service.set("Type", "oneshot");
     let words = [&*input.metactl.to_string_lossy(), "mend", "--new"];

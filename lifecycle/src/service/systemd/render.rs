@@ -205,7 +205,7 @@ impl Text {
     }
 
     /// Somebody may start and stop it as often as they like: systemd refuses the sixth time within 10 s otherwise.
-    fn unlimited(&mut self) {
+    pub(super) fn unlimited(&mut self) {
         self.set("StartLimitIntervalSec", "0");
     }
 
