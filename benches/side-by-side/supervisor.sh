@@ -200,9 +200,9 @@ printf '  plainly %s ms, by metactl %s ms: %s ms more\n' "$(tenths "$(middle "$d
   "$(tenths "$(middle "$dir/started")")" "$(tenths $(($(middle "$dir/started") - $(middle "$dir/plainly"))))"
 
 echo
-echo "4. a deployment of what runs already: it is fetched, made and started anew"
+echo "4. a deployment of what runs already: it is fetched, and nothing is changed"
 metactl app001 start -q
 deployed=$(median 5 metactl app001 deploy -q)
 restarted=$(median 5 metactl app001 restart -q)
-printf '  deploy %s ms, restart %s ms (both with the look whether it stays up)\n' "$(tenths "$deployed")" "$(tenths "$restarted")"
+printf '  deploy %s ms, restart %s ms\n' "$(tenths "$deployed")" "$(tenths "$restarted")"
 metactl app001 stop -q

@@ -17,6 +17,8 @@ pub(crate) use tree::{empty_dir, remove_tree};
 
 /// No record of metactl's own is larger.
 const MAX_RECORD: u64 = 16 << 20;
+/// How large most of them are at most.
+const RECORD: usize = 4096;
 
 /// Replaces `path` by a file with these bytes: readers see the old file or the new one, whole, also
 /// after a crash. Nothing stays behind when it fails.
@@ -135,7 +137,8 @@ pub(crate) fn read(path: &Path) -> Result<Option<Vec<u8>>> {
         Err(error) if is_absent(&error) => return Ok(None),
         Err(error) => return Err(error).on("read", path),
     };
-    let mut text = Vec::new();
+    // Records are small: one call reads one, and another sees its end.
+    let mut text = Vec::with_capacity(RECORD);
     file.take(MAX_RECORD)
         .read_to_end(&mut text)
         .on("read", path)?;

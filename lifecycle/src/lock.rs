@@ -7,6 +7,7 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{Read, Seek, Write};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
 use rustix::fs::{FlockOperation, flock};
@@ -131,7 +132,9 @@ fn holder(mut file: &File) -> String {
 
 /// The login name of the person behind this process: behind sudo too.
 pub(crate) fn person() -> String {
-    Person::behind().login
+    // Who that is does not change, and accounts are in files.
+    static LOGIN: OnceLock<String> = OnceLock::new();
+    LOGIN.get_or_init(|| Person::behind().login).clone()
 }
 
 #[cfg(test)]
