@@ -42,6 +42,8 @@ pub struct LaunchRequest {
     pub no_pivot: bool,
     /// Who makes its cgroups.
     pub cgroup_manager: CgroupManager,
+    /// Without root and without a delegated cgroup, refuse a `linux.cgroupsPath` instead of leaving it out.
+    pub cgroups_path_required: bool,
     /// What it gets to tell the service manager itself how it is.
     pub notify: Option<Notify>,
 }
@@ -64,6 +66,7 @@ impl LaunchRequest {
             keyring: true,
             no_pivot: false,
             cgroup_manager: CgroupManager::Files,
+            cgroups_path_required: false,
             notify: None,
         }
     }

@@ -98,6 +98,37 @@ fn one_id_is_enough_for_a_container() {
     host.assert_clean();
 }
 
+/// As crun has it, or called as `runc`, as that has it.
+#[test]
+fn a_cgroup_of_nobodys_is_left_out_or_refused() {
+    let Some(host) = enter() else { return };
+    let mut config = config(&host, "placed", "echo runs", 1);
+    config["linux"]["cgroupsPath"] = json!("/somewhere/placed");
+    let bundle = host.bundle("placed", &config);
+    let words = ["run", "--bundle", bundle.to_str().unwrap(), "placed"];
+    let output = call(&host, &words);
+    assert_eq!(stdout(&output), "runs\n", "{}", both(&output));
+    let runc = host.path("runc");
+    std::os::unix::fs::symlink(host.path("runtime"), &runc).unwrap();
+    let id = NOBODY.to_string();
+    let mut command = host.program(Path::new("/usr/bin/setpriv"));
+    command
+        .args(["--clear-groups", "--reuid", &id, "--regid", &id])
+        .arg(&runc)
+        .arg("--root")
+        .arg(host.path("own"))
+        .args(words);
+    let output = command.output().unwrap();
+    let said = stderr(&output);
+    assert_eq!(output.status.code(), Some(1), "{}", both(&output));
+    assert!(
+        said.contains("unable to apply cgroup configuration: ")
+            && said.contains("permission denied"),
+        "{said}"
+    );
+    host.assert_clean();
+}
+
 /// They enter the namespaces of a process that nobody else may look into.
 #[test]
 fn hooks_enter_a_container_without_privilege() {

@@ -63,6 +63,17 @@ pub enum CgroupError {
         /// The effective uid of the runtime.
         uid: u32,
     },
+    /// A cgroup is asked for by somebody who may not make it.
+    #[error(
+        "linux.cgroupsPath {}: permission denied: no cgroup is delegated to this user (uid {uid}); remove it, or start it from a session of systemd with a delegated cgroup v2 (or with --systemd-cgroup)",
+        path.display()
+    )]
+    PathNotDelegated {
+        /// The value as given.
+        path: PathBuf,
+        /// The effective uid of the runtime.
+        uid: u32,
+    },
     /// A cgroup below that of a container cannot be used.
     #[error("bad sub cgroup path {text:?}: {text} is not a sub cgroup path: {why}")]
     BadBelow {

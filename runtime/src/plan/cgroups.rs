@@ -33,6 +33,11 @@ pub fn plan(
     }
     let track = namespaces.pid != Place::New;
     let Some(layout) = &facts.cgroups else {
+        let path = linux.cgroups_path().as_ref();
+        if let Some(path) = path.filter(|_| request.cgroups_path_required && facts.uid != 0) {
+            let (path, uid) = (path.clone(), facts.uid);
+            return Err(CgroupError::PathNotDelegated { path, uid }.into());
+        }
         return match (facts.uid, limited() || track) {
             (_, false) => Ok((CgroupPlan::default(), None)),
             (0, true) => Err(CgroupError::NotMounted.into()),

@@ -8,6 +8,7 @@ use lexopt::{Parser, ValueExt};
 use crate::launch::LaunchError;
 use crate::launch::handover::Notify;
 use crate::request::{DEFAULT_SERVER_DIR, LaunchRequest, Mode, NetworkFiles};
+use crate::verbs::words::Words;
 use crate::verbs::{Failure, Globals, Word};
 use crate::{ContainerId, Network};
 
@@ -129,6 +130,7 @@ impl LaunchOptions {
             keyring: !self.no_new_keyring,
             no_pivot: self.no_pivot,
             cgroup_manager: globals.cgroup_manager,
+            cgroups_path_required: globals.log.words == Words::Runc,
             notify: self.notify.then(Notify::of_environment).transpose()?,
         })
     }

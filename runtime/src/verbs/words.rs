@@ -193,6 +193,9 @@ fn started(error: &Error) -> String {
                 "rootless needs no limits + no cgrouppath when no permission is granted for cgroups: {error}"
             );
         }
+        Error::Plan(PlanError::Cgroup(CgroupError::PathNotDelegated { .. })) => {
+            "unable to apply cgroup configuration: ".to_owned()
+        }
         other => return other.to_string(),
     };
     format!("unable to start container process: {stage}{error}")
