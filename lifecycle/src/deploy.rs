@@ -11,7 +11,7 @@ mod turn;
 mod underway;
 
 pub(crate) use rollback::rollback;
-pub(crate) use underway::recover;
+pub(crate) use underway::{is_underway, recover};
 
 use std::collections::BTreeMap;
 use std::io::Write;

@@ -116,6 +116,11 @@ fn write_local(instance: &Instance, text: Option<&str>) -> Result<()> {
     }
 }
 
+/// Whether there is a deployment that is under way, or was interrupted.
+pub(crate) fn is_underway(instance: &Instance) -> bool {
+    record(instance).symlink_metadata().is_ok() || Workshop::of(instance).is_in_use()
+}
+
 fn record(instance: &Instance) -> PathBuf {
     instance.state_dir().join("deploy.json")
 }

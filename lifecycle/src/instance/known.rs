@@ -57,7 +57,7 @@ impl Instance {
     /// ones, for `list` with hundreds of instances.
     fn known_already(&self) -> Option<Known> {
         let path = self.facts_file();
-        if !nix::unistd::geteuid().is_root() || !self.is_published(&path) {
+        if !nix::unistd::geteuid().is_root() || !self.is_published() {
             return None;
         }
         let facts = std::fs::symlink_metadata(&path).ok()?;
@@ -128,7 +128,7 @@ impl Instance {
             return Ok(());
         }
         let path = self.facts_file();
-        if self.is_published(&path) {
+        if self.is_published() {
             return Ok(());
         }
         let Some(current) = self.current()? else {
@@ -149,10 +149,10 @@ impl Instance {
         shared::share_file(&path)
     }
 
-    /// Whether the file is newer than what it is about, and shared: `list` looks at hundreds of them.
-    fn is_published(&self, path: &Path) -> bool {
+    /// Whether `facts.json` is newer than what it is about, and shared: `list` looks at hundreds of them.
+    pub(crate) fn is_published(&self) -> bool {
         let look = |path: &Path| std::fs::symlink_metadata(path).ok();
-        let Some(file) = look(path).filter(|file| file.is_file()) else {
+        let Some(file) = look(&self.facts_file()).filter(|file| file.is_file()) else {
             return false;
         };
         let changed = |name: &str| look(&self.state_dir().join(name))?.modified().ok();
