@@ -49,6 +49,9 @@ const TICK: Duration = Duration::from_secs(10);
 /// How many lines of its log go into an error.
 const TAIL: usize = 12;
 
+/// How long the threads of one that was killed may take to let go of its lock, on a busy machine.
+const LETTING_GO: Duration = Duration::from_secs(1);
+
 /// Its process: `<run>/supervise/supervisor.json`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -140,7 +143,10 @@ impl Server {
 
     /// Removes what one that was killed has left.
     pub(crate) fn tidy(&self) -> Result<()> {
-        let Ok(_lock) = Lock::acquire(&self.lock_file(), "tidy", Duration::ZERO)? else {
+        if self.running()?.is_some() {
+            return Ok(());
+        }
+        let Ok(_lock) = Lock::acquire(&self.lock_file(), "tidy", LETTING_GO)? else {
             return Ok(());
         };
         match self.running()? {
