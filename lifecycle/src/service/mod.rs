@@ -21,7 +21,7 @@ pub(crate) mod systemd;
 pub(crate) mod upstart;
 
 use std::path::PathBuf;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use metactl_bundles::bundle::EntryRef;
 
@@ -127,6 +127,25 @@ pub(crate) trait ServiceManager {
     /// The last `count` lines that were written to it after the mark. What cannot be read is left out: there is a
     /// more important error to tell.
     fn log_since(&self, instance: &Instance, entry: &str, mark: u64, count: usize) -> Vec<String>;
+}
+
+/// [`await_report`](ServiceManager::await_report) of those that have to be asked again and again, `tick` apart.
+fn poll(
+    tick: Duration,
+    limit: Duration,
+    done: &mut Judge<'_>,
+    look: impl Fn() -> Result<Report>,
+) -> Result<bool> {
+    let deadline = Instant::now() + limit;
+    loop {
+        if done(&look()?)? {
+            return Ok(true);
+        }
+        if Instant::now() > deadline {
+            return Ok(false);
+        }
+        std::thread::sleep(tick);
+    }
 }
 
 /// The time of a cron job has come, or may have: [`crate::UnitStep::Job`], as a crontab says it.

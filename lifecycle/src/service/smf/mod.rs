@@ -34,12 +34,12 @@ mod want;
 mod xml;
 
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use metactl_bundles::bundle::EntryRef;
 
 use self::control::{OfSystem, Programs};
-use super::{Journal, Judge, Kept, Look, ServiceManager};
+use super::{Journal, Judge, Kept, Look, ServiceManager, poll};
 use crate::error::Result;
 use crate::instance::{Instance, LineSink};
 use crate::standalone::records::Wanted;
@@ -105,18 +105,10 @@ impl ServiceManager for Smf {
         limit: Duration,
         done: &mut Judge<'_>,
     ) -> Result<bool> {
-        let deadline = Instant::now() + limit;
-        loop {
+        poll(TICK, limit, done, || {
             let states = control::look(PROGRAMS, &instance.name)?;
-            let report = report::report(PROGRAMS, instance, &states, wanted)?;
-            if done(&report)? {
-                return Ok(true);
-            }
-            if Instant::now() > deadline {
-                return Ok(false);
-            }
-            std::thread::sleep(TICK);
-        }
+            report::report(PROGRAMS, instance, &states, wanted)
+        })
     }
 
     fn run_job(

@@ -34,7 +34,7 @@ mod survey;
 mod want;
 
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 pub(crate) use journal::Journal;
 pub(crate) use starts::{Following, Starts};
@@ -43,7 +43,7 @@ pub(super) use want::in_path;
 
 use metactl_bundles::bundle::EntryRef;
 
-use super::{Judge, Look, ServiceManager, Survey};
+use super::{Judge, Look, ServiceManager, Survey, poll};
 use crate::converge;
 use crate::error::{OnPath, Result};
 use crate::instance::{Instance, LineSink};
@@ -93,17 +93,9 @@ impl ServiceManager for Systemd {
         limit: Duration,
         done: &mut Judge<'_>,
     ) -> Result<bool> {
-        let deadline = Instant::now() + limit;
-        loop {
-            let report = report::Units::look(instance)?.report(instance, wanted)?;
-            if done(&report)? {
-                return Ok(true);
-            }
-            if Instant::now() > deadline {
-                return Ok(false);
-            }
-            std::thread::sleep(TICK);
-        }
+        poll(TICK, limit, done, || {
+            report::Units::look(instance)?.report(instance, wanted)
+        })
     }
 
     fn hears_ready(&self) -> bool {

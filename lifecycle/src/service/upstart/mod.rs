@@ -39,7 +39,7 @@ use metactl_bundles::bundle::EntryRef;
 pub(crate) use doctor::findings;
 pub(crate) use steps::{booted, event, job, prepare, stopped};
 
-use super::{Journal, Judge, Kept, Look, ServiceManager};
+use super::{Journal, Judge, Kept, Look, ServiceManager, poll};
 use crate::error::{LifecycleError, OnPath, Result};
 use crate::instance::{Instance, LineSink};
 use crate::standalone::exits;
@@ -125,17 +125,9 @@ impl ServiceManager for Upstart {
         limit: Duration,
         done: &mut Judge<'_>,
     ) -> Result<bool> {
-        let deadline = Instant::now() + limit;
-        loop {
-            let report = report::Jobs::look(instance)?.report(instance, wanted)?;
-            if done(&report)? {
-                return Ok(true);
-            }
-            if Instant::now() > deadline {
-                return Ok(false);
-            }
-            std::thread::sleep(TICK);
-        }
+        poll(TICK, limit, done, || {
+            report::Jobs::look(instance)?.report(instance, wanted)
+        })
     }
 
     fn run_job(
