@@ -168,6 +168,14 @@ check "the drop-in counts" limited pids $slice/$web 19
 rm -r /etc/systemd/system/$web.d
 systemctl daemon-reload
 
+# As a command leaves it that is killed between writing a unit and telling systemd.
+cp "/etc/systemd/system/$web" right
+sed -i 's/^Description=.*/Description=other/' "/etc/systemd/system/$web"
+systemctl daemon-reload
+cp right "/etc/systemd/system/$web"
+check "start with a unit that systemd has not read" metactl hello restart
+check "it has read it" same "$(sed -n 's/^Description=//p' right)" "$(prop Description $web)"
+
 often() { for _ in 1 2 3 4 5 6; do metactl hello stop && metactl hello start || return; done; }
 check "stopped and started as often as somebody likes" often
 

@@ -96,26 +96,54 @@ pub(super) fn bundle(dir: &Path, instance: &str) -> Result<Option<String>> {
         .and_then(|own| own.bundle))
 }
 
-/// Writes the units of an instance, and removes those that it has no more. Whether anything was another.
-pub(super) fn install(dir: &Path, instance: &str, units: &[Unit]) -> Result<bool> {
+/// What became of the unit files.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Change {
+    /// All were as they should be.
+    Nothing,
+    /// There are more than before.
+    Added,
+    /// There are others than before, or fewer.
+    Replaced,
+}
+
+impl Change {
+    /// Whether systemd of this version has to read everything again, which takes it the longer the more units there
+    /// are. A unit that it has never seen it reads when it is asked for; from 247 on also when another one has named
+    /// it before, as an administrator's may.
+    pub(super) fn needs_reload(self, version: Option<u32>) -> bool {
+        match self {
+            Change::Nothing => false,
+            Change::Added => version.is_none_or(|version| version < 247),
+            Change::Replaced => true,
+        }
+    }
+}
+
+/// Writes the units of an instance, and removes those that it has no more.
+pub(super) fn install(dir: &Path, instance: &str, units: &[Unit]) -> Result<Change> {
     // All questions first: nothing is written when one cannot be.
     for unit in units {
         check_ours(&dir.join(&unit.name), instance)?;
     }
-    let mut changed = false;
+    let mut change = Change::Nothing;
     for unit in units {
         let path = dir.join(&unit.name);
-        if files::read(&path)?.as_deref() != Some(unit.text.as_bytes()) {
+        let had = files::read(&path)?;
+        if had.as_deref() != Some(unit.text.as_bytes()) {
             files::replace(&path, unit.text.as_bytes(), 0o644)?;
-            changed = true;
+            change = change.max(match had {
+                None => Change::Added,
+                Some(_) => Change::Replaced,
+            });
         }
     }
     for name in of_instance(dir, instance)?.into_keys() {
-        if !units.iter().any(|unit| unit.name == name) {
-            changed |= files::remove_file(&dir.join(name))?;
+        if !units.iter().any(|unit| unit.name == name) && files::remove_file(&dir.join(name))? {
+            change = Change::Replaced;
         }
     }
-    Ok(changed)
+    Ok(change)
 }
 
 /// Removes all units of an instance; those that are for all instances with those of the last. Whether there were any.
@@ -184,14 +212,21 @@ mod tests {
         let dir = dir.path();
         let target = || unit("metactl-a.target", "a", "b1");
         let web = unit("metactl-a-web.service", "a", "b1");
-        assert!(install(dir, "a", &[target(), web.clone()]).unwrap());
-        assert!(!install(dir, "a", &[target(), web]).unwrap());
+        let first = install(dir, "a", &[target(), web.clone()]).unwrap();
+        assert_eq!(first, Change::Added);
+        let other = unit("metactl-a-web.service", "a", "b2");
+        let again = install(dir, "a", &[target(), other]).unwrap();
+        assert_eq!(again, Change::Replaced);
+        install(dir, "a", &[target(), web.clone()]).unwrap();
+        let same = install(dir, "a", &[target(), web]).unwrap();
+        assert_eq!(same, Change::Nothing);
         assert_eq!(bundle(dir, "a").unwrap().as_deref(), Some("b1"));
         // Of another instance whose name begins alike, and of the administrator.
         install(dir, "a-b", &[unit("metactl-a-b.target", "a-b", "b9")]).unwrap();
         std::fs::write(dir.join("metactl-a-own.service"), "[Service]\n").unwrap();
         std::fs::create_dir(dir.join("metactl-a-web.service.d")).unwrap();
-        assert!(install(dir, "a", &[target()]).unwrap());
+        let fewer = install(dir, "a", &[target()]).unwrap();
+        assert_eq!(fewer, Change::Replaced);
         assert!(!dir.join("metactl-a-web.service").exists());
         assert!(remove(dir, "a").unwrap());
         for stays in [
@@ -202,6 +237,15 @@ mod tests {
             assert!(dir.join(stays).exists(), "{stays}");
         }
         assert!(!dir.join("metactl-a.target").exists());
+    }
+
+    #[test]
+    fn what_systemd_has_never_seen_it_reads_by_itself() {
+        assert!(!Change::Nothing.needs_reload(None));
+        assert!(!Change::Added.needs_reload(Some(247)));
+        assert!(Change::Added.needs_reload(Some(246)));
+        assert!(Change::Added.needs_reload(None));
+        assert!(Change::Replaced.needs_reload(Some(252)));
     }
 
     #[test]

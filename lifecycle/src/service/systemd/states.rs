@@ -134,6 +134,19 @@ pub(super) fn has_job(unit: &str) -> Result<bool> {
     Ok(matches!(job, Some(Value::U32(job)) if job != 0))
 }
 
+/// Whether the file of any of these is another than systemd has read.
+pub(super) fn are_outdated<'a>(units: impl Iterator<Item = &'a str>) -> Result<bool> {
+    let questions: Vec<Question<'a>> = units
+        .map(|unit| Question {
+            unit,
+            interface: "Unit",
+            property: "NeedDaemonReload",
+        })
+        .collect();
+    let asked = Bus::connect(false).and_then(|mut bus| units::ask(&mut bus, &questions));
+    Ok(told(asked)?.contains(&Some(Value::Bool(true))))
+}
+
 /// Forgets that services have failed, and how often they were started.
 pub(super) fn forget_failures(services: &[String]) -> Result<()> {
     if services.is_empty() {

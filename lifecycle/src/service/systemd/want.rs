@@ -62,9 +62,7 @@ pub(super) fn want(instance: &Instance, wanted: &Wanted) -> Result<()> {
         &others,
     );
     control::act("stop", &plan.stop)?;
-    if files::install(dir(), &instance.name, &units)? {
-        control::reload()?;
-    }
+    install(instance, &units)?;
     start(instance, &plan, wanted, &units)
 }
 
@@ -96,25 +94,35 @@ pub(super) fn agree(instance: &Instance) -> Result<()> {
     let Ok(current) = bundle::current(&instance.state_dir()) else {
         return Ok(());
     };
-    let changed = match current {
-        Some(current) if small::name_of(&current) == digest => false,
+    match current {
+        Some(current) if small::name_of(&current) == digest => Ok(()),
         Some(current) => {
             let counts = small::name_of(&current).to_owned();
             let manifest = read_manifest(&current)?;
             let uplink = instance.server()?.uplink;
             let path = instance.state_dir().join("bundles").join(&counts);
             let units = rendered(instance, &path, &counts, &manifest, uplink.as_deref())?;
-            files::install(dir(), &instance.name, &units)?
+            install(instance, &units)
         }
         None => {
             control::act("disable", &[names::target(&instance.name)])?;
-            files::remove(dir(), &instance.name)?
+            match files::remove(dir(), &instance.name)? {
+                true => control::reload(),
+                false => Ok(()),
+            }
         }
-    };
-    match changed {
-        true => control::reload(),
-        false => Ok(()),
     }
+}
+
+/// Writes the units, and has systemd know them.
+fn install(instance: &Instance, units: &[Unit]) -> Result<()> {
+    let change = files::install(dir(), &instance.name, units)?;
+    // Written by one that was killed before it could say so.
+    let missed = || states::are_outdated(units.iter().map(|unit| unit.name.as_str()));
+    if change.needs_reload(states::version()?) || missed()? {
+        control::reload()?;
+    }
+    Ok(())
 }
 
 fn rendered(
