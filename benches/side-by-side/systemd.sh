@@ -17,7 +17,7 @@ if [[ ! -e /job/first.sh ]]; then
   trap 'rm -f "$own"' EXIT
   { echo "INSTANCES=${1:-500}"; cat "$0"; } >"$own"
   METACTL_BIN=$METACTL METACTL_RUNTIME_BIN=$METACTL_RUNTIME METACTL_VM_GUEST=$own \
-    METACTL_VM_TIMEOUT=1500 "$REPO/tests/vm/namespaces.sh"
+    METACTL_VM_TIMEOUT=3000 "$REPO/tests/vm/namespaces.sh"
   exit
 fi
 
