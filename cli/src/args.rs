@@ -1,25 +1,32 @@
 //! The one definition of the command line. [`crate::words`] brings both word orders into its form.
 
+mod change;
 mod cron;
 mod doctor;
+mod edit;
 mod examples;
 mod explain;
 mod inside;
+mod instances;
 mod mend;
 mod network;
 mod past;
+mod service;
 
-use std::ffi::OsString;
 use std::path::PathBuf;
 
+pub use change::{Bundle, Deploy, Entry, Rollback, Stop};
 pub use cron::{Cron, CronAction};
 pub use doctor::{Doctor, Topic};
+pub use edit::{Allow, Get, Revert, Set, Unset};
 pub use examples::definition;
-pub use explain::{Check, Compare, Complete, Completion, Dump, Manual, Shell, Show, Why};
-pub use inside::{GcUtil, Status, Watch};
+pub use explain::{Check, Compare, Complete, Completion, Dump, Help, Manual, Shell, Show, Why};
+pub use inside::{Exec, GcUtil, Run, Status, Watch};
+pub use instances::{Delete, Import, New};
 pub use mend::Mend;
 pub use network::{Firewall, Net, Reload, Tcpdump};
 pub use past::{Events, History, Logs, Top};
+pub use service::{Step, Supervise, Unit};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
@@ -443,263 +450,6 @@ impl Command {
 
     /// The commands whose arguments belong to another program, and are left as they are.
     pub const PASSING_ON: [&'static str; 2] = ["net", "tcpdump"];
-}
-
-/// Arguments of `supervise`.
-#[derive(Debug, Args)]
-pub struct Supervise {
-    /// Start what is enabled, and stay until a signal
-    #[arg(long)]
-    pub all: bool,
-}
-
-/// Arguments of `import`.
-#[derive(Debug, Args)]
-pub struct Import {
-    /// Whose configuration it is
-    #[arg(value_name = "FROM", value_enum)]
-    pub from: Origin,
-    /// A file, or a directory of them
-    #[arg(value_name = "PATH")]
-    pub path: PathBuf,
-    /// Only say what each would become
-    #[arg(long)]
-    pub dry_run: bool,
-}
-
-/// Whose configuration can be imported.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum Origin {
-    /// NAME.conf of jvmctl.
-    Jvmctl,
-    /// NAME.service of systemd.
-    Systemd,
-}
-
-impl From<Origin> for metactl_lifecycle::Foreign {
-    fn from(origin: Origin) -> metactl_lifecycle::Foreign {
-        match origin {
-            Origin::Jvmctl => metactl_lifecycle::Foreign::Jvmctl,
-            Origin::Systemd => metactl_lifecycle::Foreign::Systemd,
-        }
-    }
-}
-
-/// Arguments of `stop`.
-#[derive(Debug, Args)]
-pub struct Stop {
-    #[command(flatten)]
-    pub entry: Entry,
-    /// Nor start it when the server boots
-    #[arg(long, conflicts_with = "entry")]
-    pub disable: bool,
-}
-
-/// Arguments of `unit`.
-#[derive(Debug, Args)]
-pub struct Unit {
-    /// What is to be done
-    #[arg(value_name = "STEP", value_enum)]
-    pub step: Step,
-    /// The digest of a bundle, or an entry point
-    #[arg(value_name = "WORD")]
-    pub word: Option<String>,
-    /// The device towards the network
-    #[arg(long, value_name = "DEVICE")]
-    pub uplink: Option<String>,
-}
-
-/// What a unit asks for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum Step {
-    /// The network of a bundle.
-    NetworkUp,
-    /// No network any more.
-    NetworkDown,
-    /// An entry point has ended.
-    Ended,
-    /// An entry point, or the instance, is about to start.
-    Prepare,
-    /// An entry point of Upstart has ended.
-    Stopped,
-    /// The same without a sandbox.
-    Event,
-    /// It may be time for a cron job: cron says so.
-    Job,
-    /// The instance has been started.
-    Booted,
-}
-
-/// Arguments of `get`.
-#[derive(Debug, Args)]
-pub struct Get {
-    /// `env:DB_HOST`, `daemon.webapp:port`, or a key alone
-    #[arg(value_name = "KEY")]
-    pub key: String,
-    /// Also print a value that holds a password
-    #[arg(long)]
-    pub secrets: bool,
-}
-
-/// Arguments of `set`.
-#[derive(Debug, Args)]
-pub struct Set {
-    /// What to write
-    #[arg(value_name = "KEY=VALUE", required_unless_present_any = ["gone", "inherit"])]
-    pub values: Vec<String>,
-    /// Write `unset KEY`: what lower layers say does not count
-    #[arg(long, value_name = "KEY")]
-    pub gone: Vec<String>,
-    /// Remove what the local layer says: what lower layers say counts
-    #[arg(long, value_name = "KEY")]
-    pub inherit: Vec<String>,
-}
-
-/// Arguments of `unset`.
-#[derive(Debug, Args)]
-pub struct Unset {
-    /// `env:DB_HOST`, `daemon.webapp:port`, or a key alone
-    #[arg(value_name = "KEY", required = true)]
-    pub keys: Vec<String>,
-    /// Write `unset KEY` in any case: what lower layers say does not count
-    #[arg(long, conflicts_with = "inherit")]
-    pub gone: bool,
-    /// Only remove what the local layer says: what lower layers say counts
-    #[arg(long)]
-    pub inherit: bool,
-}
-
-/// Arguments of `allow`.
-#[derive(Debug, Args)]
-pub struct Allow {
-    /// A name of your own and a host name, address or prefix, with `:PORT` if wanted
-    #[arg(value_name = "NAME=DESTINATION", required = true)]
-    pub entries: Vec<String>,
-    /// Only write it; `metactl APP reload` makes it so
-    #[arg(long)]
-    pub later: bool,
-}
-
-/// Arguments of `revert`.
-#[derive(Debug, Args)]
-pub struct Revert {
-    /// To what it was before the last change
-    #[arg(long)]
-    pub last: bool,
-    /// Do not ask
-    #[arg(short, long)]
-    pub yes: bool,
-}
-
-/// Arguments of `new`.
-#[derive(Debug, Args)]
-pub struct New {
-    /// The name of the instance
-    #[arg(value_name = "APP")]
-    pub name: Option<String>,
-    /// Where its source is: a URL or a folder
-    #[arg(value_name = "REPO")]
-    pub repo: Option<String>,
-    /// A tag, branch or commit
-    #[arg(long, value_name = "TAG")]
-    pub tag: Option<String>,
-}
-
-/// Arguments of `delete`.
-#[derive(Debug, Args)]
-pub struct Delete {
-    /// Remove its data, logs and user id too
-    #[arg(long)]
-    pub data: bool,
-    /// Do not ask
-    #[arg(short, long)]
-    pub yes: bool,
-}
-
-/// Arguments of `bundle`.
-#[derive(Debug, Args)]
-pub struct Bundle {
-    /// Write a copy for auditors to DIR, without passwords
-    #[arg(long, value_name = "DIR")]
-    pub redacted: Option<PathBuf>,
-}
-
-/// Arguments of `deploy`.
-#[derive(Debug, Args)]
-pub struct Deploy {
-    /// A tag, branch, commit or revision
-    #[arg(value_name = "TAG")]
-    pub tag: Option<String>,
-    /// Build without running tests
-    #[arg(short = 's', long)]
-    pub skip_tests: bool,
-    /// Show every line of the build
-    #[arg(short = 'x', long)]
-    pub verbose: bool,
-    /// A shell in the build sandbox, before the build
-    #[arg(short = 'd', long)]
-    pub shell: bool,
-    /// Fetch and check, and tell what would be done
-    #[arg(long)]
-    pub dry_run: bool,
-    /// How many releases are kept besides the one in use and the one before
-    #[arg(long, value_name = "N")]
-    pub keep: Option<usize>,
-    /// Take a tag that means another commit than it did
-    #[arg(long)]
-    pub moved: bool,
-    /// Build and start it anew, also when it runs already
-    #[arg(long)]
-    pub again: bool,
-}
-
-/// Arguments of `rollback`.
-#[derive(Debug, Args)]
-pub struct Rollback {
-    /// The name of a release, its tag or the beginning of its commit
-    #[arg(value_name = "RELEASE")]
-    pub release: Option<String>,
-}
-
-/// An entry point, or all of them.
-#[derive(Debug, Args)]
-pub struct Entry {
-    /// A daemon of the instance (all of them if left out)
-    #[arg(value_name = "ENTRY")]
-    pub entry: Option<String>,
-}
-
-/// Arguments of `exec`.
-#[derive(Debug, Args)]
-pub struct Exec {
-    /// The entry point whose sandbox is entered (the first that runs if left out)
-    #[arg(value_name = "ENTRY")]
-    pub entry: Option<String>,
-    /// The command, as seen inside the sandbox
-    #[arg(value_name = "COMMAND", last = true, required = true)]
-    pub command: Vec<OsString>,
-}
-
-/// Arguments of `run`.
-#[derive(Debug, Args)]
-pub struct Run {
-    /// A directory with a `.metactl` file, or an instance
-    #[arg(value_name = "PATH|APP")]
-    pub target: OsString,
-    /// The daemon to run; needed when there are several
-    #[arg(value_name = "ENTRY")]
-    pub entry: Option<String>,
-}
-
-/// Arguments of `help`.
-#[derive(Debug, Args)]
-pub struct Help {
-    /// A command, `exit-codes`, or `keys` (of the configuration)
-    #[arg(value_name = "TOPIC")]
-    pub topic: Option<String>,
-    /// With `keys`: a key, explained in full, or a word that keys have in them
-    #[arg(value_name = "KEY|WORD")]
-    pub word: Option<String>,
 }
 
 #[cfg(test)]

@@ -8,7 +8,6 @@ use metactl_runtime::state::State;
 
 use crate::error::{LifecycleError, Result};
 use crate::instance::{Current, Instance, Known};
-use crate::service::systemd::names::slice;
 use crate::service::{Kept, Look, Seen};
 use crate::standalone::records::{EntryReport, Report, Wanted};
 use crate::status::{self, DnsStatus, EntryState, EntryStatus, InstanceState, ReleaseInfo, Status};
@@ -76,7 +75,11 @@ pub(crate) fn status(
         state
     };
     let own = allocation::read(&instance.state_dir())?;
-    let group = group_of(instance, &containers, &entries);
+    let group = group_of(
+        &[&instance.name, &seen.service.group(&instance.name)],
+        &containers,
+        &entries,
+    );
     Ok(Status {
         instance: instance.name.clone(),
         state,
@@ -138,17 +141,13 @@ struct Group {
 }
 
 /// Measured in the cgroup above those of the entry points, which the limits are for, where the kernel counts those
-/// below into it; else their sum.
-fn group_of(instance: &Instance, containers: &[State], entries: &[EntryStatus]) -> Group {
+/// below into it; else their sum. `names`: what it may be called.
+fn group_of(names: &[&str], containers: &[State], entries: &[EntryStatus]) -> Group {
     let counted: Vec<u64> = entries.iter().filter_map(|entry| entry.memory).collect();
     if counted.is_empty() {
         return Group::default();
     }
-    let slice = slice(&instance.name);
-    let is_own = |dir: &&Path| {
-        let name = files::name_of(dir);
-        name == instance.name || name == slice
-    };
+    let is_own = |dir: &&Path| names.contains(&files::name_of(dir));
     let mut all = containers.iter().flat_map(|state| &state.cgroups);
     let group = all.find_map(|dir| {
         let above = dir.parent().filter(is_own)?;

@@ -22,7 +22,7 @@ use crate::manager::{Manager, require_root};
 use crate::materialize::{self, Ready};
 use crate::progress::Progress;
 use crate::release::APP_LAYER;
-use crate::service::{Seen, due_job, systemd, upstart};
+use crate::service::{Seen, due_job, network, systemd, upstart};
 use crate::standalone;
 use crate::status::{ReleaseInfo, Status};
 use crate::{change, converge, deploy, dns, files, health, inspect, logs, status};
@@ -541,7 +541,7 @@ impl Instance {
         require_root("a step of a unit")?;
         match step {
             UnitStep::NetworkUp { bundle, uplink } => systemd::network_up(self, bundle, uplink),
-            UnitStep::NetworkDown => systemd::network_down(self),
+            UnitStep::NetworkDown => network::down(self),
             UnitStep::Ended { entry } => systemd::ended(self, entry),
             UnitStep::Prepare { entry } => upstart::prepare(self, entry),
             UnitStep::Stopped { entry } => upstart::stopped(self, entry),

@@ -17,7 +17,7 @@ use crate::error::Result;
 use crate::instance::Instance;
 use crate::lock::Lock;
 use crate::manager::{Manager, require_root};
-use crate::service::{Kind, Look, systemd};
+use crate::service::Look;
 use crate::standalone::network::Network;
 use crate::standalone::records::{EntryReport, Report, Wanted};
 use crate::status::EntryState;
@@ -141,10 +141,11 @@ impl Manager {
     }
 
     fn rest(&self) -> Result<()> {
-        if self.service_manager()?.kind != Kind::Systemd || self.is_anything_left()? {
+        if self.is_anything_left()? {
             return Ok(());
         }
-        systemd::mend::rest(|| self.is_anything_left())
+        let service = self.service_manager()?.kind.manager();
+        service.rest(&|| self.is_anything_left())
     }
 
     /// Whether there is a network or a name without a supervisor.

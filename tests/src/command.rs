@@ -54,6 +54,13 @@ impl Outcome {
         self
     }
 
+    /// The output as JSON. Fails the test when it is none.
+    #[track_caller]
+    pub fn json(&self) -> serde_json::Value {
+        let parsed = serde_json::from_str(&self.stdout);
+        parsed.unwrap_or_else(|error| panic!("no JSON ({error}) from {self}"))
+    }
+
     /// Fails the test if the output or the errors contain one of `texts`.
     #[track_caller]
     pub fn never_says(self, texts: &[&str]) -> Outcome {

@@ -28,9 +28,18 @@ pub fn reaches(to: &str) {
     assert!(answer.starts_with("connected"), "{to}: {answer}");
 }
 
-/// It is refused.
+/// It is refused, and at once, not after a timeout.
 #[track_caller]
 pub fn is_refused(to: &str) {
     let answer = connect(to);
     assert!(answer.contains("refused"), "{to}: {answer}");
+    let time = answer.split(" ms").next().unwrap_or_default();
+    let milliseconds = time.rsplit(' ').next().unwrap_or_default().parse::<u64>();
+    assert!(milliseconds.is_ok_and(|took| took < 1000), "{to}: {answer}");
+}
+
+/// The command that runs a perl program in its sandbox.
+pub fn perl(script: &str) -> [&str; 7] {
+    let module = "-MIO::Socket::INET";
+    ["hello", "exec", "--", "perl", module, "-e", script]
 }

@@ -6,7 +6,6 @@
 use std::fs;
 use std::time::Duration;
 
-use metactl_tests::command::Outcome;
 use metactl_tests::needs::GIT;
 use metactl_tests::{Host, on_host};
 use serde_json::Value;
@@ -54,10 +53,6 @@ fn deployed(host: &Host) {
     host.run(&["myapp", "deploy"]).ok();
 }
 
-fn json(outcome: &Outcome) -> Value {
-    serde_json::from_str(&outcome.stdout).unwrap_or_else(|error| panic!("{error}: {outcome}"))
-}
-
 #[test]
 fn show_and_dump_tell_layers_apart() {
     on_host(&[GIT], |host| {
@@ -90,7 +85,7 @@ fn show_and_dump_tell_layers_apart() {
             .says(&["DB_HOST = mysql.example.org", "sites/prod/myapp.conf:2"])
             .never_says(&["hunter2", "[build]"]);
         show(&["--layer", "site", "--secrets"]).says(&["hunter2"]);
-        let lines = json(&show(&["--layer", "local", "--json"]));
+        let lines = show(&["--layer", "local", "--json"]).json();
         assert_eq!(lines["layer"], "local");
         assert!(lines["lines"].as_array().unwrap().iter().any(|line| {
             line["key"] == "LEVEL" && line["value"] == "debug" && line["origin"]["line"] == 5
@@ -172,18 +167,20 @@ fn why_names_the_line_and_is_what_the_sandbox_does() {
         host.run(&["myapp", "exec", "--", "test", "-w", "/usr"])
             .fails(1);
 
-        let answer = json(
-            &host
-                .run(&["myapp", "why", "mysql.example.org:3306", "--json"])
-                .ok(),
-        );
+        let answer = host
+            .run(&["myapp", "why", "mysql.example.org:3306", "--json"])
+            .ok()
+            .json();
         assert_eq!(
             (&answer["answer"], &answer["kind"]),
             (&"yes".into(), &"destination".into())
         );
         assert_eq!(answer["because"][0]["origin"]["line"], 18);
         assert_eq!(answer["because"][0]["names"][0]["name"], "DB_HOST");
-        let no = json(&host.run(&["myapp", "why", "/srv", "--json"]).fails(2));
+        let no = host
+            .run(&["myapp", "why", "/srv", "--json"])
+            .fails(2)
+            .json();
         assert_eq!(no["answer"], "no");
         assert_eq!(no["allow"][0]["lines"], "[sandbox.mounts]\n/srv = /srv ro");
         host.run(&["myapp", "stop"]).ok();
@@ -205,7 +202,7 @@ fn check_judges_a_repository_without_root_or_installation() {
             "[sandbox.mounts] /mnt/asked = /srv/asked rw",
             "is valid: 1 daemon (webapp)",
         ]);
-        let found = json(&host.run(&["check", path, "--json"]).ok());
+        let found = host.run(&["check", path, "--json"]).ok().json();
         assert_eq!(found["version"], 1);
         assert_eq!(found["needed"][1]["name"], "DB_PORT");
         assert_eq!(found["requests"][0]["origin"]["line"], 12);
@@ -312,11 +309,10 @@ fn compare_tells_two_sites_apart() {
                 "built in",
             ])
             .never_says(&["hunter", "DB_PORT"]);
-        let found = json(
-            &host
-                .run(&["compare", "myapp", "prod", "test", "--json"])
-                .ok(),
-        );
+        let found = host
+            .run(&["compare", "myapp", "prod", "test", "--json"])
+            .ok()
+            .json();
         let memory = &found["differences"][2];
         assert_eq!(memory["key"], "memory");
         assert_eq!(memory["values"][1]["value"], "1g");

@@ -7,7 +7,7 @@
 use std::fs;
 use std::time::Duration;
 
-use metactl_tests::hello::{ADDRESS, connect, reaches, start};
+use metactl_tests::hello::{ADDRESS, connect, is_refused, perl, reaches, start};
 use metactl_tests::lan::{Lan, Node, SERVER};
 use metactl_tests::needs::{GIT, NFT, Need, TRACEROUTE};
 use metactl_tests::{Host, eventually, on_host};
@@ -47,19 +47,6 @@ fn neighbours(host: &Host, lan: &Lan) -> Neighbours {
         node.listen(3306);
     }
     Neighbours { client, stranger }
-}
-
-/// Refused at once, not after a timeout.
-#[track_caller]
-fn is_refused(to: &str) {
-    let answer = connect(to);
-    assert!(answer.contains("refused"), "{answer}");
-    let milliseconds = answer
-        .split(" ms")
-        .next()
-        .and_then(|text| text.rsplit(' ').next());
-    let milliseconds: u64 = milliseconds.unwrap().parse().unwrap();
-    assert!(milliseconds < 1000, "{answer}");
 }
 
 #[test]
@@ -114,17 +101,7 @@ fn it_reaches_what_is_accepted_and_nothing_else() {
 
         // Everybody sees its own address, not the server's.
         let ask = "print IO::Socket::INET->new('10.20.0.20:3306')->getline";
-        let greeting = host
-            .run(&[
-                "hello",
-                "exec",
-                "--",
-                "perl",
-                "-MIO::Socket::INET",
-                "-e",
-                ask,
-            ])
-            .ok();
+        let greeting = host.run(&perl(ask)).ok();
         assert_eq!(
             greeting.stdout,
             format!("this is dbserver, you are {ADDRESS}\n")
@@ -134,16 +111,7 @@ fn it_reaches_what_is_accepted_and_nothing_else() {
         let send = "my $s = IO::Socket::INET->new(PeerAddr => '10.20.0.66:80', Proto => 'udp'); \
                     $s->send('x') or die \"send: $!\\n\"; $s->recv(my $answer, 10) // die \"recv: $!\\n\"; \
                     print \"answered $answer\\n\"";
-        let udp = [
-            "hello",
-            "exec",
-            "--",
-            "perl",
-            "-MIO::Socket::INET",
-            "-e",
-            send,
-        ];
-        let outcome = host.run(&udp);
+        let outcome = host.run(&perl(send));
         assert!(
             outcome.code != 0 && outcome.took < Duration::from_secs(3),
             "{outcome}"
@@ -233,17 +201,7 @@ fn nat_shows_the_servers_address_outside() {
         let page = format!("http://{address}/");
         Node::server().get_when_up(&page, SOON);
         let ask = "print IO::Socket::INET->new('10.20.0.20:3306')->getline";
-        let greeting = host
-            .run(&[
-                "hello",
-                "exec",
-                "--",
-                "perl",
-                "-MIO::Socket::INET",
-                "-e",
-                ask,
-            ])
-            .ok();
+        let greeting = host.run(&perl(ask)).ok();
         assert_eq!(
             greeting.stdout,
             format!("this is dbserver, you are {SERVER}\n")

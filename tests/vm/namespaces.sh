@@ -11,54 +11,12 @@
 set -euo pipefail
 
 here=$(cd "$(dirname "$0")" && pwd)
-top=$(cd "$here/../.." && pwd)
-target=${CARGO_TARGET_DIR:-$top/target}
-
-skip() {
-    echo "SKIP systemd on cgroup v1: $*" >&2
-    [ -z "${METACTL_SKIPS:-}" ] || echo "systemd on cgroup v1: $*" >> "$METACTL_SKIPS"
-    exit 77
-}
-newest() { ls -t "$target/release/$1" "$target/debug/$1" 2> /dev/null | head -n 1 || true; }
-metactl=${METACTL_BIN:-$(newest metactl)}
-runtime=${METACTL_RUNTIME_BIN:-$(newest metactl-runtime)}
-for binary in "$metactl" "$runtime"; do
-    [ -x "$binary" ] || { echo "metactl and metactl-runtime are not built (cargo build)" >&2; exit 1; }
-done
-[ "$(id -u)" = 0 ] || skip "needs root"
+subject='systemd on cgroup v1'
+. "$here/in-namespaces.sh"
+need_binaries
 [ -x /lib/systemd/systemd ] || skip "systemd is not installed (apt-get install systemd)"
-controllers=
-for name in cpu cpuacct cpuset memory devices freezer blkio pids; do
-    if mountpoint -q "/sys/fs/cgroup/$name"; then controllers="$controllers $name"; fi
-done
-case " $controllers " in *" memory "*) ;; *) skip "the memory controller of this machine is not in cgroup v1" ;; esac
-
-# What systemd makes is below a directory of ours in every hierarchy.
-trees=$controllers
-for tree in systemd unified; do
-    if mountpoint -q "/sys/fs/cgroup/$tree"; then trees="$trees $tree"; fi
-done
-name=metactl-systemd-$$
-work=$(mktemp -d "${TMPDIR:-/tmp}/metactl-systemd.XXXXXX")
-cleanup() {
-    local tree _
-    for _ in 1 2 3 4 5 6 7 8 9 10; do
-        for tree in $trees; do
-            [ ! -d "/sys/fs/cgroup/$tree/$name" ] ||
-                find "/sys/fs/cgroup/$tree/$name" -depth -type d -exec rmdir {} \; 2> /dev/null || true
-        done
-        compgen -G "/sys/fs/cgroup/*/$name" > /dev/null || break
-        sleep 0.2
-    done
-    rm -rf "$work"
-}
-trap cleanup EXIT
-
-mkdir "$work/job" "$work/memory" "$work/root"
-cp "$here"/*.sh "$work/job/"
-cp "$metactl" "$work/job/metactl"
-cp "$runtime" "$work/job/metactl-runtime"
-cp -R "$top/examples/hello" "$work/job/hello"
+need_controllers
+make_place systemd
 [ -z "${METACTL_VM_GUEST:-}" ] || cp "$METACTL_VM_GUEST" "$work/job/guest.sh"
 echo "${METACTL_VM_PARTS:-systemd.sh names.sh}" > "$work/job/parts"
 # What runs when systemd has booted.
@@ -84,34 +42,7 @@ cat > "$work/boot.sh" <<'BOOT'
 set -e
 work=$1
 controllers=$2
-mount --make-rprivate /
-mount -t tmpfs memory "$work/memory"
-mkdir "$work/memory/upper" "$work/memory/work"
-mount -t overlay root -o "lowerdir=/,upperdir=$work/memory/upper,workdir=$work/memory/work" "$work/root"
-cd "$work/root"
-mkdir -p job
-mount --bind "$work/job" job
-mount -t proc proc proc
-mount -t sysfs -o ro sysfs sys
-for dir in run tmp; do mount -t tmpfs "$dir" "$dir"; done
-mount -t tmpfs -o mode=755 dev dev
-for node in null zero full random urandom tty; do
-    touch "dev/$node"
-    mount --bind "/dev/$node" "dev/$node"
-done
-mkdir dev/pts dev/shm
-mount -t devpts -o newinstance,ptmxmode=666 devpts dev/pts
-mount -t tmpfs shm dev/shm
-ln -s pts/ptmx dev/ptmx
-ln -s /proc/self/fd dev/fd
-mount -t tmpfs -o mode=755 cgroup sys/fs/cgroup
-for controller in $controllers; do
-    mkdir "sys/fs/cgroup/$controller"
-    mount -t cgroup -o "$controller" cgroup "sys/fs/cgroup/$controller"
-done
-mkdir sys/fs/cgroup/systemd sys/fs/cgroup/unified
-mount -t cgroup -o none,name=systemd cgroup sys/fs/cgroup/systemd
-mount -t cgroup2 cgroup2 sys/fs/cgroup/unified
+. "$work/job/own-root.sh"
 cat > etc/systemd/system/first.service <<'UNIT'
 [Unit]
 After=multi-user.target
@@ -137,27 +68,11 @@ exec env -i container=metactl PATH=/usr/sbin:/usr/bin:/sbin:/bin \
     /lib/systemd/systemd systemd.unit=first.target systemd.show_status=0 systemd.log_target=journal
 BOOT
 
-for tree in $trees; do
-    mkdir "/sys/fs/cgroup/$tree/$name"
-    if [ "$tree" = cpuset ]; then
-        for file in mems cpus; do
-            cat "/sys/fs/cgroup/cpuset/cpuset.$file" > "/sys/fs/cgroup/cpuset/$name/cpuset.$file"
-        done
-        echo 1 > "/sys/fs/cgroup/cpuset/$name/cgroup.clone_children"
-    fi
-done
+make_cgroups
 (
-    for tree in $trees; do echo "$BASHPID" > "/sys/fs/cgroup/$tree/$name/cgroup.procs"; done
+    enter_cgroups
     # unshare --fork ignores SIGTERM; when it is killed, everything in there is.
     exec timeout --kill-after=1 "${METACTL_VM_TIMEOUT:-400}" unshare --mount --pid --cgroup --net --uts --ipc --fork --kill-child \
         bash "$work/boot.sh" "$work" "$controllers" "${METACTL_VM_GUEST:+guest.sh}" < /dev/null > "$work/console" 2>&1
 ) || true
-[ ! -e "$work/job/said" ] || sed 's/^/v1| /' "$work/job/said"
-code=$(cat "$work/job/code" 2> /dev/null || true)
-if [ -z "$code" ]; then
-    echo "systemd in namespaces: no result; its console ends with" >&2
-    tail -n 30 "$work/console" >&2
-    exit 1
-fi
-[ "$code" = 0 ] && echo "systemd on cgroup v1: passed" || echo "systemd on cgroup v1: FAILED" >&2
-exit "$code"
+tell_result systemd v1

@@ -1,4 +1,4 @@
-//! Arguments of the commands that explain.
+//! Arguments of the commands that explain, and of help.
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -133,4 +133,15 @@ pub struct Manual {
     /// The page
     #[arg(value_name = "PAGE", value_parser = ["metactl.1", "metactl.conf.5", "metactl-keys.5"])]
     pub page: String,
+}
+
+/// Arguments of `help`.
+#[derive(Debug, Args)]
+pub struct Help {
+    /// A command, `exit-codes`, or `keys` (of the configuration)
+    #[arg(value_name = "TOPIC")]
+    pub topic: Option<String>,
+    /// With `keys`: a key, explained in full, or a word that keys have in them
+    #[arg(value_name = "KEY|WORD")]
+    pub word: Option<String>,
 }

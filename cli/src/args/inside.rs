@@ -1,4 +1,4 @@
-//! Arguments of the commands that look at what runs.
+//! Arguments of the commands that look at what runs, go inside, and run in the foreground.
 
 use std::ffi::OsString;
 
@@ -35,4 +35,26 @@ pub struct Watch {
     /// More options for the program
     #[arg(value_name = "OPTIONS", last = true)]
     pub options: Vec<OsString>,
+}
+
+/// Arguments of `exec`.
+#[derive(Debug, Args)]
+pub struct Exec {
+    /// The entry point whose sandbox is entered (the first that runs if left out)
+    #[arg(value_name = "ENTRY")]
+    pub entry: Option<String>,
+    /// The command, as seen inside the sandbox
+    #[arg(value_name = "COMMAND", last = true, required = true)]
+    pub command: Vec<OsString>,
+}
+
+/// Arguments of `run`.
+#[derive(Debug, Args)]
+pub struct Run {
+    /// A directory with a `.metactl` file, or an instance
+    #[arg(value_name = "PATH|APP")]
+    pub target: OsString,
+    /// The daemon to run; needed when there are several
+    #[arg(value_name = "ENTRY")]
+    pub entry: Option<String>,
 }

@@ -11,10 +11,18 @@
 //! | `upstart/` | Upstart, by jobs that metactl writes |
 //! | `smf/` | SMF of Solaris and illumos, by manifests that metactl imports |
 //! | `choice` | which one it is on this server, and why |
+//! | `input` | what the texts of units and jobs are made from |
+//! | `network`, `ended`, `jobs` | what is alike where no process of metactl stays: the network made and taken away, the end of an entry point, cron jobs |
 //!
 //! Another one is a variant of [`Kind`], a file here, and a line in [`Kind::manager`].
 
 mod choice;
+mod ended;
+mod input;
+mod jobs;
+pub(crate) mod network;
+#[cfg(test)]
+mod sample;
 pub(crate) mod smf;
 mod standalone;
 pub(crate) mod systemd;
@@ -85,6 +93,17 @@ pub(crate) trait ServiceManager {
     /// none does, `crate::tend` is asked to, again and again.
     fn has_supervisor(&self) -> bool {
         false
+    }
+
+    /// Nothing is left that would have to be looked after again and again: what asks `crate::tend` to ends. `is_left` is asked
+    /// once more after that, since somebody may just have come.
+    fn rest(&self, _is_left: &dyn Fn() -> Result<bool>) -> Result<()> {
+        Ok(())
+    }
+
+    /// What the cgroup is called in which those of the entry points of an instance are.
+    fn group(&self, instance: &str) -> String {
+        instance.to_owned()
     }
 
     /// Somebody has said `start` of what runs: whatever may have been in its way is looked at again at once.

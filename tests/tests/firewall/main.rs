@@ -8,8 +8,7 @@ mod packets;
 use std::fs;
 use std::time::{Duration, Instant};
 
-use metactl_tests::command::{Background, Outcome};
-use metactl_tests::hello::{ADDRESS, connect, is_refused, reaches, start};
+use metactl_tests::hello::{ADDRESS, connect, is_refused, perl, reaches, start};
 use metactl_tests::lan::{Lan, Node};
 use metactl_tests::needs::{GIT, NFT, Need};
 use metactl_tests::terminal::Terminal;
@@ -40,27 +39,10 @@ fn neighbours(host: &Host, lan: &Lan) {
     }
 }
 
-fn json(outcome: &Outcome) -> serde_json::Value {
-    serde_json::from_str(&outcome.stdout).unwrap_or_else(|e| panic!("no JSON ({e}) from {outcome}"))
-}
-
 /// The process of the only daemon.
 fn pid(host: &Host) -> i64 {
-    let status = json(&host.run(&["hello", "status", "--json"]));
+    let status = host.run(&["hello", "status", "--json"]).json();
     status["entries"][0]["pid"].as_i64().unwrap()
-}
-
-/// A perl program in the sandbox while the test goes on.
-fn perl(host: &Host, script: &str) -> Background {
-    host.spawn(&[
-        "hello",
-        "exec",
-        "--",
-        "perl",
-        "-MIO::Socket::INET",
-        "-e",
-        script,
-    ])
 }
 
 /// Says hello to the database again and again over one connection.
@@ -96,7 +78,7 @@ fn allow_is_live_and_undone_as_live() {
         is_refused("10.20.0.66:80");
         assert_eq!(pid(host), before, "nothing was restarted");
         host.run(&["hello", "changed"]).ok();
-        let firewall = json(&host.run(&["hello", "firewall", "--json"]).ok());
+        let firewall = host.run(&["hello", "firewall", "--json"]).ok().json();
         let accept = firewall["out"]["accept"].as_array().unwrap().clone();
         let names: Vec<&str> = accept
             .iter()
@@ -134,7 +116,7 @@ fn allow_is_live_and_undone_as_live() {
         assert_eq!(pid(host), before);
 
         // A supervisor that comes later finds what is in force.
-        let supervisor = json(&host.run(&["hello", "status", "--json"]))["supervisor"].to_string();
+        let supervisor = host.run(&["hello", "status", "--json"]).json()["supervisor"].to_string();
         host.command("kill", &["-9", &supervisor]).ok();
         host.run(&["hello", "status"]).ok();
         reaches("10.20.0.66:25");
@@ -147,7 +129,7 @@ fn allow_is_live_and_undone_as_live() {
             .get(&format!("http://{ADDRESS}/exit"))
             .unwrap();
         eventually("the daemon to be started again", SOON, || {
-            let status = json(&host.run(&["hello", "status", "--json"]));
+            let status = host.run(&["hello", "status", "--json"]).json();
             let now = status["entries"][0]["pid"].as_i64();
             now.is_some_and(|now| now != before).then_some(())
         });
@@ -168,7 +150,7 @@ fn nothing_is_lost_and_nothing_leaks_while_lists_change() {
             my $s = IO::Socket::INET->new('10.20.0.20:3306') or do { $bad++; print \"lost: $!\\n\" }; \
             my $t = IO::Socket::INET->new('10.20.0.66:3306') and do { $bad++; print \"leaked\\n\" }; \
             print \"begun\\n\" if $n == 1; select undef, undef, undef, 0.001 }";
-        let mut load = perl(host, load);
+        let mut load = host.spawn(&perl(load));
         load.wait_for("begun", SOON);
         for turn in 0..12 {
             let entry = format!("other=10.{turn}.0.0/16");
@@ -206,7 +188,7 @@ fn the_firewall_changes_also_while_nothing_is_there_to_run() {
             .get(&format!("http://{ADDRESS}/exit"))
             .unwrap();
         eventually("the daemon to end", SOON, || {
-            let status = json(&host.run(&["hello", "status", "--json"]));
+            let status = host.run(&["hello", "status", "--json"]).json();
             (status["entries"][0]["state"] == "ended").then_some(())
         });
         host.run(&["hello", "allow", "smtp=10.20.0.66:25"])
@@ -235,7 +217,7 @@ fn what_needs_a_restart_is_said_and_left() {
             .says(&["not live", "env:GREETING", "metactl hello restart"]);
         is_refused("10.20.0.66:25");
         let reload = host.run(&["hello", "reload", "--json"]).fails(2);
-        assert_eq!(json(&reload)["needsRestart"], true);
+        assert_eq!(reload.json()["needsRestart"], true);
         host.run(&["hello", "set", "sandbox.net:ip=10.20.0.6"]).ok();
         host.run(&["hello", "unset", "env:GREETING"]).ok();
         host.run(&["hello", "reload"]).fails(2).says(&["restart"]);
@@ -270,7 +252,7 @@ fn a_tighter_policy_names_and_cuts_what_is_open() {
         let lan = host.lan();
         neighbours(host, &lan);
         start(host, LOCAL);
-        let mut talk = perl(host, TALKS);
+        let mut talk = host.spawn(&perl(TALKS));
         talk.wait_for("open", SOON);
         host.run(&["hello", "unset", "--gone", "firewall.out.accept:database"])
             .ok()
@@ -283,7 +265,7 @@ fn a_tighter_policy_names_and_cuts_what_is_open() {
             ]);
         is_refused("10.20.0.20:3306");
         talk.wait_for("alive", SOON);
-        let firewall = json(&host.run(&["hello", "firewall", "--json"]).ok());
+        let firewall = host.run(&["hello", "firewall", "--json"]).ok().json();
         let open = &firewall["unwanted"][0];
         assert_eq!(
             (open["program"].as_str(), open["peer"].as_str()),

@@ -2,7 +2,6 @@
 //! `metactl -a APP unit job ENTRY`, when its time has come.
 
 use std::hash::{BuildHasher, RandomState};
-use std::io;
 use std::path::Path;
 use std::time::Duration;
 
@@ -13,22 +12,19 @@ use metactl_bundles::schedule::Schedule;
 
 use super::control::{self, Programs, State};
 use super::{crontab, log, names, report};
-use crate::converge;
-use crate::error::{LifecycleError, OnPath, Result};
+use crate::error::{LifecycleError, Result};
 use crate::events::{self, Event as LogEvent};
 use crate::instance::{Instance, LineSink};
+use crate::service::{ended, jobs};
 use crate::standalone::exits;
 use crate::standalone::jobs::JobRecords;
-use crate::standalone::notify::{Event, Notifier};
-use crate::status::{self, Exit};
+use crate::status::Exit;
 use crate::tail;
 
 /// How often the service is looked at.
 const TICK: Duration = Duration::from_millis(200);
 /// How long SMF may take to begin.
 const BEGIN: u32 = 150;
-/// The most lines of a run that are printed.
-const LINES: usize = 100_000;
 
 /// Runs a job now, and waits for its end.
 pub(super) fn run(
@@ -37,15 +33,9 @@ pub(super) fn run(
     entry: &EntryRef,
     sink: &mut LineSink<'_>,
 ) -> Result<Exit> {
-    let begun = {
-        let _lock = instance.lock("cron run")?;
-        converge::converge(instance)?;
-        instance.check_has_cron()?;
-        begin(programs, instance, entry)?.ok_or_else(|| LifecycleError::Unavailable {
-            what: format!("cron job {:?} runs already", entry.title),
-            hint: format!("metactl {} cron list", instance.name),
-        })?
-    };
+    let begun = jobs::begin_now(instance, || {
+        begin(programs, instance, entry)?.ok_or_else(|| jobs::runs_already(instance, entry, None))
+    })?;
     end(programs, instance, entry, &begun, sink)
 }
 
@@ -78,7 +68,10 @@ pub(super) fn due(programs: &dyn Programs, instance: &Instance, name: &str) -> R
         }
     };
     let exit = end(programs, instance, &entry, &begun, &mut |_, _| Ok(()))?;
-    tell(instance, &entry, &exit, &begun.log)
+    match exit.failed {
+        true => ended::tell(instance, &entry, &exit, None, begun.log),
+        false => Ok(Vec::new()),
+    }
 }
 
 /// Whether the day of the week is one of its schedule, where Solaris cannot say that.
@@ -178,18 +171,10 @@ fn end(
         Some(log) if Path::new(log) != begun.log => (Path::new(log), 0),
         _ => (begun.log.as_path(), begun.mark),
     };
-    let lines = tail::since(log_path, mark, LINES);
+    let lines = tail::since(log_path, mark, jobs::LINES);
     let code = lines.iter().rev().find_map(|line| log::exit_code(line));
-    for line in lines
-        .iter()
-        .filter(|line| log::event(line).is_none() && log::exit_code(line).is_none())
-    {
-        match sink(&entry.name, line) {
-            // Nobody reads any more: the exit code is still wanted.
-            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => break,
-            other => other.on("print", &begun.log)?,
-        }
-    }
+    let own = |line: &&String| log::event(line).is_none() && log::exit_code(line).is_none();
+    jobs::print(entry, lines.iter().filter(own), &begun.log, sink)?;
     let exit = match (code, state.state.as_str()) {
         (Some(code), _) => exits::describe(Some(code), None, false, false),
         (None, "maintenance") => Exit {
@@ -216,24 +201,4 @@ fn end(
         control::disable(programs, &begun.fmri)?;
     }
     Ok(exit)
-}
-
-/// Tells whoever wants to know of a failure.
-fn tell(instance: &Instance, entry: &EntryRef, exit: &Exit, log: &Path) -> Result<Vec<String>> {
-    let Some(current) = instance.current()?.filter(|_| exit.failed) else {
-        return Ok(Vec::new());
-    };
-    let event = Event {
-        instance: &instance.name,
-        entry: &entry.name,
-        kind: status::EntryKind::Cron,
-        exit,
-        restarts: 0,
-        heap_dump: None,
-        log: log.to_path_buf(),
-    };
-    let mut notifier = Notifier::default();
-    let mut said = notifier.tell(&current.manifest.notify, &event, std::time::Instant::now());
-    said.extend(notifier.finish());
-    Ok(said)
 }

@@ -7,27 +7,12 @@ use proptest::prelude::*;
 use proptest::strategy::ValueTree;
 
 use super::*;
+use crate::service::sample;
 
 pub(in crate::service::smf) fn entry(name: &str, kind: EntryKind) -> EntryRef {
     EntryRef {
-        name: name.to_owned(),
-        title: name.trim_start_matches("cron.").replace('-', " "),
-        kind,
-        platform: "exec".to_owned(),
-        dir: name.replace("cron.", "cron/").into(),
-        tmp: "/tmp".into(),
-        schedule: None,
-        port: None,
-        health: Default::default(),
-        stop_signal: 15,
         stop_timeout: Duration::from_millis(30_500),
-        restart: Restart::Always,
-        after: Vec::new(),
-        requires: Vec::new(),
-        restart_limit: None,
-        checks: Vec::new(),
-        notify_socket: None,
-        service: Default::default(),
+        ..sample::entry(name, kind)
     }
 }
 
@@ -39,28 +24,7 @@ pub(in crate::service::smf) fn job(name: &str, schedule: &str) -> EntryRef {
 }
 
 pub(in crate::service::smf) fn manifest(instance: &str, entries: Vec<EntryRef>) -> Manifest {
-    Manifest {
-        format: 1,
-        version: "0".to_owned(),
-        instance: instance.to_owned(),
-        app: "shop & <co>".to_owned(),
-        release: "1.2-abc-3".to_owned(),
-        release_path: "/r".into(),
-        site: None,
-        uid: 66000,
-        gid: 66000,
-        hostname: instance.to_owned(),
-        digest: None,
-        entries,
-        notify: Default::default(),
-        cron: Default::default(),
-        dns: None,
-        secrets: None,
-        systemd: Default::default(),
-        plain: false,
-        layers: Vec::new(),
-        settings: Vec::new(),
-    }
+    sample::manifest(instance, "shop & <co>", entries)
 }
 
 fn process(args: &[&str], env: &[(&str, &str)]) -> Process {

@@ -61,7 +61,7 @@ fn wake() -> Result<()> {
 
 /// Nothing is left to look after: the timer ends. `is_left` is asked once more after that, since somebody may just have
 /// come.
-pub(crate) fn rest(is_left: impl Fn() -> Result<bool>) -> Result<()> {
+pub(super) fn rest(is_left: &dyn Fn() -> Result<bool>) -> Result<()> {
     if !is_active()? {
         return Ok(());
     }
@@ -76,12 +76,12 @@ pub(crate) fn rest(is_left: impl Fn() -> Result<bool>) -> Result<()> {
 pub(super) fn rest_without_file() -> Result<()> {
     match super::dir().join(names::MEND_TIMER).exists() {
         true => Ok(()),
-        false => rest(|| Ok(false)),
+        false => rest(&|| Ok(false)),
     }
 }
 
 /// Whether the timer runs.
-pub(crate) fn is_active() -> Result<bool> {
+fn is_active() -> Result<bool> {
     let timer = names::MEND_TIMER.to_owned();
     let states = states::of(&[timer])?;
     Ok(states.values().any(states::UnitState::is_active))

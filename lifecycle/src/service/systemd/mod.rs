@@ -13,7 +13,7 @@
 //! | `states` | how units are, by systemd's bus |
 //! | `survey` | all instances at one moment, for `list` |
 //! | `control` | `systemctl` and `journalctl` |
-//! | `steps` | what the units ask of metactl: the network, and the end of an entry point |
+//! | `steps` | what the units ask of metactl, as far as that is systemd's own |
 //! | `jobs` | running a cron job now |
 //! | `journal` | the logs; `starts`: when daemons were started |
 //! | `mend` | the timer by which networks and names are looked after |
@@ -23,13 +23,13 @@ mod control;
 mod files;
 mod jobs;
 mod journal;
-pub(crate) mod mend;
-pub(crate) mod names;
+mod mend;
+mod names;
 mod render;
 mod report;
 mod starts;
 mod states;
-pub(super) mod steps;
+mod steps;
 mod survey;
 mod want;
 
@@ -38,14 +38,14 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 pub(crate) use journal::Journal;
 pub(crate) use starts::{Following, Starts};
-pub(crate) use steps::{ended, network_down, network_up};
-pub(super) use want::in_path;
+pub(crate) use steps::{ended, network_up};
 
 use metactl_bundles::bundle::EntryRef;
 
+use super::jobs::forget_boots;
 use super::{Judge, Look, ServiceManager, Survey, poll};
 use crate::converge;
-use crate::error::{OnPath, Result};
+use crate::error::Result;
 use crate::instance::{Instance, LineSink};
 use crate::manager::Manager;
 use crate::standalone::records::Wanted;
@@ -111,6 +111,14 @@ impl ServiceManager for Systemd {
         jobs::run(instance, entry, sink)
     }
 
+    fn rest(&self, is_left: &dyn Fn() -> Result<bool>) -> Result<()> {
+        mend::rest(is_left)
+    }
+
+    fn group(&self, instance: &str) -> String {
+        names::slice(instance)
+    }
+
     fn look_again(&self, instance: &Instance) {
         // systemd looks at processes all the time; what others did to the network is put back now. What cannot be is told
         // by `metactl mend`, and by the timer.
@@ -147,7 +155,7 @@ impl ServiceManager for Systemd {
 
     fn forget(&self, instance: &Instance) -> Result<()> {
         self.enable(instance, false)?;
-        steps::forget_boots(instance)?;
+        forget_boots(instance)?;
         if files::remove(dir(), &instance.name)? {
             mend::rest_without_file()?;
             control::reload()?;
@@ -188,13 +196,4 @@ fn monotonic_micros() -> u64 {
     let seconds = u64::try_from(now.tv_sec).unwrap_or(0);
     let nanos = u64::try_from(now.tv_nsec).unwrap_or(0);
     seconds * 1_000_000 + nanos / 1000
-}
-
-/// The text of a file of a bundle as JSON.
-pub(super) fn read_json(path: &Path) -> Result<serde_json::Value> {
-    let text = std::fs::read(path).on("read", path)?;
-    serde_json::from_slice(&text).map_err(|error| crate::error::LifecycleError::Record {
-        path: path.to_path_buf(),
-        why: error.to_string(),
-    })
 }

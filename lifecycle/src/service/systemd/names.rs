@@ -3,40 +3,40 @@
 use std::fmt::Write;
 
 /// The unit that answers for names, of all instances.
-pub(crate) const RESOLVER: &str = "metactl-resolver.service";
+pub(super) const RESOLVER: &str = "metactl-resolver.service";
 
 /// What looks after the networks and names of all instances, and when.
-pub(crate) const MEND: &str = "metactl-mend.service";
-pub(crate) const MEND_TIMER: &str = "metactl-mend.timer";
+pub(super) const MEND: &str = "metactl-mend.service";
+pub(super) const MEND_TIMER: &str = "metactl-mend.timer";
 
 /// `metactl-<instance>-<entry>.service`
-pub(crate) fn service(instance: &str, entry: &str) -> String {
+pub(super) fn service(instance: &str, entry: &str) -> String {
     format!("metactl-{instance}-{entry}.service")
 }
 
 /// `metactl-<instance>-<entry>.timer`
-pub(crate) fn timer(instance: &str, entry: &str) -> String {
+pub(super) fn timer(instance: &str, entry: &str) -> String {
     format!("metactl-{instance}-{entry}.timer")
 }
 
 /// `metactl-<instance>-<entry>.socket`
-pub(crate) fn socket(instance: &str, entry: &str) -> String {
+pub(super) fn socket(instance: &str, entry: &str) -> String {
     format!("metactl-{instance}-{entry}.socket")
 }
 
 /// `metactl-<instance>.target`
-pub(crate) fn target(instance: &str) -> String {
+pub(super) fn target(instance: &str) -> String {
     format!("metactl-{instance}.target")
 }
 
 /// `metactl-net@<instance>.service`
-pub(crate) fn network(instance: &str) -> String {
+pub(super) fn network(instance: &str) -> String {
     format!("metactl-net@{instance}.service")
 }
 
 /// `metactl-<instance>.slice`. A dash in the name of a slice leads to the slice above (systemd.slice(5)), and the
 /// limits of an instance are not those of another whose name begins alike: dashes of the name are escaped.
-pub(crate) fn slice(instance: &str) -> String {
+pub(super) fn slice(instance: &str) -> String {
     let mut escaped = String::new();
     for byte in instance.bytes() {
         match byte {

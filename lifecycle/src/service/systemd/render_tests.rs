@@ -2,53 +2,10 @@ use metactl_bundles::app::Restart;
 use metactl_bundles::bundle::{EntryKind, EntryRef, Manifest};
 
 use super::*;
-
-fn entry(name: &str, kind: EntryKind) -> EntryRef {
-    EntryRef {
-        name: name.to_owned(),
-        title: name.trim_start_matches("cron.").replace('-', " "),
-        kind,
-        platform: "exec".to_owned(),
-        dir: name.replace("cron.", "cron/").into(),
-        tmp: "/tmp".into(),
-        schedule: None,
-        port: None,
-        health: Default::default(),
-        stop_signal: 15,
-        stop_timeout: Duration::from_secs(30),
-        restart: Restart::Always,
-        after: Vec::new(),
-        requires: Vec::new(),
-        restart_limit: None,
-        checks: Vec::new(),
-        notify_socket: None,
-        service: Default::default(),
-    }
-}
+use crate::service::sample::{self, entry};
 
 fn manifest(instance: &str, entries: Vec<EntryRef>) -> Manifest {
-    Manifest {
-        format: 1,
-        version: "0".to_owned(),
-        instance: instance.to_owned(),
-        app: "shop 100%".to_owned(),
-        release: "1.2-abc-3".to_owned(),
-        release_path: "/r".into(),
-        site: None,
-        uid: 66000,
-        gid: 66000,
-        hostname: instance.to_owned(),
-        digest: None,
-        entries,
-        notify: Default::default(),
-        cron: Default::default(),
-        dns: None,
-        secrets: None,
-        systemd: Default::default(),
-        plain: false,
-        layers: Vec::new(),
-        settings: Vec::new(),
-    }
+    sample::manifest(instance, "shop 100%", entries)
 }
 
 fn rendered(root: &str, manifest: &Manifest, mode: Mode) -> Vec<Unit> {

@@ -9,11 +9,11 @@ use metactl_runtime::ProcessId;
 
 use super::files::{self, Own};
 use super::states::{self, UnitState};
-use super::steps::Ended;
 use super::{dir, monotonic_micros, names};
 use crate::dns;
 use crate::error::Result;
 use crate::instance::Instance;
+use crate::service::ended::Ended;
 use crate::service::{Kept, Look};
 use crate::standalone::jobs::JobRecord;
 use crate::standalone::records::{EntryReport, FORMAT, Report, Wanted};

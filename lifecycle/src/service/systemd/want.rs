@@ -11,10 +11,11 @@ use super::files;
 use super::render::{self, Input, Limits, Unit};
 use super::report::Units;
 use super::states::{self, UnitState};
-use super::steps::{self, Ended};
-use super::{dir, names, read_json};
+use super::{dir, names};
 use crate::error::{LifecycleError, Result};
 use crate::instance::Instance;
+use crate::service::ended::Ended;
+use crate::service::{input, network};
 use crate::standalone::records::Wanted;
 use crate::{converge, files as small};
 
@@ -137,23 +138,17 @@ fn rendered(
     let mut limits = Limits::default();
     let mut own_limits = Vec::new();
     for entry in &manifest.entries {
-        let config = read_json(&bundle.join(&entry.dir).join("config.json"))?;
+        let config = input::config(bundle, entry)?;
         own_limits.push(limits_of(config.pointer("/linux/resources")));
         let whole = config.pointer("/annotations/org.metactl.instance.resources");
         if let Some(text) = whole.and_then(Value::as_str) {
             limits = limits_of(serde_json::from_str(text).ok().as_ref());
         }
     }
-    let runtime = instance.manager.runtime.clone();
-    let runtime = if runtime.is_absolute() {
-        runtime
-    } else {
-        in_path(&runtime)?
-    };
     Ok(render::units(&Input {
         paths,
         metactl: &instance.manager.metactl,
-        runtime: &runtime,
+        runtime: &input::runtime(&instance.manager)?,
         bundle,
         digest,
         manifest,
@@ -164,20 +159,6 @@ fn rendered(
         nameservers: &instance.server()?.nameservers,
         version: states::version()?,
     }))
-}
-
-/// A program that is named without its folder.
-pub(in crate::service) fn in_path(program: &Path) -> Result<std::path::PathBuf> {
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    let mut all = std::env::split_paths(&path).map(|dir| dir.join(program));
-    let found = all.find(|path| path.is_absolute() && path.is_file());
-    found.ok_or_else(|| LifecycleError::Unavailable {
-        what: format!(
-            "cannot find {}, which units have to name",
-            program.display()
-        ),
-        hint: "install metactl-runtime beside metactl, or name it with METACTL_RUNTIME".to_owned(),
-    })
 }
 
 /// Limits from `linux.resources` of a config.json; negative numbers are none.
@@ -207,7 +188,7 @@ fn network(
     if !now.state(&unit).is_some_and(UnitState::is_active) {
         return Ok(Network::Stays);
     }
-    let mut network = steps::network(instance)?;
+    let mut network = network::of(instance)?;
     if !network.adopt()? {
         return Ok(Network::Anew);
     }

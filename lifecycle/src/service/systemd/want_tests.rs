@@ -1,6 +1,7 @@
 use std::collections::BTreeMap;
 
 use super::*;
+use crate::service::sample;
 use crate::service::systemd::files::Own;
 use crate::standalone::entry::tests::definition;
 use crate::standalone::records::FORMAT;
@@ -61,9 +62,7 @@ fn planned(now: &Units, wanted: &Wanted, network: Network) -> Plan {
     let mut job = definition("cron.x", Restart::Never);
     job.kind = EntryKind::Cron;
     entries.push(job);
-    let text = r#"{"format":1,"version":"","instance":"a","app":"a","release":"","releasePath":"","uid":1,"gid":1,"hostname":"a","entries":[],"layers":[],"settings":[]}"#;
-    let mut manifest: Manifest = serde_json::from_str(text).unwrap();
-    manifest.entries = entries;
+    let manifest = sample::manifest("a", "a", entries);
     let unit = |name: &str| Unit {
         name: name.to_owned(),
         text: String::new(),

@@ -30,7 +30,6 @@ mod report;
 mod steps;
 mod want;
 
-use std::io;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -39,8 +38,8 @@ use metactl_bundles::bundle::EntryRef;
 pub(crate) use doctor::findings;
 pub(crate) use steps::{booted, event, job, prepare, stopped};
 
-use super::{Journal, Judge, Kept, Look, ServiceManager, poll};
-use crate::error::{LifecycleError, OnPath, Result};
+use super::{Journal, Judge, Kept, Look, ServiceManager, jobs, poll};
+use crate::error::Result;
 use crate::instance::{Instance, LineSink};
 use crate::standalone::exits;
 use crate::standalone::jobs::JobRecords;
@@ -52,8 +51,6 @@ use crate::{converge, tail};
 const TICK: Duration = Duration::from_millis(100);
 /// How long the record of an end may come after it.
 const RECORD: Duration = Duration::from_secs(10);
-/// The most lines of a run that are printed.
-const LINES: usize = 100_000;
 /// The oldest version whose stanzas suffice.
 const OLDEST: (u32, u32) = (1, 5);
 
@@ -138,17 +135,10 @@ impl ServiceManager for Upstart {
     ) -> Result<Exit> {
         let mark = self.log_mark(instance, &entry.name);
         let job = names::entry(&instance.name, &entry.name);
-        {
-            let _lock = instance.lock("cron run")?;
-            converge::converge(instance)?;
-            instance.check_has_cron()?;
-            if !steps::begin(instance, entry)? {
-                return Err(LifecycleError::Unavailable {
-                    what: format!("cron job {:?} runs already", entry.title),
-                    hint: format!("metactl {} cron list", instance.name),
-                });
-            }
-        }
+        jobs::begin_now(instance, || match steps::begin(instance, entry)? {
+            true => Ok(()),
+            false => Err(jobs::runs_already(instance, entry, None)),
+        })?;
         while control::list()?
             .get(&job)
             .is_some_and(control::JobState::is_active)
@@ -156,13 +146,8 @@ impl ServiceManager for Upstart {
             std::thread::sleep(TICK);
         }
         let exit = end_of(instance, entry)?;
-        for line in self.log_since(instance, &entry.name, mark, LINES) {
-            match sink(&entry.name, &line) {
-                // Nobody reads any more: the exit code is still wanted.
-                Err(error) if error.kind() == io::ErrorKind::BrokenPipe => break,
-                other => other.on("print", &names::log(&job))?,
-            }
-        }
+        let lines = self.log_since(instance, &entry.name, mark, jobs::LINES);
+        jobs::print(entry, &lines, &names::log(&job), sink)?;
         Ok(exit)
     }
 
@@ -201,7 +186,7 @@ impl ServiceManager for Upstart {
     }
 
     fn forget(&self, instance: &Instance) -> Result<()> {
-        super::systemd::steps::forget_boots(instance)?;
+        jobs::forget_boots(instance)?;
         crate::files::remove_file(&files::link(&instance.state_dir()))?;
         match files::remove(dirs(), &instance.name)? {
             true => control::reload(),

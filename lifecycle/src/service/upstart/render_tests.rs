@@ -1,13 +1,11 @@
 use std::collections::BTreeMap;
 
 use super::*;
+use crate::service::sample;
 use crate::standalone::entry::tests::definition;
 
 fn manifest(entries: Vec<EntryRef>) -> Manifest {
-    let text = r##"{"format":1,"version":"","instance":"shop","app":"shop 100% \"#\" 'x'\nend script","release":"1","releasePath":"/r","uid":66000,"gid":66000,"hostname":"shop","entries":[],"layers":[],"settings":[]}"##;
-    let mut manifest: Manifest = serde_json::from_str(text).unwrap();
-    manifest.entries = entries;
-    manifest
+    sample::manifest("shop", "shop 100% \"#\" 'x'\nend script", entries)
 }
 
 fn rendered(

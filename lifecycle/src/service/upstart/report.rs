@@ -14,7 +14,7 @@ use super::files::{self, Own};
 use super::{dir, names, steps};
 use crate::error::Result;
 use crate::instance::Instance;
-use crate::service::systemd::steps::Ended;
+use crate::service::ended::Ended;
 use crate::standalone::jobs::JobRecord;
 use crate::standalone::records::{EntryReport, FORMAT, Report, Wanted};
 use crate::standalone::schedule::Job;

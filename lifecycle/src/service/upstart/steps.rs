@@ -13,7 +13,9 @@ use super::{control, crontab, dir, exit_file, files, names};
 use crate::error::{LifecycleError, Result};
 use crate::files as small;
 use crate::instance::Instance;
-use crate::service::systemd::steps::{Ended, boot_mark, make_network, network, settle};
+use crate::service::ended::{Ended, settle};
+use crate::service::jobs::boot_mark;
+use crate::service::network;
 use crate::standalone::jobs::JobRecords;
 use crate::standalone::{calendar, exits, schedule};
 use crate::status::Exit;
@@ -60,7 +62,7 @@ pub(crate) fn prepare(instance: &Instance, entry: Option<&str>) -> Result<Vec<St
 /// Several daemons start at the same time: the first one makes it, and the others find it.
 fn network_of(instance: &Instance, digest: &str) -> Result<Vec<String>> {
     let bundle = instance.state_dir().join("bundles").join(digest);
-    let mut there = network(instance)?;
+    let mut there = network::of(instance)?;
     if there.adopt()? && !there.fits(&bundle)? {
         let prefix = format!("{}.", instance.name);
         let containers = instance.runtime().containers(&prefix)?;
@@ -76,7 +78,7 @@ fn network_of(instance: &Instance, digest: &str) -> Result<Vec<String>> {
         }
     }
     let uplink = instance.server()?.uplink;
-    make_network(instance, digest, uplink.as_deref()).map(|made| made.said)
+    network::up(instance, digest, uplink.as_deref()).map(|made| made.said)
 }
 
 /// An entry point in a sandbox has ended: it is recorded, tidied up, and told. Before it is started again is a pause.

@@ -13,8 +13,8 @@ use super::report::{Jobs, word};
 use super::{control, crontab, dir, dirs, files, kernel, names, order};
 use crate::error::{LifecycleError, Result};
 use crate::instance::Instance;
-use crate::service::systemd::steps::{Ended, network, network_down};
-use crate::service::systemd::{in_path, read_json};
+use crate::service::ended::Ended;
+use crate::service::{input, network};
 use crate::standalone::records::Wanted;
 use crate::{converge, files as small, tail};
 
@@ -54,7 +54,7 @@ pub(super) fn want(instance: &Instance, wanted: &Wanted) -> Result<()> {
     let plan = plan(&instance.name, &now, wanted, &manifest, network);
     stop(instance, &now, &plan.stop, &manifest)?;
     if network == Network::Anew {
-        network_down(instance)?;
+        network::down(instance)?;
     }
     small::make_dir(&instance.run_dir().0, 0o755)?;
     files::lead_to(&state_dir, &wanted.bundle)?;
@@ -208,11 +208,7 @@ fn rendered(
         true => Some(plain(instance, bundle, manifest, mode)?),
         false => None,
     };
-    let runtime = instance.manager.runtime.clone();
-    let runtime = match runtime.is_absolute() {
-        true => runtime,
-        false => in_path(&runtime)?,
-    };
+    let runtime = input::runtime(&instance.manager)?;
     let link = files::link(&instance.state_dir());
     let input = Input {
         paths: &instance.manager.paths,
@@ -273,10 +269,9 @@ fn plain(
     };
     let mut all = Vec::new();
     for entry in &manifest.entries {
-        let path = bundle.join(&entry.dir).join("config.json");
-        let command = Plain::of(&read_json(&path)?);
+        let command = Plain::of(&input::config(bundle, entry)?);
         all.push(command.ok_or_else(|| LifecycleError::Record {
-            path,
+            path: input::config_path(bundle, entry),
             why: "it has no command".to_owned(),
         })?);
     }
@@ -316,7 +311,7 @@ fn network_of(
         // One that somebody has left is made anew by the first job.
         return Ok(Network::Stays);
     }
-    let mut network = network(instance)?;
+    let mut network = network::of(instance)?;
     if !network.adopt()? {
         return Ok(Network::Anew);
     }

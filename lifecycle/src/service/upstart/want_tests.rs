@@ -1,6 +1,7 @@
 use std::collections::BTreeMap;
 
 use super::*;
+use crate::service::sample;
 use crate::service::upstart::control::JobState;
 use crate::service::upstart::files::Own;
 use crate::standalone::entry::tests::definition;
@@ -48,9 +49,7 @@ fn planned(now: &Jobs, daemons: &[(&str, &str)], cron: bool, network: Network) -
     web.requires = vec!["db".to_owned()];
     let mut job = definition("cron.x", Restart::Never);
     job.kind = EntryKind::Cron;
-    let text = r#"{"format":1,"version":"","instance":"a","app":"a","release":"","releasePath":"","uid":1,"gid":1,"hostname":"a","entries":[],"layers":[],"settings":[]}"#;
-    let mut manifest: Manifest = serde_json::from_str(text).unwrap();
-    manifest.entries = vec![web, definition("db", Restart::Always), job];
+    let manifest = sample::manifest("a", "a", vec![web, definition("db", Restart::Always), job]);
     let word = |(name, word): &(&str, &str)| ((*name).to_owned(), (*word).to_owned());
     let wanted = Wanted {
         format: FORMAT,

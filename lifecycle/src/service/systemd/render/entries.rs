@@ -7,8 +7,9 @@ use metactl_bundles::bundle::{EntryKind, EntryRef};
 use metactl_bundles::network::Mode;
 use metactl_bundles::schedule::{Missed, Schedule};
 
-use super::super::{calendar, names, steps};
+use super::super::{calendar, names};
 use super::{BEGIN, Input, Limits, Text, Unit, command, escaped, restarts};
+use crate::service::jobs::boot_mark;
 
 pub(super) fn service(input: &Input<'_>, entry: &EntryRef, limits: Limits) -> Unit {
     let instance = input.instance();
@@ -145,7 +146,7 @@ pub(super) fn timer(input: &Input<'_>, entry: &EntryRef) -> Option<Unit> {
     text.unlimited();
     if schedule == Schedule::Boot {
         // Its end is marked, and the mark lasts until the next boot.
-        let mark = steps::boot_mark(input.paths, instance, &entry.name);
+        let mark = boot_mark(input.paths, instance, &entry.name);
         text.set(
             "ConditionPathExists",
             &format!("!{}", escaped(&mark.to_string_lossy())),
