@@ -2,14 +2,14 @@
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
-use std::os::fd::BorrowedFd;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
 use rustix::io::Errno;
 
 use crate::link::{Device, GROUP, Holder, Links, Route};
-use crate::netlink::{Netlink, Refusal, inside};
+use crate::netlink::{Netlink, Refusal, visit};
 use crate::plan::{NetPlan, Side, Step, Veth, random};
 use crate::{NetError, nftables, server};
 
@@ -42,10 +42,15 @@ pub fn apply(
     }
     let host =
         Links::open().map_err(|refusal| refusal.during("open a netlink socket on the server"))?;
-    let (sandbox, firewall) = inside(netns, || {
-        let open = || -> Result<_, Refusal> { Ok((Links::open()?, Netlink::netfilter()?)) };
-        open().map_err(|refusal| refusal.during("open netlink sockets in the sandbox"))
-    })?;
+    let open = || {
+        let home = std::fs::File::open("/proc/thread-self/ns/net")?;
+        visit(netns, home.as_fd(), || {
+            let links = Links::open().map_err(|refusal| refusal.source)?;
+            Ok((links, Netlink::netfilter()?))
+        })
+    };
+    let (sandbox, firewall) = open()
+        .map_err(|error| Refusal::from(error).during("open netlink sockets in the sandbox"))?;
     let mut work = Work {
         netns,
         server_dir,
