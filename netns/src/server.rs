@@ -48,6 +48,11 @@ pub fn acquire(
     Ok(new)
 }
 
+/// Nobody has anything on this server: who comes now makes all of it.
+pub(crate) fn is_unused(server_dir: &Path) -> bool {
+    !record::exists(server_dir)
+}
+
 /// True when a user has the outer device `device`. A device that nobody has belongs to a sandbox that was released:
 /// its namespace can live on for minutes, for connections whose other end does not answer any more.
 pub(crate) fn is_owned(server_dir: &Path, device: &str) -> Result<bool, NetError> {
