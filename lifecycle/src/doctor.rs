@@ -1,5 +1,6 @@
 //! `metactl doctor`: what on this server would stop instances, and the command that mends it.
 
+mod mending;
 mod server;
 
 use std::collections::BTreeSet;
@@ -66,15 +67,12 @@ impl Manager {
             pool6: server.pool6.map(Into::into),
             conf: &conf,
             addresses,
-            refresh: format!(
-                "{} network refresh --server-dir {}",
-                self.runtime.display(),
-                runtime.server_dir().display()
-            ),
+            refresh: "metactl mend",
         };
         let mut findings = doctor::examine(&subject)?;
         findings.extend(legacy());
         findings.extend(elsewhere(&subject)?);
+        findings.extend(self.mending()?);
         let changed = metactl_netns::server::changed_sysctls(runtime.server_dir())?;
         let uplinks = match facts::gather(server.uplink.as_deref()) {
             Ok(facts) => facts

@@ -18,7 +18,7 @@ use crate::instance::Instance;
 use crate::lock::Lock;
 use crate::manager::{Manager, require_root};
 use crate::service::Look;
-use crate::standalone::network::Network;
+use crate::standalone::network::{Network, needs_resolver};
 use crate::standalone::records::{EntryReport, Report, Wanted};
 use crate::status::EntryState;
 use crate::{converge, files};
@@ -146,6 +146,23 @@ impl Manager {
         }
         let service = self.service_manager()?.kind.manager();
         service.rest(&|| self.is_anything_left())
+    }
+
+    /// The instances that nobody but the timer looks after: their networks can be damaged, or names of them are left.
+    pub(crate) fn looked_after_by_timer(&self) -> Result<Vec<String>> {
+        let mut found = Vec::new();
+        for name in self.instances()? {
+            let instance = self.named(&name);
+            if instance.service()?.has_supervisor() {
+                continue;
+            }
+            let spec: Option<NetworkSpec> = files::read_json(&instance.run_dir().network())?;
+            let has_network = spec.as_ref().is_some_and(needs_resolver);
+            if has_network || dns::leftovers(&instance.dns_journal()).is_some() {
+                found.push(name);
+            }
+        }
+        Ok(found)
     }
 
     /// Whether there is a network or a name without a supervisor.

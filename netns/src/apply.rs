@@ -2,15 +2,15 @@
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
-use std::os::fd::BorrowedFd;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
 use rustix::io::Errno;
 
 use crate::link::{Device, GROUP, Holder, Links, Route};
-use crate::netlink::{Netlink, Refusal, inside};
-use crate::plan::{NetPlan, Side, Step, Veth, random};
+use crate::netlink::{Netlink, Refusal, visit};
+use crate::plan::{NetPlan, ServerEffect, Side, Step, Veth, random};
 use crate::{NetError, nftables, server};
 
 /// What was made.
@@ -42,10 +42,15 @@ pub fn apply(
     }
     let host =
         Links::open().map_err(|refusal| refusal.during("open a netlink socket on the server"))?;
-    let (sandbox, firewall) = inside(netns, || {
-        let open = || -> Result<_, Refusal> { Ok((Links::open()?, Netlink::netfilter()?)) };
-        open().map_err(|refusal| refusal.during("open netlink sockets in the sandbox"))
-    })?;
+    let open = || {
+        let home = std::fs::File::open("/proc/thread-self/ns/net")?;
+        visit(netns, home.as_fd(), || {
+            let links = Links::open().map_err(|refusal| refusal.source)?;
+            Ok((links, Netlink::netfilter()?))
+        })
+    };
+    let (sandbox, firewall) = open()
+        .map_err(|error| Refusal::from(error).during("open netlink sockets in the sandbox"))?;
     let mut work = Work {
         netns,
         server_dir,
@@ -97,14 +102,20 @@ impl Work<'_> {
     fn carry_out(&mut self, plan: &NetPlan, user: &str) -> Result<(), NetError> {
         let effects = plan.server_effects();
         let mut waiting = !effects.is_empty();
+        let mut beside = false;
         for step in &plan.steps {
             match step {
                 // All of the server's at once, under one lock.
                 Step::Server(_) if !waiting => {}
                 Step::Server(_) => {
                     waiting = false;
-                    self.acquired = server::acquire(self.server_dir, user, plan.outer(), &effects)?;
+                    beside = server::is_unused(self.server_dir);
+                    match beside {
+                        true => self.acquire_beside(plan, user, &effects)?,
+                        false => self.acquired = self.acquire(plan, user, &effects)?,
+                    }
                 }
+                step if beside && is_alone(step) => {}
                 Step::Free(address) => self.free(*address)?,
                 Step::Veth(veth) => self.veth(veth, step)?,
                 Step::Altname { name, .. } => self.altname(name, step)?,
@@ -130,6 +141,46 @@ impl Work<'_> {
             }
         }
         Ok(())
+    }
+
+    fn acquire(
+        &self,
+        plan: &NetPlan,
+        user: &str,
+        effects: &[ServerEffect],
+    ) -> Result<bool, NetError> {
+        server::acquire(self.server_dir, user, plan.outer(), effects)
+    }
+
+    /// The first instance of a server: the table that all share is made beside the firewall of the sandbox. Each is a
+    /// transaction of its own namespace, and the kernel takes half a millisecond for it, most of that for putting the
+    /// hooks into its code, where nobody else on the machine had any yet.
+    fn acquire_beside(
+        &mut self,
+        plan: &NetPlan,
+        user: &str,
+        effects: &[ServerEffect],
+    ) -> Result<(), NetError> {
+        let (server_dir, outer) = (self.server_dir, plan.outer());
+        let acquire = move || server::acquire(server_dir, user, outer, effects);
+        std::thread::scope(|scope| {
+            let thread = std::thread::Builder::new().name("server".into());
+            let running = thread.spawn_scoped(scope, acquire);
+            let mut alone = plan.steps.iter().filter(|step| is_alone(step));
+            let own =
+                alone.try_for_each(|step| self.step(step).map_err(|refusal| failed(step, refusal)));
+            let crashed = |_| {
+                let what = "finish what all instances share on the server";
+                Err(Refusal::from(std::io::Error::other("it panicked")).during(what))
+            };
+            let shared = match running {
+                Ok(running) => running.join().unwrap_or_else(crashed),
+                // No room for a thread.
+                Err(_) => acquire(),
+            };
+            self.acquired = shared?;
+            own
+        })
     }
 
     /// The steps that are one request.
@@ -363,6 +414,11 @@ impl Work<'_> {
             server::release(self.server_dir, user).unwrap_or_default();
         }
     }
+}
+
+/// Only the sandbox is concerned, and no device towards the server.
+fn is_alone(step: &Step) -> bool {
+    matches!(step, Step::Policy { .. } | Step::Loopback)
 }
 
 fn failed(step: &Step, refusal: Refusal) -> NetError {

@@ -57,7 +57,7 @@ pub struct Subject<'a> {
     /// Every instance's addresses, with its name.
     pub addresses: Vec<(String, IpAddr)>,
     /// The command that makes everything true again that metactl has recorded.
-    pub refresh: String,
+    pub refresh: &'a str,
 }
 
 /// All checks of one server. They are made in the network namespace of the calling thread, as root.

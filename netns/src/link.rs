@@ -38,6 +38,9 @@ pub const GROUP: u32 = 0x6d63;
 /// An alternative name (`if_link.h`).
 const IFLA_ALT_IFNAME: u16 = 53;
 
+/// The flags of a question with one answer.
+const ONE_ANSWER: u16 = 0;
+
 /// How often to repeat a dump that was overtaken by a change.
 const DUMPS_MOST: u32 = 10;
 
@@ -127,16 +130,19 @@ impl Links {
             let mut bytes = vec![0; packet.buffer_len()];
             packet.serialize(&mut bytes);
             let mut answers = Vec::new();
-            let result = self
-                .0
-                .transact(&bytes, packet.header.sequence_number, |kind, payload| {
-                    let mut header = NetlinkHeader::default();
-                    header.message_type = kind;
-                    // An answer that cannot be read is one that says nothing we ask for.
-                    if let Ok(answer) = RouteNetlinkMessage::deserialize(&header, payload) {
-                        answers.push(answer);
-                    }
-                });
+            let seq = packet.header.sequence_number;
+            let each = |kind: u16, payload: &[u8]| {
+                let mut header = NetlinkHeader::default();
+                header.message_type = kind;
+                // An answer that cannot be read is one that says nothing we ask for.
+                if let Ok(answer) = RouteNetlinkMessage::deserialize(&header, payload) {
+                    answers.push(answer);
+                }
+            };
+            let result = match flags {
+                ONE_ANSWER => self.0.ask(&bytes, seq, each),
+                _ => self.0.transact(&bytes, seq, each),
+            };
             tries += 1;
             match result {
                 Ok(()) => return Ok(answers),
@@ -246,7 +252,7 @@ impl Links {
     }
 
     fn device(&mut self, message: LinkMessage) -> Result<Option<Device>, Refusal> {
-        match self.request(RouteNetlinkMessage::GetLink(message), NLM_F_ACK) {
+        match self.request(RouteNetlinkMessage::GetLink(message), ONE_ANSWER) {
             Ok(answers) => Ok(answers.into_iter().find_map(device)),
             Err(refusal) if refusal.is(Errno::NODEV) => Ok(None),
             Err(refusal) => Err(refusal),
@@ -270,7 +276,7 @@ impl Links {
         let mut message = LinkMessage::default();
         message.header.index = 1;
         message.attributes = vec![LinkAttribute::IfNetnsId(id)];
-        match self.request(RouteNetlinkMessage::GetLink(message), NLM_F_ACK) {
+        match self.request(RouteNetlinkMessage::GetLink(message), ONE_ANSWER) {
             Ok(_) => Ok(true),
             // The number leads to a namespace that can no longer be entered.
             Err(refusal) if refusal.is(Errno::INVAL) => Ok(false),
@@ -481,7 +487,7 @@ impl Links {
     pub fn holder(&mut self, address: IpAddr) -> Result<Option<Holder>, Refusal> {
         let mut message = route_message(&IpNet::from(address));
         message.header.flags = RouteFlags::FibMatch;
-        let answers = match self.request(RouteNetlinkMessage::GetRoute(message), NLM_F_ACK) {
+        let answers = match self.request(RouteNetlinkMessage::GetRoute(message), ONE_ANSWER) {
             Ok(answers) => answers,
             // No route at all, or one that says so.
             Err(refusal)
@@ -527,7 +533,7 @@ impl Links {
         let mut message = route_message(&IpNet::from(address));
         message.header.flags = RouteFlags::FibMatch;
         message.attributes.push(RouteAttribute::Oif(device));
-        let answers = match self.request(RouteNetlinkMessage::GetRoute(message), NLM_F_ACK) {
+        let answers = match self.request(RouteNetlinkMessage::GetRoute(message), ONE_ANSWER) {
             Ok(answers) => answers,
             // Not yet.
             Err(refusal) if refusal.is(Errno::NETUNREACH) => return Ok(false),

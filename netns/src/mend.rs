@@ -14,6 +14,7 @@ use rustix::io::Errno;
 
 use crate::link::{ALTNAME_PREFIX, Device, GROUP, Holder, Links, Route};
 use crate::netlink::{Netlink, Refusal, inside};
+use crate::nftables::Ruleset;
 use crate::plan::{self, Side, Step};
 use crate::{NetError, Resolved, facts, nftables, policy, server};
 
@@ -69,24 +70,42 @@ fn open() -> Result<Links, NetError> {
     Links::open().map_err(|refusal| refusal.during("open a netlink socket on the server"))
 }
 
-/// Somebody with the rights of the administrator was inside and removed the firewall: it comes back, whole.
+/// Somebody with the rights of the administrator was inside and removed the firewall, or its rules: it comes back, whole.
 fn policy_inside(
     spec: &NetworkSpec,
     names: &Resolved,
     netns: BorrowedFd<'_>,
 ) -> Result<Vec<String>, NetError> {
     let rules = policy::ruleset(spec, names)?;
-    inside(netns, || {
+    let (is_there, is_torn) = inside(netns, || {
         let failed = |refusal: Refusal| refusal.during("look after the firewall in the sandbox");
         let mut socket = Netlink::netfilter()
             .map_err(Refusal::from)
             .map_err(failed)?;
         if nftables::table_exists(&mut socket).map_err(failed)? {
-            return Ok(Vec::new());
+            return Ok((true, is_torn(&rules, &mut socket).map_err(failed)?));
         }
         nftables::load(&mut socket, &rules).map_err(failed)?;
-        Ok(vec!["the firewall inside the sandbox was gone".into()])
+        Ok((false, false))
+    })?;
+    if is_torn {
+        // Addresses of names and counters stay where they are left, and who learns goes on.
+        policy::replace(netns, spec, spec, names)?;
+        return Ok(vec![
+            "the firewall inside the sandbox had lost its rules".into(),
+        ]);
+    }
+    Ok(match is_there {
+        true => Vec::new(),
+        false => vec!["the firewall inside the sandbox was gone".into()],
     })
+}
+
+/// A chain at a hook has no rule. What else a running policy may have become by changes is nobody's damage.
+fn is_torn(rules: &Ruleset, socket: &mut Netlink) -> Result<bool, Refusal> {
+    let counts = nftables::dump::rules_by_chain(socket)?;
+    let mut hooked = rules.chains.iter().filter(|chain| chain.hook.is_some());
+    Ok(hooked.any(|chain| !counts.contains_key(&chain.name)))
 }
 
 /// The living outer device of the instance, whatever it is called by now: by its alternative name, or, where somebody

@@ -126,6 +126,26 @@ impl Netlink {
         &mut self,
         bytes: &[u8],
         last: u32,
+        each: impl FnMut(u16, &[u8]),
+    ) -> Result<(), Refusal> {
+        self.converse(bytes, last, false, each)
+    }
+
+    /// The same for the question `last`, which has one answer or is refused, and asks for no acknowledgement.
+    pub fn ask(
+        &mut self,
+        bytes: &[u8],
+        last: u32,
+        each: impl FnMut(u16, &[u8]),
+    ) -> Result<(), Refusal> {
+        self.converse(bytes, last, true, each)
+    }
+
+    fn converse(
+        &mut self,
+        bytes: &[u8],
+        last: u32,
+        one_answer: bool,
         mut each: impl FnMut(u16, &[u8]),
     ) -> Result<(), Refusal> {
         // The default send buffer holds 208 KiB; thousands of addresses need more. Needs CAP_NET_ADMIN, as
@@ -168,7 +188,10 @@ impl Netlink {
                         }
                         finished |= message.seq == last;
                     }
-                    kind => each(kind, message.payload),
+                    kind => {
+                        each(kind, message.payload);
+                        finished |= one_answer && message.seq == last;
+                    }
                 }
             }
             if finished {

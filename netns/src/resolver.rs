@@ -19,6 +19,7 @@
 //! | `questions` | what becomes of a question | |
 //! | `upstream`, `exchange` | asking the server's name servers | sockets |
 //! | `clients` | datagrams and connections of applications | sockets |
+//! | `pace` | how fast one instance may ask | no |
 //! | `listen` | where questions come in | sockets |
 //! | `follow` | names of entries are looked up again and again | |
 //! | `serve` | the loop | epoll |
@@ -31,6 +32,7 @@ mod instances;
 mod listen;
 pub mod message;
 mod name;
+mod pace;
 mod questions;
 mod record;
 mod serve;

@@ -20,7 +20,7 @@ use rustix::io::Errno;
 use crate::NetError;
 use crate::link::{GROUP, Links};
 use crate::netlink::{Netlink, Refusal};
-use crate::nftables::{self, Batch};
+use crate::nftables::{self, Batch, Ruleset};
 use crate::plan::ServerEffect;
 use record::{Locked, Record};
 
@@ -46,6 +46,11 @@ pub fn acquire(
         return Err(error);
     }
     Ok(new)
+}
+
+/// Nobody has anything on this server: who comes now makes all of it.
+pub(crate) fn is_unused(server_dir: &Path) -> bool {
+    !record::exists(server_dir)
 }
 
 /// True when a user has the outer device `device`. A device that nobody has belongs to a sandbox that was released:
@@ -105,16 +110,44 @@ pub fn refresh(server_dir: &Path) -> Result<Vec<String>, NetError> {
         _ => None,
     });
     said.extend(changed);
-    if has_table() == Some(false) && table::wanted(&locked.record).is_some() {
-        said.push("the nftables table inet metactl of the server was gone".into());
+    if let Some(wanted) = table::wanted(&locked.record) {
+        match table_now(&locked.record, &wanted) {
+            Some(TableNow::Gone) => {
+                said.push("the nftables table inet metactl of the server was gone".into());
+            }
+            Some(TableNow::Torn) => {
+                said.push("the nftables table inet metactl of the server had lost rules or published ports".into());
+                // What it is said to be is not what it is: it is made anew.
+                locked.record.table = None;
+            }
+            Some(TableNow::Whole) | None => {}
+        }
     }
     establish(&mut locked, &effects)?;
     Ok(said)
 }
 
+/// How the table is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum TableNow {
+    Whole,
+    /// Somebody removed rules or ports of it.
+    Torn,
+    Gone,
+}
+
 /// None where that cannot be asked: what needs it will say why.
-fn has_table() -> Option<bool> {
-    let ask = || -> Result<bool, Refusal> { nftables::table_exists(&mut Netlink::netfilter()?) };
+fn table_now(record: &Record, wanted: &Ruleset) -> Option<TableNow> {
+    let ask = || -> Result<TableNow, Refusal> {
+        let mut socket = Netlink::netfilter()?;
+        if !nftables::table_exists(&mut socket)? {
+            return Ok(TableNow::Gone);
+        }
+        Ok(match is_whole(record, wanted, &mut socket)? {
+            true => TableNow::Whole,
+            false => TableNow::Torn,
+        })
+    };
     ask().ok()
 }
 
@@ -200,21 +233,23 @@ pub(crate) fn table_is_whole(server_dir: &Path) -> Result<bool, NetError> {
     let look =
         |refusal: Refusal| refusal.during("read the nftables table inet metactl of the server");
     let mut socket = Netlink::netfilter().map_err(|error| look(error.into()))?;
-    let chains = nftables::dump::chains(&mut socket).map_err(look)?;
-    let whole = |chain: &nftables::Chain| {
-        chains.iter().any(|found| {
-            found.family == 1
-                && found.table == nftables::TABLE
-                && found.name == chain.name
-                && found.rules.len() == chain.rules.len()
-        })
+    is_whole(&record, &wanted, &mut socket).map_err(look)
+}
+
+fn is_whole(record: &Record, wanted: &Ruleset, socket: &mut Netlink) -> Result<bool, Refusal> {
+    let counts = nftables::dump::rules_by_chain(socket)?;
+    let has_all = |chain: &nftables::Chain| {
+        let count = counts.get(&chain.name).copied().unwrap_or_default();
+        count == chain.rules.len()
     };
-    let ports = table::published(&record).len();
-    let mut counted = 0;
-    for map in table::PUBLISHED {
-        counted += nftables::dump::count_elements(&mut socket, map).map_err(look)?;
+    let mut ports = 0;
+    for map in &wanted.maps {
+        if table::PUBLISHED.contains(&map.name.as_str()) {
+            ports += nftables::dump::count_elements(socket, &map.name)?;
+        }
     }
-    Ok(wanted.chains.iter().all(whole) && counted == ports)
+    let published = table::published(record).len();
+    Ok(wanted.chains.iter().all(has_all) && ports == published)
 }
 
 /// The table as it is with a pool and a published port.
@@ -253,6 +288,11 @@ fn establish(locked: &mut Locked, effects: &[ServerEffect]) -> Result<(), NetErr
         }
     }
     uplinks::remember(&mut locked.record)?;
+    let table = Change::of(&locked.record)?;
+    if !table.exists {
+        // One that is not there is made whatever the record says of it.
+        table.note(&mut locked.record);
+    }
     // Intent before effect.
     locked.save()?;
     for effect in effects {
@@ -266,7 +306,7 @@ fn establish(locked: &mut Locked, effects: &[ServerEffect]) -> Result<(), NetErr
             | ServerEffect::Publish { .. } => {}
         }
     }
-    refresh_table(locked)
+    table.carry_out(locked)
 }
 
 fn give_back(locked: &mut Locked, user: &str) -> Result<(), NetError> {
@@ -349,51 +389,89 @@ fn refuse_taken_ports(
     Ok(())
 }
 
-/// Makes the table what the record says it has to be. Costs one question when nothing has changed, and little when
-/// only published ports come or go; a replacement (milliseconds) when an uplink or a pool does, or somebody removed
-/// the table.
+/// Makes the table what the record says it has to be.
 fn refresh_table(locked: &mut Locked) -> Result<(), NetError> {
-    let wanted = table::wanted(&locked.record);
-    let published = table::published(&locked.record);
-    let text = wanted.as_ref().map(ToString::to_string);
-    let change = || -> Result<(), Refusal> {
-        let mut socket = Netlink::netfilter()?;
-        let exists = nftables::table_exists(&mut socket)?;
-        if exists == wanted.is_some() && text == locked.record.table {
-            if published == locked.record.published {
+    Change::of(&locked.record)?.carry_out(locked)
+}
+
+/// From the table that is there to the one that the record calls for. Costs one question when nothing has changed, and
+/// little when only published ports come or go; a replacement (milliseconds) when an uplink or a pool does, or somebody
+/// removed the table.
+struct Change {
+    socket: Netlink,
+    exists: bool,
+    wanted: Option<Ruleset>,
+    published: BTreeSet<ServerEffect>,
+    text: Option<String>,
+}
+
+impl Change {
+    fn of(record: &Record) -> Result<Change, NetError> {
+        let wanted = table::wanted(record);
+        let ask = || -> Result<(Netlink, bool), Refusal> {
+            let mut socket = Netlink::netfilter()?;
+            let exists = nftables::table_exists(&mut socket)?;
+            Ok((socket, exists))
+        };
+        let (socket, exists) = ask().map_err(during_change)?;
+        Ok(Change {
+            socket,
+            exists,
+            published: table::published(record),
+            text: wanted.as_ref().map(ToString::to_string),
+            wanted,
+        })
+    }
+
+    /// Writes into the record how the table will be. Returns whether that was news.
+    fn note(&self, record: &mut Record) -> bool {
+        if record.table == self.text && record.published == self.published {
+            return false;
+        }
+        record.table.clone_from(&self.text);
+        record.published.clone_from(&self.published);
+        true
+    }
+
+    fn carry_out(mut self, locked: &mut Locked) -> Result<(), NetError> {
+        self.commit(&locked.record).map_err(during_change)?;
+        match self.note(&mut locked.record) {
+            true => locked.save(),
+            false => Ok(()),
+        }
+    }
+
+    fn commit(&mut self, record: &Record) -> Result<(), Refusal> {
+        if self.exists && self.wanted.is_some() && self.text == record.table {
+            if self.published == record.published {
                 return Ok(());
             }
-            let mut batch = Batch::new(&mut socket);
-            table::change_ports(&mut batch, &locked.record.published, &published);
+            let mut batch = Batch::new(&mut self.socket);
+            table::change_ports(&mut batch, &record.published, &self.published);
             match batch.commit() {
                 // Somebody emptied the maps.
                 Err(refusal) if refusal.is(Errno::NOENT) => {}
                 result => return result,
             }
         }
-        let mut batch = Batch::new(&mut socket);
-        if exists {
+        let mut batch = Batch::new(&mut self.socket);
+        if self.exists {
             batch.delete_table();
         }
-        match (wanted, exists) {
-            (None, false) => return Ok(()),
-            (None, true) => {}
-            (Some(mut ruleset), _) => {
-                table::fill(&mut ruleset, &published);
-                batch.add(&ruleset);
+        match &mut self.wanted {
+            None if !self.exists => return Ok(()),
+            None => {}
+            Some(ruleset) => {
+                table::fill(ruleset, &self.published);
+                batch.add(ruleset);
             }
         }
         batch.commit()
-    };
-    change().map_err(|refusal| {
-        refusal.during("change the nftables table inet metactl of the server")
-    })?;
-    if locked.record.table != text || locked.record.published != published {
-        locked.record.table = text;
-        locked.record.published = published;
-        locked.save()?;
     }
-    Ok(())
+}
+
+fn during_change(refusal: Refusal) -> NetError {
+    refusal.during("change the nftables table inet metactl of the server")
 }
 
 impl Record {

@@ -131,6 +131,9 @@ fn reloads_routes_and_settings_are_mended() {
          nft 'add chain inet firewalld filter_FORWARD { type filter hook forward priority 10; policy accept; }'",
         "inet metactl of the server was gone",
     );
+    // The table is left, and is empty or has a hole.
+    scene.accident("nft flush table inet metactl", "lost rules");
+    scene.accident("nft flush chain inet metactl sources", "lost rules");
     scene.accident(&format!("ip link set {outer} down"), "ip link set");
     scene.accident(
         &format!("ip route del {APP}/32; ip -6 route del {APP6}/128"),
@@ -172,6 +175,16 @@ fn reloads_routes_and_settings_are_mended() {
     );
     assert_eq!(scene.mend(), ["the firewall inside the sandbox was gone"]);
     scene.assert_well("after the flush inside");
+    // Its rules alone: what is left of it drops everything.
+    scene.app.ns.sh("nft flush table inet metactl");
+    assert!(
+        !scene.app.ns.try_sh("ping -n -c 1 -W 1 198.51.100.9").0,
+        "nothing gets out"
+    );
+    let said = scene.mend();
+    assert_eq!(said, ["the firewall inside the sandbox had lost its rules"]);
+    scene.assert_well("after the rules inside were flushed");
+    assert!(scene.mend().is_empty());
     // Beyond repair: said, with what to do.
     scene.world.server.sh(&format!("ip link del {outer}"));
     let error = scene.try_mend().unwrap_err().to_string();

@@ -447,3 +447,35 @@ fn no_address_comes_by_advertisement() {
     );
     assert_eq!(watch.count("private"), 0);
 }
+
+/// A build is kept from the server: also from what of it listens to everybody on a link.
+#[test]
+fn who_is_kept_apart_reaches_no_service_by_broadcast() {
+    use std::net::UdpSocket;
+    let Some(world) = world("who_is_kept_apart_reaches_no_service_by_broadcast") else {
+        return;
+    };
+    let service = world
+        .server
+        .run(|| UdpSocket::bind("0.0.0.0:5353").unwrap());
+    let patience = std::time::Duration::from_millis(500);
+    service.set_read_timeout(Some(patience)).unwrap();
+    let hears = |apart: bool, to: &str| {
+        let mut spec = spec("myapp", Mode::Routed, &[APP]);
+        spec.apart = apart;
+        let app = world.start(spec, &names(&[]));
+        app.ns.run(|| {
+            let socket = UdpSocket::bind("0.0.0.0:0").unwrap();
+            socket.set_broadcast(true).unwrap();
+            socket.send_to(b"x", (to, 5353)).unwrap();
+        });
+        let heard = service.recv(&mut [0; 8]).is_ok();
+        world.stop(app);
+        world.settle();
+        heard
+    };
+    for to in ["255.255.255.255", "224.0.0.1", SERVER] {
+        assert!(hears(false, to), "{to} leads there");
+        assert!(!hears(true, to), "{to}");
+    }
+}

@@ -44,7 +44,7 @@ impl<'a> Patient<'a> {
             pool6: self.pool6.map(|pool| pool.parse().unwrap()),
             conf: &self.conf,
             addresses: self.addresses.clone(),
-            refresh: ":".into(),
+            refresh: ":",
         };
         self.world.server.run(|| examine(&subject)).unwrap()
     }

@@ -4,8 +4,8 @@
 mod common;
 
 use std::collections::BTreeMap;
-use std::io;
-use std::net::{Ipv4Addr, TcpStream, UdpSocket};
+use std::io::{self, Write};
+use std::net::{Ipv4Addr, Shutdown, TcpStream, UdpSocket};
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
@@ -64,7 +64,8 @@ fn serve(world: &World, zone: &Zone) {
                 .get(name.join(".").as_str())
                 .cloned()
                 .unwrap_or_default();
-            let found = if question[end + 2] == 1 {
+            // A, or whatever there is.
+            let found = if matches!(question[end + 2], 1 | ANY) {
                 found
             } else {
                 Vec::new()
@@ -141,25 +142,38 @@ impl Running {
     }
 }
 
-/// Asks from inside, as an application does; the addresses in the answer.
-fn ask(sandbox: &Sandbox, name: &str) -> Vec<Ipv4Addr> {
+/// The type of a question for everything.
+const ANY: u8 = 255;
+
+fn question(name: &str, kind: u8) -> Vec<u8> {
     let mut question = vec![0, 7, 1, 0, 0, 1, 0, 0, 0, 0, 0, 0];
     for label in name.split('.') {
         question.push(label.len() as u8);
         question.extend_from_slice(label.as_bytes());
     }
-    question.extend([0, 0, 1, 0, 1]);
-    let answer = sandbox.ns.run(|| {
+    question.extend([0, 0, kind, 0, 1]);
+    question
+}
+
+/// Asks from inside, as an application does; the answer.
+fn exchange(sandbox: &Sandbox, question: &[u8]) -> Vec<u8> {
+    sandbox.ns.run(|| {
         let socket = UdpSocket::bind("0.0.0.0:0").unwrap();
         socket.connect(("169.254.1.1", 53)).unwrap();
         socket
             .set_read_timeout(Some(Duration::from_secs(3)))
             .unwrap();
-        socket.send(&question).unwrap();
+        socket.send(question).unwrap();
         let mut buffer = [0; 1500];
         let length = socket.recv(&mut buffer).unwrap();
         buffer[..length].to_vec()
-    });
+    })
+}
+
+/// The addresses in the answer.
+fn ask(sandbox: &Sandbox, name: &str) -> Vec<Ipv4Addr> {
+    let question = question(name, 1);
+    let answer = exchange(sandbox, &question);
     let count = usize::from(answer[7]);
     let records = &answer[question.len()..];
     let address = |record: &[u8]| Ipv4Addr::new(record[12], record[13], record[14], record[15]);
@@ -350,4 +364,89 @@ fn one_at_a_time_that_learns_what_the_one_before_did() {
         running(&server_dir).unwrap().is_none()
     });
     first.thread.join().unwrap();
+}
+
+/// Questions on a connection that are answered at once, many times.
+fn many_questions(count: usize) -> Vec<u8> {
+    let question = question("localhost", 1);
+    let framed = [&(question.len() as u16).to_be_bytes()[..], &question].concat();
+    framed.repeat(count)
+}
+
+#[test]
+fn who_floods_the_resolver_by_a_connection_keeps_nobody_waiting() {
+    let Some(world) = world("who_floods_the_resolver_by_a_connection_keeps_nobody_waiting") else {
+        return;
+    };
+    let app = start(&world, &["star = *.star.example"], &[]);
+    let resolver = resolver(&world, &app, Duration::from_secs(60));
+    assert_eq!(ask(&app, "localhost"), [Ipv4Addr::LOCALHOST]);
+    // One asks as fast as it can, and reads what comes.
+    let mut busy = app.ns.run(|| TcpStream::connect("169.254.1.1:53").unwrap());
+    let mut answers = busy.try_clone().unwrap();
+    let reader = std::thread::spawn(move || io::copy(&mut answers, &mut io::sink()));
+    let questions = many_questions(1000);
+    let until = Instant::now() + Duration::from_secs(2);
+    let writer = std::thread::spawn(move || {
+        while Instant::now() < until && busy.write_all(&questions).is_ok() {}
+        busy.shutdown(Shutdown::Both).unwrap_or_default();
+    });
+    let mut asked = 0;
+    while Instant::now() < until {
+        assert_eq!(ask(&app, "localhost"), [Ipv4Addr::LOCALHOST]);
+        asked += 1;
+    }
+    assert!(asked > 4, "{asked} answers beside it");
+    writer.join().unwrap();
+    reader.join().unwrap().unwrap_or_default();
+    // Another reads nothing: what it asks is soon taken no more, since the answers would pile up.
+    let mut deaf = app.ns.run(|| TcpStream::connect("169.254.1.1:53").unwrap());
+    deaf.set_write_timeout(Some(Duration::from_secs(1)))
+        .unwrap();
+    let most = 24 << 20;
+    let mut sent = 0;
+    let questions = many_questions(1000);
+    while sent < most {
+        match deaf.write(&questions) {
+            Ok(length) => sent += length,
+            Err(error) => {
+                assert_eq!(error.kind(), io::ErrorKind::WouldBlock, "{error}");
+                break;
+            }
+        }
+    }
+    assert!(sent < most, "it takes whatever is asked");
+    assert_eq!(ask(&app, "localhost"), [Ipv4Addr::LOCALHOST]);
+    drop(deaf);
+    resolver.end(&world, app);
+}
+
+#[test]
+fn nobody_waits_for_thousands_of_addresses_to_be_looked_at() {
+    let Some(world) = world("nobody_waits_for_thousands_of_addresses_to_be_looked_at") else {
+        return;
+    };
+    let addresses = |count: u8| (0..count).map(|n| Ipv4Addr::new(10, 1, 0, n)).collect();
+    let zone = BTreeMap::from([
+        ("few.example", addresses(3)),
+        ("many.example", addresses(70)),
+    ]);
+    serve(&world, &Arc::new(Mutex::new(zone)));
+    let app = world.start(spec("myapp", Mode::Routed, &[APP]), &names(&[]));
+    let resolver = resolver(&world, &app, Duration::from_secs(60));
+    let answer = |name: &str, kind: u8| {
+        let answer = exchange(&app, &question(name, kind));
+        (answer[2] & 2 != 0, answer[3] & 15, answer[7])
+    };
+    assert_eq!(answer("few.example", ANY), (false, 0, 3));
+    // Of addresses those that count, or that fit; of everything nothing, and no word that there were more.
+    let (cut, code, count) = answer("many.example", 1);
+    assert!(cut && code == 0 && count > 20, "{count} addresses");
+    assert_eq!(answer("many.example", ANY), (false, 0, 0));
+    eventually("the record", Duration::from_secs(5), || {
+        let asked = NamesAsked::read(&resolver.server_dir, "myapp").unwrap();
+        let refused = asked.and_then(|asked| asked.refused.get("many.example").cloned());
+        refused.is_some_and(|one| one.why.contains("more than 64 addresses"))
+    });
+    resolver.end(&world, app);
 }

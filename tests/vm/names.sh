@@ -93,6 +93,17 @@ PERL
     check "they are registered" says '"state": "registered"' metactl shop status --json
     check "the units are in order" same "" "$(systemd-analyze verify /etc/systemd/system/metactl-mend.* 2>&1)"
     check "the timer runs" timer active
+    check "doctor has nothing to say of it" not shows "metactl-mend" metactl doctor network
+    check "somebody stops it" systemctl stop metactl-mend.timer
+    check "doctor says so, and what mends it" shows "mend:  systemctl start metactl-mend.timer" metactl doctor network
+    check "that starts it" systemctl start metactl-mend.timer
+    mv /etc/metactl/metactl.conf /tmp/metactl.conf
+    echo "[nonsense" > /etc/metactl/metactl.conf
+    systemctl start metactl-mend.service
+    mv /tmp/metactl.conf /etc/metactl/metactl.conf
+    check "doctor says that it failed" shows "metactl-mend.service failed the last time (exit-code)" metactl doctor network
+    check "it works again" mend
+    check "and that is seen" not shows "metactl-mend" metactl doctor network
     check "no process stays" soon no_process
     check "stop" metactl shop stop
     check "all are gone" no_answer $own
@@ -148,6 +159,9 @@ PERL
     check "nothing was started again" same 0 "$(restarts)"
     nsenter --net=/run/metactl/shop/netns nft flush ruleset
     check "by hand" shows "the firewall inside the sandbox was gone" metactl shop mend
+    nft flush table inet metactl
+    check "doctor says how to mend that" shows "mend:  metactl mend" metactl doctor network
+    check "an empty table is mended, too" shows "had lost rules" metactl mend
     check "nothing more to do" says "nothing was missing" metactl shop mend
     ip link del "$(outer)"
     check "what cannot be mended is told" fails_with 2 metactl mend

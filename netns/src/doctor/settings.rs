@@ -10,8 +10,9 @@ use crate::netlink::Refusal;
 use crate::plan::ServerEffect;
 use crate::{NetError, server};
 
-const BY_ITSELF: &str = "the supervisor of a running instance does the same within half a minute; if it comes back, \
-                         something else on the server takes it away again";
+const BY_ITSELF: &str = "whoever looks after networks here (metactl's supervisor; metactl-mend.timer under systemd) does \
+                         the same within half a minute; if it comes back, something else on the server takes it away \
+                         again";
 
 pub(super) fn examine(
     subject: &Subject<'_>,
@@ -55,10 +56,7 @@ pub(super) fn examine(
             why: "instances of the pool reach nothing outside, published ports lead nowhere, and the server \
                   forwards for others"
                 .into(),
-            mend: vec![
-                "nft delete table inet metactl 2>/dev/null || true".into(),
-                subject.refresh.clone(),
-            ],
+            mend: vec![subject.refresh.into()],
             lasting: BY_ITSELF.into(),
         });
     }

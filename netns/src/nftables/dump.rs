@@ -1,5 +1,7 @@
 //! Reads the chains and rules of everybody, as far as it takes to follow a packet through them.
 
+use std::collections::BTreeMap;
+
 use super::encode::{Attrs, INET, SUBSYSTEM, message};
 use super::{TABLE, read};
 use crate::netlink::{NLM_F_DUMP, Netlink, Refusal, attributes, string};
@@ -50,6 +52,30 @@ pub(crate) fn chains(socket: &mut Netlink) -> Result<Vec<FoundChain>, Refusal> {
         }
     }
     Ok(found)
+}
+
+/// How many rules each chain of our own table has; chains without any are missing. Of other tables, which may have
+/// thousands, nothing is told.
+pub(crate) fn rules_by_chain(socket: &mut Netlink) -> Result<BTreeMap<String, usize>, Refusal> {
+    let mut attrs = Attrs::default();
+    attrs.string(1, TABLE);
+    let rules = read::dump(socket, GET_RULES, INET, &attrs.0, |payload| {
+        let (mut table, mut chain) = (String::new(), String::new());
+        for (kind, value) in attributes(payload.get(4..).unwrap_or_default()) {
+            match kind {
+                1 => table = string(value),
+                2 => chain = string(value),
+                _ => {}
+            }
+        }
+        let is_ours = payload.first() == Some(&INET) && table == TABLE;
+        is_ours.then_some(chain)
+    });
+    let mut counts = BTreeMap::new();
+    for chain in read::if_there(rules)? {
+        *counts.entry(chain).or_default() += 1;
+    }
+    Ok(counts)
 }
 
 fn dump(socket: &mut Netlink, what: u16) -> Result<Vec<Vec<u8>>, Refusal> {

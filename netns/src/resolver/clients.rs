@@ -9,6 +9,7 @@ use rustix::event::epoll::EventFlags;
 
 use super::exchange::{framed, take_framed};
 use super::listen::Listener;
+use super::pace;
 use super::serve::{Id, Server};
 use super::upstream::Who;
 use crate::sys::datagram;
@@ -19,6 +20,8 @@ const IDLE: Duration = Duration::from_secs(10);
 const CONNECTIONS_MOST: usize = 32;
 /// So many questions of one connection are under way; more wait in the connection.
 const PIPELINE: usize = 16;
+/// So many bytes of answers wait for who does not read them; what that one asks waits in the connection, too.
+const OUTPUT_MOST: usize = 64 << 10;
 /// So many datagrams are read before others get their turn.
 const DATAGRAMS: usize = 64;
 
@@ -30,6 +33,13 @@ pub(super) struct Connection {
     output: Vec<u8>,
     pending: usize,
     pub deadline: Instant,
+}
+
+impl Connection {
+    /// Whether another question is taken. Those that are answered at once are never under way, so the answers count.
+    fn takes_more(&self) -> bool {
+        self.pending < PIPELINE && self.output.len() < OUTPUT_MOST
+    }
 }
 
 impl Server {
@@ -47,12 +57,28 @@ impl Server {
                 Err(_) => continue,
             };
             let user = self.who_asks(&from.ip(), Some(device));
-            if let Some(user) = user {
+            if let Some(user) = user
+                && self.has_room_for(&user)
+            {
                 let message = buffer.get(..length).unwrap_or_default().to_vec();
                 self.ask(&user, &message, Who::Datagram(from));
             }
         }
         self.buffer = buffer;
+    }
+
+    /// False when the instance asks faster than anybody does who waits for answers: all of them share one queue, which
+    /// has to be emptied faster than one of them fills it.
+    fn has_room_for(&mut self, user: &str) -> bool {
+        let instance = self.instances.by_user.get_mut(user);
+        let has_room = instance.is_some_and(|one| one.pace.take(Instant::now()));
+        if !has_room {
+            self.say(&format!(
+                "{user} asks for more than {} names a second; what is too much is left unanswered",
+                pace::RATE
+            ));
+        }
+        has_room
     }
 
     /// Who asks; of those that nobody knows it is looked whether they are new.
@@ -103,25 +129,29 @@ impl Server {
 
     /// Something came, or can be sent, on a connection.
     pub(super) fn connection_ready(&mut self, id: Id) {
-        if self.read_questions(id).is_err() || self.write_answers(id).is_err() {
-            self.hang_up(id);
+        // Answers first: they make room for questions that are here already, of which nobody tells again.
+        if self.write_answers(id).is_err() || self.read_questions(id).is_err() {
+            return self.hang_up(id);
+        }
+        if let Some(client) = self.clients.get(&id) {
+            let mut flags = EventFlags::empty();
+            flags.set(EventFlags::IN, client.takes_more());
+            flags.set(EventFlags::OUT, !client.output.is_empty());
+            self.watch_again(client.stream.as_fd(), id, flags);
         }
     }
 
-    /// Reads what there is, and asks for what is whole. An error is the end of the connection.
+    /// Reads what there is, and asks for what is whole; when that is much, others get their turn in between. An error is
+    /// the end of the connection.
     fn read_questions(&mut self, id: Id) -> io::Result<()> {
-        loop {
-            let Some(client) = self.clients.get_mut(&id) else {
+        for _ in 0..PIPELINE {
+            let Some(client) = self.clients.get_mut(&id).filter(|one| one.takes_more()) else {
                 return Ok(());
             };
-            if client.pending >= PIPELINE {
-                return Ok(());
-            }
             if let Some(message) = take_framed(&mut client.input) {
                 client.pending += 1;
                 client.deadline = Instant::now() + IDLE;
                 let user = client.user.clone();
-                self.timers.insert((client.deadline, id));
                 self.ask(&user, &message, Who::Connection(id));
                 continue;
             }
@@ -138,6 +168,8 @@ impl Server {
                 Err(error) => return Err(error),
             }
         }
+        self.due_connections.push(id);
+        Ok(())
     }
 
     fn write_answers(&mut self, id: Id) -> io::Result<()> {
@@ -153,16 +185,6 @@ impl Server {
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
                 Err(error) => return Err(error),
             }
-        }
-        let mut flags = EventFlags::empty();
-        if client.pending < PIPELINE {
-            flags |= EventFlags::IN;
-        }
-        if !client.output.is_empty() {
-            flags |= EventFlags::OUT;
-        }
-        if let Some(client) = self.clients.get(&id) {
-            self.watch_again(client.stream.as_fd(), id, flags);
         }
         Ok(())
     }
@@ -199,7 +221,7 @@ impl Server {
                 };
                 client.pending = client.pending.saturating_sub(1);
                 client.output.extend(framed(answer));
-                self.due_writes.push(*id);
+                self.due_connections.push(*id);
             }
         }
     }

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
-use crate::policy::Grant;
+use crate::policy::{Direction, EntryId, Grant};
 
 /// So many addresses per instance.
 pub(super) const ADDRESSES_MOST: usize = 1024;
@@ -60,7 +60,12 @@ impl Grants {
 
     /// Whether the address is reached by a name.
     pub fn has(&self, address: &IpAddr) -> bool {
-        self.until.keys().any(|(one, _)| one == address)
+        let first = EntryId {
+            direction: Direction::Out,
+            index: 0,
+        };
+        let mut from = self.until.range((*address, first)..);
+        from.next().is_some_and(|((one, _), _)| one == address)
     }
 
     /// The addresses that have to go so that `coming` fit: those that would end first, and none of `coming`.
@@ -106,7 +111,6 @@ impl Grants {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::policy::{Direction, EntryId};
 
     fn grant(number: u32) -> Grant {
         let id = EntryId {

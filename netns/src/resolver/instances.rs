@@ -13,6 +13,7 @@ use rustix::net::{AddressFamily, SocketFlags, SocketType, netdevice, socket_with
 
 use super::Places;
 use super::grants::Grants;
+use super::pace::Pace;
 use super::record::{self, NamesAsked, unix_now};
 use super::system::{Stamp, stamp};
 use crate::link::{GROUP, Holder, Links};
@@ -41,6 +42,8 @@ pub(super) struct Instance {
     /// When the record was written, if it has to be again.
     unwritten: bool,
     written: Instant,
+    /// How fast it asks.
+    pub pace: Pace,
     /// How many questions are under way.
     pub pending: usize,
     /// How many connections are open.
@@ -397,6 +400,7 @@ fn enter(
         asked: NamesAsked::default(),
         unwritten: false,
         written: Instant::now(),
+        pace: Pace::new(Instant::now()),
         pending: 0,
         connections: 0,
     };

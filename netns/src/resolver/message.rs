@@ -231,6 +231,16 @@ pub struct Chain {
     pub ttl: u32,
 }
 
+impl Chain {
+    /// Before the first record.
+    pub(super) fn unfollowed() -> Chain {
+        Chain {
+            ttl: u32::MAX,
+            ..Chain::default()
+        }
+    }
+}
+
 /// No chain of names is longer.
 pub(super) const CHAIN_MOST: usize = 16;
 /// So many addresses of one answer count, the first ones; nobody tries more.
@@ -289,10 +299,7 @@ impl<'m> Response<'m> {
     /// Follows `name` to its addresses of type `kind` (A or AAAA). Records that do not belong to that chain are as if
     /// they were not there.
     pub fn chain(&self, name: &Name, kind: u16) -> Result<Chain, Malformed> {
-        let mut chain = Chain {
-            ttl: u32::MAX,
-            ..Chain::default()
-        };
+        let mut chain = Chain::unfollowed();
         let ours = || {
             self.answers
                 .iter()

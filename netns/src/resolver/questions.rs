@@ -240,31 +240,32 @@ impl Server {
             return query.empty(SERVFAIL, None);
         };
         let ours = instance.sets.names(&query.name.to_string());
-        let forbidden = |addresses: Vec<IpAddr>| {
-            addresses.into_iter().find_map(|address| {
+        // Each address is a question to the kernel, for which everybody else waits: too many are not looked at.
+        let forbidden = |addresses: &[IpAddr]| -> Option<String> {
+            if addresses.len() > ADDRESSES_MOST {
+                return Some(format!("it leads to more than {ADDRESSES_MOST} addresses"));
+            }
+            addresses.iter().find_map(|address| {
                 let why = match ours {
-                    true => instance.forbids(&address),
-                    false => instance.forbids_of_strangers(&address, &self.kernel),
+                    true => instance.forbids(address),
+                    false => instance.forbids_of_strangers(address, &self.kernel),
                 };
-                why.map(|why| (address, why))
+                why.map(|why| format!("it leads to {address}, which is {why}"))
             })
         };
-        let answers = response.addresses();
-        let many = answers.len() > ADDRESSES_MOST;
-        if matches!(query.kind, A | AAAA) && (many || forbidden(answers.clone()).is_some()) {
-            return match response.chain(base, query.kind) {
+        match forbidden(&response.addresses()) {
+            Some(_) if matches!(query.kind, A | AAAA) => match response.chain(base, query.kind) {
                 Ok(chain) => self.answer(user, who, query, base, &chain, false),
                 Err(_) => query.empty(SERVFAIL, None),
-            };
-        }
-        if let Some((address, why)) = forbidden(answers) {
-            let why = format!("it leads to {address}, which is {why}");
-            instance.refuse(&query.name.to_string(), &why);
-            return query.empty(NOERROR, Some(&why));
-        }
-        match whole && forbidden(response.addresses_behind()).is_none() {
-            true => response.whole_for(query, room),
-            false => response.answers_for(query, room),
+            },
+            Some(why) => {
+                instance.refuse(&query.name.to_string(), &why);
+                query.empty(NOERROR, Some(&why))
+            }
+            None if whole && forbidden(&response.addresses_behind()).is_none() => {
+                response.whole_for(query, room)
+            }
+            None => response.answers_for(query, room),
         }
     }
 }

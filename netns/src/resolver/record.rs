@@ -13,6 +13,8 @@ use serde::{Deserialize, Serialize};
 const FORMAT: u32 = 1;
 /// So many names are remembered, and so many that were refused; those asked for last.
 const NAMES_MOST: usize = 256;
+/// So many addresses of each, as many as one answer has.
+const ADDRESSES_MOST: usize = 64;
 
 /// The names that an instance asked for. Times are seconds since 1970.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -86,7 +88,7 @@ impl NamesAsked {
         known
             .addresses
             .extend(addresses.iter().map(|address| (*address, until)));
-        while known.addresses.len() > NAMES_MOST {
+        while known.addresses.len() > ADDRESSES_MOST {
             let oldest = known.addresses.iter().min_by_key(|(_, until)| **until);
             let Some(oldest) = oldest.map(|(address, _)| *address) else {
                 break;

@@ -57,7 +57,8 @@ pub(super) struct Server {
     hosts_file: Watched,
     pub(super) jobs: HashMap<Id, Job>,
     pub(super) clients: HashMap<Id, Connection>,
-    pub(super) due_writes: Vec<Id>,
+    /// Connections with answers to be written, or with questions that waited for their turn.
+    pub(super) due_connections: Vec<Id>,
     pub(super) timers: BTreeSet<(Instant, Id)>,
     pub(super) follow: Follow,
     pub(super) next_id: Id,
@@ -119,7 +120,7 @@ impl Server {
             instances: Instances::default(),
             jobs: HashMap::new(),
             clients: HashMap::new(),
-            due_writes: Vec::new(),
+            due_connections: Vec::new(),
             timers: BTreeSet::new(),
             follow: Follow::default(),
             next_id: FIRST,
@@ -172,7 +173,7 @@ impl Server {
                 self.ready(data.u64());
             }
             self.late();
-            self.write_due();
+            self.connections_due();
         }
     }
 
@@ -198,24 +199,33 @@ impl Server {
             self.timers.remove(&(at, id));
             if self.jobs.get(&id).is_some_and(|job| job.deadline <= now) {
                 self.job_late(id);
-            } else if self
-                .clients
-                .get(&id)
-                .is_some_and(|client| client.deadline <= now)
-            {
-                self.connection_late(id);
+            } else if let Some(client) = self.clients.get(&id) {
+                // One time for each connection, however often it was put off.
+                match client.deadline <= now {
+                    true => self.connection_late(id),
+                    false => {
+                        self.timers.insert((client.deadline, id));
+                    }
+                }
             }
         }
     }
 
-    /// Answers on connections, after everything that led to them.
-    fn write_due(&mut self) {
-        while let Some(id) = self.due_writes.pop() {
+    /// Answers on connections, after everything that led to them. Once each: who asks faster than it is answered comes
+    /// after the others again.
+    fn connections_due(&mut self) {
+        let mut due = std::mem::take(&mut self.due_connections);
+        due.sort_unstable();
+        due.dedup();
+        for id in due {
             self.connection_ready(id);
         }
     }
 
     fn pause(&self) -> Duration {
+        if !self.due_connections.is_empty() {
+            return Duration::ZERO;
+        }
         let now = Instant::now();
         let mut until = self.ticked + self.pace();
         let timers = self.timers.first().map(|(at, _)| *at);

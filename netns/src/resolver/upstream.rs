@@ -105,10 +105,7 @@ impl Job {
             candidates,
             name: base.clone(),
             base,
-            chain: Chain {
-                ttl: u32::MAX,
-                ..Chain::default()
-            },
+            chain: Chain::unfollowed(),
             exchange: None,
             id: 0,
             first: 0,
@@ -128,6 +125,8 @@ impl Job {
             return false;
         };
         self.base = next.clone();
+        // Where the one before led to is no part of it.
+        self.chain = Chain::unfollowed();
         self.ask_for(next);
         true
     }

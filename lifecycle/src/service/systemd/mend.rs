@@ -7,7 +7,8 @@
 use std::time::Duration;
 
 use super::render::{Input, Text, Unit, command};
-use super::{control, names, states};
+use super::states::{self, UnitState};
+use super::{control, names};
 use crate::dns;
 use crate::error::Result;
 use crate::instance::Instance;
@@ -80,9 +81,102 @@ pub(super) fn rest_without_file() -> Result<()> {
     }
 }
 
+/// What keeps the timer from its work.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Trouble {
+    /// A unit has no file: those of the instances are of an older metactl, or somebody removed it.
+    Missing(&'static str),
+    /// A unit may not be started.
+    Masked(&'static str),
+    /// The timer does not run.
+    Stopped,
+    /// The timer runs, and has no next time.
+    Over,
+    /// The service failed the last time.
+    Failed {
+        /// `exit-code`, `timeout` and so on.
+        result: String,
+    },
+}
+
+/// What keeps the timer from its work; nothing when it does it.
+pub(crate) fn trouble() -> Result<Option<Trouble>> {
+    let units = [names::MEND_TIMER, names::MEND];
+    if let Some(missing) = units
+        .into_iter()
+        .find(|unit| !super::dir().join(unit).exists())
+    {
+        return Ok(Some(Trouble::Missing(missing)));
+    }
+    let mut states = states::of(&units.map(str::to_owned))?;
+    let mut state = |unit| states.remove(unit).unwrap_or_default();
+    Ok(judge(&state(names::MEND_TIMER), &state(names::MEND)))
+}
+
+fn judge(timer: &UnitState, service: &UnitState) -> Option<Trouble> {
+    let masked = [(names::MEND_TIMER, timer), (names::MEND, service)];
+    if let Some((unit, _)) = masked.into_iter().find(|(_, unit)| unit.load == "masked") {
+        return Some(Trouble::Masked(unit));
+    }
+    if !timer.is_active() {
+        return Some(Trouble::Stopped);
+    }
+    if service.active == "failed" {
+        let result = service.result.clone();
+        return Some(Trouble::Failed { result });
+    }
+    (timer.sub == "elapsed" && !service.is_active()).then_some(Trouble::Over)
+}
+
 /// Whether the timer runs.
 fn is_active() -> Result<bool> {
     let timer = names::MEND_TIMER.to_owned();
     let states = states::of(&[timer])?;
-    Ok(states.values().any(states::UnitState::is_active))
+    Ok(states.values().any(UnitState::is_active))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_timer_that_does_not_do_its_work_is_told() {
+        let unit = |load: &str, active: &str, sub: &str, result: &str| UnitState {
+            load: load.to_owned(),
+            active: active.to_owned(),
+            sub: sub.to_owned(),
+            result: result.to_owned(),
+            ..UnitState::default()
+        };
+        let timer = |active, sub| unit("loaded", active, sub, "");
+        let waiting = timer("active", "waiting");
+        let service = |active, sub, result| unit("loaded", active, sub, result);
+        let idle = service("inactive", "dead", "success");
+        let busy = service("activating", "start", "success");
+        let masked = unit("masked", "inactive", "dead", "");
+        for (timer, service, expected) in [
+            (&waiting, &idle, None),
+            (&timer("active", "running"), &busy, None),
+            (&timer("active", "elapsed"), &busy, None),
+            (&timer("active", "elapsed"), &idle, Some(Trouble::Over)),
+            (&timer("inactive", "dead"), &busy, Some(Trouble::Stopped)),
+            (&timer("failed", "failed"), &idle, Some(Trouble::Stopped)),
+            (&UnitState::default(), &idle, Some(Trouble::Stopped)),
+            (&masked, &idle, Some(Trouble::Masked("metactl-mend.timer"))),
+            (
+                &waiting,
+                &masked,
+                Some(Trouble::Masked("metactl-mend.service")),
+            ),
+            (
+                &waiting,
+                &service("failed", "failed", "exit-code"),
+                Some(Trouble::Failed {
+                    result: "exit-code".to_owned(),
+                }),
+            ),
+        ] {
+            assert_eq!(judge(timer, service), expected, "{timer:?} {service:?}");
+        }
+    }
 }

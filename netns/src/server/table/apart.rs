@@ -33,7 +33,8 @@ pub(super) fn chains(record: &Record) -> Vec<Chain> {
         let accepted: Vec<Rule> = listed.iter().flat_map(|one| accept(&from(), one)).collect();
         to_server.push(from().address(End::Destination, &resolver, true).accept());
         to_server.extend(accepted.iter().cloned());
-        to_server.extend(refuse(&from().for_the_server()));
+        // Whatever its destination: at this hook it is for the server, also what goes to everybody (broadcast, multicast).
+        to_server.extend(refuse(&from()));
         to_others.extend(accepted);
         to_others.extend(refuse(&from().out_by_group(GROUP, true)));
     }
@@ -134,8 +135,8 @@ mod tests {
         let mut server = vec!["ip daddr 169.254.1.1 accept"];
         server.extend(accepted);
         server.extend([
-            "fib daddr type local meta l4proto tcp reject with tcp reset",
-            "fib daddr type local reject with icmpx admin-prohibited",
+            "meta l4proto tcp reject with tcp reset",
+            "reject with icmpx admin-prohibited",
         ]);
         assert_eq!(lines(0), server);
         let mut others = Vec::from(accepted);
