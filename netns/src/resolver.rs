@@ -29,6 +29,7 @@ mod exchange;
 mod follow;
 mod grants;
 mod instances;
+mod joined;
 mod listen;
 pub mod message;
 mod name;

@@ -49,37 +49,37 @@ fn serve(world: &World, zone: &Zone) {
     std::thread::spawn(move || {
         let mut buffer = [0; 1500];
         while let Ok((length, from)) = socket.recv_from(&mut buffer) {
-            let question = &buffer[..length];
-            let end = 12 + question[12..].iter().position(|byte| *byte == 0).unwrap();
-            let mut name = Vec::new();
-            let mut at = 12;
-            while at < end {
-                let length = usize::from(question[at]);
-                name.push(String::from_utf8_lossy(&question[at + 1..at + 1 + length]).into_owned());
-                at += 1 + length;
-            }
-            let found = zone
-                .lock()
-                .unwrap()
-                .get(name.join(".").as_str())
-                .cloned()
-                .unwrap_or_default();
-            // A, or whatever there is.
-            let found = if matches!(question[end + 2], 1 | ANY) {
-                found
-            } else {
-                Vec::new()
-            };
-            let mut answer = question[..2].to_vec();
-            answer.extend([0x81, 0x80, 0, 1, 0, found.len() as u8, 0, 0, 0, 0]);
-            answer.extend_from_slice(&question[12..end + 5]);
-            for address in found {
-                answer.extend([0xc0, 12, 0, 1, 0, 1, 0, 0, 0, 1, 0, 4]);
-                answer.extend(address.octets());
-            }
+            let answer = answer(&zone, &buffer[..length]);
             socket.send_to(&answer, from).unwrap_or_default();
         }
     });
+}
+
+/// What the name server says to a question.
+fn answer(zone: &Zone, question: &[u8]) -> Vec<u8> {
+    let end = 12 + question[12..].iter().position(|byte| *byte == 0).unwrap();
+    let mut name = Vec::new();
+    let mut at = 12;
+    while at < end {
+        let length = usize::from(question[at]);
+        name.push(String::from_utf8_lossy(&question[at + 1..at + 1 + length]).into_owned());
+        at += 1 + length;
+    }
+    let zone = zone.lock().unwrap();
+    // A, or whatever there is.
+    let found = match question[end + 2] {
+        1 | ANY => zone.get(name.join(".").as_str()).cloned(),
+        _ => None,
+    };
+    let found = found.unwrap_or_default();
+    let mut answer = question[..2].to_vec();
+    answer.extend([0x81, 0x80, 0, 1, 0, found.len() as u8, 0, 0, 0, 0]);
+    answer.extend_from_slice(&question[12..end + 5]);
+    for address in found {
+        answer.extend([0xc0, 12, 0, 1, 0, 1, 0, 0, 0, 1, 0, 4]);
+        answer.extend(address.octets());
+    }
+    answer
 }
 
 struct Running {
@@ -323,6 +323,51 @@ fn follows(test: &str, replace: bool) {
     // It stays for as long as the name leads to it.
     std::thread::sleep(Duration::from_secs(6));
     assert!(has("10.1.0.2") && has("10.1.0.9"));
+    resolver.end(&world, app);
+}
+
+/// Who guesses answers has one question to guess, however often the application asks meanwhile.
+#[test]
+fn equal_questions_are_asked_once() {
+    let Some(world) = world("equal_questions_are_asked_once") else {
+        return;
+    };
+    let zone: Zone = Arc::new(Mutex::new(BTreeMap::from([
+        ("a.star.example", vec![Ipv4Addr::new(10, 1, 0, 1)]),
+        ("b.star.example", vec![Ipv4Addr::new(10, 1, 0, 2)]),
+    ])));
+    let app = start(&world, &["star = *.star.example"], &[]);
+    let resolver = resolver(&world, &app, Duration::from_secs(60));
+    let name_server = world.server.run(|| UdpSocket::bind((DNS, 53)).unwrap());
+    let asked = std::thread::scope(|scope| {
+        let askers: Vec<_> = ["a.star.example", "b.star.example"]
+            .into_iter()
+            .flat_map(|name| std::iter::repeat_n(name, 8))
+            .map(|name| scope.spawn(|| ask(&app, name)))
+            .collect();
+        // Nobody is answered before all have asked.
+        std::thread::sleep(Duration::from_millis(500));
+        let mut asked = 0;
+        let mut question = [0; 1500];
+        name_server.set_nonblocking(true).unwrap();
+        while let Ok((length, from)) = name_server.recv_from(&mut question) {
+            let answer = answer(&zone, &question[..length]);
+            name_server.send_to(&answer, from).unwrap();
+            asked += 1;
+        }
+        let answers: Vec<_> = askers.into_iter().map(|one| one.join().unwrap()).collect();
+        assert_eq!(answers[..8], vec![vec![Ipv4Addr::new(10, 1, 0, 1)]; 8]);
+        assert_eq!(answers[8..], vec![vec![Ipv4Addr::new(10, 1, 0, 2)]; 8]);
+        asked
+    });
+    assert_eq!(asked, 2);
+    drop(name_server);
+    // What comes later is asked anew.
+    serve(&world, &zone);
+    zone.lock()
+        .unwrap()
+        .insert("a.star.example", vec![Ipv4Addr::new(10, 1, 0, 3)]);
+    assert_eq!(ask(&app, "a.star.example"), [Ipv4Addr::new(10, 1, 0, 3)]);
     resolver.end(&world, app);
 }
 

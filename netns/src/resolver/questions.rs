@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use super::grants::TTL_MOST;
+use super::joined::Key;
 use super::message::{
     A, AAAA, ADDRESSES_MOST, Answer, BadQuery, CLASS_IN, Chain, NOERROR, NXDOMAIN, PTR, Query,
     REFUSED, Response, SERVFAIL,
@@ -55,13 +56,28 @@ impl Server {
         instance.pending += 1;
         let kind = query.kind;
         let user = user.to_owned();
+        // Of what is passed on as it came, two are rarely equal.
+        let joins = matches!(relay, Relay::Addresses) && !candidates.is_empty();
+        let key = joins.then(|| Key {
+            user: user.clone(),
+            candidates: candidates.clone(),
+            kind,
+        });
+        let first = match &key {
+            Some(key) => self.joined.join(key, who, query),
+            None => Some((who, query)),
+        };
+        let Some((who, query)) = first else {
+            return;
+        };
         let aim = Aim::Answer {
             user,
             who,
             query,
             relay,
         };
-        if let Some(job) = Job::new(aim, kind, candidates) {
+        if let Some(mut job) = Job::new(aim, kind, candidates) {
+            job.key = key;
             self.begin(job);
         }
     }

@@ -12,6 +12,7 @@ use rustix::net::{AddressFamily, SocketFlags, SocketType, netdevice, socket_with
 use super::clients::Connection;
 use super::follow::Follow;
 use super::instances::{Instances, Kernel, is_gone};
+use super::joined::Joined;
 use super::listen::{self, Listener};
 use super::system::{Hosts, Resolving, Watched};
 use super::upstream::Job;
@@ -56,6 +57,7 @@ pub(super) struct Server {
     pub(super) hosts: Hosts,
     hosts_file: Watched,
     pub(super) jobs: HashMap<Id, Job>,
+    pub(super) joined: Joined,
     pub(super) clients: HashMap<Id, Connection>,
     /// Connections with answers to be written, or with questions that waited for their turn.
     pub(super) due_connections: Vec<Id>,
@@ -119,6 +121,7 @@ impl Server {
             listeners,
             instances: Instances::default(),
             jobs: HashMap::new(),
+            joined: Joined::default(),
             clients: HashMap::new(),
             due_connections: Vec::new(),
             timers: BTreeSet::new(),

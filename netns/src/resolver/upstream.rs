@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use rustix::event::epoll;
 
 use super::exchange::Exchange;
+use super::joined::Key;
 use super::message::{
     self, CHAIN_MOST, Chain, FORMERR, NOERROR, NXDOMAIN, Query, Response, SERVFAIL, ask,
 };
@@ -59,6 +60,8 @@ pub(super) enum Relay {
 /// A question under way.
 pub(super) struct Job {
     pub aim: Aim,
+    /// Who asks the same meanwhile waits for this one.
+    pub key: Option<Key>,
     pub kind: u16,
     /// What is asked when the name does not exist.
     candidates: VecDeque<Name>,
@@ -101,6 +104,7 @@ impl Job {
         let now = Instant::now();
         Some(Job {
             aim,
+            key: None,
             kind,
             candidates,
             name: base.clone(),
@@ -369,22 +373,37 @@ impl Server {
                 query,
                 relay,
             } => {
-                if let Some(instance) = self.instances.by_user.get_mut(user) {
-                    instance.pending = instance.pending.saturating_sub(1);
+                let key = job.key.as_ref();
+                let others = key.map(|key| self.joined.end(key)).unwrap_or_default();
+                let all = std::iter::once((who, query));
+                for (who, query) in all.chain(others.iter().map(|(who, query)| (who, query))) {
+                    self.answer_one(user, who, query, relay, &job.base, &outcome);
                 }
-                let answer = match outcome {
-                    Outcome::Chain(chain) => {
-                        self.answer(user, who, query, &job.base, &chain, false)
-                    }
-                    Outcome::Failed(code) => query.empty(code, None),
-                    Outcome::Response(response) => {
-                        let whole = matches!(relay, Relay::Whole(_));
-                        self.relay(user, who, query, &job.base, &response, whole)
-                    }
-                };
-                self.reply(who, &answer);
             }
         }
+    }
+
+    fn answer_one(
+        &mut self,
+        user: &str,
+        who: &Who,
+        query: &Query,
+        relay: &Relay,
+        base: &Name,
+        outcome: &Outcome<'_>,
+    ) {
+        if let Some(instance) = self.instances.by_user.get_mut(user) {
+            instance.pending = instance.pending.saturating_sub(1);
+        }
+        let answer = match outcome {
+            Outcome::Chain(chain) => self.answer(user, who, query, base, chain, false),
+            Outcome::Failed(code) => query.empty(*code, None),
+            Outcome::Response(response) => {
+                let whole = matches!(relay, Relay::Whole(_));
+                self.relay(user, who, query, base, response, whole)
+            }
+        };
+        self.reply(who, &answer);
     }
 }
 
