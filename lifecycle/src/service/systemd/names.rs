@@ -6,8 +6,8 @@ use std::fmt::Write;
 pub(super) const RESOLVER: &str = "metactl-resolver.service";
 
 /// What looks after the networks and names of all instances, and when.
-pub(super) const MEND: &str = "metactl-mend.service";
-pub(super) const MEND_TIMER: &str = "metactl-mend.timer";
+pub(crate) const MEND: &str = "metactl-mend.service";
+pub(crate) const MEND_TIMER: &str = "metactl-mend.timer";
 
 /// `metactl-<instance>-<entry>.service`
 pub(super) fn service(instance: &str, entry: &str) -> String {
