@@ -71,7 +71,7 @@ names_and_mending() {
 use IO::Socket::INET; use strict; $| = 1; $SIG{CHLD} = "IGNORE";
 exit 3 if -e "/data/broken";
 my %sockets = map { $_ => IO::Socket::INET->new(LocalPort => $_, Listen => 16, ReuseAddr => 1) } 7, 80;
-for my $port (keys %sockets) {
+for my $port (7, 80) {
     next if $port == 7 && fork;
     while (my $client = $sockets{$port}->accept) {
         next if fork;
