@@ -231,7 +231,16 @@ impl Diagnostic {
             let help = Level::HELP;
             groups.push(Group::with_title(help.secondary_title(printable(hint))));
         }
-        renderer.render(&groups)
+        let has_line = self.place.as_ref().is_some_and(|place| place.line > 0);
+        if has_line || !self.related.is_empty() {
+            return renderer.render(&groups);
+        }
+        // Without a line there is no margin that would have to be drawn on to the hint.
+        let texts: Vec<String> = groups
+            .into_iter()
+            .map(|group| renderer.render(&[group]))
+            .collect();
+        texts.join("\n")
     }
 }
 

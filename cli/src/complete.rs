@@ -223,7 +223,10 @@ impl Typing<'_> {
 
     fn values_of(&self, kind: &str, current: &str) -> Vec<String> {
         match kind {
+            // A new one is called like none of them.
+            "APP" if self.line.command.is_some_and(|one| one.get_name() == "new") => Vec::new(),
             "APP" => self.instances(),
+            "REPO" => paths(current, true),
             "SITE" => self.manager.sites(),
             "ENTRY" => self.entries(),
             "RELEASE" => self.releases(),
@@ -397,6 +400,8 @@ mod tests {
         gives("chec", &["check"]);
         gives("-a myapp sho", &["show"]);
         gives("myapp exec -- l", &[]);
+        gives("new mya", &[]);
+        gives("new other /us", &["/usr/"]);
     }
 
     #[test]

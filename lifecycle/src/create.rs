@@ -317,6 +317,8 @@ impl<'a> Creation<'a> {
         if !matches!(mode, Some("none" | "host")) {
             warnings.extend(crate::doctor::warnings(&self.server));
         }
+        let lost = self.instance.manager.lost_site(&self.server);
+        warnings.extend(lost.map(|found| format!("{}; {}", found.what, found.lasting)));
         Ok(Created {
             repo: self.source.as_ref().map(scm::Source::shown),
             tag: self.tag,

@@ -83,14 +83,17 @@ impl Instance {
         let tag = self.current().ok().flatten();
         let tag = tag.and_then(|current| crate::inspect::release(self, &current).ok());
         let goes = there(self.removed(data));
-        let state_dir = self.state_dir();
         let paths = &self.manager.paths;
         let file = paths.local_layer(&self.name);
         let copy = layer::before_path(self);
-        let keeps_layer = !data && file.is_file() && state_dir.is_dir();
+        // Also through a link: it is only read.
+        let text = match !data && file.is_file() {
+            true => std::fs::read(&file).on("read", &file)?,
+            false => Vec::new(),
+        };
+        let keeps_layer = says_something(&text);
         if keeps_layer {
-            // Also through a link: it is only read.
-            let text = std::fs::read(&file).on("read", &file)?;
+            files::make_dir(&self.state_dir(), 0o755)?;
             files::replace(&copy, &text, 0o600)?;
         }
         converge::clear_workshop(self)?;
@@ -156,6 +159,12 @@ impl Instance {
             false => vec![self.state_dir().join("data"), self.log_dir()],
         }
     }
+}
+
+/// Whether a layer is more than comments: then it cannot be made again.
+fn says_something(layer: &[u8]) -> bool {
+    let mut lines = layer.split(|byte| *byte == b'\n').map(<[u8]>::trim_ascii);
+    lines.any(|line| !matches!(line.first(), None | Some(b'#' | b';')))
 }
 
 /// Those that are there.

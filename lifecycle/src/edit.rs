@@ -173,7 +173,8 @@ impl Instance {
     /// A key that there cannot be, or that has no value; everything that is wrong in the layers.
     pub fn value(&self, key: &str) -> Result<Effective> {
         let config = self.config()?;
-        let Address { section, key } = Address::find(&config, key)?;
+        let found = Address::find(&config, key).map_err(LifecycleError::Question)?;
+        let Address { section, key } = found;
         let Some(value) = config.get(&section, &key) else {
             return Err(LifecycleError::NoValue { section, key });
         };

@@ -16,6 +16,7 @@ use metactl_bundles::why::path::{self, Seen};
 use metactl_bundles::why::{self, Answer, Question, Verdict};
 use metactl_netns::names::resolve;
 
+use crate::edit::layer::fetched_app_layer;
 use crate::error::{LifecycleError, Result};
 use crate::instance::{Current, Instance};
 use crate::manager::Manager;
@@ -90,7 +91,10 @@ impl Instance {
     fn understood(&self, current: Option<&Current>) -> Result<(Config, App)> {
         let layer = current.map(|current| current.manifest.release_path.join(APP_LAYER));
         let paths = &self.manager.paths;
-        let sources = materialize::sources(paths, &self.name, layer.as_deref(), None)?;
+        let mut sources = materialize::sources(paths, &self.name, layer.as_deref(), None)?;
+        if layer.is_none() {
+            sources.extend(fetched_app_layer(self));
+        }
         Ok(match layer {
             Some(_) => model::load(sources, &self.name)?,
             None => model::check(sources, &self.name)?,
@@ -126,7 +130,7 @@ impl Instance {
     }
 
     /// The name of the application, which decides the site's file, and the app layer of the release
-    /// in use.
+    /// in use, or of its repository before there is one.
     fn identity(&self) -> Result<(String, Option<Source>)> {
         let current = self.current()?;
         let file = current.map(|current| current.manifest.release_path.join(APP_LAYER));
@@ -134,7 +138,10 @@ impl Instance {
             instance: &self.name,
             app_layer: file.as_deref(),
         };
-        let sources = layers::read(&self.manager.paths, &request)?;
+        let mut sources = layers::read(&self.manager.paths, &request)?;
+        if file.is_none() {
+            sources.extend(fetched_app_layer(self));
+        }
         let name = layers::site_name(&sources, &self.name);
         let app = sources
             .into_iter()

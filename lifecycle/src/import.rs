@@ -12,7 +12,7 @@ use metactl_bundles::layers::MAX_FILE;
 use metactl_bundles::redact;
 
 use crate::error::{LifecycleError, OnPath, Result};
-use crate::manager::Manager;
+use crate::manager::{Manager, has_state};
 use crate::{files, names};
 
 /// Whose configuration it is.
@@ -68,7 +68,14 @@ impl Manager {
                 hint: "name the directory that has the files, or one of them".to_owned(),
             });
         }
-        let read = found.iter().map(|file| self.import_file(foreign, file));
+        let read = found.iter().map(|file| {
+            let mut import = self.import_file(foreign, file);
+            if leads_out(file, path) {
+                import.imported = Imported::default();
+                import.refused = Some("it is a link that leads out of the directory".to_owned());
+            }
+            import
+        });
         Ok(read.collect())
     }
 
@@ -104,15 +111,17 @@ impl Manager {
         if import.imported.app.is_empty() {
             return Some("nothing in it says what runs".to_owned());
         }
-        let there = |path: &&PathBuf| path.symlink_metadata().is_ok();
-        let taken = [&import.local_layer, &import.app_layer]
-            .into_iter()
-            .find(there);
-        if let Some(path) = taken {
-            return Some(format!("{} is there already", path.display()));
+        let taken = |path: &Path| Some(format!("{} is there already", path.display()));
+        if import.local_layer.symlink_metadata().is_ok() {
+            return taken(&import.local_layer);
+        }
+        // Of an import whose instance was deleted since; nothing of it would be lost.
+        let same = import.has_app_layer();
+        if !same && import.app_layer.symlink_metadata().is_ok() {
+            return taken(&import.app_layer);
         }
         let state = self.paths.instance_state(&import.name);
-        (state.exists()).then(|| format!("there is an instance {} already", import.name))
+        has_state(&state).then(|| format!("there is an instance {} already", import.name))
     }
 
     /// Writes the layers of every import that is not refused; returns the files. None of them is
@@ -151,15 +160,41 @@ impl Foreign {
     }
 }
 
+impl Import {
+    /// The two layers as they are written.
+    fn texts(&self) -> [(&PathBuf, String); 2] {
+        let from = self.file.display().to_string().replace('\n', " ");
+        let Imported { app, local, .. } = &self.imported;
+        let app = format!(
+            "# From {from}. Commit it as .metactl at the top of the repository.\n{}",
+            app.text()
+        );
+        let local = format!("# From {from}.\n{}", local.text());
+        [(&self.app_layer, app), (&self.local_layer, local)]
+    }
+
+    /// Whether the app layer is there, just as it would be written.
+    fn has_app_layer(&self) -> bool {
+        let [(path, text), _] = self.texts();
+        let is_file = path.symlink_metadata().is_ok_and(|meta| meta.is_file());
+        is_file && files::read(path).is_ok_and(|there| there.as_deref() == Some(text.as_bytes()))
+    }
+}
+
+/// Whether a file of a directory is a link to somewhere else: who may put it there need not be one who may read that.
+fn leads_out(file: &Path, dir: &Path) -> bool {
+    let whole = |path: &Path| path.canonicalize().ok();
+    file.is_symlink()
+        && whole(file)
+            .zip(whole(dir))
+            .is_none_or(|(file, dir)| !file.starts_with(dir))
+}
+
 fn write(import: &Import, written: &mut Vec<PathBuf>) -> Result<()> {
-    let from = import.file.display().to_string().replace('\n', " ");
-    let Imported { app, local, .. } = &import.imported;
-    let app = format!(
-        "# From {from}. Commit it as .metactl at the top of the repository.\n{}",
-        app.text()
-    );
-    let local = format!("# From {from}.\n{}", local.text());
-    for (path, text) in [(&import.app_layer, app), (&import.local_layer, local)] {
+    for (path, text) in import.texts() {
+        if *path == import.app_layer && import.has_app_layer() {
+            continue;
+        }
         if let Some(dir) = path.parent() {
             files::make_dir(dir, 0o755)?;
         }
@@ -205,6 +240,24 @@ mod tests {
             runtime: "/no/such/runtime".into(),
             metactl: "/no/such/metactl".into(),
         }
+    }
+
+    #[test]
+    fn a_link_out_of_the_directory_is_not_followed() {
+        use std::os::unix::fs::symlink;
+        let root = tempfile::tempdir().unwrap();
+        let dir = root.path().join("apps");
+        fs::create_dir(&dir).unwrap();
+        fs::write(root.path().join("secret"), "PASSWORD=hush\n").unwrap();
+        fs::write(dir.join("a.conf"), "PORT=1\n").unwrap();
+        symlink("../secret", dir.join("b.conf")).unwrap();
+        symlink("a.conf", dir.join("c.conf")).unwrap();
+        symlink("nowhere", dir.join("d.conf")).unwrap();
+        let found = manager(root.path()).import(Foreign::Jvmctl, &dir).unwrap();
+        let refused: Vec<bool> = found.iter().map(|one| one.refused.is_some()).collect();
+        assert_eq!(refused, [false, true, false, true]);
+        assert!(found[1].imported.local.text().is_empty());
+        assert!(found[1].imported.left.is_empty());
     }
 
     #[test]
@@ -258,6 +311,15 @@ mod tests {
             .import(Foreign::Jvmctl, &dir.join("shop.conf"))
             .unwrap_err();
         assert!(error.to_string().contains("is there already"), "{error}");
+        // When the instance is gone, the file for its repository is in nobody's way, unless somebody has changed it.
+        fs::remove_file(&shop).unwrap();
+        let blog = manager.paths.local_layer("blog");
+        fs::remove_file(&blog).unwrap();
+        fs::write(&found[1].app_layer, "mine").unwrap();
+        let again = manager.import(Foreign::Jvmctl, &dir).unwrap();
+        assert!(again[1].refused.is_some() && again[4].refused.is_none());
+        assert_eq!(manager.import_write(&again).unwrap(), [shop]);
+        assert_eq!(fs::read_to_string(&found[1].app_layer).unwrap(), "mine");
         // What failed leaves nothing.
         fs::remove_dir_all(&manager.paths.config).unwrap();
         let found = manager.import(Foreign::Jvmctl, &dir).unwrap();

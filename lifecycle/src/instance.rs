@@ -15,6 +15,7 @@ use metactl_bundles::layers::Config;
 use metactl_runtime::state::Status as ContainerStatus;
 
 use crate::deploy::{DeployOptions, DeployPlan};
+use crate::edit::layer::fetched_app_layer;
 use crate::error::{LifecycleError, Result};
 use crate::events::EventKind;
 use crate::logs::search::LogFilter;
@@ -143,8 +144,11 @@ impl Instance {
         let layer = current
             .as_ref()
             .map(|current| current.manifest.release_path.join(APP_LAYER));
-        let sources =
+        let mut sources =
             materialize::sources(&self.manager.paths, &self.name, layer.as_deref(), None)?;
+        if layer.is_none() {
+            sources.extend(fetched_app_layer(self));
+        }
         Ok(match layer {
             Some(_) => Config::from_sources(sources)?,
             None => Config::check(sources)?,

@@ -19,6 +19,17 @@ fn an_error_shows_line_caret_and_hint() {
 }
 
 #[test]
+fn without_a_place_there_is_no_margin() {
+    let text = Diagnostic::error("no section has a key `X`")
+        .hint("a new one needs its section: env:X")
+        .to_string();
+    assert_eq!(
+        text,
+        "error: no section has a key `X`\nhelp: a new one needs its section: env:X"
+    );
+}
+
+#[test]
 fn long_lines_are_cut_around_the_mark() {
     let long = format!("{}BAD{}", "ä".repeat(5000), "x".repeat(5000));
     let place = place(&long, "BAD");

@@ -95,6 +95,13 @@ fn candidates(config: &Config, key: &str) -> Vec<Address> {
 }
 
 fn unknown(config: &Config, text: &str) -> Report {
+    // `port`, where there is no daemon yet.
+    if let Some(row) = keys::KEYS.iter().find(|row| row.name == text) {
+        let section = row.section.replace('*', "NAME");
+        return Diagnostic::error(format!("no section here can have a key `{text}`"))
+            .hint(format!("it is one of [{section}]: {section}:{text}"))
+            .into();
+    }
     let names = config.sections().flat_map(|section| {
         let keys = config.section(section).into_iter().flatten();
         keys.map(|(key, _)| key)

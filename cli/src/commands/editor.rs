@@ -12,7 +12,7 @@ use super::Context;
 use super::edit::{print_warnings, short};
 use crate::args::Revert;
 use crate::failure::{Failure, Outcome};
-use crate::output::{Style, ask, clean};
+use crate::output::{Style, ask, can_ask, clean};
 
 #[derive(Serialize)]
 struct Facts<'a> {
@@ -33,6 +33,9 @@ pub fn config(context: &mut Context) -> Outcome {
 
 /// What to do about a text that is not right; `None` when there is nobody to ask.
 fn question(fault: &LifecycleError, style: Style) -> Option<Answer> {
+    if !can_ask() {
+        return None;
+    }
     Failure::lifecycle(fault).report(style, false);
     loop {
         let answer = ask("(e)dit again, or e(x)it and leave everything as it was? ")?;

@@ -139,8 +139,10 @@ fn facts<'a>(name: &'a str, created: &'a Created) -> NewFacts<'a> {
 
 /// `.metactl at 1.2.3: webapp (jetty9), jobmanager (jvm), 2 cron jobs`
 fn print_found(context: &mut Context, created: &Created) -> Outcome {
-    let Some(tag) = &created.tag else {
-        return Ok(());
+    let at = match (&created.tag, &created.repo) {
+        (Some(tag), _) => format!(" at {tag}"),
+        (None, Some(repo)) => format!(" in {repo}"),
+        (None, None) => return Ok(()),
     };
     let daemons = created.entries.iter().filter_map(|entry| {
         let platform = entry.platform.as_ref()?;
@@ -162,8 +164,8 @@ fn print_found(context: &mut Context, created: &Created) -> Outcome {
         false => found.join(", "),
     };
     let line = match created.has_layer {
-        true => format!(".metactl at {tag}: {found}"),
-        false => format!("no .metactl at {tag}; the other layers have: {found}"),
+        true => format!(".metactl{at}: {found}"),
+        false => format!("no .metactl{at}; the other layers have: {found}"),
     };
     Ok(context.output.remark(clean(&line))?)
 }

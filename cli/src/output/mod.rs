@@ -182,9 +182,14 @@ pub fn eprint_line(text: &str) {
     let _nobody_left_to_tell = writeln!(io::stderr().lock(), "{text}");
 }
 
+/// Whether there is somebody who could answer.
+pub fn can_ask() -> bool {
+    io::stdin().is_terminal()
+}
+
 /// Asks a question on the terminal; `None` when there is none, or no answer.
 pub fn ask(question: &str) -> Option<String> {
-    if !io::stdin().is_terminal() {
+    if !can_ask() {
         return None;
     }
     let mut err = io::stderr().lock();

@@ -6,8 +6,10 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use metactl_bundles::keys::suggest;
 use metactl_bundles::keys::values::{Somebody, persons};
 use metactl_bundles::layers::Config;
+use metactl_bundles::server::Server;
 use metactl_netns::doctor::Finding;
 use nix::unistd::{Group, User};
 
@@ -38,10 +40,37 @@ impl Manager {
         found.extend(self.runtime_runs());
         found.extend(git());
         found.extend(upstart::findings(self)?);
+        // What else is wrong with that file is told with each instance.
+        let server = Server::read(&self.paths).ok();
+        found.extend(server.and_then(|server| self.lost_site(&server)));
         for name in self.instances()? {
             self.examine(&name, found);
         }
         Ok(diagnosis)
+    }
+
+    /// The site that this server is said to belong to, where others have layers and it has none: by a slip of the pen
+    /// everything that the site says would be missing without a word.
+    pub(crate) fn lost_site(&self, server: &Server) -> Option<Finding> {
+        let site = server.site.as_ref()?;
+        let sites = self.sites();
+        if sites.is_empty() || sites.contains(site) {
+            return None;
+        }
+        let near = suggest::nearest(site, sites.iter().map(String::as_str));
+        let lasting = match near {
+            Some(near) => format!("did you mean `site = {near}`?"),
+            None => format!("there are layers of {}", sites.join(", ")),
+        };
+        Some(Finding {
+            check: "site",
+            what: format!("there is no layer of site {site}, which [server] site names"),
+            place: self.paths.server_conf().display().to_string(),
+            why: "nothing that a site says of its instances is in force: limits, firewall, grants"
+                .to_owned(),
+            mend: vec![format!("ls {}", self.paths.config.join("sites").display())],
+            lasting,
+        })
     }
 
     /// Its directories, and how much room each needs.

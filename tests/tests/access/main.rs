@@ -351,6 +351,17 @@ fn doctor_looks_at_the_whole_server() {
             "no account mallory",
             "others than root may write to",
         ]);
+        // A site that is spelt otherwise than its layers would be missing without a word.
+        host.site_layer("production", "shop", "[env]\nA = 1\n");
+        host.server_conf("[server]\nsite = porduction\n");
+        let slip = [
+            "no layer of site porduction",
+            "did you mean `site = production`?",
+        ];
+        host.run(&["doctor"]).fails(2).says(&slip);
+        host.run(&["new", "other"]).ok().says(&slip);
+        host.server_conf("[server]\nsite = production\n");
+        host.run(&["doctor"]).never_says(&["no layer of site"]);
         // Of the network alone there is nothing to say about these.
         host.run(&["doctor", "network"])
             .never_says(&["mallory", "bad"]);

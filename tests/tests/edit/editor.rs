@@ -83,9 +83,11 @@ fn an_editor_changes_a_copy_that_counts_when_it_is_right() {
 
         // Wrong, and nobody to ask: as it was.
         let wrong = editor(host, "echo '[bulid]' >> \"$1\"");
-        command::run(config(host, &wrong, false), LIMIT)
+        let told = command::run(config(host, &wrong, false), LIMIT)
             .fails(78)
             .says(&["unknown section [bulid]", "did you mean [build]?"]);
+        let times = told.stderr.matches("unknown section").count();
+        assert_eq!(times, 1, "{told}");
         assert_eq!(text(host, "myapp"), start);
         // Wrong first, then mended; then wrong and left.
         let learns = editor(

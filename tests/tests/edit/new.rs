@@ -2,14 +2,12 @@
 
 use std::fs;
 use std::os::unix::fs::MetadataExt;
-use std::process::Command;
 
-use metactl_tests::command;
 use metactl_tests::needs::GIT;
 use metactl_tests::on_host;
 use metactl_tests::terminal::Terminal;
 
-use super::{APP, LIMIT, layer, repository, text};
+use super::{APP, LIMIT, layer, repository, text, undo};
 
 #[test]
 fn an_instance_comes_is_configured_and_goes() {
@@ -100,19 +98,7 @@ fn an_instance_comes_is_configured_and_goes() {
         );
 
         // The way back, as it was printed; the data belong to the same user still.
-        let line = deleted
-            .stdout
-            .lines()
-            .find_map(|line| line.strip_prefix("Undo: "))
-            .unwrap();
-        let line = line.replace(
-            "metactl myapp",
-            &format!("{} myapp", host.binaries().metactl.display()),
-        );
-        let mut shell = Command::new("sh");
-        shell.args(["-c", &line]).env("METACTL_ROOT", host.root());
-        shell.env("METACTL_RUNTIME", &host.binaries().runtime);
-        command::run(shell, LIMIT).ok();
+        undo(host, &deleted).ok();
         host.run(&["myapp", "status"]).ok();
         assert_eq!(data.join("kept").metadata().unwrap().uid(), 0);
         assert_eq!(data.metadata().unwrap().uid(), uid);
@@ -124,6 +110,40 @@ fn an_instance_comes_is_configured_and_goes() {
         );
         host.run(&["new", "myapp", &repo]).ok();
         host.run(&["myapp", "delete", "--yes"]).ok();
+    });
+}
+
+#[test]
+fn what_the_repository_says_is_known_before_the_first_deployment() {
+    on_host(&[GIT], |host| {
+        let repo = repository(host, APP);
+        host.run(&["new", "myapp", &repo]).ok();
+        host.run(&["myapp", "show", "env:GREETING", "--origin"])
+            .ok()
+            .says(&["from the app", ".metactl:3"]);
+        let get = |key: &str| host.run(&["myapp", "get", key]);
+        assert_eq!(get("jobmanager:stop.timeout").ok().stdout, "6s\n");
+        get("jobmanager:stop.timout")
+            .fails(64)
+            .says(&["\nhelp: did you mean `stop.timeout`?"]);
+        host.run(&["myapp", "why", "GREETING"])
+            .ok()
+            .says(&["yes", ".metactl:3"]);
+        // Deleting it is undone, too, with everything that stood in its file.
+        let written = text(host, "myapp");
+        let deleted = host.run(&["myapp", "delete", "--yes"]).ok();
+        assert!(!layer(host, "myapp").exists());
+        undo(host, &deleted).ok();
+        assert_eq!(text(host, "myapp"), written);
+        // A folder may have no configuration of its own; that is said.
+        let folder = host.work().join("plain");
+        fs::create_dir_all(&folder).unwrap();
+        host.run(&["new", "plain", folder.to_str().unwrap()])
+            .ok()
+            .says(&["no .metactl in"]);
+        host.run(&["plain", "get", "port"])
+            .fails(64)
+            .says(&["it is one of [daemon.NAME]: daemon.NAME:port"]);
     });
 }
 
