@@ -45,6 +45,7 @@ fn manifest(instance: &str, entries: Vec<EntryRef>) -> Manifest {
         dns: None,
         secrets: None,
         systemd: Default::default(),
+        smf: Default::default(),
         plain: false,
         layers: Vec::new(),
         settings: Vec::new(),
