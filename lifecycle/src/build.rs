@@ -11,6 +11,7 @@
 //! deployment.
 
 mod logs;
+mod script;
 mod tools;
 
 use std::collections::BTreeMap;
@@ -19,7 +20,7 @@ use std::fs;
 use std::io::{self, IsTerminal};
 use std::os::unix::fs::{MetadataExt, PermissionsExt, lchown};
 use std::path::{Path, PathBuf};
-use std::process::{Child, ExitStatus, Stdio};
+use std::process::{Child, ExitStatus};
 use std::time::{Duration, Instant};
 
 use logs::Follow;
@@ -31,6 +32,7 @@ use metactl_bundles::bundle::{self, Placement};
 use metactl_bundles::layers::Origin;
 use metactl_bundles::network::{Entry, Mode, Peer, Policy, Verdict};
 use metactl_bundles::paths::Paths;
+use metactl_bundles::redact::redact;
 use metactl_bundles::view::HostView;
 use metactl_runtime::ProcessId;
 pub(crate) use tools::{Recipe, recipe};
@@ -197,7 +199,8 @@ impl Workshop {
         let mut run = self
             .runtime
             .foreground(&self.id(), &sandbox.bundle, sandbox.net());
-        run.stdin(Stdio::null()).stdout(output).stderr(error);
+        run.stdin(script::of(&job.command)?);
+        run.stdout(output).stderr(error);
         let child = run.spawn().map_err(|error| self.runtime.absent(&error))?;
         let timeout = understood.app.build.timeout.unwrap_or(TIMEOUT);
         let mut follow = Follow::from(log, begun)?;
@@ -213,7 +216,7 @@ impl Workshop {
             None => format!("no end after {} s ([build] timeout)", timeout.as_secs()),
         };
         Err(LifecycleError::Build {
-            command: job.command.clone(),
+            command: redact(&job.command).into_owned(),
             origin: job.origin.clone(),
             why,
             tail: tail::since(log, begun, TAIL),
@@ -233,7 +236,8 @@ impl Workshop {
         let mut run = self
             .runtime
             .foreground(&self.id(), &sandbox.bundle, sandbox.net());
-        run.stdin(Stdio::null()).stdout(output).stderr(error);
+        run.stdin(script::of(&holder.command)?);
+        run.stdout(output).stderr(error);
         let mut child = run.spawn().map_err(|error| self.runtime.absent(&error))?;
         let begun = Instant::now();
         let failed = |why: String| LifecycleError::Build {
@@ -324,7 +328,7 @@ impl Workshop {
         }
         let launch = Launch {
             platform: ENTRY.to_owned(),
-            args: ["/bin/sh", "-c", &job.command].map(str::to_owned).to_vec(),
+            args: ["/bin/sh", "-c", script::READ].map(str::to_owned).to_vec(),
             cwd: SRC.into(),
             needs: tools(),
             ..Launch::default()
@@ -392,6 +396,7 @@ impl Workshop {
             cron: Vec::new(),
             cron_settings: Default::default(),
             systemd: Default::default(),
+            smf: Default::default(),
             plain: false,
             sandbox,
         }
