@@ -119,39 +119,16 @@ impl<'a> Layer<'a> {
             .map(|current| current.manifest.release_path.join(APP_LAYER));
         let mut sources = materialize::sources(paths, name, release.as_deref(), Some(text))?;
         if self.current.is_none() {
-            sources.extend(self.fetched_app_layer());
+            sources.extend(fetched_app_layer(self.instance));
         }
         Ok(sources)
     }
 
-    /// `.metactl` from the cache of the repository; none when it is not there yet.
-    fn fetched_app_layer(&self) -> Option<Source> {
-        let (source, tag) = self.source()?;
-        app_layer(&source, &tag).ok()?
-    }
-
     /// The same, fetched now. Why it cannot be is told by `deploy`.
     fn fetch_app_layer(&self) -> Option<Source> {
-        let (source, tag) = self.source()?;
+        let (source, tag) = source(self.instance)?;
         let revision = source.fetch(&tag).ok()?;
         layer_of(&source, &revision).ok()?
-    }
-
-    /// The repository and the tag that the layers name.
-    fn source(&self) -> Option<(scm::Source, String)> {
-        let config = deploy::first_config(self.instance).ok()?;
-        let value = |key: &str| config.get("build", key).map(|value| value.text.to_string());
-        let cache = &self.instance.manager.paths.cache;
-        if value("fetch").is_some() {
-            return None;
-        }
-        let settings = Settings::of(&config, &value("repo")?);
-        let source = scm::open(&settings, cache).ok()?;
-        let tag = match source.needs_tag() {
-            true => value("tag")?,
-            false => String::new(),
-        };
-        Some((source, tag))
     }
 
     /// Replaces the file; what it was is kept beside the instance's data. Returns what is worth knowing.
@@ -176,6 +153,29 @@ impl<'a> Layer<'a> {
             .into_iter()
             .collect()
     }
+}
+
+/// Before the first deployment: `.metactl` from the cache of the repository; none when it is not there yet.
+pub(crate) fn fetched_app_layer(instance: &Instance) -> Option<Source> {
+    let (source, tag) = source(instance)?;
+    app_layer(&source, &tag).ok()?
+}
+
+/// The repository and the tag that the layers name.
+fn source(instance: &Instance) -> Option<(scm::Source, String)> {
+    let config = deploy::first_config(instance).ok()?;
+    let value = |key: &str| config.get("build", key).map(|value| value.text.to_string());
+    let cache = &instance.manager.paths.cache;
+    if value("fetch").is_some() {
+        return None;
+    }
+    let settings = Settings::of(&config, &value("repo")?);
+    let source = scm::open(&settings, cache).ok()?;
+    let tag = match source.needs_tag() {
+        true => value("tag")?,
+        false => String::new(),
+    };
+    Some((source, tag))
 }
 
 /// The text of a local layer, never through a symbolic link; empty when there is none.
