@@ -264,7 +264,7 @@ fn check(kind: &str, value: &str) -> Parsed<()> {
         "time" => (is_time(value), "seconds such as 30 or 0.5"),
         "opaque" => (
             !value.is_empty()
-                && value.len() % 2 == 0
+                && value.len().is_multiple_of(2)
                 && value.bytes().all(|b| b.is_ascii_hexdigit()),
             "pairs of hexadecimal digits",
         ),

@@ -1,7 +1,7 @@
 //! What comes in otherwise than on the command line: a value that nobody else shall read.
 
 use std::fmt::Display;
-use std::io::{self, IsTerminal, Read, Write};
+use std::io::{self, BufRead, IsTerminal, Read, Write};
 
 use rustix::termios::{
     LocalModes, OptionalActions, SpecialCodeIndex, Termios, tcgetattr, tcsetattr,
@@ -74,7 +74,7 @@ fn typed(what: &dyn Display) -> io::Result<Option<Vec<u8>>> {
 }
 
 /// A line as keys are pressed, without what was taken back.
-fn line(keys: &mut impl Read) -> io::Result<Option<Vec<u8>>> {
+fn line(keys: &mut impl BufRead) -> io::Result<Option<Vec<u8>>> {
     let mut line = Vec::new();
     for key in keys.bytes() {
         match key? {

@@ -65,7 +65,7 @@ mod tests {
         };
         let tcp = daemon(Some(3306), Health::Tcp);
         let web = daemon(Some(80), Health::Http);
-        assert_eq!(of(&[tcp.clone()], "a"), None);
+        assert_eq!(of(std::slice::from_ref(&tcp), "a"), None);
         assert_eq!(of(&[daemon(None, Health::Http)], "a"), None);
         let found = of(&[tcp.clone(), web], "myapp.example.org");
         assert_eq!(found.as_deref(), Some("http://myapp.example.org/"));
