@@ -40,6 +40,8 @@ pub struct App {
     pub sandbox: Sandbox,
     /// `[systemd.*]`: what else stands in the units of systemd.
     pub systemd: UnitSettings,
+    /// `[smf.*]`: what else is said to SMF.
+    pub smf: crate::smf::Settings,
     /// `[upstart] sandbox = no`: Upstart starts the plain commands.
     pub plain: bool,
 }

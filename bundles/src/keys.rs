@@ -142,22 +142,11 @@ pub struct SectionSpec {
     pub doc: &'static str,
 }
 
-/// A section that a later version will have.
-#[derive(Debug)]
-pub struct FutureSection {
-    /// Its name; also everything below it, after a dot.
-    pub name: &'static str,
-    /// What to do without it.
-    pub instead: &'static str,
-}
-
 /// What a section's name means.
 #[derive(Debug, Clone, Copy)]
 pub enum SectionMeaning {
     /// A section of the table, by its name there.
     Known(&'static str),
-    /// Not in this version.
-    Future(&'static FutureSection),
     /// Not known.
     Unknown,
 }
@@ -180,14 +169,7 @@ pub fn section(name: &str) -> SectionMeaning {
             return SectionMeaning::Known(spec.name);
         }
     }
-    let below = |future: &&FutureSection| {
-        name.strip_prefix(future.name)
-            .is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
-    };
-    match table::FUTURE.iter().find(below) {
-        Some(future) => SectionMeaning::Future(future),
-        None => SectionMeaning::Unknown,
-    }
+    SectionMeaning::Unknown
 }
 
 /// Whether a daemon may be called so: letters, digits, `-`, `_`, `+`; it becomes a file's name.
@@ -370,7 +352,7 @@ mod tests {
     }
 
     #[test]
-    fn sections_are_known_future_or_unknown() {
+    fn sections_are_known_or_unknown() {
         assert!(matches!(
             section("daemon.web"),
             SectionMeaning::Known("daemon.*")
@@ -385,7 +367,7 @@ mod tests {
             SectionMeaning::Known("health.*")
         ));
         assert!(matches!(section("health.*"), SectionMeaning::Unknown));
-        assert!(matches!(section("smf.x"), SectionMeaning::Future(_)));
+        assert!(matches!(section("smf.x"), SectionMeaning::Unknown));
         assert!(matches!(section("healthy"), SectionMeaning::Unknown));
     }
 }

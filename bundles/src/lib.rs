@@ -57,6 +57,7 @@ pub mod schedule;
 pub mod seccomp;
 pub mod secrets;
 pub mod server;
+pub mod smf;
 pub mod text;
 pub mod view;
 pub mod why;

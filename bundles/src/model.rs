@@ -10,6 +10,7 @@
 //! | `dns` | `[dns]` |
 //! | `health` | `[health.*]` |
 //! | `secrets` | `[secrets]` |
+//! | `smf` | `[smf.*]` |
 //! | `warnings` | what works but is probably not meant |
 
 mod build;
@@ -21,6 +22,7 @@ pub(crate) mod inbound;
 mod memory;
 mod sandbox;
 mod secrets;
+mod smf;
 mod warnings;
 
 use std::collections::BTreeMap;
@@ -117,6 +119,7 @@ impl<'a> Builder<'a> {
             cron_settings: self.cron_settings(),
             sandbox,
             systemd: self.systemd(),
+            smf: self.smf(),
             plain: self
                 .value("upstart", "sandbox")
                 .is_some_and(|value| value.text == *"no"),

@@ -48,3 +48,28 @@ fn the_samples_of_the_page_are_right() {
         Config::from_sources(vec![source]).unwrap_or_else(|report| panic!("{sample}\n{report}"));
     }
 }
+
+/// A `#` behind a value is part of the value: who copies such a line gets what nobody meant.
+#[test]
+fn no_sample_of_any_page_has_a_comment_behind_a_value() {
+    let pages = fs::read_dir(docs().parent().unwrap()).unwrap();
+    let mut pages: Vec<PathBuf> = pages.map(|entry| entry.unwrap().path()).collect();
+    pages.push(docs().with_file_name("../README.md"));
+    pages.retain(|path| path.extension().is_some_and(|end| end == "md"));
+    assert!(pages.len() > 8, "{pages:?}");
+    for path in pages {
+        for (at, line) in fs::read_to_string(&path).unwrap().lines().enumerate() {
+            let Some((key, value)) = line.split_once(" = ") else {
+                continue;
+            };
+            let is_key = |c: char| c.is_ascii_alphanumeric() || "._-/ ".contains(c);
+            let is_sample = !key.trim().is_empty() && key.chars().all(is_key);
+            assert!(
+                !(is_sample && value.contains("  # ")),
+                "{}:{}: {line}",
+                path.display(),
+                at + 1
+            );
+        }
+    }
+}

@@ -27,6 +27,8 @@ const SAMPLES: &[&str] = &[
     "99s",
     "widened.example.org:80",
     "5 0 * * * widened",
+    "svc:/site/widened:default",
+    "astring: widened",
 ];
 
 const APP: &str = "[daemon.main]\nplatform = exec\ncommand = sleep 1\n";
@@ -55,7 +57,7 @@ fn widening(key: &'static Key) -> Vec<(String, String, &'static str)> {
         plain => plain.to_owned(),
     };
     let name = match key.name {
-        "*" => ["/widened", "widened", "WIDENED"]
+        "*" => ["/widened", "widened", "WIDENED", "widened/x"]
             .into_iter()
             .find(|name| key.kind.check_name(name).is_ok())
             .expect("a name for it"),
@@ -212,30 +214,6 @@ fn entries_of_the_app_layer_are_requests_when_the_site_has_the_say() {
 }
 
 #[test]
-fn what_goes_to_other_service_managers_is_not_in_this_version_and_says_so() {
-    for (section, line) in [("smf", "x = y")] {
-        for (app, local) in [
-            (format!("{APP}[{section}]\n{line}\n"), String::new()),
-            (APP.to_owned(), format!("[{section}]\n{line}\n")),
-        ] {
-            let text = load(&app, &local).unwrap_err().to_string();
-            let place = if local.is_empty() {
-                ".metactl:4:2"
-            } else {
-                "local.conf:1:2"
-            };
-            for word in [
-                place,
-                &format!("[{section}] is not available in this version"),
-                "help: ",
-            ] {
-                assert!(text.contains(word), "no `{word}` in\n{text}");
-            }
-        }
-    }
-}
-
-#[test]
 fn what_goes_to_systemd_is_for_who_runs_the_server_to_say() {
     for (section, key, value) in [
         (
@@ -257,5 +235,61 @@ fn what_goes_to_systemd_is_for_who_runs_the_server_to_say() {
         assert!(text.contains("must be one line"), "{text}");
         let text = load(APP, &format!("[{section}]\nno-key = a\n")).unwrap_err();
         assert!(text.to_string().contains("as systemd has it"), "{text}");
+    }
+}
+
+#[test]
+fn what_goes_to_smf_is_for_who_runs_the_server_to_say() {
+    for (section, key, value, wrong) in [
+        ("smf.method", "project", "user.web", "a b"),
+        (
+            "smf.dependency",
+            "ldap",
+            "svc:/network/ldap/client:default",
+            "ldap",
+        ),
+        (
+            "smf.property",
+            "general/action_authorization",
+            "astring: site.web",
+            "text: x",
+        ),
+    ] {
+        let lines = format!("[{section}]\n{key} = {value}\n");
+        let (asked, app) = load(&format!("{APP}{lines}"), "").unwrap();
+        assert!(asked.get(section, key).is_none(), "{section}");
+        assert_eq!(asked.requests().len(), 1, "{section}");
+        assert!(app.smf.is_empty());
+        let (granted, app) = load(APP, &lines).unwrap();
+        assert_eq!(granted.get(section, key).unwrap().text, *value);
+        assert!(!app.smf.is_empty(), "{section}");
+        let text = load(APP, &format!("[{section}]\n{key} = {wrong}\n"))
+            .unwrap_err()
+            .to_string();
+        assert!(
+            text.contains("local.conf:2:") && text.contains("must "),
+            "{text}"
+        );
+    }
+    // Names that are metactl's, that are none, and that two sections would give to one group.
+    for (lines, says) in [
+        (
+            "[smf.property]\nmetactl/bundle = astring: x\n",
+            "metactl or SMF itself writes",
+        ),
+        ("[smf.property]\nthreads = count: 8\n", "must be GROUP/NAME"),
+        (
+            "[smf.dependency]\nnetwork = svc:/a:b\n",
+            "metactl or SMF itself writes",
+        ),
+        ("[smf.method]\nuser = root\n", "user"),
+        ("[smf]\nx = y\n", "unknown section [smf]"),
+        (
+            "[smf.dependency]\nldap = svc:/a:b\n[smf.property]\nldap/x = count: 1\n",
+            "another name",
+        ),
+    ] {
+        let text = load(APP, lines).unwrap_err().to_string();
+        assert!(text.contains(says), "{text}");
     }
 }

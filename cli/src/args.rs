@@ -90,10 +90,11 @@ pub enum Command {
     List,
     /// Say what runs of an instance, since when, and what it uses
     #[command(
-        override_usage = "metactl APP status [--no-health]",
+        override_usage = "metactl APP status [--no-health] [--wait[=TIME]]",
         after_help = "\
-As root it asks what [health.NAME] asks, for 2 s at most, and shows the answers.
-Exit codes: 0 it runs, 3 it is stopped, 4 it runs in part or nobody can tell."
+As root it asks what [health.NAME] asks, for 2 s at most, and shows the answers. --wait goes on asking until all of
+it runs and is healthy; what is stopped is not waited for.
+Exit codes: 0 it runs, 3 it is stopped, 4 it runs in part or nobody can tell; after --wait also: it is not healthy."
     )]
     Status(Status),
     /// Print the merged configuration of an instance
@@ -144,7 +145,10 @@ Exit codes: 0 it is valid, 2 it is, but with warnings (with --site also: names a
         after_help = "\
 KEY is SECTION:KEY (env:DB_HOST, daemon.webapp:port), or KEY alone where only one section can be meant.
 Nothing is written when the configuration would be wrong. Comments and order of the file stay.
-Example:  metactl myapp set env:DB_HOST=mysql.example.org env:DB_PORT=3306"
+KEY=- reads the value from standard input, where no list of processes and no history of a shell has it.
+Examples: metactl myapp set env:DB_HOST=mysql.example.org env:DB_PORT=3306
+          metactl myapp set secrets:DB_PASSWORD=-
+          metactl myapp set secrets:TLS_KEY=- < key.pem"
     )]
     Set(Set),
     /// Take keys of the local layer back

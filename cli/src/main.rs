@@ -22,6 +22,7 @@ mod commands;
 mod complete;
 mod exit;
 mod failure;
+mod input;
 mod manual;
 mod output;
 mod words;

@@ -78,6 +78,14 @@ fn passing_on(definition: &Command, mut argv: Vec<OsString>) -> Vec<OsString> {
     argv
 }
 
+/// Whether a command takes this word.
+fn takes(command: &Command, word: &str) -> bool {
+    command.get_positionals().next().is_some_and(|argument| {
+        let choices = argument.get_possible_values();
+        choices.is_empty() || choices.iter().any(|choice| choice.matches(word, false))
+    })
+}
+
 /// Whether a command takes no instance.
 fn is_server_wide(command: &Command) -> bool {
     args::Command::SERVER_WIDE.contains(&command.get_name())
@@ -86,10 +94,14 @@ fn is_server_wide(command: &Command) -> bool {
 /// `second` must be a command that takes an instance, since `first` is none.
 fn check_command(definition: &Command, first: &str, second: &str) -> Result<(), Failure> {
     match definition.find_subcommand(second) {
-        Some(command) if is_server_wide(command) => Err(Failure::usage(format!(
-            "{second} comes first, before any instance"
-        ))
-        .hint(format!("metactl {second} {first}"))),
+        Some(command) if is_server_wide(command) => {
+            let message = format!("{second} comes first, before any instance");
+            let line = match takes(command, first) {
+                true => format!("metactl {second} {first}"),
+                false => format!("metactl {second}"),
+            };
+            Err(Failure::usage(message).hint(line))
+        }
         Some(_) => Ok(()),
         None => Err(unknown(definition, first, second)),
     }
@@ -214,6 +226,19 @@ mod tests {
         for part in wanted {
             assert!(all.contains(part), "{line}: no {part:?} in {all}");
         }
+    }
+
+    #[test]
+    fn what_is_about_the_server_comes_first() {
+        let hint = |line: &str| match words(line) {
+            Err(Failure::Said(said)) => said.hints.join("\n"),
+            other => panic!("{line}: {other:?}"),
+        };
+        assert_eq!(hint("myapp run"), "metactl run myapp");
+        // A word that it would not take is not proposed.
+        assert_eq!(hint("myapp doctor"), "metactl doctor");
+        assert_eq!(hint("myapp list"), "metactl list");
+        assert_eq!(hint("network doctor"), "metactl doctor network");
     }
 
     #[test]

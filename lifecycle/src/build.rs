@@ -12,17 +12,19 @@
 
 mod logs;
 mod sandbox;
+mod script;
 mod tools;
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::io::{self, IsTerminal};
 use std::path::{Path, PathBuf};
-use std::process::{Child, ExitStatus, Stdio};
+use std::process::{Child, ExitStatus};
 use std::time::{Duration, Instant};
 
 use logs::Follow;
 use metactl_bundles::paths::Paths;
+use metactl_bundles::redact::redact;
 use metactl_runtime::ProcessId;
 pub(crate) use tools::{Recipe, recipe};
 
@@ -160,7 +162,8 @@ impl Workshop {
         let mut run = self
             .runtime
             .foreground(&self.id(), &sandbox.bundle, sandbox.net());
-        run.stdin(Stdio::null()).stdout(output).stderr(error);
+        run.stdin(script::of(&job.command)?);
+        run.stdout(output).stderr(error);
         let child = run.spawn().map_err(|error| self.runtime.absent(&error))?;
         let timeout = understood.app.build.timeout.unwrap_or(TIMEOUT);
         let mut follow = Follow::from(log, begun)?;
@@ -176,7 +179,7 @@ impl Workshop {
             None => format!("no end after {} s ([build] timeout)", timeout.as_secs()),
         };
         Err(LifecycleError::Build {
-            command: job.command.clone(),
+            command: redact(&job.command).into_owned(),
             origin: job.origin.clone(),
             why,
             tail: tail::since(log, begun, TAIL),
@@ -196,7 +199,8 @@ impl Workshop {
         let mut run = self
             .runtime
             .foreground(&self.id(), &sandbox.bundle, sandbox.net());
-        run.stdin(Stdio::null()).stdout(output).stderr(error);
+        run.stdin(script::of(&holder.command)?);
+        run.stdout(output).stderr(error);
         let mut child = run.spawn().map_err(|error| self.runtime.absent(&error))?;
         let begun = Instant::now();
         let failed = |why: String| LifecycleError::Build {

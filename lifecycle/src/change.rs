@@ -1,6 +1,6 @@
 //! `start`, `stop`, `restart`, and the switch from one bundle to another that deployments share.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use metactl_bundles::bundle::{self, Manifest, read_manifest};
 
@@ -284,6 +284,7 @@ fn restart_all(
     let manifest = read_manifest(&written.dir)?;
     let names = instance.daemon_names(&manifest);
     progress.begin("restart", &names.join(", "));
+    let begun = Instant::now();
     let wanted = instance.everything(&written.digest, names.iter().cloned())?;
     let switched = switch(instance, &wanted, &manifest, health::GLANCE, progress);
     match switched {
@@ -292,16 +293,13 @@ fn restart_all(
         Err(error) if written.digest == current.digest => return Err(error),
         Err(error) => {
             progress.end(false, "");
-            return Err(go_back(instance, error, Some((before, current)), progress));
+            let before = Some((before, current));
+            return Err(go_back(instance, error, before, begun, progress));
         }
     }
     if let Err(error) = bundle::activate(&instance.state_dir(), &written.digest) {
-        return Err(go_back(
-            instance,
-            error.into(),
-            Some((before, current)),
-            progress,
-        ));
+        let before = Some((before, current));
+        return Err(go_back(instance, error.into(), before, begun, progress));
     }
     progress.end(true, "");
     enable(instance, progress);
@@ -347,11 +345,12 @@ pub(crate) fn switch(
     health::wait_until_up(instance, wanted, manifest, window, &logs, progress)
 }
 
-/// Runs again what ran before, and makes the error of the failure that led here.
+/// Runs again what ran before, and makes the error of the failure that led here. `begun`: when that was stopped.
 pub(crate) fn go_back(
     instance: &Instance,
     cause: LifecycleError,
     before: Option<(&Wanted, &Current)>,
+    begun: Instant,
     progress: &mut dyn Progress,
 ) -> LifecycleError {
     let back = match before {
@@ -371,7 +370,11 @@ pub(crate) fn go_back(
     match (result, before) {
         (Ok(()), Some((_, current))) => LifecycleError::RolledBack {
             cause,
-            back: format!("{} runs again", current.manifest.release),
+            back: format!(
+                "{} runs again ({} lost)",
+                current.manifest.release,
+                in_words(begun.elapsed())
+            ),
         },
         // Nothing ran before: that nothing runs now is no news.
         (Ok(()), None) => *cause,
@@ -380,6 +383,14 @@ pub(crate) fn go_back(
             back,
             why: Box::new(why),
         },
+    }
+}
+
+/// `0.4 s`, `33 s`
+fn in_words(time: Duration) -> String {
+    match time.as_secs() {
+        0..10 => format!("{:.1} s", time.as_secs_f64()),
+        seconds => format!("{seconds} s"),
     }
 }
 

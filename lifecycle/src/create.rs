@@ -18,6 +18,7 @@ use crate::edit::layer::{self, app_source, check_early};
 use crate::error::{LifecycleError, OnPath, Result};
 use crate::instance::Instance;
 use crate::manager::{Manager, has_state, require_root};
+use crate::progress::Progress;
 use crate::release::APP_LAYER;
 use crate::scm::{self, Revision, Settings};
 use crate::{allocation, conflicts, files, materialize, names};
@@ -71,7 +72,13 @@ impl Manager {
     /// # Errors
     /// A name that cannot be one or is taken, a repository that cannot be fetched, and everything that is
     /// wrong with the configuration: then nothing has changed but the cache.
-    pub fn create(&self, name: &str, repo: Option<&str>, tag: Option<&str>) -> Result<Created> {
+    pub fn create(
+        &self,
+        name: &str,
+        repo: Option<&str>,
+        tag: Option<&str>,
+        progress: &mut dyn Progress,
+    ) -> Result<Created> {
         require_root("making an instance")?;
         names::check(name)?;
         let instance = Instance {
@@ -81,7 +88,7 @@ impl Manager {
         let _lock = instance.lock("new")?;
         refuse_existing(&instance)?;
         let mut creation = Creation::begin(&instance, repo, tag)?;
-        creation.look_into_the_source()?;
+        creation.look_into_the_source(progress)?;
         let config = creation.check()?;
         creation.find_address(&config)?;
         creation.find_ports(&config)?;
@@ -182,13 +189,15 @@ impl<'a> Creation<'a> {
     }
 
     /// Fetches, and reads the application's layer.
-    fn look_into_the_source(&mut self) -> Result<()> {
+    fn look_into_the_source(&mut self, progress: &mut dyn Progress) -> Result<()> {
         let Some(source) = &self.source else {
             return Ok(());
         };
+        progress.begin("fetch", &source.shown());
         if !source.needs_tag() {
             let revision = source.fetch(self.tag.as_deref().unwrap_or_default())?;
             self.app = read_layer(source, &revision)?;
+            progress.end(true, "");
             return Ok(());
         }
         let (tag, found) = match self.tag.clone() {
@@ -197,6 +206,7 @@ impl<'a> Creation<'a> {
         };
         let revision = source.fetch(&tag)?;
         self.app = read_layer(source, &revision)?;
+        progress.end(true, &format!("{tag} ({})", revision.short()));
         if found || self.own_tag {
             self.say("build", "tag", &tag)?;
         }

@@ -22,7 +22,7 @@ use std::path::PathBuf;
 
 use metactl_bundles::edit::{self, Address, Said, Wish};
 use metactl_bundles::layers::{Config, LayerKind, Needed, Origin};
-use metactl_bundles::{diagnostics, redact};
+use metactl_bundles::{diagnostics, redact, secrets};
 
 use crate::error::{LifecycleError, Result};
 use crate::instance::Instance;
@@ -287,6 +287,10 @@ fn masked(key: &str, line: &str) -> String {
 
 /// Whether a value of a key must not be printed.
 pub fn is_secret(section: &str, key: &str, value: &str) -> bool {
+    if section == redact::SECRETS {
+        // Where one is, is none.
+        return !value.is_empty() && secrets::shown(value) != value;
+    }
     let name = match section {
         "env" => key,
         "build" => key.strip_prefix("env.").unwrap_or_default(),

@@ -218,6 +218,17 @@ fn unhealthy(error: &LifecycleError) -> Option<(&str, &str)> {
     }
 }
 
+/// What failed, if it had a name, and why: an event is one line.
+fn failed(what: &str, error: &LifecycleError) -> String {
+    let why = error.to_string();
+    let first = why.lines().next().unwrap_or_default();
+    let first = first.strip_prefix("error: ").unwrap_or(first);
+    match what {
+        "" => first.to_owned(),
+        what => format!("{what}: {first}"),
+    }
+}
+
 /// Gets events. An error ends the reading.
 pub type EventSink<'a> = dyn FnMut(&Event) -> io::Result<()> + 'a;
 
@@ -230,7 +241,7 @@ impl Instance {
             Err(LifecycleError::NotPermitted { .. } | LifecycleError::Locked { .. }) => return,
             Err(error) => {
                 self.tell_unhealthy(error);
-                Event::now(EventKind::DeployFailed, &format!("{what}: {error}"))
+                Event::now(EventKind::DeployFailed, &failed(what, error))
             }
         };
         tell(&self.log_dir(), &event);
@@ -379,6 +390,23 @@ mod tests {
         std::os::unix::fs::symlink(&other, &path).unwrap();
         tell(&log, &Event::now(EventKind::Healthy, "x"));
         assert_eq!(fs::read_to_string(&other).unwrap(), "kept");
+    }
+
+    #[test]
+    fn a_failure_is_one_line() {
+        let error = LifecycleError::BadTag {
+            tag: "x".to_owned(),
+        };
+        let why = error.to_string();
+        assert_eq!(failed("", &error), why);
+        assert_eq!(failed("1.2", &error), format!("1.2: {why}"));
+        let source = metactl_bundles::layers::Source {
+            layer: metactl_bundles::layers::LayerKind::App,
+            path: ".metactl".into(),
+            text: "[env]\nA = %(NOWHERE)\n".to_owned(),
+        };
+        let report = metactl_bundles::layers::Config::from_sources(vec![source]).unwrap_err();
+        assert_eq!(failed("", &report.into()), "unknown name `NOWHERE`");
     }
 
     #[test]

@@ -10,10 +10,11 @@ use metactl_bundles::compare::{self, Comparison};
 use metactl_bundles::layers::{self, Config, LayerKind, Source};
 use metactl_bundles::model;
 use metactl_bundles::network::{Entry, NetworkSpec};
-use metactl_bundles::view::HostView;
+use metactl_bundles::platforms::APP_DIR;
+use metactl_bundles::view::{Access, HostView};
 use metactl_bundles::why::network::{Direction, Network, Resolved};
 use metactl_bundles::why::path::{self, Seen};
-use metactl_bundles::why::{self, Answer, Question, Verdict};
+use metactl_bundles::why::{self, Answer, Because, Question, Verdict};
 use metactl_netns::names::resolve;
 
 use crate::edit::layer::fetched_app_layer;
@@ -22,6 +23,9 @@ use crate::instance::{Current, Instance};
 use crate::manager::Manager;
 use crate::release::APP_LAYER;
 use crate::{allocation, files, materialize, names};
+
+/// The name of a release before there is one; none of metactl's begins so.
+const NO_RELEASE: &str = "-";
 
 impl Manager {
     /// Judges an application's repository on its own, or with the layers of a site. Needs neither
@@ -64,9 +68,10 @@ impl Instance {
     /// Whether it may reach, see or have something, and which line says so. `direction` is for
     /// destinations: `None` lets the question decide what it is about, `Some` makes it one.
     ///
+    /// Before the first deployment the answer is that of the configuration as far as it is known, and says so.
+    ///
     /// # Errors
-    /// A question that cannot be understood; layers that are wrong; a path before the first
-    /// deployment.
+    /// A question that cannot be understood; layers that are wrong.
     pub fn why(&self, text: &str, direction: Option<Direction>) -> Result<(Question, Answer)> {
         let current = self.current()?;
         let (config, app) = self.understood(current.as_ref())?;
@@ -75,15 +80,22 @@ impl Instance {
             None => Question::understand(&config, text),
         };
         let question = question.map_err(LifecycleError::Question)?;
-        let answer = match &question {
+        let mut answer = match &question {
             Question::Key(selector) => why::key::answer(&config, selector),
-            Question::Path(path) => self.why_path(&config, &app, path)?,
+            Question::Path(path) => self.why_path(&config, &app, current.as_ref(), path)?,
             Question::Destination(asked) => {
                 let addresses = addresses(&app, current.as_ref())?;
                 let direction = direction.unwrap_or(Direction::Out);
                 why_network(&config, &app, &addresses, asked, direction)
             }
         };
+        let knows = |source: &Source| source.layer == LayerKind::App;
+        if current.is_none() && !config.sources().iter().any(knows) {
+            answer.because.push(note(format!(
+                "what the application itself says is not known yet: metactl {} deploy --dry-run fetches it",
+                self.name
+            )));
+        }
         Ok((question, answer))
     }
 
@@ -92,41 +104,64 @@ impl Instance {
         let layer = current.map(|current| current.manifest.release_path.join(APP_LAYER));
         let paths = &self.manager.paths;
         let mut sources = materialize::sources(paths, &self.name, layer.as_deref(), None)?;
-        if layer.is_none() {
-            sources.extend(fetched_app_layer(self));
+        if layer.is_some() {
+            return Ok(model::load(sources, &self.name)?);
         }
-        Ok(match layer {
-            Some(_) => model::load(sources, &self.name)?,
-            None => model::check(sources, &self.name)?,
-        })
+        sources.extend(fetched_app_layer(self));
+        Ok(model::check(sources, &self.name)?)
     }
 
-    fn why_path(&self, config: &Config, app: &App, path: &Path) -> Result<Answer> {
-        let current = self.deployed()?;
-        let manifest = &current.manifest;
-        let place = Placement {
+    fn why_path(
+        &self,
+        config: &Config,
+        app: &App,
+        current: Option<&Current>,
+        path: &Path,
+    ) -> Result<Answer> {
+        let server = self.server()?;
+        let state_dir = self.state_dir();
+        let mut place = Placement {
             instance: self.name.clone(),
-            state_dir: self.state_dir(),
-            release: manifest.release_path.clone(),
-            release_id: manifest.release.clone(),
-            uid: manifest.uid,
-            gid: manifest.gid,
-            addresses: addresses(app, Some(&current))?,
+            release: state_dir.join("releases").join(NO_RELEASE),
+            release_id: NO_RELEASE.to_owned(),
+            // Nobody has it yet, and which one it is makes no difference to what is seen.
+            uid: *server.uid_range.start(),
+            gid: *server.uid_range.start(),
+            addresses: addresses(app, current)?,
             pool: None,
             pool6: None,
-            hostname: manifest.hostname.clone(),
-            nameservers: allocation::nameservers(&self.server()?)?,
-            site: manifest.site.clone(),
-            secrets: crate::secrets::dir(&self.state_dir()),
+            hostname: self.name.clone(),
+            nameservers: allocation::nameservers(&server)?,
+            site: server.site.clone(),
+            secrets: crate::secrets::dir(&state_dir),
+            state_dir,
         };
-        let host = HostView::gather(app, &place);
+        if let Some(Current { manifest, .. }) = current {
+            place.release = manifest.release_path.clone();
+            place.release_id = manifest.release.clone();
+            (place.uid, place.gid) = (manifest.uid, manifest.gid);
+            place.hostname = manifest.hostname.clone();
+            place.site = manifest.site.clone();
+        }
+        let mut host = HostView::gather(app, &place);
+        if current.is_none() {
+            // What is in a release that is not there yet is for the deployment to judge.
+            host.release = Access::Open;
+            host.release_lacks.clear();
+            host.release_is_webapp = true;
+        }
         let view = bundle::view(app, config, &place, &host)?;
         let seen = Seen {
             config,
             app,
             view: &view,
         };
-        Ok(seen.answer(&path::Server, path))
+        let mut answer = seen.answer(&path::Server, path);
+        if current.is_none() && path.starts_with(APP_DIR) {
+            let text = format!("nothing is deployed yet: metactl {} deploy", self.name);
+            answer.because.push(note(text));
+        }
+        Ok(answer)
     }
 
     /// The name of the application, which decides the site's file, and the app layer of the release
@@ -147,6 +182,15 @@ impl Instance {
             .into_iter()
             .find(|source| source.layer == LayerKind::App);
         Ok((name, app))
+    }
+}
+
+/// What is worth knowing beside the reasons.
+fn note(text: String) -> Because {
+    Because {
+        origin: None,
+        text,
+        names: Vec::new(),
     }
 }
 

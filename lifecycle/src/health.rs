@@ -13,6 +13,7 @@ mod checks;
 mod http;
 pub(crate) mod now;
 pub(crate) mod ready;
+mod settle;
 mod sockets;
 
 use std::collections::{BTreeMap, BTreeSet};

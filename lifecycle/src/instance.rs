@@ -26,7 +26,7 @@ use crate::release::APP_LAYER;
 use crate::service::{Seen, due_job, network, systemd, upstart};
 use crate::standalone;
 use crate::status::{ReleaseInfo, Status};
-use crate::{change, converge, deploy, dns, files, health, inspect, logs, status};
+use crate::{change, converge, deploy, dns, files, health, inside, inspect, logs, status};
 pub(crate) use known::{Known, readable};
 pub(crate) use records::Current;
 
@@ -134,8 +134,8 @@ impl Instance {
         &self.name
     }
 
-    /// The merged configuration, with the `.metactl` of the release in use. Before the first
-    /// deployment without; names that only that can define are then left as they are.
+    /// The merged configuration, with the `.metactl` of the release in use. Before the first deployment with that
+    /// of the repository, where it was fetched already; names that nobody defines yet are then left as they are.
     ///
     /// # Errors
     /// Everything that is wrong in the layers.
@@ -144,15 +144,13 @@ impl Instance {
         let layer = current
             .as_ref()
             .map(|current| current.manifest.release_path.join(APP_LAYER));
-        let mut sources =
-            materialize::sources(&self.manager.paths, &self.name, layer.as_deref(), None)?;
-        if layer.is_none() {
-            sources.extend(fetched_app_layer(self));
+        let paths = &self.manager.paths;
+        let mut sources = materialize::sources(paths, &self.name, layer.as_deref(), None)?;
+        if layer.is_some() {
+            return Ok(Config::from_sources(sources)?);
         }
-        Ok(match layer {
-            Some(_) => Config::from_sources(sources)?,
-            None => Config::check(sources)?,
-        })
+        sources.extend(fetched_app_layer(self));
+        Ok(Config::check(sources)?)
     }
 
     /// The typed model of the configuration.
@@ -291,7 +289,7 @@ impl Instance {
         let what = done.as_ref().ok().map(|done| done.release.tag.as_str());
         self.tell_deployed(
             EventKind::RolledBack,
-            what.or(to).unwrap_or_default(),
+            what.or(to).unwrap_or("rollback"),
             &done,
         );
         self.publish_after(done)
@@ -460,6 +458,7 @@ impl Instance {
     /// When nothing runs that could be entered.
     pub fn exec(&self, entry: Option<&str>, argv: &[OsString], tty: bool) -> Result<Infallible> {
         require_root("entering a sandbox")?;
+        inside::require_sandbox(self)?;
         if let Some(_lock) = self.try_lock("exec")? {
             converge::converge(self)?;
         }

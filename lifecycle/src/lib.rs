@@ -103,6 +103,7 @@ mod standalone;
 pub mod status;
 mod tail;
 mod tend;
+mod url;
 
 pub use access::trail::{Deed, Outcome as DeedOutcome};
 pub use create::{Created, EntryPoint};

@@ -54,10 +54,11 @@ class Repository:
         return found
 
     def composed(self, fmri):
-        """The groups of properties of an instance; those of its service where it has none of that name."""
+        """The groups of properties of an instance, with what its service says."""
         own = self.instance(fmri)["groups"]
         service = self.service(fmri[5:].rpartition(":")[0])["groups"]
-        return {**service, **own}
+        # Property by property: what an instance does not say, its service does (smf(7), "Properties and Property Groups").
+        return {name: {**service.get(name, {}), **own.get(name, {})} for name in {**service, **own}}
 
     def set(self, fmri, group, **values):
         groups = self.instance(fmri)["groups"].setdefault(group, {})
@@ -92,6 +93,8 @@ def groups_of(element):
     groups = {}
     for group in element.findall("property_group"):
         values = {prop.get("name"): [prop.get("type"), prop.get("value")] for prop in group.findall("propval")}
+        for prop in group.findall("property"):
+            values[prop.get("name")] = [prop.get("type"), [node.get("value") for node in prop.iter("value_node")]]
         groups[group.get("name")] = values
     for method in element.findall("exec_method"):
         groups[method.get("name")] = {
@@ -110,6 +113,7 @@ def groups_of(element):
         credential = context.find("method_credential")
         groups["method_context"] = {
             "working_directory": ["astring", context.get("working_directory")],
+            "project": ["astring", context.get("project", "")],
             "user": ["astring", credential.get("user")],
             "group": ["astring", credential.get("group")],
             "environment": ["astring", [f"{v.get('name')}={v.get('value')}" for v in context.iter("envvar")]],

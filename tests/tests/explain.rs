@@ -188,6 +188,48 @@ fn why_names_the_line_and_is_what_the_sandbox_does() {
 }
 
 #[test]
+fn why_and_show_answer_before_the_first_deployment() {
+    on_host(&[GIT], |host| {
+        host.application(
+            "myapp",
+            &[(".metactl", APP)],
+            "tag = 1.0\n[env]\nDB_HOST = db\n",
+        );
+        let why = |what: &str| host.run(&["myapp", "why", what]);
+        // Nothing is fetched for a question.
+        let unknown = "what the application itself says is not known yet";
+        why("10.1.1.7:22")
+            .fails(2)
+            .says(&["no:", unknown, "metactl myapp deploy --dry-run"]);
+        why("/srv/photos")
+            .fails(2)
+            .says(&["nothing shows /srv/photos", unknown]);
+        why("/usr/bin/env").ok().says(&["yes, read-only", unknown]);
+
+        host.run(&["myapp", "set", "env:DB_PORT=3306"]).ok();
+        host.run(&["myapp", "deploy", "--dry-run"]).ok();
+        why("10.1.1.7:22")
+            .ok()
+            .says(&["yes: .metactl:19 testlan"])
+            .never_says(&[unknown]);
+        why("db:3306")
+            .ok()
+            .says(&["yes: .metactl:18 database, with DB_HOST from nodes/myapp.conf:"]);
+        why("/mnt/asked")
+            .fails(2)
+            .says(&[".metactl:12", "asked for, not granted"]);
+        why("/app/index.html").ok().says(&[
+            "the release",
+            "nothing is deployed yet: metactl myapp deploy",
+        ]);
+        why("/data").ok().says(&["yes, read-write"]);
+        host.run(&["myapp", "show", "--origin"])
+            .ok()
+            .says(&["LEVEL", ".metactl:5"]);
+    });
+}
+
+#[test]
 fn check_judges_a_repository_without_root_or_installation() {
     on_host(&[], |host| {
         let repository = host.work().join("myapp");

@@ -6,6 +6,7 @@
 use std::fs;
 use std::time::Duration;
 
+use metactl_tests::command::Background;
 use metactl_tests::needs::{GIT, NFT, PERL};
 use metactl_tests::{Host, eventually, machine, on_host};
 
@@ -50,9 +51,11 @@ fn a_page_with_another_status_leads_back_to_the_release_before() {
         let good = server("'/up?deep=1' => 204, '/' => 500");
         let files = [(".metactl", layer.as_str()), ("server.pl", &good)];
         let repository = host.application("app", &files, "");
-        host.run(&["app", "deploy", "1.0"])
-            .ok()
-            .says(&["✓ health", "GET /up?deep=1 → 204"]);
+        host.run(&["app", "deploy", "1.0"]).ok().says(&[
+            "✓ health",
+            "GET /up?deep=1 → 204",
+            " at http://10.77.",
+        ]);
         repository
             .write("server.pl", &server("'/up?deep=1' => 503, '/' => 200"))
             .commit("2.0");
@@ -63,7 +66,8 @@ fn a_page_with_another_status_leads_back_to_the_release_before() {
             "GET /up?deep=1 → 204",
             "[health.page] GET /up?deep=1 → 503, 4 of 4 tries",
             "asked for /up?deep=1",
-            "runs again",
+            "runs again (",
+            " s lost)",
         ]);
         runs(host, "1.0");
         // The same for who goes there by another way: the release is gone, so is every trace of it.
@@ -137,6 +141,20 @@ fn status_asks_what_runs() {
 
         let data = host.state("app").join("data");
         fs::write(data.join("ill"), "").unwrap();
+        // Who waits waits until it is well, but no longer than was said.
+        host.run(&["app", "status"]).ok();
+        let waited = host.run(&["app", "status", "--wait=700ms"]).fails(4);
+        assert!(waited.took > Duration::from_millis(700), "{waited}");
+        waited.says(&["GET /up → 503"]);
+        host.run(&["app", "status", "--wait=soon"])
+            .fails(64)
+            .says(&["--wait=soon"]);
+        let mut waiting = Background::spawn(host.metactl(&["app", "status", "--wait"]));
+        std::thread::sleep(Duration::from_millis(600));
+        assert!(waiting.runs());
+        fs::remove_file(data.join("ill")).unwrap();
+        waiting.wait(SOON).ok().says(&["GET /up → 200"]);
+        fs::write(data.join("ill"), "").unwrap();
         fs::write(data.join("slow"), "").unwrap();
         let status = host.run(&["app", "status"]).ok();
         status
@@ -170,6 +188,8 @@ fn status_asks_what_runs() {
         assert!(json["memory"].as_u64().unwrap() >= parts, "{json}");
         assert_eq!(json["memoryLimit"], 64 << 20);
         host.run(&["app", "stop"]).ok();
+        let stopped = host.run(&["app", "status", "--wait"]).fails(3);
+        assert!(stopped.took < Duration::from_secs(10), "{stopped}");
     });
 }
 

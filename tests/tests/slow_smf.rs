@@ -115,6 +115,10 @@ const CONFIG: &str = "[daemon.web]\nplatform = exec\ncommand = sh bin/web\nrequi
     [daemon.once]\nplatform = exec\ncommand = echo once\nrestart = on-failure\n\
     [env]\nGREETING = it's \"100%\" <ok> & more\n\
     [crontab]\nsay it = 5 0 * * * echo \"ran $GREETING\"; exit 7\nlong = @daily sleep 4712\n";
+const PASSED: &str = "[smf.property]\ngeneral/action_authorization = astring: site.manage.app\n\
+    app/ports = count: (80 443)\nstartd/ignore_error = astring: core\n\
+    [smf.method]\nproject = user.app\n\
+    [smf.dependency]\nldap = optional_all/none svc:/network/ldap/client:default\n";
 const WEB: &str =
     "echo \"web: $GREETING in $(pwd)\"\ntrap 'exit 0' TERM\nwhile :; do sleep 1; done\n";
 
@@ -124,8 +128,24 @@ fn every_verb_is_said_to_smf() {
         let smf = Smf::install(host);
         smf.run(&["doctor"])
             .says(&["service manager: smf: [server] service-manager in"]);
-        host.application("app", &[(".metactl", CONFIG), ("bin/web", WEB)], "");
+        host.application("app", &[(".metactl", CONFIG), ("bin/web", WEB)], PASSED);
         smf.run(&["app", "deploy", "1.0"]).ok();
+
+        // What is said to SMF itself arrives, beside what metactl says.
+        let service = &smf.services()["site/metactl/app"];
+        let web = &service["instances"]["web"]["groups"];
+        assert_eq!(
+            service["groups"]["general"]["action_authorization"][1],
+            "site.manage.app"
+        );
+        assert_eq!(
+            service["groups"]["app"]["ports"][1],
+            serde_json::json!(["80", "443"])
+        );
+        assert_eq!(service["groups"]["ldap"]["grouping"][1], "optional_all");
+        assert_eq!(web["method_context"]["project"][1], "user.app");
+        assert_eq!(web["startd"]["ignore_error"][1], "core");
+        assert_eq!(web["startd"]["duration"][1], "child");
 
         // The application is the process, as its user, with its environment, at its place.
         let status = smf.status();
@@ -155,6 +175,21 @@ fn every_verb_is_said_to_smf() {
             (entry["restarts"] == 1 && entry["pid"].as_i64() != Some(web.into())).then_some(())
         });
         assert_eq!(smf.pid("db"), db);
+        // There is no sandbox to look into; who can look is said.
+        for words in [
+            &["exec", "--", "true"][..],
+            &["shell"],
+            &["ps"],
+            &["strace"],
+            &["net", "id"],
+        ] {
+            let words: Vec<&str> = std::iter::once("app")
+                .chain(words.iter().copied())
+                .collect();
+            smf.run(&words)
+                .fails(69)
+                .says(&["the zone is the sandbox", "zlogin ZONE"]);
+        }
         smf.run(&["app", "restart", "web"]).ok();
         assert_eq!(
             (smf.pid("db"), &smf.entry("web")["restarts"]),

@@ -258,6 +258,14 @@ fn any_tool_by_a_command() {
             .fails(1)
             .says(&["no such release", "exit code 5"]);
         says(host, "version 1.0");
+        // What stands in the command is on no command line, and the password of a URL in no error and no log.
+        let command =
+            "tr '\\0' ' ' < /proc/$$/cmdline; : https://me:s3cret@git.example.org/app; exit 6";
+        host.local_layer("app", &format!("[build]\nfetch = {command}\n"));
+        host.run(&["app", "deploy", "3.0"])
+            .fails(1)
+            .says(&["/bin/sh -c eval \"$(/bin/cat)\"", "https://me:***@"])
+            .never_says(&["s3cret"]);
         host.run(&["app", "stop"]).ok();
     });
 }

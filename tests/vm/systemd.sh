@@ -135,6 +135,10 @@ check "exec is in the unit's cgroup" says "0::/" metactl hello exec -- cat /proc
 check "memory hog is killed" fails_with 137 metactl hello exec -- perl -e 'my $x = "x" x (200 << 20); print length $x'
 check "still answers" says "Hello, sandbox" page
 
+# It follows from when it has printed what was.
+metactl hello events -f -n 1 > /tmp/followed 2>&1 &
+follower=$!
+check "events are followed" soon test -s /tmp/followed
 pid=$(metactl hello pid)
 check "kill by systemctl" systemctl kill --signal=KILL $web
 # gone PID: nothing says that it runs
@@ -150,6 +154,11 @@ check "page after that" says "Hello, sandbox" page
 events() { metactl hello events | tail -n "$1"; }
 check "its end is an event, with the signal" says "SIGKILL" events 2
 check "and so is its start" says "for the 1. time" events 1
+check "who follows sees its end" soon says "SIGKILL" cat /tmp/followed
+check "and its start, from the journal" soon says "for the 1. time" cat /tmp/followed
+check "and goes on" kill "$follower"
+wait "$follower"
+check "nobody follows any more" soon not pgrep -f "journalctl.*--follow"
 
 pid=$(metactl hello pid)
 check "daemon-reload" systemctl daemon-reload
@@ -190,6 +199,7 @@ echo "      a second instance: notify and watchdog"
 check "deploy" metactl tell deploy 1.0
 check "it was waited for" says "tells" systemctl status metactl-tell-tell.service
 check "watchdog is passed on" says "watchdog 5000000" metactl tell logs
+check "what it says of itself" says '"says": "tells"' metactl tell status --json
 check "a setting of its own" same 0 "$(prop LimitCORE metactl-tell-tell.service)"
 check "the first one still answers" says "Hello, sandbox" page
 touch /var/lib/metactl/tell/data/silent

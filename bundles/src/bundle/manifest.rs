@@ -12,6 +12,7 @@ use super::BundleError;
 use crate::app::{Dns, Health, Notify, Restart, ServiceTies, UnitSettings};
 use crate::health::Check;
 use crate::schedule::CronSettings;
+use crate::smf;
 
 /// The format number of `manifest.json`.
 pub const FORMAT: u32 = 1;
@@ -61,6 +62,9 @@ pub struct Manifest {
     /// What else stands in the units of systemd.
     #[serde(default, skip_serializing_if = "UnitSettings::is_empty")]
     pub systemd: UnitSettings,
+    /// What else is said to SMF.
+    #[serde(default, skip_serializing_if = "smf::Settings::is_empty")]
+    pub smf: smf::Settings,
     /// Whether Upstart starts the plain commands, without a sandbox.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub plain: bool,

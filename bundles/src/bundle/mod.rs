@@ -355,6 +355,7 @@ fn manifest(app: &App, config: &Config, place: &Placement, entries: &[Composed<'
         cron: app.cron_settings.clone(),
         dns: app.dns.clone(),
         systemd: app.systemd.clone(),
+        smf: app.smf.clone(),
         plain: app.plain,
         secrets: (!app.secrets.is_empty()).then(|| place.secrets.clone()),
         layers: items::layers(config),

@@ -1,7 +1,7 @@
 //! The types of values: how each is described and checked.
 
 use super::{suggest, values};
-use crate::{health, network, platforms, secrets};
+use crate::{health, network, platforms, secrets, smf};
 
 /// What a value has to look like.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -30,6 +30,12 @@ pub enum Kind {
     Sockets,
     /// A setting of a unit of systemd.
     UnitSetting,
+    /// A property of SMF: `count: 8`.
+    SmfProperty,
+    /// What a service of SMF depends on.
+    SmfDependency,
+    /// A project or pool of resources of Solaris.
+    Project,
     /// Bytes: `256m`, `1.5g`.
     Size,
     /// Bytes, or `unlimited`.
@@ -147,6 +153,9 @@ impl Kind {
             Kind::Domains => "domains, `none`".to_owned(),
             Kind::Sockets => "ports, addresses with ports".to_owned(),
             Kind::UnitSetting => "text of one line".to_owned(),
+            Kind::SmfProperty => "type and value".to_owned(),
+            Kind::SmfDependency => "FMRIs".to_owned(),
+            Kind::Project => "name or number".to_owned(),
             Kind::Label => "label".to_owned(),
             Kind::NameServers => "addresses of name servers".to_owned(),
         }
@@ -212,6 +221,9 @@ impl Kind {
             Kind::Domains => "0.168.192.in-addr.arpa",
             Kind::Sockets => "8080",
             Kind::UnitSetting => "5s",
+            Kind::SmfProperty => "astring: site.manage.myapp",
+            Kind::SmfDependency => "optional_all/none svc:/network/ldap/client:default",
+            Kind::Project => "user.web",
             Kind::Label => "web1",
             Kind::NameServers => "192.168.0.53",
         }
@@ -281,6 +293,9 @@ impl Kind {
             Kind::Domains => values::domains(text).map(drop),
             Kind::Sockets => values::sockets(text).map(drop),
             Kind::UnitSetting => values::unit_setting(text),
+            Kind::SmfProperty => smf::property(text).map(drop),
+            Kind::SmfDependency => smf::dependency(text).map(drop),
+            Kind::Project => smf::project(text).map(drop),
             Kind::Label => values::label(text).map(drop),
             Kind::NameServers => values::name_servers(text).map(drop),
         }
@@ -296,6 +311,8 @@ impl Kind {
             Kind::Secret => values::name(name).map(drop),
             Kind::Mount => values::absolute_path(name).map(drop),
             Kind::UnitSetting => values::unit_key(name),
+            Kind::SmfProperty => smf::property_name(name).map(drop),
+            Kind::SmfDependency => smf::dependency_name(name),
             _ => Ok(()),
         }
     }

@@ -3,7 +3,7 @@
 pub(super) mod daemons;
 pub(super) mod server;
 
-use super::{FutureSection, Grant, Key, Kind, SectionSpec};
+use super::{Grant, Key, Kind, SectionSpec};
 
 /// Every section there is, in the order of the reference.
 pub const SECTIONS: &[SectionSpec] = &[
@@ -88,6 +88,18 @@ pub const SECTIONS: &[SectionSpec] = &[
         doc: "Under systemd: what else stands in `[Service]` of the services of the daemons and cron jobs; it comes last, and so wins.",
     },
     SectionSpec {
+        name: "smf.method",
+        doc: "Under SMF: where the methods of the daemons and cron jobs run (smf_method(7)).",
+    },
+    SectionSpec {
+        name: "smf.dependency",
+        doc: "Under SMF: what else the service of the instance depends on.",
+    },
+    SectionSpec {
+        name: "smf.property",
+        doc: "Under SMF: further properties of the service of the instance; those of the group `startd` are its daemons'.",
+    },
+    SectionSpec {
         name: "upstart",
         doc: "Under Upstart, whose servers have kernels that are too old for a sandbox.",
     },
@@ -100,12 +112,6 @@ pub const SECTIONS: &[SectionSpec] = &[
         doc: "Facts of one server, in `metactl.conf` only.",
     },
 ];
-
-/// Sections that are planned.
-pub const FUTURE: &[FutureSection] = &[FutureSection {
-    name: "smf",
-    instead: "limits are set in [sandbox.limits]",
-}];
 
 /// A row that every layer may say and that has neither default nor other names; the table's own
 /// name for [`super::row`].
@@ -413,5 +419,14 @@ const fn passthrough(section: &'static str, doc: &'static str) -> Key {
         grant: Grant::Trusted,
         why: "it is said to systemd as it is, which runs it with the rights of the server",
         ..key(section, "*", Kind::UnitSetting, doc)
+    }
+}
+
+/// What a service of SMF has besides.
+const fn smf(section: &'static str, name: &'static str, kind: Kind, doc: &'static str) -> Key {
+    Key {
+        grant: Grant::Trusted,
+        why: "it is said to SMF as it is, which acts on it with the rights of the server",
+        ..key(section, name, kind, doc)
     }
 }

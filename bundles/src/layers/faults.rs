@@ -89,8 +89,12 @@ fn hint<'n>(fault: &Fault, chain: &[&str], names: impl Iterator<Item = &'n str>)
             let mut others: Vec<&str> = names.filter(|other| !chain.contains(other)).collect();
             others.sort_unstable();
             match suggest::nearest(name, others) {
-                Some(near) => format!("did you mean %({near})?"),
-                None => format!("define {name} in [env] of this or a higher layer"),
+                Some(near) => format!(
+                    "did you mean %({near})? Else define {name}: metactl APP set env:{name}=..."
+                ),
+                None => format!(
+                    "define {name} in [env] of this or a higher layer: metactl APP set env:{name}=..."
+                ),
             }
         }
         FaultKind::Cycle(_) => "a value cannot contain itself; spell one of them out".to_owned(),

@@ -198,16 +198,6 @@ impl Reader<'_> {
                 None
             }
             SectionMeaning::Known(spec) => Some((section.name.clone(), spec)),
-            SectionMeaning::Future(future) => {
-                self.out.error(|| {
-                    Diagnostic::error(format!(
-                        "[{name}] is not available in this version of metactl"
-                    ))
-                    .at(files.place(at))
-                    .hint(format!("remove it; {}", future.instead))
-                });
-                None
-            }
             SectionMeaning::Unknown if self.daemons.contains(name) => {
                 Some((format!("daemon.{name}").into(), super::merge::ALL_DAEMONS))
             }

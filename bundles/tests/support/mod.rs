@@ -110,6 +110,7 @@ pub fn app(name: &str) -> App {
         cron: Vec::new(),
         cron_settings: Default::default(),
         systemd: Default::default(),
+        smf: Default::default(),
         plain: false,
         sandbox: Sandbox {
             rootfs: None,

@@ -7,7 +7,14 @@ use super::Cli;
 /// A command, and how it is typed.
 const EXAMPLES: &[(&str, &[&str])] = &[
     ("list", &["metactl", "metactl list --json"]),
-    ("status", &["metactl myapp", "metactl myapp status --json"]),
+    (
+        "status",
+        &[
+            "metactl myapp",
+            "metactl myapp status --json",
+            "metactl myapp status --wait=30s && echo it is up",
+        ],
+    ),
     ("dump", &["metactl myapp dump --origin"]),
     (
         "check",

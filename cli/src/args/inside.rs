@@ -10,6 +10,16 @@ pub struct Status {
     /// Ask the daemons nothing: only say what is known
     #[arg(long)]
     pub no_health: bool,
+    /// Wait until everything runs and answers well, for TIME at most (1m if left out)
+    #[arg(
+        long,
+        value_name = "TIME",
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "1m",
+        conflicts_with = "no_health"
+    )]
+    pub wait: Option<String>,
 }
 
 /// Arguments of `gcutil`.

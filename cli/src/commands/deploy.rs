@@ -162,7 +162,7 @@ fn tell(
     }
 }
 
-/// Where it can be reached: by its names, and its addresses.
+/// Where it can be reached: a page by its URL, else its names; and its addresses.
 fn reach(instance: &Instance) -> String {
     // They are only known when it runs; not to know them is no failure of the deployment.
     let Ok(now) = instance.status() else {
@@ -170,10 +170,15 @@ fn reach(instance: &Instance) -> String {
     };
     let addresses = status::addresses(&now.addresses);
     let names = now.dns.as_ref().map(DnsStatus::names).unwrap_or_default();
-    match (names.is_empty(), addresses.is_empty()) {
+    let mut ways: Vec<String> = names.into_iter().map(str::to_owned).collect();
+    if let Some(url) = instance.url(&now) {
+        // It has the first of the names already.
+        ways.splice(..ways.len().min(1), [url]);
+    }
+    match (ways.is_empty(), addresses.is_empty()) {
         (true, true) => String::new(),
         (true, false) => format!(" at {addresses}"),
-        (false, _) => format!(" at {} ({addresses})", names.join(" ")),
+        (false, _) => format!(" at {} ({addresses})", ways.join(" ")),
     }
 }
 
@@ -230,16 +235,13 @@ pub fn releases(context: &mut Context) -> Outcome {
     }
 }
 
-/// What takes a deployment back; nothing when what ran before was the same commit. A branch, a folder or
-/// a tag that was moved means something else now: then only the release leads back.
+/// What takes a deployment back. A branch, a folder or a tag that was moved means something else now, and the same commit
+/// may have been built otherwise: then only the release leads back.
 fn undo(release: &ReleaseInfo, previous: Option<&ReleaseInfo>) -> Option<String> {
     let Some(before) = previous else {
         return Some("stop".to_owned());
     };
-    if before.commit == release.commit {
-        return None;
-    }
-    if before.tag == release.tag {
+    if before.tag == release.tag || before.commit == release.commit {
         return Some(format!("rollback {}", before.id));
     }
     Some(format!("deploy {}", before.tag))

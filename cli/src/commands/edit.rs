@@ -10,8 +10,11 @@ use super::Context;
 use crate::args::{Allow, Get, Set, Unset};
 use crate::exit;
 use crate::failure::{Failure, Outcome};
+use crate::input;
 use crate::output::clean;
 
+/// What stands for a value that comes by standard input: on a command line everybody on the server can read it.
+const FROM_INPUT: &str = "-";
 /// The section that `allow` writes to.
 pub const ACCEPT: &str = "firewall.out.accept";
 
@@ -75,8 +78,19 @@ pub fn get(context: &mut Context, args: &Get) -> Outcome {
 /// Writes values.
 pub fn set(context: &mut Context, args: &Set) -> Outcome {
     let mut edits = Vec::new();
+    let mut read = false;
     for word in &args.values {
-        let (key, value) = split(word, "KEY=VALUE", "metactl APP unset KEY takes one back")?;
+        let (key, mut value) = split(word, "KEY=VALUE", "metactl APP unset KEY takes one back")?;
+        if value == FROM_INPUT {
+            if read {
+                let message = "only one value can be read from standard input (KEY=-)";
+                return Err(Failure::usage(message).hint("set the others by commands of their own"));
+            }
+            read = true;
+            // Who may not, or misspelt the name, is told before somebody types a password.
+            context.instance()?;
+            value = input::value(&clean(&key))?;
+        }
         edits.push(Edit::Set { key, value });
     }
     edits.extend(args.gone.iter().map(|key| Edit::Gone { key: key.clone() }));

@@ -71,9 +71,10 @@ pub fn new(context: &mut Context, args: &New) -> Outcome {
             return Err(Failure::usage("which instance?").hint("metactl new APP [REPO]"));
         }
     };
-    let created = context
-        .manager
-        .create(&name, repo.as_deref(), args.tag.as_deref())?;
+    let (repo, tag) = (repo.as_deref(), args.tag.as_deref());
+    let mut steps = context.steps();
+    let created = context.manager.create(&name, repo, tag, &mut steps)?;
+    drop(steps);
     if context.output.json {
         return context.output.facts(&facts(&name, &created));
     }

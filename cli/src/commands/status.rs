@@ -2,6 +2,7 @@
 
 use std::net::IpAddr;
 
+use metactl_bundles::keys;
 use metactl_lifecycle::status::EntryKind;
 use metactl_lifecycle::{
     DnsStatus, EntryState, EntryStatus, HealthAnswer, HealthState, InstanceState, Status,
@@ -16,9 +17,17 @@ use crate::{args, exit};
 /// What runs, since when, and what it uses. The exit code is the Linux Standard Base's.
 pub fn run(context: &mut Context, args: &args::Status) -> Outcome {
     let instance = context.instance()?;
-    let status = match args.no_health {
-        true => instance.status()?,
-        false => instance.status_and_health()?,
+    let mut in_time = true;
+    let status = match (&args.wait, args.no_health) {
+        (Some(time), _) => {
+            let limit = keys::values::duration(time)
+                .map_err(|why| Failure::usage(format!("--wait={time}: {why}")))?;
+            let (status, settled) = instance.status_when_settled(limit)?;
+            in_time = settled;
+            status
+        }
+        (None, true) => instance.status()?,
+        (None, false) => instance.status_and_health()?,
     };
     if context.output.json {
         context.output.facts(&status)?;
@@ -26,6 +35,7 @@ pub fn run(context: &mut Context, args: &args::Status) -> Outcome {
         print(context, &status)?;
     }
     match code(status.state) {
+        exit::OK if !in_time => Err(Failure::Code(exit::UNKNOWN)),
         exit::OK => Ok(()),
         code => Err(Failure::Code(code)),
     }

@@ -15,7 +15,7 @@ use metactl_bundles::layers::Origin;
 use metactl_bundles::network::{Entry, Mode, Peer, Policy, Verdict};
 use metactl_bundles::view::HostView;
 
-use super::{ENTRY, Job, SRC, Workshop};
+use super::{ENTRY, Job, SRC, Workshop, script};
 use crate::allocation::{self, Allocation};
 use crate::error::{LifecycleError, OnPath, Result};
 use crate::launcher::Net;
@@ -104,7 +104,7 @@ impl Workshop {
         }
         let launch = Launch {
             platform: ENTRY.to_owned(),
-            args: ["/bin/sh", "-c", &job.command].map(str::to_owned).to_vec(),
+            args: ["/bin/sh", "-c", script::READ].map(str::to_owned).to_vec(),
             cwd: SRC.into(),
             needs: tools(),
             ..Launch::default()
@@ -172,6 +172,7 @@ impl Workshop {
             cron: Vec::new(),
             cron_settings: Default::default(),
             systemd: Default::default(),
+            smf: Default::default(),
             plain: false,
             sandbox,
         }

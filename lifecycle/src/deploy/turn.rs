@@ -1,7 +1,7 @@
 //! What a deployment and the way back have in common: from a release to what runs, or nothing happened.
 
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use metactl_bundles::bundle::{self, read_manifest};
 use metactl_bundles::edit::{self, Wish};
@@ -213,6 +213,7 @@ impl<'a> Turn<'a> {
             },
             &names.join(", "),
         );
+        let begun = Instant::now();
         let wanted = instance.everything(files::name_of(dir), names.into_iter())?;
         let up = change::switch(instance, &wanted, &manifest, window, progress).and_then(|()| {
             // The commit point.
@@ -224,7 +225,7 @@ impl<'a> Turn<'a> {
         if let Err(error) = up {
             progress.end(false, "");
             let before = underway.wanted.as_ref().zip(self.current.as_ref());
-            return Err(change::go_back(instance, error, before, progress));
+            return Err(change::go_back(instance, error, before, begun, progress));
         }
         if let Some(prepared) = prepared {
             prepared.commit()?;

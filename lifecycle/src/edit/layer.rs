@@ -124,7 +124,7 @@ impl<'a> Layer<'a> {
         Ok(sources)
     }
 
-    /// `.metactl`, fetched now. Why it cannot be is told by `deploy`.
+    /// The same, fetched now. Why it cannot be is told by `deploy`.
     fn fetch_app_layer(&self) -> Option<Source> {
         let (source, tag) = source(self.instance)?;
         let revision = source.fetch(&tag).ok()?;
@@ -155,7 +155,7 @@ impl<'a> Layer<'a> {
     }
 }
 
-/// `.metactl` of an instance that was never deployed, from the cache of its repository; none when it is not there yet.
+/// Before the first deployment: `.metactl` from the cache of the repository; none when it is not there yet.
 pub(crate) fn fetched_app_layer(instance: &Instance) -> Option<Source> {
     let (source, tag) = source(instance)?;
     app_layer(&source, &tag).ok()?
@@ -165,11 +165,12 @@ pub(crate) fn fetched_app_layer(instance: &Instance) -> Option<Source> {
 fn source(instance: &Instance) -> Option<(scm::Source, String)> {
     let config = deploy::first_config(instance).ok()?;
     let value = |key: &str| config.get("build", key).map(|value| value.text.to_string());
+    let cache = &instance.manager.paths.cache;
     if value("fetch").is_some() {
         return None;
     }
     let settings = Settings::of(&config, &value("repo")?);
-    let source = scm::open(&settings, &instance.manager.paths.cache).ok()?;
+    let source = scm::open(&settings, cache).ok()?;
     let tag = match source.needs_tag() {
         true => value("tag")?,
         false => String::new(),

@@ -3,6 +3,7 @@
 
 mod network;
 mod processes;
+mod sandbox;
 mod threads;
 mod usage;
 
@@ -24,6 +25,7 @@ use crate::instance::Instance;
 use crate::manager::require_root;
 
 pub use processes::Process;
+pub(crate) use sandbox::require_sandbox;
 pub use threads::ThreadDump;
 pub use usage::{Sampler, Usage};
 
@@ -50,7 +52,8 @@ impl Watcher {
         match self {
             Watcher::Lsof => {
                 let list = pids.collect::<Vec<_>>().join(",");
-                vec!["-nP".into(), "-a".into(), "-p".into(), list.into()]
+                // No names of users: of that of an instance there is none, which lsof laments once for each file.
+                vec!["-nPl".into(), "-a".into(), "-p".into(), list.into()]
             }
             Watcher::Strace => {
                 let each = pids.flat_map(|pid| ["-p".into(), pid.into()]);
@@ -82,6 +85,7 @@ impl Instance {
     /// # Errors
     /// An entry point that there is not; records that cannot be read.
     pub fn processes(&self, entry: Option<&str>) -> Result<Vec<Process>> {
+        require_sandbox(self)?;
         let entry = entry.map(|entry| self.entry(entry)).transpose()?;
         processes::of(self, entry.as_ref().map(|entry| entry.name.as_str()))
     }
@@ -318,6 +322,6 @@ mod tests {
             Watcher::Strace.arguments(&both),
             ["-f", "-p", "7", "-p", "9"]
         );
-        assert_eq!(Watcher::Lsof.arguments(&both), ["-nP", "-a", "-p", "7,9"]);
+        assert_eq!(Watcher::Lsof.arguments(&both), ["-nPl", "-a", "-p", "7,9"]);
     }
 }

@@ -17,6 +17,7 @@ use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, unshare};
 use rustix::thread::{CapabilitySet, CapabilitySets, LinkNameSpaceType, move_into_link_name_space};
 
+use super::require_sandbox;
 use crate::error::{LifecycleError, OnPath, Result};
 use crate::files;
 use crate::instance::Instance;
@@ -45,6 +46,7 @@ impl Instance {
     /// When the instance does not run, or there is no such command.
     pub fn net(&self, argv: &[OsString]) -> Result<Infallible> {
         require_root("entering the network of an instance")?;
+        require_sandbox(self)?;
         let live = self.live_network()?;
         let Some((program, args)) = argv.split_first() else {
             return Err(LifecycleError::Usage {
@@ -91,6 +93,7 @@ impl Instance {
     /// Options that would make tcpdump run something or look elsewhere; when there is no tcpdump.
     pub fn tcpdump(&self, args: &[OsString]) -> Result<Infallible> {
         require_root("watching the packets of an instance")?;
+        require_sandbox(self)?;
         let words = Words::read(args)?;
         let mut command = Command::new("tcpdump");
         let device = self.device()?;

@@ -91,7 +91,7 @@ impl Manager {
 }
 
 impl Instance {
-    pub(super) fn service_kind(&self) -> Result<Kind> {
+    pub(crate) fn service_kind(&self) -> Result<Kind> {
         // Who keeps it running goes on with it until it is stopped.
         match self.is_supervised()? {
             true => Ok(Kind::Standalone),

@@ -35,6 +35,7 @@ pub(super) fn manifest(instance: &str, app: &str, entries: Vec<EntryRef>) -> Man
         dns: None,
         secrets: None,
         systemd: Default::default(),
+        smf: Default::default(),
         plain: false,
         layers: Vec::new(),
         settings: Vec::new(),

@@ -29,7 +29,7 @@ mod rotate;
 pub(crate) mod schedule;
 mod server;
 mod supervisor;
-mod told;
+pub(crate) mod told;
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};

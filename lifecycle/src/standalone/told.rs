@@ -63,8 +63,8 @@ impl Told {
     }
 }
 
-/// One line without control characters.
-fn clean(text: &[u8]) -> String {
+/// One short line without control characters, as it is shown.
+pub(crate) fn clean(text: &[u8]) -> String {
     let text = String::from_utf8_lossy(text);
     let kept = text.trim().chars().filter(|c| !c.is_control());
     kept.take(LENGTH).collect()

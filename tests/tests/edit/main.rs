@@ -15,6 +15,7 @@ use std::time::Duration;
 use metactl_tests::apps::Repository;
 use metactl_tests::command::{self, Outcome};
 use metactl_tests::needs::GIT;
+use metactl_tests::terminal::Terminal;
 use metactl_tests::{Host, on_host};
 
 const LIMIT: Duration = Duration::from_secs(60);
@@ -47,6 +48,71 @@ fn text(host: &Host, instance: &str) -> String {
     fs::read_to_string(layer(host, instance)).unwrap()
 }
 
+/// A value by standard input is on no command line: piped, or typed without being shown.
+#[test]
+fn a_value_comes_by_standard_input() {
+    on_host(&[GIT], |host| {
+        host.run(&["new", "myapp", &repository(host, APP)]).ok();
+        let before = text(host, "myapp");
+        let value = |key: &str| {
+            let got = host.run(&["myapp", "get", key, "--secrets"]).ok();
+            got.stdout
+        };
+        set_from_input(host, &["secrets:db.pw=-", "env:A=1"], b"pa=ss word\r\n")
+            .ok()
+            .never_says(&["pa=ss"]);
+        assert_eq!(value("secrets:db.pw"), "pa=ss word\n");
+        set_from_input(
+            host,
+            &["secrets:key=-"],
+            b"-----BEGIN-----\nabc\n-----END-----\n",
+        )
+        .ok();
+        assert_eq!(
+            value("secrets:key"),
+            "-----BEGIN-----\nabc\n-----END-----\n"
+        );
+        set_from_input(host, &["env:A=-"], b"-").ok();
+        assert_eq!(value("env:A"), "-\n");
+
+        // What cannot be a value changes nothing, and is not repeated.
+        let now = text(host, "myapp");
+        let twice = set_from_input(host, &["env:A=-", "env:B=-"], b"x");
+        twice.fails(64).says(&["only one value"]);
+        let nothing = set_from_input(host, &["secrets:db.pw=-"], b"\n");
+        nothing.fails(64).says(&["nothing came for secrets:db.pw"]);
+        set_from_input(host, &["secrets:db.pw=-"], b"pa\xffss")
+            .fails(64)
+            .says(&["not UTF-8"]);
+        let long = vec![b'x'; 200_000];
+        set_from_input(host, &["env:A=-"], &long)
+            .fails(64)
+            .says(&["longer than"])
+            .never_says(&["xxx"]);
+        assert_eq!(text(host, "myapp"), now);
+
+        // On a terminal it is asked for.
+        let mut typing = Terminal::spawn(&host.metactl(&["myapp", "set", "secrets:db.pw=-"]));
+        typing.wait_for("secrets:db.pw (not shown): ", LIMIT);
+        typing.press("wrong\x15tuped\x7f\x7f\x7f\x7fyped\r");
+        typing.wait_for("db.pw = ***", LIMIT);
+        assert!(!typing.screen().contains("yped"), "{}", typing.screen());
+        assert_eq!(typing.wait(LIMIT), 0);
+        assert_eq!(value("secrets:db.pw"), "typed\n");
+        let mut given_up = Terminal::spawn(&host.metactl(&["myapp", "set", "secrets:db.pw=-"]));
+        given_up.wait_for("(not shown): ", LIMIT);
+        given_up.press("abc\x03");
+        assert_eq!(given_up.wait(LIMIT), 1);
+        assert_eq!(value("secrets:db.pw"), "typed\n");
+        assert_ne!(text(host, "myapp"), before);
+        let recorded = fs::read_to_string(host.root().join("var/log/metactl/history.jsonl"));
+        let recorded = recorded.unwrap();
+        for secret in ["pa=ss", "BEGIN", "typed"] {
+            assert!(!recorded.contains(secret), "{secret}");
+        }
+    });
+}
+
 /// A repository that only has to be read.
 fn repository(host: &Host, app: &str) -> String {
     let repository = Repository::empty(&host.work().join("repository"));
@@ -62,6 +128,20 @@ fn git(host: &Host, args: &[&str]) -> Outcome {
         .args(args);
     git.env("GIT_CONFIG_GLOBAL", "/dev/null");
     command::run(git, LIMIT)
+}
+
+/// `metactl myapp set ...` with something on its standard input.
+fn set_from_input(host: &Host, args: &[&str], input: &[u8]) -> Outcome {
+    let file = host.work().join("input");
+    fs::write(&file, input).unwrap();
+    let metactl = host.metactl(&[&["myapp", "set"], args].concat());
+    let mut shell = Command::new("sh");
+    shell.args(["-c", r#"exec "$0" "$@" < "$INPUT""#]);
+    shell.arg(metactl.get_program()).args(metactl.get_args());
+    let envs = metactl.get_envs();
+    shell.envs(envs.filter_map(|(name, value)| Some((name, value?))));
+    shell.env("INPUT", &file);
+    command::run(shell, LIMIT)
 }
 
 /// Runs the command that `Undo:` names, as a person would paste it.
@@ -223,6 +303,18 @@ fn single_keys_change_and_nothing_else() {
             "first-secret\n"
         );
         run(&["changed"]).fails(2).never_says(&["first-secret"]);
+
+        // A secret of `[secrets]` is none less.
+        run(&["set", "secrets:db.pw=third-secret"])
+            .ok()
+            .says(&["db.pw = ***", "Undo: metactl myapp unset secrets:db.pw"])
+            .never_says(&["third-secret"]);
+        let other = run(&["set", "secrets:db.pw=fourth-secret"]).ok();
+        let other = other.never_says(&["third-secret", "fourth-secret"]);
+        assert_eq!(
+            other.stdout.lines().last(),
+            Some("Undo: metactl myapp revert --last")
+        );
 
         // What runs is the way back from everything.
         run(&["revert", "--yes"]).ok();

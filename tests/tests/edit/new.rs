@@ -19,6 +19,8 @@ fn an_instance_comes_is_configured_and_goes() {
             "nodes/myapp.conf",
             "needed from site: DB_HOST   (.metactl:16)",
             "needed from site: DB_PORT",
+            "✓ fetch",
+            "1.2.3 (",
             "Next: metactl myapp set env:DB_HOST=... env:DB_PORT=...",
             "Undo: metactl myapp delete",
         ]);

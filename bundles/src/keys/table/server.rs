@@ -163,6 +163,31 @@ pub(in crate::keys) const SERVER: &[Key] = &[
         "systemd.service",
         "A setting of systemd.service(5), systemd.exec(5), systemd.kill(5) or systemd.resource-control(5).",
     ),
+    // [smf.*]
+    smf(
+        "smf.method",
+        "project",
+        Kind::Project,
+        "The project that they run in, by which resource controls and accounting know them (project(5)).",
+    ),
+    smf(
+        "smf.method",
+        "resource_pool",
+        Kind::Project,
+        "The pool of processors that they run on (pooladm(8)).",
+    ),
+    smf(
+        "smf.dependency",
+        "*",
+        Kind::SmfDependency,
+        "Services or files, by their FMRIs; before them, if wanted, how many of them (`require_all`, `require_any`, `optional_all`, `exclude_all`), and behind a `/` what of them restarts it (`none`, `error`, `restart`, `refresh`).",
+    ),
+    smf(
+        "smf.property",
+        "*",
+        Kind::SmfProperty,
+        "A property, called GROUP/NAME; the value is TYPE: VALUE, or TYPE: (VALUE VALUE...), as svccfg(8) has it.",
+    ),
     // [upstart]
     Key {
         default: Some("yes"),

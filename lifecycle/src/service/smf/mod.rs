@@ -13,7 +13,7 @@
 //! | `names` | what the services are called |
 //! | `process`, `privileges` | what of a config.json means something here |
 //! | `method` | command lines of methods |
-//! | `render`, `xml` | the manifest as text |
+//! | `render`, `passthrough`, `xml` | the manifest as text; what the configuration says to SMF itself |
 //! | `crontab` | the lines of cron jobs |
 //! | `control` | SMF itself, by its programs, behind one seam |
 //! | `want` | from what runs to what should |
@@ -26,6 +26,7 @@ mod jobs;
 mod log;
 mod method;
 mod names;
+mod passthrough;
 mod privileges;
 mod process;
 mod render;
@@ -63,6 +64,11 @@ pub(super) fn runs_here() -> Option<String> {
     let is_sunos = matches!(std::env::consts::OS, "solaris" | "illumos");
     let runs = is_sunos && Path::new(VOLATILE).is_dir();
     runs.then(|| format!("SMF runs here (there is {VOLATILE})"))
+}
+
+/// The service that an instance is: `svc:/site/metactl/myapp`.
+pub(crate) fn service(instance: &str) -> String {
+    names::service(instance)
 }
 
 /// The time of a cron job has come: [`crate::UnitStep::Job`].

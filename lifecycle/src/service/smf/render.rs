@@ -16,9 +16,11 @@ use std::time::Duration;
 
 use metactl_bundles::bundle::{EntryKind, EntryRef, Manifest};
 use metactl_bundles::schedule::Schedule;
+use metactl_bundles::smf;
 
 use super::method;
 use super::names;
+use super::passthrough;
 use super::process::Process;
 use super::xml::{self, Element, element};
 use crate::error::{LifecycleError, Result};
@@ -88,6 +90,9 @@ fn service(input: &Input<'_>) -> Element {
         let grouping = if must { "require_all" } else { "optional_all" };
         service.push(dependency(name, grouping, "none", "service", needed));
     }
+    for (name, further) in &of.smf.dependencies {
+        service.push(passthrough::dependency(name, further));
+    }
     service.push(exec("start", method::NOTHING, START));
     service.push(exec("stop", method::NOTHING, START));
     service.push(exec("refresh", method::NOTHING, START));
@@ -104,6 +109,11 @@ fn service(input: &Input<'_>) -> Element {
         ("version", "astring", of.version.as_str()),
     ];
     service.push(group("metactl", "application", &facts));
+    for (name, properties) in &of.smf.properties {
+        if name != passthrough::STARTD {
+            service.push(passthrough::group(name, properties));
+        }
+    }
     for (entry, process) in of.entries.iter().zip(input.processes) {
         service.push(instance(of, entry, process));
     }
@@ -146,7 +156,7 @@ fn instance(of: &Manifest, entry: &EntryRef, process: &Process) -> Element {
             &before,
         ));
     }
-    instance.push(context(process));
+    instance.push(context(process, &of.smf));
     let mut facts = vec![
         ("name", "astring", entry.name.as_str()),
         ("title", "astring", entry.title.as_str()),
@@ -165,7 +175,7 @@ fn instance(of: &Manifest, entry: &EntryRef, process: &Process) -> Element {
                 ("critical_failure_count", "integer", &count),
                 ("critical_failure_period", "integer", &period),
             ];
-            instance.push(group("startd", "framework", &startd));
+            instance.push(passthrough::startd(&startd, &of.smf));
             facts.push(("kind", "astring", "daemon"));
         }
         EntryKind::Cron => {
@@ -209,7 +219,7 @@ fn dependency(name: &str, grouping: &str, restart_on: &str, what: &str, fmri: &s
 }
 
 /// Who the methods run as, and what they find (smf_method(7)).
-fn context(process: &Process) -> Element {
+fn context(process: &Process, settings: &smf::Settings) -> Element {
     let groups: Vec<String> = process.groups.iter().map(u64::to_string).collect();
     // Left out, they would be those that the system knows of the user.
     let groups = match groups.is_empty() {
@@ -222,9 +232,16 @@ fn context(process: &Process) -> Element {
         .with("supp_groups", groups)
         .with("privileges", process.privileges.as_str())
         .with("limit_privileges", process.limit_privileges.as_str());
-    let mut context = element("method_context")
-        .with("working_directory", process.cwd.as_str())
-        .containing(credential);
+    let mut context = element("method_context").with("working_directory", process.cwd.as_str());
+    for (name, value) in [
+        ("project", &settings.project),
+        ("resource_pool", &settings.resource_pool),
+    ] {
+        if let Some(value) = value {
+            context = context.with(name, value.as_str());
+        }
+    }
+    let mut context = context.containing(credential);
     let mut environment = element("method_environment");
     for (name, value) in &process.env {
         let variable = element("envvar").with("name", name.as_str());
@@ -277,7 +294,7 @@ fn check(bundle: &Element, instance: &str) -> Result<()> {
         let what = match (element, attribute) {
             ("envvar", _) => format!("{variable} in the environment"),
             ("exec_method", "exec") => "a command line".to_owned(),
-            ("method_context", _) => "a working directory".to_owned(),
+            ("method_context", "working_directory") => "a working directory".to_owned(),
             _ => format!("`{attribute}` of {element}"),
         };
         let length = value.len() + if is_variable { variable.len() + 1 } else { 0 };

@@ -80,6 +80,98 @@ fn shop() -> String {
     rendered(&manifest("my.shop", entries), &processes).unwrap()
 }
 
+/// What an administrator says besides: each type, alone and as a list.
+fn passed_through() -> String {
+    let mut of = manifest(
+        "a",
+        vec![entry("web", EntryKind::Daemon), job("cron.x", "@reboot")],
+    );
+    of.smf.project = Some("user.web".to_owned());
+    of.smf.resource_pool = Some("web".to_owned());
+    for (name, text) in [
+        ("ldap", "svc:/network/ldap/client:default"),
+        (
+            "mail",
+            "require_any/restart svc:/network/smtp:sendmail svc:/network/smtp:postfix",
+        ),
+        (
+            "settings",
+            "exclude_all/refresh file://localhost/etc/nologin",
+        ),
+    ] {
+        let dependency = smf::dependency(text).unwrap();
+        of.smf.dependencies.insert(name.to_owned(), dependency);
+    }
+    let mut say = |name: &str, text: &str| {
+        let (group, name) = smf::property_name(name).unwrap();
+        let group = of.smf.properties.entry(group.to_owned()).or_default();
+        group.insert(name.to_owned(), smf::property(text).unwrap());
+    };
+    say("general/action_authorization", "astring: site.manage.web");
+    say("startd/ignore_error", "astring: core");
+    say("startd/need_session", "boolean: true");
+    for kind in smf::TYPES {
+        let value = match kind {
+            "boolean" => "true",
+            "fmri" => "svc:/a:b",
+            "net_address_v6" => "2001:db8::1",
+            "net_address" | "net_address_v4" => "10.0.0.1",
+            "uri" => "http://a/?b&c=<d>",
+            "opaque" => "00ff",
+            _ => "7",
+        };
+        say(&format!("app/{kind}"), &format!("{kind}: {value}"));
+        say(
+            &format!("lists/{kind}"),
+            &format!("{kind}: ('{value}' '{value}')"),
+        );
+    }
+    let process = || process(&["/app/run"], &[]);
+    rendered(&of, &[process(), process()]).unwrap()
+}
+
+#[test]
+fn what_the_configuration_says_to_smf_is_in_the_manifest() {
+    let found = read(&passed_through());
+    let all = |name: &str| -> Vec<&BTreeMap<String, String>> {
+        let named = found.iter().filter(|one| one.name == name);
+        named.map(|one| &one.attributes).collect()
+    };
+    for context in all("method_context") {
+        assert_eq!(
+            (
+                context["project"].as_str(),
+                context["resource_pool"].as_str()
+            ),
+            ("user.web", "web")
+        );
+    }
+    let mail = all("dependency")
+        .into_iter()
+        .find(|one| one["name"] == "mail")
+        .unwrap();
+    assert_eq!(
+        (mail["grouping"].as_str(), mail["restart_on"].as_str()),
+        ("require_any", "restart")
+    );
+    let values = |name: &str| -> Vec<String> {
+        let named = all("propval").into_iter().filter(|one| one["name"] == name);
+        named.map(|one| one["value"].clone()).collect()
+    };
+    // The administrator's word is the only one, and is said of the daemon alone.
+    assert_eq!(values("ignore_error"), ["core"]);
+    assert_eq!(values("need_session"), ["true"]);
+    assert_eq!(values("critical_failure_count"), ["5"]);
+    assert_eq!(values("action_authorization"), ["site.manage.web"]);
+    assert_eq!(values("uri"), ["http://a/?b&c=<d>"]);
+    let groups = all("property_group");
+    let general = groups.iter().find(|one| one["name"] == "general").unwrap();
+    assert_eq!(general["type"], "framework");
+    let lists = all("property");
+    assert_eq!(lists.len(), smf::TYPES.len());
+    assert_eq!(all("value_node").len(), 2 * smf::TYPES.len());
+}
+
 fn data(name: &str) -> PathBuf {
     [env!("CARGO_MANIFEST_DIR"), "tests/data/smf", name]
         .iter()
@@ -130,6 +222,7 @@ fn manifests_are_valid_by_the_grammar() {
     }
     let texts = [
         shop(),
+        passed_through(),
         rendered(&manifest("empty", Vec::new()), &[]).unwrap(),
     ];
     validated(&data("manifest.dtd"), &texts);

@@ -218,10 +218,12 @@ fn daemon(entry: &EntryRef, state: &UnitState, ended: Option<Ended>) -> EntryRep
         ),
         _ => (EntryState::Stopped, last_exit),
     };
+    let says = Some(state.says.clone()).filter(|says| entry.service.notify && !says.is_empty());
     EntryReport {
         state: word,
         last_exit,
         restarts: state.restarts,
+        says,
         next: None,
         ..process(state)
     }

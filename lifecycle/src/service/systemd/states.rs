@@ -7,6 +7,7 @@ use metactl_runtime::systemd::units::{self, Listed, Question};
 use metactl_runtime::systemd::{SystemdError, Value, manager};
 
 use crate::error::{LifecycleError, Result};
+use crate::standalone::told::clean;
 
 /// How a unit is.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -27,6 +28,8 @@ pub(super) struct UnitState {
     pub(super) result: String,
     /// Since when it is active, in microseconds of the monotonic clock.
     pub(super) since: Option<u64>,
+    /// What it says of itself (`STATUS=`, sd_notify(3)); asked for by [`of`] alone, since no list shows it.
+    pub(super) says: String,
 }
 
 impl UnitState {
@@ -50,6 +53,9 @@ const DETAILS: [(&str, &str); 5] = [
     ("Unit", "ActiveEnterTimestampMonotonic"),
 ];
 
+/// What else one wants to know of a few services.
+const SAYS: (&str, &str) = ("Service", "StatusText");
+
 /// How these units are, by name.
 pub(super) fn of(names: &[String]) -> Result<BTreeMap<String, UnitState>> {
     if names.is_empty() {
@@ -57,7 +63,7 @@ pub(super) fn of(names: &[String]) -> Result<BTreeMap<String, UnitState>> {
     }
     told(Bus::connect(false).and_then(|mut bus| {
         let listed = units::list_named(&mut bus, names)?;
-        detailed(&mut bus, listed)
+        detailed(&mut bus, listed, &[SAYS])
     }))
 }
 
@@ -65,13 +71,14 @@ pub(super) fn of(names: &[String]) -> Result<BTreeMap<String, UnitState>> {
 pub(super) fn all() -> Result<BTreeMap<String, UnitState>> {
     told(Bus::connect(false).and_then(|mut bus| {
         let listed = units::list(&mut bus, "metactl-*")?;
-        detailed(&mut bus, listed)
+        detailed(&mut bus, listed, &[])
     }))
 }
 
 fn detailed(
     bus: &mut Bus,
     listed: Vec<Listed>,
+    more: &[(&'static str, &'static str)],
 ) -> std::result::Result<BTreeMap<String, UnitState>, SystemdError> {
     let mut found: BTreeMap<String, UnitState> = BTreeMap::new();
     let mut questions = Vec::new();
@@ -84,7 +91,8 @@ fn detailed(
         };
         // Of one that does not run nothing more is of interest.
         if state.is_wanted() && unit.name.ends_with(".service") {
-            questions.extend(DETAILS.map(|(interface, property)| Question {
+            let details = DETAILS.iter().chain(more);
+            questions.extend(details.map(|(interface, property)| Question {
                 unit: &unit.name,
                 interface,
                 property,
@@ -110,6 +118,7 @@ impl UnitState {
             ("NRestarts", Value::U32(count)) => self.restarts = count,
             ("Result", Value::Str(result)) => self.result = result,
             ("InvocationID", Value::Bytes(id)) => self.invocation = hex(&id),
+            ("StatusText", Value::Str(text)) => self.says = clean(text.as_bytes()),
             ("ActiveEnterTimestampMonotonic", Value::U64(since)) => {
                 self.since = Some(since).filter(|since| *since != 0);
             }
@@ -187,6 +196,7 @@ mod tests {
             ("Result", Value::Str("success".to_owned())),
             ("InvocationID", Value::Bytes(vec![0, 0xab])),
             ("ActiveEnterTimestampMonotonic", Value::U64(5_000_000)),
+            ("StatusText", Value::Str(" 3\x1b[31m of 5\n".to_owned())),
         ] {
             web.learn(property, value);
         }
@@ -195,6 +205,7 @@ mod tests {
             (Some(31), 2, Some(5_000_000), "00ab")
         );
         assert!(web.is_active() && web.is_wanted());
+        assert_eq!(web.says, "3[31m of 5");
         let mut none = UnitState {
             load: "not-found".to_owned(),
             active: "inactive".to_owned(),
