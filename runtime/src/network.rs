@@ -348,3 +348,22 @@ pub(crate) fn pinned(path: &Path) -> Option<OwnedFd> {
     let fd = openat(CWD, path, flags, rustix::fs::Mode::empty()).ok()?;
     (fstatfs(&fd).ok()?.f_type == NSFS).then_some(fd)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_is_left_of_a_pin_that_was_never_written_down() {
+        let dir = tempfile::tempdir().unwrap();
+        let pin = dir.path().join("netns");
+        assert!(!Pin::is_left(&pin) && !Pin::is_left(&dir.path().join("none/netns")));
+        let held = Pin::lock(&pin, dir.path(), "web").unwrap();
+        assert!(!Pin::is_left(&pin));
+        let mut journal = Journal::open(&held.beside(JOURNAL)).unwrap();
+        journal.record(&Intent::File { path: pin.clone() }).unwrap();
+        assert!(Pin::is_left(&pin), "it may have been made");
+        held.down().unwrap();
+        assert!(!Pin::is_left(&pin));
+    }
+}
