@@ -77,49 +77,54 @@ pub(crate) fn allocate(paths: &Paths, server: &Server, needs: Needs<'_>) -> Resu
         instance: "the list of user ids and addresses".to_owned(),
         holder: held.0,
     })?;
-    let others = Others::gather(paths, needs.dir)?;
-    let (uid, gid) = match (needs.account, &before) {
-        (Some(name), _) => accounts::of_name(name)?,
-        (None, Some(had)) if server.uid_range.contains(&had.uid) => (had.uid, had.gid),
-        (None, _) => {
-            let uid = others.free_uid(server, &Accounts::read(Path::new("/etc"))?)?;
-            (uid, uid)
-        }
-    };
-    let kept = before
-        .as_ref()
-        .and_then(|had| had.address)
-        .filter(|a| server.pool.contains(a));
-    let address = match (needs.address, kept) {
-        (false, kept) => kept,
-        (true, Some(kept)) if !others.addresses.contains(&kept) => Some(kept),
-        (true, _) => Some(others.free_address(server)?),
-    };
-    let kept6 = before.as_ref().and_then(|had| had.address6);
-    let address6 = match (needs.address, server.pool6) {
-        (true, Some(pool)) => {
-            let free = |kept: &Ipv6Addr| pool.contains(kept) && !others.addresses6.contains(kept);
-            match kept6.filter(free) {
-                Some(kept) => Some(kept),
-                None => Some(others.free_address6(&pool)?),
-            }
-        }
-        // Without a pool it is nobody's.
-        (true, None) => None,
-        (false, _) => kept6,
-    };
-    let allocation = Allocation {
-        format: FORMAT,
-        uid,
-        gid,
-        address,
-        address6,
-    };
+    // Nearly always. What all others have takes long to find out.
+    if let Some(had) = before.as_ref().filter(|had| had.suffices(server, needs))
+        && !may_be_others(paths, needs.dir, had)?
+    {
+        return Ok(had.clone());
+    }
+    let allocation = Others::gather(paths, needs.dir)?.allocate(server, needs, before.as_ref())?;
     if before.as_ref() != Some(&allocation) {
         files::make_dir(needs.dir, 0o755)?;
         files::replace_json(&needs.dir.join(FILE), &allocation, 0o644)?;
     }
     Ok(allocation)
+}
+
+impl Allocation {
+    /// Whether it has all that is needed and nothing else, if nobody else has its addresses.
+    fn suffices(&self, server: &Server, needs: Needs<'_>) -> bool {
+        let in_pool = self.address.is_some_and(|a| server.pool.contains(&a));
+        let in_pool6 = match (server.pool6, self.address6) {
+            (Some(pool), Some(address)) => pool.contains(&address),
+            (None, None) => true,
+            _ => false,
+        };
+        // An account may have got another number.
+        needs.account.is_none()
+            && server.uid_range.contains(&self.uid)
+            && needs.address
+            && in_pool
+            && in_pool6
+    }
+}
+
+/// Whether anybody else may have one of its addresses, without understanding what the records of others say.
+fn may_be_others(paths: &Paths, own: &Path, had: &Allocation) -> Result<bool> {
+    let addresses = had.address.iter().map(|address| format!("\"{address}\""));
+    let addresses6 = had.address6.iter().map(|address| format!("\"{address}\""));
+    let wanted: Vec<String> = addresses.chain(addresses6).collect();
+    let is_in = |path: &Path| match files::read(path) {
+        Ok(Some(text)) => {
+            let text = String::from_utf8_lossy(&text);
+            wanted.iter().any(|address| text.contains(address))
+        }
+        Ok(None) => false,
+        // A closer look says what it counts as.
+        Err(_) => true,
+    };
+    let mut others = state_dirs(paths)?.into_iter().filter(|dir| dir != own);
+    Ok(others.any(|dir| is_in(&dir.join(FILE)) || is_in(&dir.join("bundle/network.json"))))
 }
 
 /// What others have.
@@ -166,6 +171,51 @@ impl Others {
         }
         // The own data, too: they are only kept by those who have the record.
         Ok(others)
+    }
+
+    /// What an instance that had `before` gets.
+    fn allocate(
+        &self,
+        server: &Server,
+        needs: Needs<'_>,
+        before: Option<&Allocation>,
+    ) -> Result<Allocation> {
+        let (uid, gid) = match (needs.account, before) {
+            (Some(name), _) => accounts::of_name(name)?,
+            (None, Some(had)) if server.uid_range.contains(&had.uid) => (had.uid, had.gid),
+            (None, _) => {
+                let uid = self.free_uid(server, &Accounts::read(Path::new("/etc"))?)?;
+                (uid, uid)
+            }
+        };
+        let kept = before
+            .and_then(|had| had.address)
+            .filter(|a| server.pool.contains(a));
+        let address = match (needs.address, kept) {
+            (false, kept) => kept,
+            (true, Some(kept)) if !self.addresses.contains(&kept) => Some(kept),
+            (true, _) => Some(self.free_address(server)?),
+        };
+        let kept6 = before.and_then(|had| had.address6);
+        let address6 = match (needs.address, server.pool6) {
+            (true, Some(pool)) => {
+                let free = |kept: &Ipv6Addr| pool.contains(kept) && !self.addresses6.contains(kept);
+                match kept6.filter(free) {
+                    Some(kept) => Some(kept),
+                    None => Some(self.free_address6(&pool)?),
+                }
+            }
+            // Without a pool it is nobody's.
+            (true, None) => None,
+            (false, _) => kept6,
+        };
+        Ok(Allocation {
+            format: FORMAT,
+            uid,
+            gid,
+            address,
+            address6,
+        })
     }
 
     fn add_owners(&mut self, data: &Path) -> Result<()> {
@@ -315,6 +365,32 @@ mod tests {
         let three = allocate(&paths, &server, needs(&dir("three"))).unwrap();
         assert_eq!(three, one);
         assert!(!paths.state.join(".lock").exists());
+    }
+
+    #[test]
+    fn an_address_that_somebody_else_has_too_is_not_kept() {
+        let root = tempfile::tempdir().unwrap();
+        let paths = Paths::under(root.path());
+        let server = Server::default();
+        let dir = |name: &str| paths.instance_state(name);
+        let one = allocate(&paths, &server, needs(&dir("one"))).unwrap();
+        // Somebody has copied the whole directory.
+        std::fs::create_dir(dir("two")).unwrap();
+        std::fs::copy(dir("one").join(FILE), dir("two").join(FILE)).unwrap();
+        let two = allocate(&paths, &server, needs(&dir("two"))).unwrap();
+        assert_ne!(two.address, one.address);
+        assert_eq!(allocate(&paths, &server, needs(&dir("one"))).unwrap(), one);
+        // A bundle in use counts, whatever the record says.
+        let bundle = dir("three").join("bundle");
+        std::fs::create_dir_all(&bundle).unwrap();
+        let all = serde_json::json!({"policy": "accept", "accept": []});
+        let spec = serde_json::json!({
+            "format": 1, "instance": "three", "mode": "routed", "addresses": [one.address],
+            "out": all, "in": all,
+        });
+        std::fs::write(bundle.join("network.json"), spec.to_string()).unwrap();
+        let moved = allocate(&paths, &server, needs(&dir("one"))).unwrap();
+        assert_ne!(moved.address, one.address);
     }
 
     #[test]

@@ -123,10 +123,19 @@ pub(crate) fn holder(server: &Server, address: IpAddr) -> Result<Option<String>>
 fn says_address(paths: &Paths, other: &str, address: IpAddr) -> Option<String> {
     crate::names::check(other).ok()?;
     let sources = materialize::sources(paths, other, None, None).ok()?;
+    if !sources.iter().any(|source| may_say(&source.text, address)) {
+        return None;
+    }
     let config = Config::check(sources).ok()?;
     let value = config.get("sandbox.net", "ip")?;
     let has = values::addresses(&value.text).is_ok_and(|all| all.contains(&address));
     has.then(|| value.origin.to_string())
+}
+
+/// Whether a layer can have said an address, before it is understood: there may be hundreds of them. IPv4 has one
+/// spelling; IPv6 has many, and names stand for anything.
+fn may_say(text: &str, address: IpAddr) -> bool {
+    address.is_ipv6() || text.contains("%(") || text.contains(&address.to_string())
 }
 
 /// Where the bundle in use says that a setting of it was written.

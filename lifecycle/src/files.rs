@@ -131,18 +131,28 @@ pub(crate) fn read_json<T: DeserializeOwned>(path: &Path) -> Result<Option<T>> {
 
 /// Reads a file of metactl's own, never through a symbolic link; `None` when there is none.
 pub(crate) fn read(path: &Path) -> Result<Option<Vec<u8>>> {
+    let file = open(path)?;
+    file.map(|file| read_open(&file, path)).transpose()
+}
+
+/// Opens such a file for reading; `None` when there is none.
+pub(crate) fn open(path: &Path) -> Result<Option<File>> {
     let flags = (OFlags::NOFOLLOW | OFlags::NONBLOCK).bits().cast_signed();
-    let file = match OpenOptions::new().read(true).custom_flags(flags).open(path) {
-        Ok(file) => file,
-        Err(error) if is_absent(&error) => return Ok(None),
-        Err(error) => return Err(error).on("read", path),
-    };
+    match OpenOptions::new().read(true).custom_flags(flags).open(path) {
+        Ok(file) => Ok(Some(file)),
+        Err(error) if is_absent(&error) => Ok(None),
+        Err(error) => Err(error).on("read", path),
+    }
+}
+
+/// Reads what was opened.
+pub(crate) fn read_open(file: &File, path: &Path) -> Result<Vec<u8>> {
     // Records are small: one call reads one, and another sees its end.
     let mut text = Vec::with_capacity(RECORD);
     file.take(MAX_RECORD)
         .read_to_end(&mut text)
         .on("read", path)?;
-    Ok(Some(text))
+    Ok(text)
 }
 
 /// Makes a directory and those above it; an existing one keeps its mode.

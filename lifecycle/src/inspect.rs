@@ -10,40 +10,127 @@ use crate::error::{LifecycleError, Result};
 use crate::instance::{Current, Instance, Known};
 use crate::service::{Kept, Look, Seen};
 use crate::standalone::records::{EntryReport, Report, Wanted};
-use crate::status::{self, DnsStatus, EntryState, EntryStatus, InstanceState, ReleaseInfo, Status};
+use crate::status::{
+    self, DnsStatus, EntryState, EntryStatus, InstanceState, ReleaseInfo, Status, Summary,
+};
 use crate::{allocation, dns, files};
 
+/// What is told of an instance, before anybody says how much of it.
+struct Looked {
+    current: Option<Known>,
+    containers: Vec<State>,
+    entries: Vec<EntryStatus>,
+    state: InstanceState,
+    kept: Kept,
+    dns: Option<DnsStatus>,
+    notes: Vec<String>,
+}
+
 /// Everything that is known of an instance.
-pub(crate) fn status(
+pub(crate) fn status(instance: &Instance, notes: Vec<String>) -> Result<Status> {
+    let seen = Seen::now(instance)?;
+    let enabled = seen.service.is_enabled(instance);
+    let own_group = seen.service.group(&instance.name);
+    let mut looked = look(instance, seen, None, notes)?;
+    for entry in &mut looked.entries {
+        let state = container(instance, &looked.containers, &entry.name);
+        let runs = state.filter(|_| entry.pid.is_some());
+        entry.memory = runs.and_then(|state| cgroup::memory_current(&state.cgroups));
+    }
+    let own = allocation::read(&instance.state_dir())?;
+    let group = group_of(instance, &own_group, &looked.containers, &looked.entries);
+    let current = looked.current;
+    Ok(Status {
+        instance: instance.name.clone(),
+        state: looked.state,
+        uid: current
+            .as_ref()
+            .map(|known| known.uid)
+            .or(own.map(|own| own.uid)),
+        since: since(&looked.entries),
+        memory: group.memory,
+        memory_limit: group.limit,
+        healthy: None,
+        supervisor: looked.kept.pid(),
+        enabled,
+        entries: looked.entries,
+        app: current.as_ref().map(|known| known.app.clone()),
+        bundle: current.as_ref().map(|known| known.bundle.clone()),
+        addresses: current
+            .as_ref()
+            .map(|known| known.addresses.clone())
+            .unwrap_or_default(),
+        release: current.map(|known| known.release),
+        dns: looked.dns,
+        notes: looked.notes,
+    })
+}
+
+/// What a line of `list` has room for: hundreds of instances are looked at for it. `known`: what is known to be true
+/// of its bundle already.
+pub(crate) fn summary(
     instance: &Instance,
     seen: Option<Seen>,
+    known: Option<Known>,
+    notes: Vec<String>,
+) -> Result<Summary> {
+    let seen = seen.map_or_else(|| Seen::now(instance), Ok)?;
+    let own_group = seen.service.group(&instance.name);
+    let looked = look(instance, seen, known, notes)?;
+    let group = group_of(instance, &own_group, &looked.containers, &looked.entries);
+    let failed = looked.entries.iter().find_map(|entry| {
+        let exit = entry.last_exit.as_ref().filter(|exit| exit.failed)?;
+        Some(format!("{}: {}", entry.name, exit.reason))
+    });
+    let (addresses, release) = match looked.current {
+        Some(known) => (known.addresses, Some(known.release.tag)),
+        None => (Vec::new(), None),
+    };
+    Ok(Summary {
+        instance: instance.name.clone(),
+        state: looked.state,
+        release,
+        addresses,
+        since: since(&looked.entries),
+        memory: group.memory,
+        restarts: looked.entries.iter().map(|entry| entry.restarts).sum(),
+        note: failed.or_else(|| looked.notes.into_iter().next()),
+    })
+}
+
+fn look(
+    instance: &Instance,
+    seen: Seen,
+    known: Option<Known>,
     mut notes: Vec<String>,
-) -> Result<Status> {
-    let (current, damaged) = match instance.known() {
+) -> Result<Looked> {
+    let found = match known {
+        Some(known) => Ok(Some(known)),
+        None => instance.known(),
+    };
+    let (current, damaged) = match found {
         Err(error @ LifecycleError::Bundle(_)) => {
             notes.push(error.to_string());
             (None, true)
         }
         other => (other?, false),
     };
-    let seen = seen.map_or_else(|| Seen::now(instance), Ok)?;
     let Look {
         wanted,
         report,
         kept,
     } = seen.look;
-    if current
-        .as_ref()
-        .is_some_and(|known| instance.is_outdated(known))
-    {
+    let outdated = |known: &Known| instance.is_outdated(known);
+    // Root has looked at the bundle itself.
+    if !nix::unistd::geteuid().is_root() && current.as_ref().is_some_and(outdated) {
         notes
             .push("this is of an earlier bundle; `status` as root brings it up to date".to_owned());
     }
     let containers = containers(instance, current.as_ref());
-    let entries = match &current {
+    let entries: Vec<EntryStatus> = match &current {
         Some(current) => {
             let log = |entry: &EntryRef| seen.service.log(instance, &entry.name);
-            let look = |entry| look(instance, entry, report.as_ref(), &containers, log(entry));
+            let look = |entry| look_at(instance, entry, report.as_ref(), &containers, log(entry));
             current.entries.iter().map(look).collect()
         }
         None => Vec::new(),
@@ -74,40 +161,23 @@ pub(crate) fn status(
     } else {
         state
     };
-    let own = allocation::read(&instance.state_dir())?;
-    let group = group_of(
-        &[&instance.name, &seen.service.group(&instance.name)],
-        &containers,
-        &entries,
-    );
-    Ok(Status {
-        instance: instance.name.clone(),
-        state,
-        uid: current
-            .as_ref()
-            .map(|known| known.uid)
-            .or(own.map(|own| own.uid)),
-        since: entries
-            .iter()
-            .filter(|entry| entry.kind == status::EntryKind::Daemon)
-            .filter_map(|entry| entry.since.clone())
-            .min(),
-        memory: group.memory,
-        memory_limit: group.limit,
-        healthy: None,
-        supervisor: kept.pid(),
-        enabled: seen.enabled,
+    Ok(Looked {
+        current,
+        containers,
         entries,
-        app: current.as_ref().map(|known| known.app.clone()),
-        bundle: current.as_ref().map(|known| known.bundle.clone()),
-        addresses: current
-            .as_ref()
-            .map(|known| known.addresses.clone())
-            .unwrap_or_default(),
-        release: current.map(|known| known.release),
+        state,
+        kept,
         dns,
         notes,
     })
+}
+
+/// Since when the daemon that runs longest runs.
+fn since(entries: &[EntryStatus]) -> Option<String> {
+    let daemons = entries
+        .iter()
+        .filter(|entry| entry.kind == status::EntryKind::Daemon);
+    daemons.filter_map(|entry| entry.since.clone()).min()
 }
 
 /// The release in use, also when its record is gone.
@@ -133,6 +203,14 @@ fn containers(instance: &Instance, current: Option<&Known>) -> Vec<State> {
         .collect()
 }
 
+/// The one of an entry point.
+fn container<'a>(instance: &Instance, containers: &'a [State], entry: &str) -> Option<&'a State> {
+    containers.iter().find(|state| {
+        let rest = state.id.strip_prefix(instance.name.as_str());
+        rest.and_then(|rest| rest.strip_prefix('.')) == Some(entry)
+    })
+}
+
 /// What all entry points of an instance use together.
 #[derive(Debug, Default, PartialEq, Eq)]
 struct Group {
@@ -141,26 +219,37 @@ struct Group {
 }
 
 /// Measured in the cgroup above those of the entry points, which the limits are for, where the kernel counts those
-/// below into it; else their sum. `names`: what it may be called.
-fn group_of(names: &[&str], containers: &[State], entries: &[EntryStatus]) -> Group {
-    let counted: Vec<u64> = entries.iter().filter_map(|entry| entry.memory).collect();
-    if counted.is_empty() {
-        return Group::default();
-    }
-    let is_own = |dir: &&Path| names.contains(&files::name_of(dir));
-    let mut all = containers.iter().flat_map(|state| &state.cgroups);
+/// below into it; else their sum. `own`: what the service manager calls it.
+fn group_of(
+    instance: &Instance,
+    own: &str,
+    containers: &[State],
+    entries: &[EntryStatus],
+) -> Group {
+    let alive = || {
+        let running = entries.iter().filter(|entry| entry.pid.is_some());
+        running.filter_map(|entry| container(instance, containers, &entry.name))
+    };
+    let is_own = |dir: &&Path| [&instance.name, own].contains(&files::name_of(dir));
+    let mut all = alive().flat_map(|state| &state.cgroups);
     let group = all.find_map(|dir| {
         let above = dir.parent().filter(is_own)?;
         cgroup::memory_of_all(above)
     });
-    let (memory, limit) = group.unwrap_or((counted.iter().sum(), None));
+    if let Some((memory, limit)) = group {
+        return Group {
+            memory: Some(memory),
+            limit,
+        };
+    }
+    let each = alive().filter_map(|state| cgroup::memory_current(&state.cgroups));
     Group {
-        memory: Some(memory),
-        limit,
+        memory: each.reduce(|all, one| all + one),
+        limit: None,
     }
 }
 
-fn look(
+fn look_at(
     instance: &Instance,
     entry: &EntryRef,
     report: Option<&Report>,
@@ -168,8 +257,7 @@ fn look(
     log: PathBuf,
 ) -> EntryStatus {
     let known = report.and_then(|report| report.entries.get(&entry.name));
-    let id = format!("{}.{}", instance.name, entry.name);
-    let container = containers.iter().find(|state| state.id == id);
+    let container = container(instance, containers, &entry.name);
     let kind = match entry.kind {
         EntryKind::Daemon => status::EntryKind::Daemon,
         EntryKind::Cron => status::EntryKind::Cron,
@@ -187,7 +275,6 @@ fn look(
         None if process.is_some() => EntryState::Running,
         None => EntryState::Stopped,
     };
-    let usage = container.filter(|_| process.is_some());
     EntryStatus {
         name: entry.name.clone(),
         kind,
@@ -197,7 +284,7 @@ fn look(
             .and_then(|known| known.since.clone()),
         pid: process.map(|process| process.pid),
         restarts: known.map_or(0, |known| known.restarts),
-        memory: usage.and_then(|state| cgroup::memory_current(&state.cgroups)),
+        memory: None,
         health: Vec::new(),
         says: known
             .filter(|known| known.process.is_some())

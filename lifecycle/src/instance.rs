@@ -1,37 +1,32 @@
 //! One instance, and everything that can be done with it.
 
+mod enter;
 mod known;
 mod records;
+mod sight;
 
-use std::convert::Infallible;
-use std::ffi::OsString;
 use std::io;
-use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 
 use metactl_bundles::app::App;
 use metactl_bundles::bundle::{EntryRef, read_manifest, write_redacted};
 use metactl_bundles::layers::Config;
-use metactl_runtime::state::Status as ContainerStatus;
 
 use crate::deploy::{DeployOptions, DeployPlan};
 use crate::edit::layer::fetched_app_layer;
-use crate::error::{LifecycleError, Result};
+use crate::error::Result;
 use crate::events::EventKind;
 use crate::logs::search::LogFilter;
 use crate::manager::{Manager, require_root};
 use crate::materialize::{self, Ready};
 use crate::progress::Progress;
 use crate::release::APP_LAYER;
-use crate::service::{Seen, due_job, network, systemd, upstart};
+use crate::service::{due_job, network, systemd, upstart};
 use crate::standalone;
-use crate::status::{ReleaseInfo, Status};
-use crate::{change, converge, deploy, dns, files, health, inside, inspect, logs, status};
+use crate::status::ReleaseInfo;
+use crate::{change, converge, deploy, dns, files, logs, status};
 pub(crate) use known::{Known, readable};
 pub(crate) use records::Current;
-
-/// What `shell` runs.
-const SHELL: &str = "/bin/sh";
 
 /// One instance.
 #[derive(Debug, Clone)]
@@ -242,7 +237,7 @@ impl Instance {
     ///
     /// # Errors
     /// Whatever fails: then what ran before runs as before, and the state on disk is as before.
-    /// [`LifecycleError::RolledBack`] when that meant going back.
+    /// [`LifecycleError::RolledBack`](crate::LifecycleError::RolledBack) when that meant going back.
     pub fn deploy(
         &self,
         tag: Option<&str>,
@@ -336,69 +331,12 @@ impl Instance {
     ///
     /// # Errors
     /// As [`start`](Instance::start); when a new configuration does not come up, the one before
-    /// runs again ([`LifecycleError::RolledBack`]).
+    /// runs again ([`LifecycleError::RolledBack`](crate::LifecycleError::RolledBack)).
     pub fn restart(&self, entry: Option<&str>, progress: &mut dyn Progress) -> Result<Change> {
         require_root("restarting")?;
         let done = change::restart(self, entry, progress);
         self.tell_changed(&done);
         self.publish_after(done)
-    }
-
-    /// What runs. As root this first cleans up after whatever was killed.
-    ///
-    /// # Errors
-    /// Records that cannot be read.
-    pub fn status(&self) -> Result<Status> {
-        self.status_as(None)
-    }
-
-    /// Whether nothing is to be put right or brought up to date, as far as that can be seen without the lock.
-    fn is_in_order(&self, seen: &Seen) -> bool {
-        seen.settled
-            && converge::agrees(self, &seen.look)
-            && !deploy::is_underway(self)
-            && dns::leftovers(&self.dns_journal()).is_none()
-            && self.is_published()
-    }
-
-    /// The same of what was seen a moment ago, if that is so.
-    pub(crate) fn status_as(&self, mut seen: Option<Seen>) -> Result<Status> {
-        // A lock is a file that is made and removed: with hundreds of instances that is a third of the time.
-        if seen.as_ref().is_some_and(|seen| self.is_in_order(seen)) {
-            return inspect::status(self, seen, Vec::new());
-        }
-        let notes = match self.try_lock("status")? {
-            Some(_lock) if nix::unistd::geteuid().is_root() => {
-                let settled = |seen: &Seen| seen.settled && converge::agrees(self, &seen.look);
-                let mut notes = match seen.take().filter(settled) {
-                    Some(settled) => {
-                        let done = converge::converge_settled(self)?;
-                        seen = Some(settled).filter(|_| done.is_empty());
-                        done
-                    }
-                    None => converge::converge(self)?,
-                };
-                notes.extend(dns::tidy(self));
-                notes.extend(self.publish().err().map(|error| error.to_string()));
-                notes
-            }
-            _ => Vec::new(),
-        };
-        inspect::status(self, seen, notes)
-    }
-
-    /// [`status`](Instance::status), and what the daemons that run answer to what `[health.NAME]` asks: for
-    /// 2 s at most, and only root can ask.
-    ///
-    /// # Errors
-    /// As [`status`](Instance::status).
-    pub fn status_and_health(&self) -> Result<Status> {
-        let mut status = self.status()?;
-        // What cannot be read has been said by then.
-        if let Ok(Some(known)) = self.known() {
-            health::now::ask(self, &known.entries, &mut status);
-        }
-        Ok(status)
     }
 
     /// The logs of all entry points, or of one.
@@ -448,52 +386,6 @@ impl Instance {
         match logs::journal(self, &files)? {
             Some(journal) => journal.search(filter, sink),
             None => logs::search::search(&files, filter, sink),
-        }
-    }
-
-    /// Becomes a command in the sandbox of an entry point (the first daemon that runs): returns
-    /// only when that fails. The exit code is the command's own. An empty `argv` is a shell.
-    ///
-    /// # Errors
-    /// When nothing runs that could be entered.
-    pub fn exec(&self, entry: Option<&str>, argv: &[OsString], tty: bool) -> Result<Infallible> {
-        require_root("entering a sandbox")?;
-        inside::require_sandbox(self)?;
-        if let Some(_lock) = self.try_lock("exec")? {
-            converge::converge(self)?;
-        }
-        let id = self.running_container(entry)?;
-        let shell = [OsString::from(SHELL)];
-        let argv = if argv.is_empty() { &shell } else { argv };
-        let runtime = self.runtime();
-        let error = runtime.exec(&id, argv, tty).exec();
-        Err(runtime.absent(&error))
-    }
-
-    fn running_container(&self, entry: Option<&str>) -> Result<String> {
-        let name = entry
-            .map(|entry| self.entry(entry).map(|found| found.name))
-            .transpose()?;
-        let prefix = format!("{}.", self.name);
-        let wanted = name.as_ref().map(|name| format!("{prefix}{name}"));
-        let running = self
-            .runtime()
-            .containers(&prefix)?
-            .into_iter()
-            .find(|state| {
-                let fits = wanted.as_ref().is_none_or(|id| *id == state.id);
-                fits && state.status() == ContainerStatus::Running
-            });
-        running
-            .map(|state| state.id)
-            .ok_or_else(|| self.not_running(name.as_deref()))
-    }
-
-    pub(crate) fn not_running(&self, entry: Option<&str>) -> LifecycleError {
-        let one = entry.map_or_else(String::new, |name| format!(" {name}"));
-        LifecycleError::NotRunning {
-            what: format!("{}{one}", self.name),
-            hint: format!("metactl {} start{one}", self.name),
         }
     }
 

@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use metactl_bundles::paths::Paths;
 use metactl_runtime::id::ContainerId;
+use metactl_runtime::network::Pin;
 use metactl_runtime::process::wait_dead;
 use metactl_runtime::state::{self, State, StateError};
 use rustix::fs::{MemfdFlags, memfd_create};
@@ -202,6 +203,10 @@ impl Runtime {
 
     /// Takes the network of an instance away. Nothing happens when there is none.
     pub(crate) fn network_down(&self, pin: &Path, user: &str) -> Result<()> {
+        // A process less on the way of every start.
+        if !Pin::is_left(pin) {
+            return Ok(());
+        }
         let mut command = self.command();
         command.args(["network", "down", "--pin"]).arg(pin);
         command

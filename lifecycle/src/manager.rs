@@ -66,9 +66,12 @@ impl Manager {
                     .map(str::to_owned),
             );
         }
+        // In order, as they were read: most of them have been found by then.
+        let said = found.len();
         for path in files::entries(&self.paths.state)? {
-            if has_state(&path) {
-                found.push(files::name_of(&path).to_owned());
+            let name = files::name_of(&path).to_owned();
+            if found[..said].binary_search(&name).is_err() && has_state(&path) {
+                found.push(name);
             }
         }
         found.retain(|name| names::check(name).is_ok());
@@ -163,8 +166,8 @@ impl Manager {
             name,
         };
         let seen = survey.map_or(Ok(None), |survey| survey.see(&instance));
-        match seen.and_then(|seen| instance.status_as(seen)) {
-            Ok(status) => Ok(status.into()),
+        match seen.and_then(|seen| instance.summary_as(seen)) {
+            Ok(summary) => Ok(summary),
             // Who may not look at one may look at none.
             Err(error @ LifecycleError::NoReader { .. }) => Err(error),
             Err(error) => Ok(Summary::unknown(instance.name, &error)),

@@ -322,25 +322,6 @@ pub struct Summary {
     pub note: Option<String>,
 }
 
-impl From<Status> for Summary {
-    fn from(status: Status) -> Summary {
-        let failed = status.entries.iter().find_map(|entry| {
-            let exit = entry.last_exit.as_ref().filter(|exit| exit.failed)?;
-            Some(format!("{}: {}", entry.name, exit.reason))
-        });
-        Summary {
-            restarts: status.entries.iter().map(|entry| entry.restarts).sum(),
-            instance: status.instance,
-            state: status.state,
-            release: status.release.map(|release| release.tag),
-            addresses: status.addresses,
-            since: status.since,
-            memory: status.memory,
-            note: failed.or_else(|| status.notes.into_iter().next()),
-        }
-    }
-}
-
 impl Summary {
     /// The line of an instance that nothing can be said about.
     pub(crate) fn unknown(instance: String, error: &crate::LifecycleError) -> Summary {

@@ -19,6 +19,8 @@ use crate::request::{LaunchRequest, Network, NetworkFiles};
 use crate::state::write_atomically;
 use crate::sys;
 
+/// What must be undone, beside a pin.
+const JOURNAL: &str = ".journal";
 /// `NSFS_MAGIC`.
 const NSFS: i64 = 0x6e73_6673;
 
@@ -238,10 +240,15 @@ impl Pin {
         })
     }
 
+    /// Whether anything may be there for [`down`](Pin::down) to take away: it is written down before it is made.
+    pub fn is_left(path: &Path) -> bool {
+        // What cannot be looked at may be there.
+        let journal = fs::symlink_metadata(beside(path, JOURNAL));
+        !matches!(journal, Err(error) if error.kind() == io::ErrorKind::NotFound)
+    }
+
     fn beside(&self, ending: &str) -> PathBuf {
-        let mut name = self.path.as_os_str().to_owned();
-        name.push(ending);
-        PathBuf::from(name)
+        beside(&self.path, ending)
     }
 
     /// The namespace, if it is there.
@@ -276,7 +283,7 @@ impl Pin {
         boot_id: String,
     ) -> Result<(), NetworkError> {
         let facts = metactl_netns::facts::gather(uplink)?;
-        let mut journal = Journal::open(&self.beside(".journal"))?;
+        let mut journal = Journal::open(&self.beside(JOURNAL))?;
         let path = self.path.clone();
         journal.record_all(&[
             Intent::Network {
@@ -325,12 +332,38 @@ impl Pin {
     pub fn down(&self) -> Result<Vec<String>, NetworkError> {
         // The lock is what makes replaying safe.
         let _held = &self.lock;
-        Ok(journal::replay(&self.beside(".journal"))?)
+        Ok(journal::replay(&self.beside(JOURNAL))?)
     }
 }
+
+fn beside(path: &Path, ending: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(ending);
+    PathBuf::from(name)
+}
+
 /// The namespace that is mounted at `path`, if one is.
 pub(crate) fn pinned(path: &Path) -> Option<OwnedFd> {
     let flags = OFlags::RDONLY | OFlags::CLOEXEC;
     let fd = openat(CWD, path, flags, rustix::fs::Mode::empty()).ok()?;
     (fstatfs(&fd).ok()?.f_type == NSFS).then_some(fd)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_is_left_of_a_pin_that_was_never_written_down() {
+        let dir = tempfile::tempdir().unwrap();
+        let pin = dir.path().join("netns");
+        assert!(!Pin::is_left(&pin) && !Pin::is_left(&dir.path().join("none/netns")));
+        let held = Pin::lock(&pin, dir.path(), "web").unwrap();
+        assert!(!Pin::is_left(&pin));
+        let mut journal = Journal::open(&held.beside(JOURNAL)).unwrap();
+        journal.record(&Intent::File { path: pin.clone() }).unwrap();
+        assert!(Pin::is_left(&pin), "it may have been made");
+        held.down().unwrap();
+        assert!(!Pin::is_left(&pin));
+    }
 }

@@ -162,7 +162,7 @@ pub fn boot_id() -> io::Result<String> {
 }
 
 /// The first bytes of a file of the kernel's, which gives them with one read(2).
-fn read_small<'b>(path: &Path, buffer: &'b mut [u8]) -> io::Result<&'b [u8]> {
+pub(crate) fn read_small<'b>(path: &Path, buffer: &'b mut [u8]) -> io::Result<&'b [u8]> {
     let length = fs::File::open(path)?.read(buffer)?;
     Ok(buffer.get(..length).unwrap_or_default())
 }

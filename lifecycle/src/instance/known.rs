@@ -1,6 +1,7 @@
 //! What is known of an instance: from its bundle for root, who alone may read that; for members of the group
 //! `metactl` from `facts.json`, which has of the bundle in use what is no secret.
 
+use std::fs::Metadata;
 use std::io;
 use std::net::IpAddr;
 use std::os::unix::fs::MetadataExt;
@@ -55,29 +56,36 @@ impl Instance {
 
     /// What root has published, while that is newer than all that it is about: a small file instead of several large
     /// ones, for `list` with hundreds of instances.
-    fn known_already(&self) -> Option<Known> {
-        let path = self.facts_file();
-        if !nix::unistd::geteuid().is_root() || !self.is_published() {
+    pub(crate) fn known_already(&self) -> Option<Known> {
+        if !nix::unistd::geteuid().is_root() {
             return None;
         }
-        let facts = std::fs::symlink_metadata(&path).ok()?;
+        let dir = self.state_dir();
+        let link = dir.join("bundle");
+        let target = std::fs::read_link(&link).ok()?;
+        let path = self.facts_file();
+        let file = files::open(&path).ok().flatten()?;
+        let facts = file.metadata().ok()?;
         // Root's alone to write: nobody else's word is taken.
         let own = facts.uid() == 0 && facts.mode() & 0o022 == 0;
-        let bundle = self.state_dir().join("bundle");
         // A bundle never changes, unless somebody damages it; then it is read, and says so.
-        let whole = ["manifest.json", "network.json"].iter().all(|name| {
-            let file = std::fs::metadata(bundle.join(name));
-            let changed = file.and_then(|file| file.modified());
-            changed.is_ok_and(|changed| facts.modified().is_ok_and(|written| changed < written))
-        });
-        let known: Option<Known> = files::read_json(&path).ok().flatten();
-        let known = known.filter(|known| own && whole && known.format == FORMAT)?;
+        let changed = |name: &str| std::fs::metadata(link.join(name)).and_then(|f| f.modified());
+        let written = facts.modified().ok()?;
+        let whole = ["manifest.json", "network.json"]
+            .iter()
+            .all(|name| changed(name).is_ok_and(|changed| changed < written));
+        if !own || !whole || !self.is_published_in(&facts) {
+            return None;
+        }
+        let text = files::read_open(&file, &path).ok()?;
+        let known: Known = serde_json::from_slice(&text).ok()?;
+        let counts = target == Path::new("bundles").join(&known.bundle);
         // Root looks at the releases themselves.
         let known = Known {
             releases: Vec::new(),
             ..known
         };
-        (!self.is_outdated(&known)).then_some(known)
+        (counts && known.format == FORMAT).then_some(known)
     }
 
     fn known_of(&self, current: &Current) -> Result<Known> {
@@ -149,16 +157,19 @@ impl Instance {
         shared::share_file(&path)
     }
 
-    /// Whether `facts.json` is newer than what it is about, and shared: `list` looks at hundreds of them.
-    pub(crate) fn is_published(&self) -> bool {
+    /// Whether `facts.json` is newer than what it is about, and shared.
+    fn is_published(&self) -> bool {
+        let file = std::fs::symlink_metadata(self.facts_file());
+        file.is_ok_and(|file| self.is_published_in(&file))
+    }
+
+    fn is_published_in(&self, file: &Metadata) -> bool {
         let look = |path: &Path| std::fs::symlink_metadata(path).ok();
-        let Some(file) = look(&self.facts_file()).filter(|file| file.is_file()) else {
-            return false;
-        };
         let changed = |name: &str| look(&self.state_dir().join(name))?.modified().ok();
         let is_older = |time| file.modified().is_ok_and(|written| time < written);
         let shared = shared::group().is_none_or(|group| file.gid() == group.as_raw());
-        shared
+        file.is_file()
+            && shared
             && changed("bundle").is_some_and(is_older)
             && changed("releases").is_none_or(is_older)
     }

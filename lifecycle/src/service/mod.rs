@@ -201,8 +201,6 @@ pub(crate) struct Seen {
     /// Who keeps it running, or would.
     pub(crate) service: &'static dyn ServiceManager,
     pub(crate) look: Look,
-    /// Whether it is started at boot.
-    pub(crate) enabled: bool,
     /// Whether its service manager has nothing to put right
     /// ([`converge`](ServiceManager::converge) would do nothing).
     pub(crate) settled: bool,
@@ -215,7 +213,6 @@ impl Seen {
         Ok(Seen {
             service,
             look: service.look(instance)?,
-            enabled: service.is_enabled(instance),
             settled: false,
         })
     }

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use metactl_bundles::bundle::{EntryRef, read_manifest};
+use metactl_runtime::ProcessId;
 
 use super::{Journal, Judge, Kept, Look, Seen, ServiceManager, Survey};
 use crate::error::{LifecycleError, Result};
@@ -20,30 +21,44 @@ pub(crate) struct Standalone;
 
 /// What all instances have in common, for who looks at hundreds.
 struct All {
-    supervisor: Option<i32>,
+    supervisor: Option<ProcessId>,
     /// The sandboxes that there are, or of which something is left.
     sandboxes: BTreeSet<String>,
 }
 
 impl Survey for All {
     fn see(&self, instance: &Instance) -> Result<Option<Seen>> {
-        let look = Standalone.look(instance)?;
+        let look = look(instance, self.supervisor.as_ref())?;
         let prefix = format!("{}.", instance.name);
         let mut ids = self.sandboxes.range(prefix.clone()..);
         let has_sandbox = ids.next().is_some_and(|id| id.starts_with(&prefix));
         let settled = match look.kept {
             // That of an earlier metactl is replaced.
-            Kept::Process(pid) => self.supervisor == Some(pid) || look.wanted.is_none(),
+            Kept::Process(pid) => {
+                let of_all = self.supervisor.as_ref().map(|process| process.pid);
+                of_all == Some(pid) || look.wanted.is_none()
+            }
             Kept::No => !has_sandbox && !instance.run_dir().exists(),
             Kept::System => false,
         };
         Ok(Some(Seen {
             service: &Standalone,
             look,
-            enabled: Standalone.is_enabled(instance),
             settled,
         }))
     }
+}
+
+/// `living`: a process that was alive a moment ago.
+fn look(instance: &Instance, living: Option<&ProcessId>) -> Result<Look> {
+    let run = instance.run_dir();
+    let wanted = run.wanted()?;
+    let supervisor = run.supervisor_but(living)?;
+    Ok(Look {
+        wanted,
+        report: run.report()?.filter(|_| supervisor.is_some()),
+        kept: supervisor.map_or(Kept::No, |record| Kept::Process(record.process.pid)),
+    })
 }
 
 impl ServiceManager for Standalone {
@@ -74,21 +89,14 @@ impl ServiceManager for Standalone {
     }
 
     fn look(&self, instance: &Instance) -> Result<Look> {
-        let run = instance.run_dir();
-        let wanted = run.wanted()?;
-        let supervisor = run.supervisor()?;
-        Ok(Look {
-            wanted,
-            report: run.report()?.filter(|_| supervisor.is_some()),
-            kept: supervisor.map_or(Kept::No, |record| Kept::Process(record.process.pid)),
-        })
+        look(instance, None)
     }
 
     fn survey(&self, manager: &Manager) -> Result<Option<Box<dyn Survey>>> {
         let running = Server::of(manager).running()?;
         let sandboxes = files::names(&manager.paths.runtime_root(), "")?;
         Ok(Some(Box::new(All {
-            supervisor: running.map(|running| running.process.pid),
+            supervisor: running.map(|running| running.process),
             sandboxes: sandboxes.into_iter().collect(),
         })))
     }

@@ -45,6 +45,8 @@ pub(crate) struct Network {
 struct Up {
     text: Vec<u8>,
     spec: NetworkSpec,
+    /// The bundle that it fits, once that is known. A bundle never changes.
+    fits: Option<PathBuf>,
     /// Names that had no address when it was made.
     missing: Vec<String>,
 }
@@ -80,9 +82,16 @@ impl Network {
     }
 
     /// Whether what is there fits the bundle. Otherwise everything has to stop first.
-    pub(crate) fn fits(&self, bundle: &Path) -> Result<bool> {
-        let Some(up) = &self.up else { return Ok(false) };
-        Ok(up.text == read_spec(bundle)?.0)
+    pub(crate) fn fits(&mut self, bundle: &Path) -> Result<bool> {
+        let Some(up) = &mut self.up else {
+            return Ok(false);
+        };
+        if up.fits.as_deref() == Some(bundle) {
+            return Ok(true);
+        }
+        let fits = up.text == read_spec(bundle)?.0;
+        up.fits = fits.then(|| bundle.to_owned());
+        Ok(fits)
     }
 
     /// Whether there is one.
@@ -103,6 +112,17 @@ impl Network {
         manifest: &Manifest,
         uplink: Option<&str>,
     ) -> Result<()> {
+        self.up_as(runtime, bundle, &manifest.hostname, uplink)
+    }
+
+    /// The same for who does not have the manifest any more.
+    pub(crate) fn up_as(
+        &mut self,
+        runtime: &Runtime,
+        bundle: &Path,
+        hostname: &str,
+        uplink: Option<&str>,
+    ) -> Result<()> {
         let (text, spec) = read_spec(bundle)?;
         if self.up.as_ref().is_some_and(|up| up.text == text) {
             self.look_again();
@@ -115,9 +135,10 @@ impl Network {
         let up = Up {
             text,
             spec,
+            fits: Some(bundle.to_owned()),
             missing,
         };
-        self.write_names(&up, &manifest.hostname, &names)?;
+        self.write_names(&up, hostname, &names)?;
         if up.spec.mode != Mode::Host {
             runtime.network_up(NetworkUp {
                 spec: &bundle.join("network.json"),
@@ -151,6 +172,7 @@ impl Network {
         self.up = Some(Up {
             text,
             spec,
+            fits: None,
             missing: Vec::new(),
         });
         if needs {

@@ -170,9 +170,18 @@ impl RunDir {
 
     /// The supervisor, when it is alive.
     pub(crate) fn supervisor(&self) -> Result<Option<SupervisorRecord>> {
+        self.supervisor_but(None)
+    }
+
+    /// The same for who looks at hundreds of them: `living` is not looked at again.
+    pub(crate) fn supervisor_but(
+        &self,
+        living: Option<&ProcessId>,
+    ) -> Result<Option<SupervisorRecord>> {
         let path = self.0.join("supervisor.json");
         let found: Option<SupervisorRecord> = known_format(&path)?;
-        Ok(found.filter(|record| record.process.is_alive()))
+        let lives = |process: &ProcessId| living == Some(process) || process.is_alive();
+        Ok(found.filter(|record| lives(&record.process)))
     }
 
     pub(crate) fn write_supervisor(&self, record: &SupervisorRecord) -> Result<()> {
@@ -282,29 +291,49 @@ impl RunDir {
     }
 }
 
+/// A file with the number of its format in it.
+trait Record: serde::de::DeserializeOwned {
+    fn format(&self) -> u32;
+}
+
+macro_rules! records {
+    ($($name:ident),*) => {
+        $(impl Record for $name {
+            fn format(&self) -> u32 {
+                self.format
+            }
+        })*
+    };
+}
+records!(Wanted, SupervisorRecord, Report, Launched, Asked);
+
 /// Reads a record, and refuses one of a version that this metactl does not know.
-fn known_format<T: serde::de::DeserializeOwned>(path: &Path) -> Result<Option<T>> {
+fn known_format<T: Record>(path: &Path) -> Result<Option<T>> {
     let Some(text) = files::read(path)? else {
         return Ok(None);
     };
-    let wrong = |why: String| LifecycleError::Record {
+    let why = match serde_json::from_slice::<T>(&text) {
+        Ok(found) if found.format() == FORMAT => return Ok(Some(found)),
+        Ok(found) => unknown_format(found.format()),
+        // One of a later version may differ in everything but the number.
+        Err(error) => match serde_json::from_slice::<Format>(&text) {
+            Ok(Format { format }) if format != FORMAT => unknown_format(format),
+            _ => error.to_string(),
+        },
+    };
+    Err(LifecycleError::Record {
         path: path.to_path_buf(),
         why,
-    };
-    #[derive(Deserialize)]
-    struct Format {
-        format: u32,
-    }
-    let Format { format: number } =
-        serde_json::from_slice(&text).map_err(|error| wrong(error.to_string()))?;
-    if number != FORMAT {
-        return Err(wrong(format!(
-            "format {number} is not known to this metactl"
-        )));
-    }
-    serde_json::from_slice(&text)
-        .map(Some)
-        .map_err(|error| wrong(error.to_string()))
+    })
+}
+
+#[derive(Deserialize)]
+struct Format {
+    format: u32,
+}
+
+fn unknown_format(number: u32) -> String {
+    format!("format {number} is not known to this metactl")
 }
 
 #[cfg(test)]

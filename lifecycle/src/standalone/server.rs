@@ -286,6 +286,9 @@ impl Loop {
         for name in &supervised {
             self.pool.ensure(name, now);
         }
+        if self.stopping {
+            self.stop_all(&supervised);
+        }
         // Nothing is wanted of those any more; but something may still run.
         for name in self.pool.waiting() {
             if !supervised.contains(&name) && !self.pool.stop(&name, now) {

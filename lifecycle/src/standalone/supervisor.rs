@@ -4,7 +4,8 @@
 //! the records of the runtime; its successor adopts that, and goes on. It handles no signal: to
 //! stop an instance is to want nothing.
 //!
-//! One round of its loop: read what is wanted, do all that can be done now, tell, wait.
+//! One turn of its loop: read what is wanted, do all that can be done now, tell; then it waits. While it waits it is
+//! only what it has to remember: there may be hundreds of them.
 
 mod act;
 mod adopt;
@@ -13,6 +14,7 @@ mod hear;
 mod jobs;
 mod names;
 mod report;
+mod stack;
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -22,7 +24,9 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
-use metactl_bundles::bundle::{EntryKind, EntryRef, Manifest, read_manifest};
+use metactl_bundles::app::{Dns, Notify};
+use metactl_bundles::bundle::{EntryKind, EntryRef, read_manifest};
+use metactl_bundles::schedule::CronSettings;
 use metactl_runtime::ProcessId;
 use metactl_runtime::process::wait_dead;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -63,12 +67,23 @@ struct Alive {
     kill_at: Option<Instant>,
 }
 
-/// The bundle that is wanted.
+/// The bundle that is wanted, as far as it is needed again and again.
 #[derive(Debug)]
 struct Bundle {
     digest: String,
     dir: PathBuf,
-    manifest: Manifest,
+    hostname: String,
+    entries: Vec<EntryRef>,
+    cron: CronSettings,
+    notify: Notify,
+    dns: Option<Dns>,
+}
+
+/// What comes after a turn.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Turn {
+    Wait,
+    Finish,
 }
 
 /// The supervisor.
@@ -158,6 +173,17 @@ pub(crate) fn supervise(instance: &Instance) -> Result<()> {
 impl Supervisor {
     fn run(mut self) -> Result<()> {
         let mut wake = self.run.open_wake()?;
+        let name = self.instance.clone();
+        stack::apart(&name, || self.begin(&mut wake))?;
+        let mut woken = false;
+        while stack::apart(&name, || self.turn(woken)) == Turn::Wait {
+            self.wait(&wake);
+            woken = drain(&mut wake);
+        }
+        self.finish()
+    }
+
+    fn begin(&mut self, wake: &mut File) -> Result<()> {
         let record = SupervisorRecord {
             format: FORMAT,
             process: current()?,
@@ -167,28 +193,31 @@ impl Supervisor {
         self.lock = Some(self.acquire_lock()?);
         self.run.write_supervisor(&record)?;
         self.say("supervises");
-        self.wait_for_orders(&mut wake);
+        self.wait_for_orders(wake);
         self.read_wanted();
         self.adopt()?;
         self.settle_jobs();
-        loop {
-            self.look_after_network();
-            self.read_wanted();
-            self.act();
-            self.register();
-            self.tell();
-            if self.wanted.is_none() && self.alive.is_empty() {
-                return self.finish();
-            }
-            self.mend_network();
-            self.wait(&wake);
-            if drain(&mut wake) {
-                self.network.mend_soon();
-            }
-            self.hear();
-            self.bury();
-            self.rotate();
+        Ok(())
+    }
+
+    /// All that can be done now. `woken`: by somebody, not by time.
+    fn turn(&mut self, woken: bool) -> Turn {
+        if woken {
+            self.network.mend_soon();
         }
+        self.hear();
+        self.bury();
+        self.rotate();
+        self.look_after_network();
+        self.read_wanted();
+        self.act();
+        self.register();
+        self.tell();
+        if self.wanted.is_none() && self.alive.is_empty() {
+            return Turn::Finish;
+        }
+        self.mend_network();
+        Turn::Wait
     }
 
     /// Takes the place of one that is alive: one of an earlier metactl, which supervised this instance alone.
@@ -260,7 +289,11 @@ impl Supervisor {
         Ok(Bundle {
             digest: digest.to_owned(),
             dir,
-            manifest,
+            hostname: manifest.hostname,
+            entries: manifest.entries,
+            cron: manifest.cron,
+            notify: manifest.notify,
+            dns: manifest.dns,
         })
     }
 
@@ -278,10 +311,10 @@ impl Supervisor {
         }
         let mut jobs = BTreeMap::new();
         let mut daemons = BTreeMap::new();
-        for entry in &bundle.manifest.entries {
+        for entry in &bundle.entries {
             match entry.kind {
                 EntryKind::Cron => {
-                    let job = self.job(entry, &bundle.manifest.cron);
+                    let job = self.job(entry, &bundle.cron);
                     jobs.insert(entry.name.clone(), job);
                 }
                 EntryKind::Daemon => {

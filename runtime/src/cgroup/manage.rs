@@ -2,6 +2,7 @@
 
 use super::CgroupError;
 use super::apply::read;
+use crate::process::read_small;
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use std::fs;
 use std::io::{self, ErrorKind};
@@ -281,7 +282,9 @@ pub(super) fn memory_and_swap_usage(directory: &Path) -> Option<u64> {
 }
 
 fn number(path: &Path) -> Option<u64> {
-    fs::read_to_string(path).ok()?.trim().parse().ok()
+    let mut buffer = [0; 32];
+    let text = read_small(path, &mut buffer).ok()?;
+    std::str::from_utf8(text).ok()?.trim().parse().ok()
 }
 
 fn field(path: &Path, key: &str) -> Option<u64> {

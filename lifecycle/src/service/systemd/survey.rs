@@ -22,8 +22,6 @@ pub(super) struct All {
     files: BTreeMap<String, BTreeMap<String, Own>>,
     /// How units are.
     states: BTreeMap<String, UnitState>,
-    /// The targets that are started at boot.
-    enabled: BTreeSet<String>,
     /// The sandboxes that there are, or of which something is left.
     sandboxes: BTreeSet<String>,
     /// The device towards the network, when `metactl.conf` names one.
@@ -34,12 +32,10 @@ impl All {
     pub(super) fn look(manager: &Manager) -> Result<All> {
         let files = files::of_all(dir())?;
         let states = states::all()?;
-        let targets = small::names(&dir().join("multi-user.target.wants"), "metactl-")?;
         let sandboxes = small::names(&manager.paths.runtime_root(), "")?;
         Ok(All {
             files,
             states,
-            enabled: targets.into_iter().collect(),
             sandboxes: sandboxes.into_iter().collect(),
             uplink: Server::read(&manager.paths)?.uplink,
         })
@@ -86,7 +82,6 @@ impl Survey for All {
         Ok(Some(Seen {
             service: &Systemd,
             look: units.told(instance, self.uplink.clone())?,
-            enabled: self.enabled.contains(&names::target(&instance.name)),
             settled: self.is_settled(instance, &units),
         }))
     }
@@ -120,7 +115,6 @@ mod tests {
         let mut all = All {
             files: BTreeMap::new(),
             states: BTreeMap::new(),
-            enabled: BTreeSet::new(),
             sandboxes: BTreeSet::from(["a-b.web".to_owned()]),
             uplink: None,
         };

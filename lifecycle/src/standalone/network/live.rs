@@ -48,6 +48,7 @@ impl Network {
         *up = Up {
             text,
             spec,
+            fits: Some(bundle.to_owned()),
             missing,
         };
         let asks = needs_resolver(&up.spec);

@@ -115,19 +115,12 @@ impl Loop {
             self.say("stops everything");
             self.stopping = true;
         }
-        if self.stopping {
-            self.stop_all();
-        }
     }
 
-    /// Wants nothing of anybody; also of who was only just begun.
-    fn stop_all(&self) {
-        let names = match self.server.supervised() {
-            Ok(names) => names,
-            Err(error) => return self.say(&error.to_string()),
-        };
+    /// Wants nothing of these any more; also of who was only just begun.
+    pub(super) fn stop_all(&self, names: &[String]) {
         for name in names {
-            let run = self.server.instance(&name).run_dir();
+            let run = self.server.instance(name).run_dir();
             match run.clear_wanted() {
                 Ok(_) => run.wake(),
                 Err(error) => self.say(&format!("{name}: {error}")),

@@ -116,7 +116,7 @@ impl Supervisor {
         };
         let mut fits = self.network.fits(&bundle.dir);
         if matches!(fits, Ok(false)) && self.nobody_is_replaced() {
-            fits = self.network.change(&bundle.dir, &bundle.manifest.hostname);
+            fits = self.network.change(&bundle.dir, &bundle.hostname);
             match &fits {
                 Ok(true) => self.say("has changed the firewall"),
                 // Without anybody in it, it can just as well be made anew.
@@ -229,7 +229,7 @@ impl Supervisor {
     }
 
     fn definition(&self, name: &str) -> Option<EntryRef> {
-        let entries = &self.bundle.as_ref()?.manifest.entries;
+        let entries = &self.bundle.as_ref()?.entries;
         entries.iter().find(|entry| entry.name == name).cloned()
     }
 
@@ -246,10 +246,10 @@ impl Supervisor {
             .wanted
             .as_ref()
             .and_then(|wanted| wanted.uplink.clone());
-        self.network.up(
+        self.network.up_as(
             &self.runtime,
             &bundle.dir,
-            &bundle.manifest,
+            &bundle.hostname,
             uplink.as_deref(),
         )?;
         let name = &definition.name;

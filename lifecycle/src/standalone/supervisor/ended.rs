@@ -92,9 +92,7 @@ impl Supervisor {
             heap_dump,
             log: self.log_dir.join(format!("{}.log", entry.name)),
         };
-        let lines = self
-            .notifier
-            .tell(&bundle.manifest.notify, &event, Instant::now());
+        let lines = self.notifier.tell(&bundle.notify, &event, Instant::now());
         for line in lines {
             self.say(&line);
         }

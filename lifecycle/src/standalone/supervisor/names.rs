@@ -28,7 +28,7 @@ impl Supervisor {
         else {
             return Ok(None);
         };
-        let Some(via) = &bundle.manifest.dns else {
+        let Some(via) = &bundle.dns else {
             return Ok(None);
         };
         Registration::of(via, spec, &self.instance, &host_label())
