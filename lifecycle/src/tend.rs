@@ -221,7 +221,8 @@ impl Instance {
         }
     }
 
-    /// Its supervisor does it, and does so at once when it is woken. Where it has died, there is another one then.
+    /// Its supervisor does it, every now and then. By hand it is done here, so that who asks learns what it was; where the
+    /// supervisor has died, there is another one then.
     fn have_looked_after(&self, by: By) -> Mended {
         let mut mended = self.untouched();
         if by == By::Timer {
@@ -229,15 +230,16 @@ impl Instance {
         }
         let looked = self.try_lock("mend").and_then(|lock| match lock {
             Some(_lock) => {
-                let done = converge::converge(self)?;
+                mended.done = converge::converge(self)?;
+                let network = network(self);
                 self.service()?.look_again(self);
-                Ok(done)
+                network
             }
             // Who has the lock does it.
-            None => Ok(Vec::new()),
+            None => Ok(None),
         });
         match looked {
-            Ok(done) => mended.done = done,
+            Ok(lines) => mended.done.extend(of_network(lines.unwrap_or_default())),
             Err(error) => mended.trouble(error.to_string()),
         }
         mended.done.extend(dns::tidy(self));
@@ -254,10 +256,7 @@ impl Instance {
         match looked {
             Ok(None) => {}
             Ok(Some(lines)) => {
-                mended.done = lines
-                    .into_iter()
-                    .map(|line| format!("network: {line}"))
-                    .collect();
+                mended.done = of_network(lines).collect();
                 told.forget();
             }
             Err(error) => {
@@ -318,8 +317,11 @@ impl Instance {
     }
 }
 
-/// Puts back what somebody took away of the network of an instance without a supervisor. `None`: somebody is at it, or
-/// there is none.
+fn of_network(lines: Vec<String>) -> impl Iterator<Item = String> {
+    lines.into_iter().map(|line| format!("network: {line}"))
+}
+
+/// Puts back what somebody took away of the network of an instance. `None`: somebody is at it, or there is none.
 pub(crate) fn network(instance: &Instance) -> Result<Option<Vec<String>>> {
     let lock = Lock::acquire(&instance.network_lock(), "mend", Duration::ZERO)?;
     let Ok(_lock) = lock else { return Ok(None) };

@@ -109,7 +109,7 @@ impl Work<'_> {
                 Step::Server(_) if !waiting => {}
                 Step::Server(_) => {
                     waiting = false;
-                    beside = server::is_unused(self.server_dir);
+                    beside = server::is_unused(self.server_dir) && has_processors();
                     match beside {
                         true => self.acquire_beside(plan, user, &effects)?,
                         false => self.acquired = self.acquire(plan, user, &effects)?,
@@ -414,6 +414,11 @@ impl Work<'_> {
             server::release(self.server_dir, user).unwrap_or_default();
         }
     }
+}
+
+/// Two things can be done at the same time: where they cannot, a thread only costs.
+fn has_processors() -> bool {
+    rustix::thread::sched_getaffinity(None).is_ok_and(|processors| processors.count() > 1)
 }
 
 /// Only the sandbox is concerned, and no device towards the server.

@@ -187,7 +187,13 @@ impl Work {
                     via: *via,
                     source: *source,
                 };
-                self.links.add_route(&route, false).map(|()| true)
+                match self.links.add_route(&route, false) {
+                    // Somebody else mends, too, and was faster.
+                    Err(refusal) if refusal.is(Errno::EXIST) && self.is_routed(address)? => {
+                        Ok(false)
+                    }
+                    result => result.map(|()| true),
+                }
             }
             _ => Ok(false),
         };

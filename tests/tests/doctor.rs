@@ -87,6 +87,14 @@ fn what_stops_instances_is_found_and_mended_by_what_is_printed() {
             .ok();
         mend(host, "table");
         client.get_when_up(&page, SOON);
+        // Who asks for it learns what it was.
+        host.command("nft", &["flush", "table", "inet", "metactl"])
+            .ok();
+        host.run(&["mend"])
+            .ok()
+            .says(&["hello: network: ", "had lost rules"]);
+        host.run(&["mend"]).ok().says(&["nothing was missing"]);
+        client.get_when_up(&page, SOON);
         host.run(&["hello", "stop"]).ok();
     });
 }
