@@ -105,7 +105,7 @@ impl State {
 #[derive(Debug, thiserror::Error)]
 pub enum StateError {
     /// There is no such container.
-    #[error("container {id} does not exist (looked in {})", root.display())]
+    #[error("container {id} does not exist (looked in {}; `list` tells which do)", root.display())]
     NotFound {
         /// The id.
         id: String,

@@ -250,6 +250,12 @@ fn hint(step: Option<&Step>, fault: &Fault) -> &'static str {
         (_, Part::Create, Errno::ROFS) => {
             "; the mount point is missing and the root is on a read-only file system: make it in the rootfs"
         }
+        (Some(Step::Root { .. }), Part::Source, Errno::NOENT | Errno::NOTDIR) => {
+            "; root.path of config.json names the directory that becomes the container's /: is it there?"
+        }
+        (Some(Step::Mount(_)), Part::Source, Errno::NOENT) => {
+            "; make it on the host, or remove the mount"
+        }
         (Some(Step::Mount(_)), Part::Source, Errno::INVAL) => {
             "; are there mounts below it? those a user namespace may not uncover: write rbind"
         }

@@ -38,7 +38,7 @@ pub struct Bundle {
 #[derive(Debug, thiserror::Error)]
 pub enum SpecError {
     /// `config.json` could not be read.
-    #[error("cannot read {}: {source}{}", path.display(), if source.kind() == io::ErrorKind::NotFound { "; is --bundle the directory of an OCI bundle?" } else { "" })]
+    #[error("cannot read {}: {source}{}", path.display(), if source.kind() == io::ErrorKind::NotFound { "; is --bundle the directory of an OCI bundle? (`spec` writes a config.json to begin with)" } else { "" })]
     Read {
         /// The file.
         path: PathBuf,
@@ -55,7 +55,7 @@ pub enum SpecError {
     },
     /// It has fields that the specification of this version does not have.
     #[error(
-        "{}: unknown field{} {}; it would not be enforced, so nothing is started",
+        "{}: unknown field{} {}; it would not be enforced, so nothing is started: correct or remove it",
         path.display(), if fields.len() == 1 { "" } else { "s" }, fields.join(", ")
     )]
     Unknown {
