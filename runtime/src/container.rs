@@ -3,6 +3,7 @@
 use std::io;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use oci_spec::runtime::Spec;
 use rustix::net::{AddressFamily, SocketFlags, SocketType, connect, socket_with};
@@ -16,6 +17,10 @@ use crate::report::{self, Message};
 use crate::spec::Bundle;
 use crate::state::{self, OciState, State, StateDir, StateError, Status};
 use crate::{ContainerId, Error, cgroup, plan, sys};
+
+/// How long `delete` waits for a program that may be about to end: whoever has seen its last words, or has just killed
+/// it, can be quicker than its end.
+const ENDING: Duration = Duration::from_millis(500);
 
 /// A container, by its id. While this value lives, others wait who want to change the container.
 #[derive(Debug)]
@@ -176,6 +181,17 @@ impl Container {
         kill(&self.state()?, self.dir.id().as_str(), signal, all)
     }
 
+    /// Whether its first process ends within [`ENDING`].
+    fn ends(&self, state: Option<&State>) -> Result<bool, Error> {
+        let problem = |e| LaunchError::system("wait for the end of the process", e);
+        let process = state.and_then(|state| state.process.as_ref());
+        let pidfd = process.map(crate::ProcessId::open).transpose();
+        match pidfd.map_err(problem)?.flatten() {
+            Some(pidfd) => Ok(crate::process::wait_dead(pidfd, Some(ENDING)).map_err(problem)?),
+            None => Ok(true),
+        }
+    }
+
     /// Removes it: kills its processes with `force`, else it has to be stopped; undoes its
     /// journal, removes its state, and runs its `poststop` hooks.
     pub fn delete(self, force: bool) -> Result<Deleted, Error> {
@@ -188,7 +204,10 @@ impl Container {
             }
             state => state?,
         };
-        let status = state.as_ref().map_or(Status::Stopped, State::status);
+        let mut status = state.as_ref().map_or(Status::Stopped, State::status);
+        if !force && status == Status::Running && self.ends(state.as_ref())? {
+            status = Status::Stopped;
+        }
         if !force && status != Status::Stopped {
             return Err(LaunchError::Status {
                 id: self.dir.id().to_string(),

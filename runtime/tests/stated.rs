@@ -5,9 +5,11 @@
 mod common;
 
 use std::fs;
-use std::process::Stdio;
+use std::os::unix::fs::PermissionsExt;
+use std::process::{Command, Stdio};
 
 use common::{Host, both, enter, reap, stderr, stdout};
+use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
 use serde_json::{Value, json};
 
 /// Plans it: a refused field is named.
@@ -230,6 +232,114 @@ fn masks_groups_names_and_annotations_arrive() {
     );
     assert!(!own.contains("A="), "{own}");
     host.must(&["delete", "--force", "small"]);
+    reap();
+    host.assert_clean();
+}
+
+/// The words with an `r` in front are for everything below, too; the others are not.
+#[test]
+fn recursive_attributes_reach_what_is_below() {
+    let Some(host) = enter() else { return };
+    let tree = host.path("tree");
+    let sub = tree.join("sub");
+    fs::create_dir_all(&sub).unwrap();
+    fs::copy(host.path("rootfs/bin/busybox"), tree.join("busybox")).unwrap();
+    fs::set_permissions(&tree, PermissionsExt::from_mode(0o777)).unwrap();
+    mount(
+        "none",
+        &sub,
+        "tmpfs",
+        MountFlags::empty(),
+        Some(c"mode=777"),
+    )
+    .unwrap();
+    fs::copy(host.path("rootfs/bin/busybox"), sub.join("busybox")).unwrap();
+    fs::set_permissions(sub.join("busybox"), PermissionsExt::from_mode(0o755)).unwrap();
+    let script =
+        "for dir in /data /data/sub; do (: > $dir/new) 2>/dev/null && echo -n 'w' || echo -n '-'
+        $dir/busybox true 2>/dev/null && echo -n 'x ' || echo -n '- '; done";
+    for (words, want) in [
+        (&["rbind", "rw"][..], "wx wx "),
+        (&["rbind", "ro"], "-x wx "),
+        (&["rbind", "rro"], "-x -x "),
+        (&["rbind", "rro", "rnoexec"], "-- -- "),
+        (&["rbind", "rw", "noexec"], "w- wx "),
+        // Alone it is for what is mounted, which is one.
+        (&["bind", "rro"], "-x -- "),
+    ] {
+        let mut config = host.config("below", script);
+        let bind = json!({"destination": "/data", "source": tree, "options": words});
+        config["mounts"].as_array_mut().unwrap().push(bind);
+        let output = host.run("below", &config);
+        assert_eq!(stdout(&output), want, "{words:?}: {}", both(&output));
+        fs::remove_file(tree.join("new")).unwrap_or_default();
+        fs::remove_file(sub.join("new")).unwrap_or_default();
+    }
+    unmount(&sub, UnmountFlags::DETACH).unwrap();
+    host.assert_clean();
+}
+
+/// For hosts whose root is an initramfs: another way to the same root, for the program and for who joins.
+#[test]
+fn without_pivot_root_the_root_is_the_same() {
+    let Some(host) = enter() else { return };
+    fs::write(host.path("rootfs/etc/whose"), "the container's").unwrap();
+    let script =
+        "cat /etc/whose; ls /; ls -d /sys/kernel 2>/dev/null; cat /proc/self/mountinfo | wc -l";
+    let config = host.config("nopivot", script);
+    let plain = stdout(&host.run("nopivot", &config));
+    let output = host
+        .run_command("nopivot", &config, &["--no-pivot"])
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{}", both(&output));
+    // With as many mounts to be seen: those of the host are none of them.
+    assert_eq!(stdout(&output), plain);
+    assert!(plain.starts_with("the container's"), "{plain}");
+    let bundle = host.bundle("nopivot", &host.config("nopivot", "exec sleep 1000"));
+    let bundle = bundle.to_str().unwrap();
+    let mut run = host.runtime(&[
+        "run",
+        "--detach",
+        "--no-pivot",
+        "--bundle",
+        bundle,
+        "nopivot",
+    ]);
+    run.stdout(Stdio::null()).stderr(Stdio::null());
+    assert!(run.status().unwrap().success());
+    assert_eq!(host.must(&["exec", "nopivot", "sh", "-c", script]), plain);
+    host.must(&["delete", "--force", "nopivot"]);
+    reap();
+    host.assert_clean();
+}
+
+/// Whoever has just killed a container can delete it: the end comes a moment after the signal.
+#[test]
+fn what_is_ending_can_be_deleted() {
+    let Some(host) = enter() else { return };
+    let config = host.config("ending", "exec sleep 1000");
+    let bundle = host.bundle("ending", &config);
+    let start = || {
+        let bundle = bundle.to_str().unwrap();
+        let mut run = host.runtime(&["run", "--detach", "--bundle", bundle, "ending"]);
+        run.stdout(Stdio::null()).stderr(Stdio::null());
+        assert!(run.status().unwrap().success());
+    };
+    start();
+    let output = host.call(&["delete", "ending"]);
+    assert!(stderr(&output).contains("is running"), "{}", both(&output));
+    for _ in 0..5 {
+        let state: Value = serde_json::from_str(&host.must(&["state", "ending"])).unwrap();
+        // After `delete` has looked.
+        let script = format!("sleep 0.03; kill -KILL {}", state["pid"]);
+        let mut end = Command::new("sh").args(["-c", &script]).spawn().unwrap();
+        host.must(&["delete", "ending"]);
+        end.wait().unwrap();
+        reap();
+        start();
+    }
+    host.must(&["delete", "--force", "ending"]);
     reap();
     host.assert_clean();
 }
