@@ -296,6 +296,23 @@ fn without_pivot_root_the_root_is_the_same() {
     // With as many mounts to be seen: those of the host are none of them.
     assert_eq!(stdout(&output), plain);
     assert!(plain.starts_with("the container's"), "{plain}");
+    // Who makes user namespaces of its own inside can mount a procfs without the masks, if there is one like that among
+    // the mounts (mount_too_revealing in the kernel's sources): the host's must not be there any more.
+    let nested =
+        "unshare -U -r -m -p -f sh -c 'echo made; mount -t proc proc /tmp && echo mounted' 2>&1";
+    let mut config = host.config("nopivot", nested);
+    config["linux"].as_object_mut().unwrap().remove("seccomp");
+    for options in [&[][..], &["--no-pivot"]] {
+        let output = host
+            .run_command("nopivot", &config, options)
+            .output()
+            .unwrap();
+        let said = both(&output);
+        assert!(
+            said.contains("made\n") && !said.contains("mounted\n"),
+            "{options:?}: {said}"
+        );
+    }
     let bundle = host.bundle("nopivot", &host.config("nopivot", "exec sleep 1000"));
     let bundle = bundle.to_str().unwrap();
     let mut run = host.runtime(&[
