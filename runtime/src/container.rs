@@ -3,9 +3,11 @@
 use std::io;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use oci_spec::runtime::Spec;
 use rustix::net::{AddressFamily, SocketFlags, SocketType, connect, socket_with};
+use rustix::process::{Pid, PidfdFlags, pidfd_open};
 
 use crate::launch::exec::saved_bundle;
 use crate::launch::signals::Signals;
@@ -15,6 +17,10 @@ use crate::report::{self, Message};
 use crate::spec::Bundle;
 use crate::state::{self, OciState, State, StateDir, StateError, Status};
 use crate::{ContainerId, Error, cgroup, plan, sys};
+
+/// How long `delete` waits for a program that may be about to end: whoever has seen its last words, or has just killed
+/// it, can be quicker than its end.
+const ENDING: Duration = Duration::from_millis(500);
 
 /// A container, by its id. While this value lives, others wait who want to change the container.
 #[derive(Debug)]
@@ -175,11 +181,33 @@ impl Container {
         kill(&self.state()?, self.dir.id().as_str(), signal, all)
     }
 
+    /// Whether its first process ends within [`ENDING`].
+    fn ends(&self, state: Option<&State>) -> Result<bool, Error> {
+        let problem = |e| LaunchError::system("wait for the end of the process", e);
+        let process = state.and_then(|state| state.process.as_ref());
+        let pidfd = process.map(crate::ProcessId::open).transpose();
+        match pidfd.map_err(problem)?.flatten() {
+            Some(pidfd) => Ok(crate::process::wait_dead(pidfd, Some(ENDING)).map_err(problem)?),
+            None => Ok(true),
+        }
+    }
+
     /// Removes it: kills its processes with `force`, else it has to be stopped; undoes its
     /// journal, removes its state, and runs its `poststop` hooks.
     pub fn delete(self, force: bool) -> Result<Deleted, Error> {
-        let state = self.state()?;
-        let status = state.as_ref().map_or(Status::Stopped, State::status);
+        let mut deleted = Deleted::default();
+        let state = match self.state() {
+            // The journal knows enough, also when somebody spoilt the state.
+            Err(error) if force => {
+                deleted.warnings.push(error.to_string());
+                None
+            }
+            state => state?,
+        };
+        let mut status = state.as_ref().map_or(Status::Stopped, State::status);
+        if !force && status == Status::Running && self.ends(state.as_ref())? {
+            status = Status::Stopped;
+        }
         if !force && status != Status::Stopped {
             return Err(LaunchError::Status {
                 id: self.dir.id().to_string(),
@@ -188,7 +216,6 @@ impl Container {
             }
             .into());
         }
-        let mut deleted = Deleted::default();
         // A configuration that cannot be read must not keep the container.
         let hooks = state.as_ref().filter(|state| state.hooks);
         let bundle = hooks.map(|state| self.bundle(state)).transpose();
@@ -242,14 +269,30 @@ pub(crate) fn kill(state: &Option<State>, id: &str, signal: i32, all: bool) -> R
         // Without a pid namespace the others do not die with the first.
         cgroup::kill_all(&state.cgroups)?;
     } else if all {
-        let pids = of_container(process.pid, &state.cgroups)
-            .map_err(|e| LaunchError::system("list the processes", e))?;
-        for pid in pids.into_iter().filter(|pid| *pid != process.pid) {
-            match sys::kill(pid, signal) {
+        signal_others(process.pid, &state.cgroups, signal)?;
+    }
+    Ok(())
+}
+
+/// A signal to all processes of a container but the first. The container chooses when they end, and whose their pids
+/// are then: one that is still listed after its pidfd was opened is the process that is meant.
+fn signal_others(first: i32, cgroups: &[PathBuf], signal: i32) -> Result<(), LaunchError> {
+    /// How many are opened at a time: there can be more processes than descriptors.
+    const AT_A_TIME: usize = 200;
+    let list =
+        || of_container(first, cgroups).map_err(|e| LaunchError::system("list the processes", e));
+    let others: Vec<i32> = list()?.into_iter().filter(|pid| *pid != first).collect();
+    for some in others.chunks(AT_A_TIME) {
+        let open = |pid: &i32| {
+            let pidfd = pidfd_open(Pid::from_raw(*pid)?, PidfdFlags::empty());
+            Some((*pid, pidfd.ok()?))
+        };
+        let opened: Vec<(i32, OwnedFd)> = some.iter().filter_map(open).collect();
+        let still = list()?;
+        for (pid, pidfd) in opened.iter().filter(|(pid, _)| still.contains(pid)) {
+            match sys::pidfd_kill(pidfd, signal) {
                 Ok(()) | Err(rustix::io::Errno::SRCH) => {}
-                Err(e) => {
-                    return Err(LaunchError::system(format!("signal process {pid}"), e).into());
-                }
+                Err(e) => return Err(LaunchError::system(format!("signal process {pid}"), e)),
             }
         }
     }

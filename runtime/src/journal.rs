@@ -222,7 +222,7 @@ fn kill_frozen(intents: &[Intent]) -> Result<(), cgroup::CgroupError> {
             _ => None,
         })
         .collect();
-    if cgroup::freezer::is_frozen(&cgroups) {
+    if cgroup::freezer::is_frozen(&cgroups) || cgroup::freezer::keeps_alive(&cgroups) {
         cgroup::kill_all(&cgroups)?;
     }
     Ok(())

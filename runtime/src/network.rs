@@ -22,7 +22,7 @@ use crate::sys;
 /// What must be undone, beside a pin.
 const JOURNAL: &str = ".journal";
 /// `NSFS_MAGIC`.
-const NSFS: i64 = 0x6e73_6673;
+pub(crate) const NSFS: i64 = 0x6e73_6673;
 
 /// Why a network namespace could not be made.
 #[derive(Debug, thiserror::Error)]
@@ -344,7 +344,7 @@ fn beside(path: &Path, ending: &str) -> PathBuf {
 
 /// The namespace that is mounted at `path`, if one is.
 pub(crate) fn pinned(path: &Path) -> Option<OwnedFd> {
-    let flags = OFlags::RDONLY | OFlags::CLOEXEC;
+    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
     let fd = openat(CWD, path, flags, rustix::fs::Mode::empty()).ok()?;
     (fstatfs(&fd).ok()?.f_type == NSFS).then_some(fd)
 }

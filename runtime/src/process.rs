@@ -179,9 +179,12 @@ pub fn of_container(first: i32, cgroups: &[PathBuf]) -> io::Result<Vec<i32>> {
     };
     // A pid namespace that was joined is somebody else's too.
     if !cgroups.is_empty() || own == namespace("self")? {
-        cgroups
-            .iter()
-            .try_for_each(|dir| in_cgroup(dir, &mut pids))?;
+        for dir in cgroups {
+            pids.extend(crate::cgroup::all_processes(dir)?);
+        }
+        // 0 stands for somebody who cannot be seen from here.
+        pids.retain(|pid| *pid > 0);
+        pids.sort_unstable();
         pids.dedup();
         return Ok(pids);
     }
@@ -229,22 +232,6 @@ pub fn with_descendants(first: &[i32]) -> io::Result<Vec<i32>> {
         }
     }
     Ok(all)
-}
-
-fn in_cgroup(dir: &Path, pids: &mut Vec<i32>) -> io::Result<()> {
-    match fs::read_to_string(dir.join("cgroup.procs")) {
-        Ok(text) => pids.extend(text.lines().filter_map(|line| line.parse::<i32>().ok())),
-        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(()),
-        Err(e) => return Err(e),
-    }
-    for entry in fs::read_dir(dir)? {
-        let entry = entry?;
-        if entry.file_type()?.is_dir() {
-            in_cgroup(&entry.path(), pids)?;
-        }
-    }
-    pids.sort_unstable();
-    Ok(())
 }
 
 fn read_stat(pid: i32) -> io::Result<Stat> {

@@ -322,25 +322,33 @@ pub fn make_device(parent: impl AsFd, name: &CStr, device: &Device) -> Result<()
     let number = makedev(device.number.0, device.number.1);
     let mode = Mode::from_raw_mode(device.mode);
     match rustix::fs::mknodat(parent, name, kind, mode, number) {
-        Ok(()) => {}
-        Err(Errno::EXIST) => {
-            let hold = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-            let found = openat(parent, name, hold, Mode::empty()).at(Part::Verify)?;
-            let stat = rustix::fs::fstat(&found).at(Part::Verify)?;
-            let same = FileType::from_raw_mode(stat.st_mode) == kind
-                && (kind == FileType::Fifo || stat.st_rdev == number);
-            return if same {
-                Ok(())
-            } else {
-                Err(Errno::EXIST).at(Part::Verify)
-            };
+        Ok(()) if (device.uid, device.gid) == (0, 0) => Ok(()),
+        Ok(()) => {
+            let made = same_device(parent, name, kind, number)?;
+            let (uid, gid) = (Uid::from_raw(device.uid), Gid::from_raw(device.gid));
+            // Of what was looked at, whatever has that name by now.
+            let flags = AtFlags::EMPTY_PATH;
+            rustix::fs::chownat(&made, c"", Some(uid), Some(gid), flags).at(Part::Create)
         }
-        Err(e) => return Err(e).at(Part::Create),
+        Err(Errno::EXIST) => same_device(parent, name, kind, number).map(drop),
+        Err(e) => Err(e).at(Part::Create),
     }
-    if (device.uid, device.gid) != (0, 0) {
-        let (uid, gid) = (Uid::from_raw(device.uid), Gid::from_raw(device.gid));
-        let flags = AtFlags::SYMLINK_NOFOLLOW;
-        rustix::fs::chownat(parent, name, Some(uid), Some(gid), flags).at(Part::Create)?;
+}
+
+/// Opens a node to hold on to it; it has to be this very device.
+fn same_device(
+    parent: BorrowedFd<'_>,
+    name: &CStr,
+    kind: FileType,
+    number: rustix::fs::Dev,
+) -> Result<OwnedFd, Fault> {
+    let hold = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let found = openat(parent, name, hold, Mode::empty()).at(Part::Verify)?;
+    let stat = rustix::fs::fstat(&found).at(Part::Verify)?;
+    let same = FileType::from_raw_mode(stat.st_mode) == kind
+        && (kind == FileType::Fifo || stat.st_rdev == number);
+    match same {
+        true => Ok(found),
+        false => Err(Errno::EXIST).at(Part::Verify),
     }
-    Ok(())
 }

@@ -11,7 +11,7 @@
 
 use std::collections::BTreeMap;
 use std::fs::{self, DirBuilder, File};
-use std::io::{self, Write};
+use std::io::{self, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
@@ -105,7 +105,7 @@ impl State {
 #[derive(Debug, thiserror::Error)]
 pub enum StateError {
     /// There is no such container.
-    #[error("container {id} does not exist (looked in {})", root.display())]
+    #[error("container {id} does not exist (looked in {}; `list` tells which do)", root.display())]
     NotFound {
         /// The id.
         id: String,
@@ -128,8 +128,39 @@ pub enum StateError {
         /// Why.
         source: io::Error,
     },
+    /// Somebody else could have written it.
+    #[error(
+        "{} belongs to uid {owner}, who could have written anything there, and things are removed and killed as it \
+         says; run this as that user, or choose another --root", path.display()
+    )]
+    Foreign {
+        /// The directory or file.
+        path: PathBuf,
+        /// Whose it is.
+        owner: u32,
+    },
+    /// Anybody could have written it.
+    #[error(
+        "anybody may write to {}, where containers are recorded; take that right away (chmod o-w), or choose \
+         another --root", path.display()
+    )]
+    Open {
+        /// The directory.
+        path: PathBuf,
+    },
+    /// It is the state of another container.
+    #[error("{}: the state of container {found}; `delete --force` removes this one", path.display())]
+    Other {
+        /// Which file.
+        path: PathBuf,
+        /// Whose state it is.
+        found: String,
+    },
     /// `state.json` is not one of ours.
-    #[error("{}: not a state file of format {FORMAT}: {source}", path.display())]
+    #[error(
+        "{}: not a state file of format {FORMAT}: {source}; `delete --force` removes the container all the same",
+        path.display()
+    )]
     Format {
         /// Which file.
         path: PathBuf,
@@ -153,6 +184,7 @@ impl StateDir {
     /// Makes the directory of a new container and locks it.
     pub fn create(root: &Path, id: &ContainerId) -> Result<StateDir, StateError> {
         let path = id.dir(root);
+        check_root(root)?;
         let mut made = DirBuilder::new().mode(0o700).create(&path);
         if matches!(&made, Err(e) if e.kind() == io::ErrorKind::NotFound) {
             let all = DirBuilder::new().recursive(true).mode(0o700).create(root);
@@ -166,12 +198,16 @@ impl StateDir {
             }
             Err(source) => return Err(io_error(&path, "create", source)),
         }
-        StateDir::open(root, id)
+        StateDir::lock(root, path, id)
     }
 
     /// Opens and locks the directory of an existing container; waits for whoever holds it.
     pub fn open(root: &Path, id: &ContainerId) -> Result<StateDir, StateError> {
-        let path = id.dir(root);
+        check_root(root)?;
+        StateDir::lock(root, id.dir(root), id)
+    }
+
+    fn lock(root: &Path, path: PathBuf, id: &ContainerId) -> Result<StateDir, StateError> {
         loop {
             let dir = StateDir {
                 lock: open_dir(root, &path, id)?,
@@ -254,7 +290,7 @@ impl StateDir {
 
     /// Reads `state.json`; `None` when the making of the container was interrupted before it.
     pub fn load(&self) -> Result<Option<State>, StateError> {
-        load(&self.path)
+        load(&self.path, &self.id)
     }
 
     /// Undoes everything in the journal and removes the directory. Idempotent. Returns what was
@@ -293,7 +329,7 @@ impl StateDir {
 pub fn read(root: &Path, id: &str) -> Result<State, StateError> {
     let id = ContainerId::new(id)?;
     let path = id.dir(root);
-    match load(&path)? {
+    match load(&path, &id)? {
         Some(state) => Ok(state),
         None if path.is_dir() => Ok(State {
             format: FORMAT,
@@ -355,27 +391,86 @@ pub fn unfinished(path: &Path) -> PathBuf {
 /// Writes a file under a temporary name beside it and renames it into place.
 pub fn write_atomically(path: &Path, text: &[u8], mode: u32) -> io::Result<()> {
     let new = unfinished(path);
-    let mut file = fs::OpenOptions::new()
-        .write(true)
-        .create(true)
-        .truncate(true)
-        .mode(mode)
-        .custom_flags(libc::O_NOFOLLOW)
-        .open(&new)?;
+    let make = || {
+        fs::OpenOptions::new()
+            .write(true)
+            .create_new(true)
+            .mode(mode)
+            .open(&new)
+    };
+    let mut file = match make() {
+        // Left by a crash; or somebody else's link, fifo or file, which is not to be written to.
+        Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {
+            fs::remove_file(&new)?;
+            make()?
+        }
+        made => made?,
+    };
     file.write_all(text)?;
     fs::rename(&new, path)
 }
 
-fn load(dir: &Path) -> Result<Option<State>, StateError> {
+fn load(dir: &Path, id: &ContainerId) -> Result<Option<State>, StateError> {
     let path = dir.join("state.json");
-    let text = match fs::read(&path) {
-        Ok(text) => text,
+    let flags = libc::O_NOFOLLOW | libc::O_NONBLOCK;
+    let opened = fs::OpenOptions::new()
+        .read(true)
+        .custom_flags(flags)
+        .open(&path);
+    let mut file = match opened {
+        Ok(file) => file,
         Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(source) => return Err(io_error(&path, "read", source)),
     };
-    serde_json::from_slice(&text)
-        .map(Some)
-        .map_err(|source| StateError::Format { path, source })
+    own(&path, &file)?;
+    let mut text = Vec::with_capacity(4096);
+    file.read_to_end(&mut text)
+        .map_err(|source| io_error(&path, "read", source))?;
+    let state: State = match serde_json::from_slice(&text) {
+        Ok(state) => state,
+        Err(source) => return Err(StateError::Format { path, source }),
+    };
+    if state.id != id.as_str() {
+        let found = state.id;
+        return Err(StateError::Other { path, found });
+    }
+    Ok(Some(state))
+}
+
+/// Fails when neither this user nor root has made a file: it says what is to be removed, and who is to be killed.
+fn own(path: &Path, file: &File) -> Result<(), StateError> {
+    let found = file
+        .metadata()
+        .map_err(|source| io_error(path, "look at", source))?;
+    belongs_here(path, &found)
+}
+
+fn belongs_here(path: &Path, found: &fs::Metadata) -> Result<(), StateError> {
+    let owner = found.uid();
+    if owner != 0 && owner != rustix::process::geteuid().as_raw() {
+        return Err(StateError::Foreign {
+            path: path.to_owned(),
+            owner,
+        });
+    }
+    Ok(())
+}
+
+/// Fails when somebody else could put directories of their own in the place of those of containers.
+fn check_root(root: &Path) -> Result<(), StateError> {
+    let found = match fs::metadata(root) {
+        Ok(found) => found,
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(source) => return Err(io_error(root, "look at", source)),
+    };
+    belongs_here(root, &found)?;
+    // Where the sticky bit is set, everybody keeps what is theirs.
+    if found.mode() & 0o1002 == 0o002 {
+        return Err(StateError::Open {
+            path: root.to_owned(),
+        });
+    }
+    Ok(())
 }
 
 fn open_dir(root: &Path, path: &Path, id: &ContainerId) -> Result<File, StateError> {
@@ -384,13 +479,15 @@ fn open_dir(root: &Path, path: &Path, id: &ContainerId) -> Result<File, StateErr
         .read(true)
         .custom_flags(flags)
         .open(path);
-    opened.map_err(|source| match source.kind() {
+    let opened = opened.map_err(|source| match source.kind() {
         io::ErrorKind::NotFound => StateError::NotFound {
             id: id.to_string(),
             root: root.to_owned(),
         },
         _ => io_error(path, "open", source),
-    })
+    })?;
+    own(path, &opened)?;
+    Ok(opened)
 }
 
 fn remove_if_there(path: &Path) -> Result<(), StateError> {

@@ -12,8 +12,8 @@ mod process;
 pub mod shield;
 
 pub use process::{
-    join_session_keyring, personality, pidfd_exit_status, pidfd_getfd, set_affinity,
-    set_io_priority, set_memory_policy, set_scheduler,
+    join_session_keyring, namespace_kind, personality, pidfd_exit_status, pidfd_getfd,
+    set_affinity, set_io_priority, set_memory_policy, set_scheduler,
 };
 
 use std::ffi::{CStr, c_char, c_int, c_long, c_uint, c_void};

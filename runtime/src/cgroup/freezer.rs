@@ -6,7 +6,8 @@
 //! it is thawed.
 
 use super::apply::read;
-use super::{CgroupError, CgroupPath, CgroupPlan, CgroupStep, Layout};
+use super::{CgroupError, CgroupPath, CgroupPlan, CgroupStep, Layout, walk};
+use rustix::fs::{Mode, OFlags, openat};
 use std::fs::{self, OpenOptions};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
@@ -150,12 +151,41 @@ pub fn thaw(directories: &[PathBuf]) -> Result<(), CgroupError> {
     Ok(())
 }
 
-/// v1: let those go that were sent SIGKILL while they were frozen. Errors are for those to report
-/// who then wait for their death in vain.
+/// Whether something in these directories or below them is frozen in a way that keeps it from dying (v1): a
+/// container can freeze a part of itself.
+pub(crate) fn keeps_alive(directories: &[PathBuf]) -> bool {
+    directories
+        .iter()
+        .filter(|directory| Kind::of(directory) == Some(Kind::V1))
+        .any(|directory| {
+            let mut frozen = false;
+            let looked = walk::each(directory, |dir| {
+                frozen |= walk::read(dir, c"freezer.state").is_ok_and(|text| is_v1_frozen(&text));
+                Ok(())
+            });
+            // What cannot be looked into is for those to report who wait for its end.
+            looked.is_ok() && frozen
+        })
+}
+
+fn is_v1_frozen(state: &str) -> bool {
+    matches!(state.trim(), "FROZEN" | "FREEZING")
+}
+
+/// v1: let those go that were sent SIGKILL while they were frozen, here or further below. Errors are for those to
+/// report who then wait for their death in vain.
 pub(super) fn release_killed(directories: &[PathBuf]) {
     for directory in directories {
-        if Kind::of(directory) == Some(Kind::V1) && is_frozen(std::slice::from_ref(directory)) {
-            write(Kind::V1, directory, false).unwrap_or_default();
+        if Kind::of(directory) == Some(Kind::V1) {
+            walk::each(directory, |dir| {
+                if walk::read(dir, c"freezer.state").is_ok_and(|text| is_v1_frozen(&text)) {
+                    let flags = OFlags::WRONLY | OFlags::CLOEXEC;
+                    let file = openat(dir, c"freezer.state", flags, Mode::empty())?;
+                    rustix::io::write(file, Kind::V1.word(false).as_bytes())?;
+                }
+                Ok(())
+            })
+            .unwrap_or_default();
         }
     }
 }

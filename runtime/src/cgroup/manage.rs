@@ -1,11 +1,12 @@
 //! Existing cgroups, known only by their directories: kill, remove, measure.
 
-use super::CgroupError;
 use super::apply::read;
+use super::{CgroupError, walk};
 use crate::process::read_small;
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use std::fs;
 use std::io::{self, ErrorKind};
+use std::os::fd::BorrowedFd;
 use std::path::{Path, PathBuf};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
@@ -53,7 +54,10 @@ fn kill(directory: &Path, all: &[PathBuf]) -> Result<(), CgroupError> {
             });
         }
         if !killed_by_kernel {
-            signal_tree(directory)?;
+            walk::each(directory, signal).map_err(|source| CgroupError::Kill {
+                path: directory.to_owned(),
+                source,
+            })?;
         }
         super::freezer::release_killed(all);
         sleep(pause);
@@ -61,40 +65,35 @@ fn kill(directory: &Path, all: &[PathBuf]) -> Result<(), CgroupError> {
     }
 }
 
-/// SIGKILL to what is in a cgroup and below, once.
-fn signal_tree(directory: &Path) -> Result<(), CgroupError> {
+/// SIGKILL to what is in a cgroup, once.
+fn signal(directory: BorrowedFd<'_>) -> io::Result<()> {
     let this = rustix::process::getpid();
     let mut targets = Vec::new();
-    for pid in processes(directory)?.into_iter().filter_map(Pid::from_raw) {
+    for pid in walk::processes(directory)?
+        .into_iter()
+        .filter_map(Pid::from_raw)
+    {
         if pid != this
             && let Ok(pidfd) = pidfd_open(pid, PidfdFlags::empty())
         {
             targets.push((pid, pidfd));
         }
     }
+    if targets.is_empty() {
+        return Ok(());
+    }
     // A pid that is still listed after its pidfd was opened is the process that we mean.
-    let still = if targets.is_empty() {
-        Vec::new()
-    } else {
-        processes(directory)?
-    };
+    let still = walk::processes(directory)?;
     for (pid, pidfd) in targets {
         if !still.contains(&pid.as_raw_nonzero().get()) {
             continue;
         }
         match pidfd_send_signal(&pidfd, Signal::KILL) {
             Ok(()) | Err(rustix::io::Errno::SRCH) => {}
-            Err(errno) => {
-                return Err(CgroupError::Kill {
-                    path: directory.to_owned(),
-                    source: errno.into(),
-                });
-            }
+            Err(errno) => return Err(errno.into()),
         }
     }
-    children(directory)
-        .iter()
-        .try_for_each(|child| signal_tree(child))
+    Ok(())
 }
 
 /// Whether there are processes in a cgroup or below it. One that is not there is not in use.
@@ -106,14 +105,11 @@ pub fn in_use(directory: &Path) -> io::Result<bool> {
         Ok(text) if text.is_empty() => {}
         Ok(_) => return Ok(true),
         Err(e) if e.kind() == ErrorKind::NotFound => return Ok(false),
+        // It does not tell, but its threads do.
+        Err(e) if e.raw_os_error() == Some(libc::EOPNOTSUPP) => {}
         Err(e) => return Err(e),
     }
-    for child in children(directory) {
-        if in_use(&child)? {
-            return Ok(true);
-        }
-    }
-    Ok(false)
+    Ok(!walk::all_processes(directory)?.is_empty())
 }
 
 /// The pids in one cgroup; nothing when it is gone. `0` stands for processes that are not visible
@@ -128,28 +124,22 @@ pub(super) fn processes(directory: &Path) -> Result<Vec<i32>, CgroupError> {
 
 /// Processes in a cgroup and below.
 fn count(directory: &Path) -> Result<usize, CgroupError> {
-    let mut count = processes(directory)?.len();
-    for child in children(directory) {
-        count += self::count(&child)?;
+    // v2 tells at once whether there is anybody.
+    let events = fs::read_to_string(directory.join("cgroup.events")).unwrap_or_default();
+    if events.lines().any(|line| line == "populated 0") {
+        return Ok(0);
     }
-    Ok(count)
-}
-
-fn children(directory: &Path) -> Vec<PathBuf> {
-    let Ok(entries) = fs::read_dir(directory) else {
-        return Vec::new();
-    };
-    entries
-        .flatten()
-        .filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()))
-        .map(|entry| entry.path())
-        .collect()
+    let all = walk::all_processes(directory).map_err(|source| CgroupError::Read {
+        path: directory.to_owned(),
+        source,
+    })?;
+    Ok(all.len())
 }
 
 /// Remove cgroups and everything below them, innermost first. What is gone already is fine.
 ///
-/// A cgroup stays busy for a moment after its last process died, so removing is tried again for
-/// up to two seconds. Does not kill: see [`kill_all`].
+/// A cgroup stays busy for a moment after its last process died, so removing is tried again until
+/// for two seconds nothing could be removed. Does not kill: see [`kill_all`].
 ///
 /// # Errors
 /// When one of them stays busy or may not be removed; the others are removed all the same, and
@@ -166,7 +156,7 @@ pub fn delete(directories: &[PathBuf]) -> Result<(), CgroupError> {
 }
 
 fn remove_tree(directory: &Path) -> Result<(), CgroupError> {
-    let start = Instant::now();
+    let mut start = Instant::now();
     let mut pause = Duration::from_micros(100);
     loop {
         // Mostly there is nothing below, so the directory itself is tried first.
@@ -175,8 +165,14 @@ fn remove_tree(directory: &Path) -> Result<(), CgroupError> {
             Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
             Err(error) => error,
         };
-        for child in children(directory) {
-            remove_tree(&child)?;
+        let below = walk::remove_below(directory).map_err(|source| CgroupError::Remove {
+            path: directory.to_owned(),
+            source,
+            left: count(directory).unwrap_or(0),
+        })?;
+        if below > 0 {
+            start = Instant::now();
+            continue;
         }
         let busy = matches!(source.raw_os_error(), Some(libc::EBUSY | libc::ENOTEMPTY));
         if !busy || start.elapsed() > REMOVE_PATIENCE {

@@ -6,6 +6,7 @@
 //! * [`apply`] carries the steps out and opens what the child needs to join.
 //! * [`join`] chooses what one more process of a container joins.
 //! * [`manage`] kills, removes and measures an existing cgroup, knowing only its directories.
+//! * `walk` goes through all that is below a cgroup, however deep that is.
 //! * [`update`] changes the limits of a running container, all or none.
 //! * [`measure`] tells all that is counted, [`oom`] when memory runs out.
 //! * [`freezer`] stops all processes of a container for a while.
@@ -33,6 +34,7 @@ mod step;
 pub mod update;
 mod v1;
 mod v2;
+mod walk;
 mod wanted;
 
 pub use apply::Joined;
@@ -47,4 +49,5 @@ pub use path::{CgroupPath, is_ours};
 pub use plan::{CgroupPlan, Request, plan};
 pub use step::CgroupStep;
 pub use v2::cpu_weight;
+pub(crate) use walk::all_processes;
 pub use wanted::MemoryCheck;

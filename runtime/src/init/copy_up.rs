@@ -74,6 +74,10 @@ fn one(from: BorrowedFd<'_>, to: BorrowedFd<'_>, name: &CStr, depth: usize) -> R
                 open | OFlags::RDONLY | OFlags::NONBLOCK,
                 Mode::empty(),
             )?;
+            // What was a file may be a device by now, and the runtime may read those that the container may not.
+            if FileType::from_raw_mode(fstat(&source)?.st_mode) != FileType::RegularFile {
+                return Err(Errno::AGAIN);
+            }
             let flags = open | OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL;
             let made = openat(to, name, flags, mode)?;
             bytes(&source, &made)?;

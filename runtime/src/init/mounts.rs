@@ -350,13 +350,15 @@ impl Sandbox<'_> {
             return Ok(rustix::process::chroot(c".")?);
         }
         if how == Pivot::Moved {
+            // First, as older kernels need the procfs of the host for it.
+            let top = openat(CWD, c"/", hold, Mode::empty())?;
+            rootfs::attach(&root, top).at(Part::Attach)?;
             // They stay below the root: a container could mount a procfs without masks as long as
-            // one like that is there (mount_too_revealing in the kernel's sources).
+            // one like that is there (mount_too_revealing in the kernel's sources). Until the chroot
+            // these paths still begin at the host's root.
             for place in [c"/proc", c"/sys"] {
                 while unmount(place, UnmountFlags::DETACH).is_ok() {}
             }
-            let top = openat(CWD, c"/", hold, Mode::empty())?;
-            rootfs::attach(&root, top).at(Part::Attach)?;
             rustix::process::chroot(c".")?;
         } else {
             let old = match self.root_propagation & libc::MS_SHARED {

@@ -70,6 +70,32 @@ pub enum LaunchError {
         /// As it was given.
         path: PathBuf,
     },
+    /// A path of `linux.namespaces` that leads to something else.
+    #[error(
+        "linux.namespaces: {kind}: {} is {found}; give a file of /proc/PID/ns, or what one is mounted on, or leave \
+         the path out for a new namespace", path.display()
+    )]
+    NoNamespace {
+        /// Which kind was wanted.
+        kind: &'static str,
+        /// As it was given.
+        path: PathBuf,
+        /// What is there.
+        found: &'static str,
+    },
+    /// The host would be changed, by way of the path of its own namespace.
+    #[error(
+        "linux.namespaces: {kind}: {} is the runtime's own, and this would change the host: {step}; leave one of the \
+         two out", path.display()
+    )]
+    OwnNamespace {
+        /// Its kind.
+        kind: &'static str,
+        /// As it was given.
+        path: PathBuf,
+        /// What would be changed, as the plan has it.
+        step: String,
+    },
     /// Everything would be mounted into the host's own root.
     #[error(
         "root.path is the host's own root, and linux.namespaces has no mount namespace; add {{\"type\": \
@@ -223,6 +249,12 @@ fn hint(step: Option<&Step>, fault: &Fault) -> &'static str {
         }
         (_, Part::Create, Errno::ROFS) => {
             "; the mount point is missing and the root is on a read-only file system: make it in the rootfs"
+        }
+        (Some(Step::Root { .. }), Part::Source, Errno::NOENT | Errno::NOTDIR) => {
+            "; root.path of config.json names the directory that becomes the container's /: is it there?"
+        }
+        (Some(Step::Mount(_)), Part::Source, Errno::NOENT) => {
+            "; make it on the host, or remove the mount"
         }
         (Some(Step::Mount(_)), Part::Source, Errno::INVAL) => {
             "; are there mounts below it? those a user namespace may not uncover: write rbind"

@@ -196,9 +196,28 @@ fn start(
     if let Err(error) = started {
         // The first error is the one to report.
         child.kill().unwrap_or_default();
-        return Err(error.into());
+        return Err(of_the_host(error).into());
     }
     Ok(child.pidfd)
+}
+
+/// These hooks are no programs of the container.
+fn of_the_host(error: LaunchError) -> LaunchError {
+    match error {
+        LaunchError::Execute {
+            program,
+            source,
+            hint,
+        } => LaunchError::Execute {
+            hint: match source.raw_os_error() {
+                Some(libc::ENOENT) => "; it, its interpreter (#!) or its loader is not on the host",
+                _ => hint,
+            },
+            program,
+            source,
+        },
+        other => other,
+    }
 }
 
 fn file() -> io::Result<File> {

@@ -151,14 +151,15 @@ impl Launched {
         if !self.dir.is_current() {
             return Ok(Deleted::default());
         }
-        let state = self.dir.load()?;
-        let undone = self.dir.destroy()?;
-        let warnings = match (&self.hooks, &state) {
-            (Some(bundle), Some(state)) => {
-                crate::container::hooks_after_end(bundle, state, signals)
-            }
-            _ => Vec::new(),
+        // What cannot be read must not keep the container.
+        let (state, mut warnings) = match self.dir.load() {
+            Ok(state) => (state, Vec::new()),
+            Err(error) => (None, vec![error.to_string()]),
         };
+        let undone = self.dir.destroy()?;
+        if let (Some(bundle), Some(state)) = (&self.hooks, &state) {
+            warnings.extend(crate::container::hooks_after_end(bundle, state, signals));
+        }
         Ok(Deleted { undone, warnings })
     }
 }
@@ -196,8 +197,8 @@ impl Launch<'_> {
         // Something has to be in a scope until the new process is.
         let _scope = self.scope().map(crate::systemd::start).transpose()?;
         let Joined { tasks, directory } = self.plan.cgroup.apply()?;
-        handed::check(self.request, self.joined_network())?;
         let namespaces = open::namespaces(&self.plan)?;
+        handed::check(self.request, self.joined_network())?;
         let mut trees = open::trees(&self.plan, signals.as_deref_mut())?;
         let descriptors = Descriptors {
             tasks,

@@ -7,16 +7,17 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
-use rustix::fs::{CWD, Mode, OFlags, openat};
+use rustix::fs::{CWD, Mode, OFlags, fstat, fstatfs, openat};
 use rustix::io::Errno;
 
 use crate::Error;
 use crate::launch::signals::Signals;
 use crate::launch::trees::{self, Trees, Way};
 use crate::launch::{LaunchError, ids};
+use crate::network::NSFS;
 use crate::plan::mounts::{MountKind, MountStep};
 use crate::plan::namespaces::flag;
-use crate::plan::{Plan, Step};
+use crate::plan::{Plan, Step, sysctl};
 use crate::rootfs;
 use crate::sys::{self, MountAttr};
 
@@ -37,12 +38,13 @@ pub fn namespaces(plan: &Plan) -> Result<Namespaces, LaunchError> {
             Step::Clone {
                 join_pid: Some(path),
                 ..
-            } => opened.pid = Some(namespace(path)?),
+            } => opened.pid = Some(namespace("pid", path)?),
             Step::JoinNamespace { kind, path } => {
-                if *kind == "mount" && is_own(path) {
-                    return Err(LaunchError::OwnMounts { path: path.clone() });
+                let joined = namespace(kind, path)?;
+                if is_own(kind, &joined) {
+                    unless_changed(plan, kind, path)?;
                 }
-                opened.joined.push((namespace(path)?, flag(kind)));
+                opened.joined.push((joined, flag(kind)));
             }
             _ => {}
         }
@@ -50,19 +52,71 @@ pub fn namespaces(plan: &Plan) -> Result<Namespaces, LaunchError> {
     Ok(opened)
 }
 
-fn namespace(path: &Path) -> Result<OwnedFd, LaunchError> {
-    openat(CWD, path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
-        .map_err(|e| LaunchError::system(format!("open the namespace {}", path.display()), e))
+/// What a path may be at which a namespace is said to be: anything, and nothing that may keep the runtime waiting
+/// (a fifo), or become its terminal.
+pub fn namespace(kind: &'static str, path: &Path) -> Result<OwnedFd, LaunchError> {
+    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
+    let file = openat(CWD, path, flags, Mode::empty())
+        .map_err(|e| LaunchError::system(format!("open the namespace {}", path.display()), e))?;
+    let is_one = fstatfs(&file).is_ok_and(|fs| fs.f_type == NSFS);
+    let found = match is_one {
+        true => sys::namespace_kind(&file).ok(),
+        false => None,
+    };
+    if found == Some(flag(kind)) {
+        return Ok(file);
+    }
+    Err(LaunchError::NoNamespace {
+        kind,
+        path: path.to_owned(),
+        found: match is_one {
+            true => "a namespace of another kind",
+            false => "no namespace at all",
+        },
+    })
 }
 
-/// Whether the mount namespace is the one that the runtime is in: another root there would be the
-/// host's.
-fn is_own(path: &Path) -> bool {
-    let id = |path: &Path| std::fs::metadata(path).map(|m| (m.dev(), m.ino()));
-    match (id(path), id(Path::new("/proc/thread-self/ns/mnt"))) {
-        (Ok(given), Ok(own)) => given == own,
-        // Opening it tells what is wrong.
+/// What the files of `/proc/<pid>/ns` are called.
+fn file_name(kind: &str) -> &str {
+    match kind {
+        "mount" => "mnt",
+        "network" => "net",
+        other => other,
+    }
+}
+
+/// Whether a namespace is the one that the runtime is in.
+fn is_own(kind: &str, joined: &OwnedFd) -> bool {
+    let own = std::fs::metadata(format!("/proc/thread-self/ns/{}", file_name(kind)));
+    match (fstat(joined), own) {
+        (Ok(joined), Ok(own)) => (joined.st_dev, joined.st_ino) == (own.dev(), own.ino()),
+        // What cannot be found out counts as the host's.
+        _ => true,
+    }
+}
+
+/// Fails when the container would change a namespace that is the runtime's own: what is refused to one that has no
+/// such namespace must not be had by its path.
+fn unless_changed(plan: &Plan, kind: &'static str, path: &Path) -> Result<(), LaunchError> {
+    if kind == "mount" {
+        // Another root there would be the host's.
+        return Err(LaunchError::OwnMounts {
+            path: path.to_owned(),
+        });
+    }
+    let changes = |step: &Step| match step {
+        Step::Sysctl { path, .. } => sysctl::namespace_of(path) == Some(kind),
+        Step::NetDevice { .. } => kind == "network",
+        Step::Hostname(_) | Step::Domainname(_) => kind == "uts",
         _ => false,
+    };
+    match plan.steps.iter().find(|step| changes(step)) {
+        Some(step) => Err(LaunchError::OwnNamespace {
+            kind,
+            path: path.to_owned(),
+            step: step.to_string(),
+        }),
+        None => Ok(()),
     }
 }
 

@@ -2,6 +2,7 @@
 //! sockets, state.
 
 use std::fs::File;
+use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use super::spawn::{Child, Heard, Until};
@@ -106,7 +107,7 @@ impl Launch<'_> {
             ) => path,
             _ => return Err(std::io::ErrorKind::NotFound.into()),
         };
-        File::open(path).map(OwnedFd::from)
+        super::open::namespace("network", &path).map_err(io::Error::other)
     }
 
     /// The hooks for which the new process waits before its root takes its place.

@@ -78,7 +78,9 @@ pub enum PlanError {
     #[error(transparent)]
     Network(#[from] metactl_netns::NetError),
     /// The runtime does not run as root.
-    #[error("launching needs root, and this is uid {uid}; use sudo")]
+    #[error(
+        "launching needs root, and this is uid {uid}; use sudo, or a user namespace (`spec --rootless` writes a config.json with one)"
+    )]
     NotRoot {
         /// The effective uid.
         uid: u32,

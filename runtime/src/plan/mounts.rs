@@ -71,6 +71,11 @@ pub fn step(bundle: &Bundle, index: usize, mount: &Mount) -> Result<MountStep, S
     let target = inside(bundle, mount.destination()).unwrap_or(mount.destination().clone());
     let target = clean_path(&Path::new("/").join(target))
         .map_err(|why| bundle.invalid(field("destination"), why))?;
+    if target == Path::new("/") {
+        // pivot_root(2) would go to what lies below it, and nobody would ever see it.
+        let why = "is the root itself; root.path says what that is";
+        return Err(bundle.invalid(field("destination"), why));
+    }
     let mut attributes = Attributes::default();
     let mut bind = (mount.typ().as_deref() == Some("bind")).then_some(false);
     let mut parameters = Vec::new();
@@ -328,6 +333,14 @@ mod tests {
                 "subvol",
             ),
             (r#"{"destination": "/a", "source": "/a"}"#, "mounts[3].type"),
+            (
+                r#"{"destination": "/.//", "type": "tmpfs"}"#,
+                "is the root itself",
+            ),
+            (
+                r#"{"destination": "", "source": "/a", "options": ["bind"]}"#,
+                "is the root itself",
+            ),
             (
                 r#"{"destination": "/a", "options": ["bind"]}"#,
                 "mounts[3].source",

@@ -34,19 +34,28 @@ pub fn path(key: &str, namespaces: &Namespaces) -> Result<String, String> {
         Place::Host => Err(format!(
             "belongs to the {which} namespace, and the container has none of its own; it would change the host"
         )),
-        // Joined namespaces belong to somebody who may have set it differently.
+        // Whether it is the host's after all, is seen when it is opened.
         Place::Join(_) => Ok(path.clone()),
     };
+    match namespace_of(&path) {
+        Some("network") => own(&namespaces.network, "network"),
+        Some("ipc") => own(&namespaces.ipc, "ipc"),
+        Some("uts") => own(&namespaces.uts, "uts"),
+        _ if path == "kernel/hostname" => Err("is set by `hostname`".into()),
+        _ => Err("belongs to no namespace; it would change the host".into()),
+    }
+}
+
+/// The kind of namespace that a parameter, by its path below `/proc/sys`, belongs to.
+pub fn namespace_of(path: &str) -> Option<&'static str> {
     if path.starts_with("net/") {
-        own(&namespaces.network, "network")
-    } else if path.starts_with("fs/mqueue/") || IPC.contains(&path.as_str()) {
-        own(&namespaces.ipc, "ipc")
+        Some("network")
+    } else if path.starts_with("fs/mqueue/") || IPC.contains(&path) {
+        Some("ipc")
     } else if path == "kernel/domainname" {
-        own(&namespaces.uts, "uts")
-    } else if path == "kernel/hostname" {
-        Err("is set by `hostname`".into())
+        Some("uts")
     } else {
-        Err("belongs to no namespace; it would change the host".into())
+        None
     }
 }
 

@@ -11,8 +11,9 @@ mod tests;
 
 pub(crate) use check::kinds_of_hooks;
 
-use std::fs;
-use std::io;
+use std::fs::{File, OpenOptions};
+use std::io::{self, Read};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Component, Path, PathBuf};
 
 use oci_spec::runtime::{Process, Spec};
@@ -37,7 +38,7 @@ pub struct Bundle {
 #[derive(Debug, thiserror::Error)]
 pub enum SpecError {
     /// `config.json` could not be read.
-    #[error("cannot read {}: {source}{}", path.display(), if source.kind() == io::ErrorKind::NotFound { "; is --bundle the directory of an OCI bundle?" } else { "" })]
+    #[error("cannot read {}: {source}{}", path.display(), if source.kind() == io::ErrorKind::NotFound { "; is --bundle the directory of an OCI bundle? (`spec` writes a config.json to begin with)" } else { "" })]
     Read {
         /// The file.
         path: PathBuf,
@@ -54,7 +55,7 @@ pub enum SpecError {
     },
     /// It has fields that the specification of this version does not have.
     #[error(
-        "{}: unknown field{} {}; it would not be enforced, so nothing is started",
+        "{}: unknown field{} {}; it would not be enforced, so nothing is started: correct or remove it",
         path.display(), if fields.len() == 1 { "" } else { "s" }, fields.join(", ")
     )]
     Unknown {
@@ -89,7 +90,7 @@ impl Bundle {
     /// Reads `config.json` in `dir`.
     pub fn load(dir: &Path) -> Result<Bundle, SpecError> {
         let path = dir.join("config.json");
-        let text = fs::read(&path).map_err(|source| SpecError::Read { path, source })?;
+        let text = read_whole(&path).map_err(|source| SpecError::Read { path, source })?;
         let dir = std::path::absolute(dir).map_err(|source| SpecError::Read {
             path: dir.to_owned(),
             source,
@@ -197,7 +198,9 @@ pub fn load_process(path: &Path) -> Result<Process, SpecError> {
         path: path.to_owned(),
         source,
     };
-    let mut text = fs::read(path).map_err(read)?;
+    // Also from a pipe: whoever gives a file here means it.
+    let file = File::open(path).map_err(read)?;
+    let mut text = up_to_the_limit(file).map_err(read)?;
     // Engines leave out what is zero.
     if let Ok(serde_json::Value::Object(mut object)) = serde_json::from_slice(&text)
         && !object.contains_key("user")
@@ -208,6 +211,31 @@ pub fn load_process(path: &Path) -> Result<Process, SpecError> {
     let process: Process = strict(path, &text)?;
     check::process(&process).map_err(|problem| problem.at(path.to_owned()))?;
     Ok(process)
+}
+
+/// The longest configuration that is read, in bytes.
+const MOST: u64 = 16 << 20;
+
+/// The content of a file that may be anything: a fifo would be waited for without end, a device read without end.
+fn read_whole(path: &Path) -> io::Result<Vec<u8>> {
+    let file = OpenOptions::new()
+        .read(true)
+        .custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY)
+        .open(path)?;
+    if !file.metadata()?.is_file() {
+        return Err(io::Error::other("it is no regular file"));
+    }
+    up_to_the_limit(file)
+}
+
+fn up_to_the_limit(file: File) -> io::Result<Vec<u8>> {
+    let mut text = Vec::with_capacity(16 << 10);
+    file.take(MOST + 1).read_to_end(&mut text)?;
+    if text.len() as u64 > MOST {
+        let why = format!("it is longer than {} MiB", MOST >> 20);
+        return Err(io::Error::other(why));
+    }
+    Ok(text)
 }
 
 /// Reads a configuration. Unknown fields of its sections are errors, unknown sections are told.

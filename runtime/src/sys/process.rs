@@ -109,6 +109,15 @@ pub fn join_session_keyring(name: &CStr) -> Result<(), Errno> {
     check(unsafe { libc::syscall(libc::SYS_keyctl, JOIN_SESSION_KEYRING, name.as_ptr()) }).map(drop)
 }
 
+/// The `CLONE_NEW*` flag of a namespace, for a descriptor of one (ioctl_nsfs(2), `NS_GET_NSTYPE`).
+pub fn namespace_kind(fd: impl AsFd) -> Result<i32, Errno> {
+    /// `_IO(0xb7, 3)`.
+    const NS_GET_NSTYPE: u32 = 0xb703;
+    // SAFETY: the descriptor is open, and the call takes no argument.
+    let kind = unsafe { libc::ioctl(fd.as_fd().as_raw_fd(), NS_GET_NSTYPE as _) };
+    check(c_long::from(kind)).map(|_| kind)
+}
+
 /// pidfd_getfd(2): a copy of the descriptor `number` of another process, close-on-exec.
 pub fn pidfd_getfd(pidfd: impl AsFd, number: i32) -> Result<OwnedFd, Errno> {
     let pidfd = pidfd.as_fd().as_raw_fd();

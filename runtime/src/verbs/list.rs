@@ -7,7 +7,9 @@ use lexopt::Parser;
 
 use crate::spec::Bundle;
 use crate::state::{self, OCI_VERSION, State, Status};
-use crate::verbs::{Failure, Globals, Word, next, print, print_json_line, unexpected, wants_json};
+use crate::verbs::{
+    Failure, Globals, Word, next, print, print_json_line, shown, unexpected, wants_json,
+};
 
 pub(super) fn run(globals: &Globals, parser: &mut Parser) -> Result<u8, Failure> {
     let mut json = false;
@@ -45,7 +47,7 @@ pub(super) fn run(globals: &Globals, parser: &mut Parser) -> Result<u8, Failure>
         let bundle = state.bundle.to_string_lossy();
         text.push_str(&row(&state.id, &pid, &status, &bundle, &state.created));
     }
-    print(&text)?;
+    print(&shown(&text))?;
     Ok(0)
 }
 

@@ -5,8 +5,8 @@ use std::fs::OpenOptions;
 use std::io::Write;
 use std::path::PathBuf;
 
-use crate::verbs::Failure;
 use crate::verbs::words::Words;
+use crate::verbs::{Failure, shown};
 
 /// Where messages go.
 #[derive(Debug, Clone, Default)]
@@ -75,7 +75,7 @@ impl Log {
         };
         // There is no third place to complain to.
         if let Some(line) = seen {
-            writeln!(std::io::stderr(), "{line}").unwrap_or_default();
+            writeln!(std::io::stderr(), "{}", shown(&line)).unwrap_or_default();
         }
         let Some(path) = &self.file else { return };
         let line = self.words.line(level, text, self.json, true);

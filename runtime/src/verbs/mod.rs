@@ -1,6 +1,7 @@
 //! The verbs of the command line, a file each. Each takes its own options and does its work
 //! through the library.
 
+use std::borrow::Cow;
 use std::ffi::OsString;
 use std::path::PathBuf;
 
@@ -266,6 +267,15 @@ fn unless_exposed<T>(result: Result<T, Error>) -> Result<T, Failure> {
             Err(LaunchError::system("run from a read-only clone of the executable", error).into())
         }
         other => Ok(other?),
+    }
+}
+
+/// Text of somebody else's for a terminal, which must not take it for commands of its own.
+fn shown(text: &str) -> Cow<'_, str> {
+    let harmful = |c: char| c.is_control() && c != '\n' && c != '\t';
+    match text.contains(harmful) {
+        true => text.replace(harmful, "\u{fffd}").into(),
+        false => text.into(),
     }
 }
 

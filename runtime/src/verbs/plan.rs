@@ -8,7 +8,9 @@ use crate::network::NetworkInput;
 use crate::plan;
 use crate::request::Mode;
 use crate::spec::Bundle;
-use crate::verbs::{Failure, Globals, LaunchOptions, next, print, unexpected, unless_exposed};
+use crate::verbs::{
+    Failure, Globals, LaunchOptions, next, print, shown, unexpected, unless_exposed,
+};
 
 pub(super) fn run(globals: &Globals, parser: &mut Parser) -> Result<u8, Failure> {
     let mut options = LaunchOptions::default();
@@ -24,6 +26,6 @@ pub(super) fn run(globals: &Globals, parser: &mut Parser) -> Result<u8, Failure>
     let facts = HostFacts::gather(&request, &bundle)?;
     let plan = plan::plan(&bundle, network.as_ref(), &facts, &request);
     let plan = unless_exposed(plan.map_err(Error::from))?;
-    print(&plan.to_string())?;
+    print(&shown(&plan.to_string()))?;
     Ok(0)
 }

@@ -1,15 +1,13 @@
 //! `run`: a container from beginning to end, or with `--detach` until its program runs.
 
-use std::fs;
 use std::path::{Path, PathBuf};
 
 use lexopt::Parser;
 
-use rustix::io::Errno;
-
 use crate::launch::signals::Signals;
 use crate::launch::{LaunchError, launch_interruptibly};
 use crate::request::{CgroupManager, Mode};
+use crate::state::write_atomically;
 use crate::verbs::{
     Failure, Globals, LaunchOptions, Word, next, relay, unexpected, unless_exposed,
 };
@@ -76,13 +74,8 @@ pub(super) fn run(globals: &Globals, parser: &mut Parser) -> Result<u8, Failure>
 
 /// Leaves the exit code for who comes later, as a shell tells it: whole or not at all.
 fn write_exit(path: &Path, code: i32) -> Result<(), LaunchError> {
-    let mut new = path.as_os_str().to_owned();
-    new.push(".new");
-    let new = PathBuf::from(new);
-    let written = fs::write(&new, format!("{code}\n")).and_then(|()| fs::rename(&new, path));
-    let errno = |error: &std::io::Error| Errno::from_io_error(error).unwrap_or(Errno::IO);
+    let written = write_atomically(path, format!("{code}\n").as_bytes(), 0o644);
     written.map_err(|error| {
-        let what = format!("write the exit code to {}", path.display());
-        LaunchError::system(what, errno(&error))
+        LaunchError::system(format!("write the exit code to {}", path.display()), error)
     })
 }

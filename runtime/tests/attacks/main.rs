@@ -6,11 +6,14 @@
 #[path = "../common/mod.rs"]
 mod common;
 
+mod bundle;
 mod calls;
+mod cgroups;
 mod created;
 mod descriptors;
 mod executable;
 mod identity;
+mod neighbours;
 mod network;
 mod paths;
 mod procfs;
