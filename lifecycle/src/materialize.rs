@@ -68,13 +68,29 @@ pub(crate) fn sources(
     if let Some(text) = local {
         let path = paths.local_layer(instance);
         sources.retain(|source| source.layer != LayerKind::Local);
-        sources.push(Source {
-            layer: LayerKind::Local,
-            path,
-            text: text.to_owned(),
-        });
+        sources.push(Source::new(LayerKind::Local, path, text.to_owned()));
     }
     Ok(sources)
+}
+
+/// What `look` makes of the configuration of each of these instances, as far as it is known without their releases, in
+/// the same order. The processors share the work.
+pub(crate) fn of_all<T: Send>(
+    paths: &Paths,
+    names: &[String],
+    look: impl Fn(&str, Result<Config>) -> T + Sync,
+) -> Vec<T> {
+    let mut requests = Vec::with_capacity(names.len());
+    for instance in names {
+        requests.push(Request {
+            instance,
+            app_layer: None,
+        });
+    }
+    layers::of_all(paths, &requests, |request, sources| {
+        let config = sources.and_then(Config::check);
+        look(request.instance, config.map_err(LifecycleError::from))
+    })
 }
 
 impl Ingredients<'_> {
