@@ -57,6 +57,7 @@ pub fn of_all<T: Send>(
 
 #[cfg(test)]
 mod tests {
+    use super::super::{Config, LayerKind};
     use super::*;
 
     #[test]
@@ -100,5 +101,33 @@ mod tests {
         });
         let found = of_all(&paths, &requests, |_, sources| sources.is_err());
         assert_eq!(found, [true, true]);
+    }
+
+    #[test]
+    fn what_is_wrong_in_a_common_file_is_told_to_each() {
+        let root = tempfile::TempDir::new().unwrap();
+        let paths = Paths::under(root.path());
+        std::fs::create_dir_all(&paths.config).unwrap();
+        std::fs::write(paths.server_conf(), "[env]\nA = 1\nnonsense\n").unwrap();
+        let requests = ["a", "b"].map(|instance| Request {
+            instance,
+            app_layer: None,
+        });
+        let found = of_all(&paths, &requests, |_, sources| {
+            let report = Config::from_sources(sources.unwrap()).unwrap_err();
+            report.to_string()
+        });
+        assert!(found[0].contains("line without `=`"), "{}", found[0]);
+        assert_eq!(found[0], found[1]);
+    }
+
+    #[test]
+    fn a_text_that_was_replaced_is_parsed_anew() {
+        let path = std::path::Path::new("site.conf");
+        let mut source = Source::new(LayerKind::Site, path, "[env]\nA = 1\n").parsed();
+        assert!(source.document().is_some());
+        source.text = "[env]\nA = 2\n".into();
+        let config = Config::from_sources(vec![source]).unwrap();
+        assert_eq!(config.get("env", "A").unwrap().text, "2");
     }
 }
