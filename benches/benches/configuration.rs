@@ -26,11 +26,11 @@ fn long_layer() -> String {
 }
 
 fn source(text: &str) -> Vec<Source> {
-    vec![Source {
-        layer: LayerKind::App,
-        path: PathBuf::from("/bench/.metactl"),
-        text: text.to_owned(),
-    }]
+    vec![Source::new(
+        LayerKind::App,
+        PathBuf::from("/bench/.metactl"),
+        text.to_owned(),
+    )]
 }
 
 fn configuration(c: &mut Criterion) {

@@ -37,11 +37,7 @@ pub fn local_layer() -> String {
 /// # Errors
 /// What is wrong in them.
 pub fn config() -> Result<Config, Report> {
-    let source = |layer, path: &str, text| Source {
-        layer,
-        path: PathBuf::from(path),
-        text,
-    };
+    let source = |layer, path: &str, text| Source::new(layer, PathBuf::from(path), text);
     Config::from_sources(vec![
         source(LayerKind::App, "/bench/.metactl", app_layer()),
         source(LayerKind::Local, "/bench/nodes/noop.conf", local_layer()),

@@ -68,11 +68,7 @@ pub fn check(paths: &Paths, request: &Request<'_>) -> Result<Checked, Report> {
             .into());
     };
     let app = name(request, &file, &text)?;
-    let mut sources = vec![Source {
-        layer: LayerKind::App,
-        path: file.clone(),
-        text,
-    }];
+    let mut sources = vec![Source::new(LayerKind::App, file.clone(), text)];
     if let Some(site) = request.site {
         sources.extend(site_layers(paths, site, &app)?);
     }
@@ -107,11 +103,7 @@ pub fn site_layers(paths: &Paths, site: &str, app: &str) -> Result<Vec<Source>, 
     let mut sources = Vec::new();
     for path in paths.site_layers(site, app) {
         if let Some(text) = layers::read_trusted(&trust, &path).map_err(|found| *found)? {
-            sources.push(Source {
-                layer: LayerKind::Site,
-                path,
-                text,
-            });
+            sources.push(Source::new(LayerKind::Site, path, text));
         }
     }
     Ok(sources)

@@ -119,10 +119,8 @@ mod tests {
     use crate::layers::LayerKind;
 
     fn sources(site: &str, text: &str) -> Vec<Source> {
-        let source = |layer, path: &str, text: &str| Source {
-            layer,
-            path: PathBuf::from(path),
-            text: text.to_owned(),
+        let source = |layer, path: &str, text: &str| {
+            Source::new(layer, PathBuf::from(path), text.to_owned())
         };
         let app =
             "[firewall.out.accept]\ndatabase = %(DB_HOST):3306\n[env]\nA = 1\nDB_PASSWORD = x\n";

@@ -367,6 +367,11 @@ impl Collector {
         self.errors.len() + self.omitted
     }
 
+    /// Whether there is neither an error nor a warning so far.
+    pub fn is_empty(&self) -> bool {
+        self.errors() == 0 && self.warnings.is_empty()
+    }
+
     /// The warnings, or the report when there are errors; sorted by file and line.
     pub fn finish(self) -> Result<Vec<Diagnostic>, Report> {
         if self.errors.is_empty() {

@@ -55,16 +55,11 @@ pub(crate) fn parse_shared(file: &Path, text: &Arc<str>, out: &mut Collector) ->
         joined: String::new(),
         hidden: false,
     };
-    let mut rest: &str = text;
-    for number in 1.. {
-        let (line, next) = match split_at_byte(rest, b'\n') {
-            Some((line, next)) => (line, Some(next)),
-            None => (rest, None),
-        };
+    let ends = memchr::memchr_iter(b'\n', text.as_bytes()).chain([text.len()]);
+    for (number, end) in (1..).zip(ends) {
+        let line = &text[parser.line_start..end];
         parser.line(number, line.strip_suffix('\r').unwrap_or(line));
-        let Some(next) = next else { break };
-        parser.line_start += rest.len() - next.len();
-        rest = next;
+        parser.line_start = end + 1;
     }
     parser.close();
     let sections = parser.sections.into_vec().into_iter();
@@ -84,7 +79,8 @@ fn is_suspect(byte: u8) -> bool {
 
 /// `text` before and behind the first `byte`, an ASCII character.
 fn split_at_byte(text: &str, byte: u8) -> Option<(&str, &str)> {
-    let at = memchr::memchr(byte, text.as_bytes())?;
+    // Mostly it is near.
+    let at = text.bytes().position(|one| one == byte)?;
     Some((&text[..at], &text[at + 1..]))
 }
 
@@ -155,7 +151,9 @@ impl Parser<'_, '_> {
             None => self.close(),
             // A comment stands anywhere, also between the lines of a value.
             Some(b'#' | b';') => {}
-            Some(_) if line.starts_with([' ', '\t']) => self.continuation(number, line, trimmed),
+            Some(_) if matches!(line.as_bytes().first(), Some(b' ' | b'\t')) => {
+                self.continuation(number, line, trimmed)
+            }
             Some(b'[') => self.header(number, line, trimmed),
             Some(_) => self.entry(number, line, trimmed),
         }

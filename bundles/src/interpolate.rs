@@ -9,9 +9,8 @@
 use std::borrow::Cow;
 use std::collections::BTreeSet;
 use std::ops::Range;
-use std::rc::Rc;
 
-use crate::maps::HashMap;
+use crate::maps::{List, Named};
 use crate::text::Str;
 use crate::{redact, secrets};
 
@@ -45,40 +44,81 @@ pub struct BadReference {
 /// # Errors
 /// `%(` without a name and `)` behind it.
 pub fn parts(raw: &str) -> Result<Vec<Part<'_>>, BadReference> {
-    let mut parts = Vec::with_capacity(8);
-    let mut plain = 0;
-    let mut at = 0;
-    while let Some(found) = memchr::memchr(b'%', &raw.as_bytes()[at..]) {
-        let percent = at + found;
-        let rest = &raw[percent + 1..];
-        if rest.starts_with('%') {
-            parts.push(Part::Text(&raw[plain..=percent]));
-            at = percent + 2;
-            plain = at;
-        } else if let Some(rest) = rest.strip_prefix('(') {
-            let end = rest.find(|c| !is_name_char(c)).unwrap_or(rest.len());
-            let name = &rest[..end];
-            if !rest[end..].starts_with(')') || name.is_empty() {
-                let range = percent..percent + 2 + end;
-                let problem = "`%(` begins a reference such as %(NAME)".to_owned();
-                return Err(BadReference { range, problem });
-            }
-            parts.push(Part::Text(&raw[plain..percent]));
-            let after = percent + 2 + end + 1;
-            parts.push(Part::Name(name, percent..after));
-            at = after;
-            plain = at;
-        } else {
-            at = percent + 1;
-        }
-    }
-    parts.push(Part::Text(&raw[plain..]));
-    parts.retain(|part| *part != Part::Text(""));
-    Ok(parts)
+    pieces(raw).collect()
 }
 
-fn is_name_char(c: char) -> bool {
-    c.is_ascii_alphanumeric() || matches!(c, '_' | '.' | '-')
+/// As [`parts`], one after the other.
+fn pieces(raw: &str) -> Pieces<'_> {
+    Pieces {
+        raw,
+        plain: 0,
+        at: 0,
+        next: None,
+    }
+}
+
+/// Goes through the parts of a value.
+struct Pieces<'a> {
+    raw: &'a str,
+    /// Where what was not returned yet begins.
+    plain: usize,
+    /// From where on a `%` is looked for.
+    at: usize,
+    /// What stands behind the text that was returned last.
+    next: Option<Part<'a>>,
+}
+
+impl<'a> Pieces<'a> {
+    /// The text up to `end`, if there is some; what follows it begins at `next`.
+    fn text(&mut self, end: usize, next: usize) -> Option<Part<'a>> {
+        let text = &self.raw[self.plain..end];
+        (self.plain, self.at) = (next, next);
+        (!text.is_empty()).then_some(Part::Text(text))
+    }
+}
+
+impl<'a> Iterator for Pieces<'a> {
+    type Item = Result<Part<'a>, BadReference>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if let Some(next) = self.next.take() {
+            return Some(Ok(next));
+        }
+        let raw = self.raw;
+        while let Some(found) = memchr::memchr(b'%', &raw.as_bytes()[self.at..]) {
+            let percent = self.at + found;
+            let rest = &raw[percent + 1..];
+            if rest.starts_with('%') {
+                return self.text(percent + 1, percent + 2).map(Ok);
+            }
+            let Some(rest) = rest.strip_prefix('(') else {
+                self.at = percent + 1;
+                continue;
+            };
+            let end = rest.bytes().position(|byte| !is_name_byte(byte));
+            let end = end.unwrap_or(rest.len());
+            let name = &rest[..end];
+            if rest.as_bytes().get(end) != Some(&b')') || name.is_empty() {
+                let range = percent..percent + 2 + end;
+                let problem = "`%(` begins a reference such as %(NAME)".to_owned();
+                return Some(Err(BadReference { range, problem }));
+            }
+            let after = percent + 2 + end + 1;
+            let name = Part::Name(name, percent..after);
+            return match self.text(percent, after) {
+                Some(text) => {
+                    self.next = Some(name);
+                    Some(Ok(text))
+                }
+                None => Some(Ok(name)),
+            };
+        }
+        self.text(raw.len(), raw.len()).map(Ok)
+    }
+}
+
+fn is_name_byte(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'.' | b'-')
 }
 
 /// A name of `[env]`.
@@ -185,31 +225,42 @@ type Failure = Option<Fault>;
 /// What is known of a name.
 #[derive(Debug)]
 struct Name<'a> {
+    text: &'a Str,
     definition: Definition<'a>,
     /// What it stands for, once it was asked for; nothing in it: that failed, and was told.
-    done: Option<Option<Rc<Resolved>>>,
+    done: Option<Option<Resolved>>,
+}
+
+impl Named for Name<'_> {
+    fn name(&self) -> &Str {
+        self.text
+    }
 }
 
 /// Replaces references. Every name is resolved once.
 #[derive(Debug, Default)]
 pub struct Interpolator<'a> {
-    names: HashMap<&'a str, Name<'a>>,
-    stack: Vec<&'a str>,
+    names: List<Name<'a>>,
+    /// The names that are being resolved, each in the value of the one before.
+    stack: Vec<usize>,
     spent: usize,
     /// Whether an unknown name is no fault.
     lenient: bool,
 }
 
 impl<'a> Interpolator<'a> {
-    /// For these names.
-    pub fn new(definitions: impl IntoIterator<Item = (&'a str, Definition<'a>)>) -> Self {
-        let name = |definition| Name {
+    /// For these names, each of which is there once.
+    pub fn new(definitions: impl IntoIterator<Item = (&'a Str, Definition<'a>)>) -> Self {
+        let name = |(text, definition)| Name {
+            text,
             definition,
             done: None,
         };
-        let names = definitions.into_iter();
+        let definitions = definitions.into_iter();
+        let mut names = List::with_capacity(definitions.size_hint().1.unwrap_or(0));
+        names.extend(definitions.map(name));
         Interpolator {
-            names: names.map(|(text, defined)| (text, name(defined))).collect(),
+            names,
             ..Self::default()
         }
     }
@@ -223,7 +274,7 @@ impl<'a> Interpolator<'a> {
 
     /// The names that there are.
     pub fn names(&self) -> impl Iterator<Item = &'a str> {
-        self.names.keys().copied()
+        self.names.iter().map(|name| name.text.as_str())
     }
 
     /// A value of any section but `[env]`.
@@ -238,38 +289,38 @@ impl<'a> Interpolator<'a> {
     ///
     /// # Errors
     /// As [`Interpolator::value`].
-    pub fn name(&mut self, name: &str) -> Result<Rc<Resolved>, Failure> {
-        let Some((name, known)) = self.names.get_key_value(name) else {
-            return Err(None);
-        };
-        match &known.done {
-            Some(done) => done.clone().ok_or(None),
-            None => self.define(name, known.definition),
+    pub fn name(&mut self, name: &str) -> Result<Resolved, Failure> {
+        let at = self.names.position(name).ok_or(None)?;
+        if self.names.at(at).done.is_none() {
+            self.define(at)?;
         }
+        self.names.at(at).done.clone().flatten().ok_or(None)
     }
 
     /// Resolves a name for the first time.
-    fn define(
-        &mut self,
-        name: &'a str,
-        definition: Definition<'a>,
-    ) -> Result<Rc<Resolved>, Failure> {
-        self.stack.push(name);
-        let result = self.expand(definition.raw, Some(name));
+    fn define(&mut self, at: usize) -> Result<(), Failure> {
+        let Name {
+            text: name,
+            definition,
+            ..
+        } = *self.names.at(at);
+        self.stack.push(at);
+        let result = self.expand(definition.raw, Some(name.as_str()));
         self.stack.pop();
-        let result = result.map(|mut resolved| {
-            if definition.from_app {
-                resolved.from_app.get_or_insert_with(|| name.into());
+        let (done, told) = match result {
+            Ok(mut resolved) => {
+                if definition.from_app {
+                    resolved.from_app.get_or_insert_with(|| name.clone());
+                }
+                if redact::is_secret_name(name) && !resolved.text.is_empty() {
+                    resolved.shown = Str::built_in(redact::MASK);
+                }
+                (Some(resolved), Ok(()))
             }
-            if redact::is_secret_name(name) && !resolved.text.is_empty() {
-                resolved.shown = Str::built_in(redact::MASK);
-            }
-            Rc::new(resolved)
-        });
-        if let Some(known) = self.names.get_mut(name) {
-            known.done = Some(result.as_ref().ok().cloned());
-        }
-        result
+            Err(failure) => (None, Err(failure)),
+        };
+        self.names.at_mut(at).done = Some(done);
+        told
     }
 
     /// `raw`, the value of `owner` or, without one, of something outside of `[env]`.
@@ -278,16 +329,19 @@ impl<'a> Interpolator<'a> {
             name: owner.map(str::to_owned),
             range,
         };
-        let mut resolved = if raw.as_bytes().contains(&b'%') {
-            self.replaced(raw, &here)?
-        } else {
-            Resolved::of(raw.clone())
+        // Mostly there is neither a name in it nor a URL.
+        let special = memchr::memchr2(b'%', b':', raw.as_bytes());
+        let mut resolved = match special.map(|at| memchr::memchr(b'%', &raw.as_bytes()[at..])) {
+            Some(Some(_)) => self.replaced(raw, &here)?,
+            _ => Resolved::of(raw.clone()),
         };
         self.spent += resolved.text.len();
         if resolved.text.len() > MAX_LENGTH || self.spent > MAX_TOTAL {
             return Err(here(0..raw.len()).fault(FaultKind::TooLong));
         }
-        resolved.shown = printable(resolved.shown);
+        if special.is_some() {
+            resolved.shown = printable(resolved.shown);
+        }
         Ok(resolved)
     }
 
@@ -298,20 +352,23 @@ impl<'a> Interpolator<'a> {
         raw: &Str,
         here: &impl Fn(Range<usize>) -> Step,
     ) -> Result<Resolved, Failure> {
-        let syntax = |bad: BadReference| here(bad.range).fault(FaultKind::Syntax(bad.problem));
+        // Before any name is looked at.
+        if let Some(Err(bad)) = pieces(raw).find(Result::is_err) {
+            return Err(here(bad.range).fault(FaultKind::Syntax(bad.problem)));
+        }
         let mut out = Resolved::default();
         let mut text = String::with_capacity(raw.len() + 32);
         // What may be printed, once that is not the text itself.
         let mut shown: Option<String> = None;
-        for part in parts(raw).map_err(syntax)? {
+        for part in pieces(raw).flatten() {
             match part {
                 Part::Text(part) => {
                     text.push_str(part);
                     shown.iter_mut().for_each(|shown| shown.push_str(part));
                 }
                 Part::Name(name, range) => {
-                    let found = self.refer(name, here(range.clone()))?;
-                    let (own, printed) = match &found {
+                    let found = self.refer(name, || here(range.clone()))?;
+                    let (own, printed) = match found {
                         Some(found) => (&*found.text, &*found.shown),
                         None => (&raw[range.clone()], &raw[range]),
                     };
@@ -320,7 +377,7 @@ impl<'a> Interpolator<'a> {
                     }
                     text.push_str(own);
                     shown.iter_mut().for_each(|shown| shown.push_str(printed));
-                    out.take_note(name, found.as_deref());
+                    out.take_note(name, found);
                 }
             }
             if text.len() > MAX_LENGTH {
@@ -332,33 +389,33 @@ impl<'a> Interpolator<'a> {
         Ok(out)
     }
 
-    /// What the reference to `name` at `step` stands for; `None`: not known, and need not be.
-    fn refer(&mut self, name: &str, step: Step) -> Result<Option<Rc<Resolved>>, Failure> {
-        let Some((name, known)) = self.names.get_key_value(name) else {
+    /// What the reference to `name` stands for, of which `step` tells where it is; `None`: not known,
+    /// and need not be.
+    fn refer(&mut self, name: &str, step: impl Fn() -> Step) -> Result<Option<&Resolved>, Failure> {
+        let Some(at) = self.names.position(name) else {
             if self.lenient {
                 return Ok(None);
             }
-            return Err(step.fault(FaultKind::Unknown(name.to_owned())));
+            return Err(step().fault(FaultKind::Unknown(name.to_owned())));
         };
-        let name = *name;
-        let (definition, done) = (known.definition, known.done.clone());
-        if self.stack.contains(&name) {
-            return Err(step.fault(FaultKind::Cycle(name.to_owned())));
+        if self.stack.contains(&at) {
+            return Err(step().fault(FaultKind::Cycle(name.to_owned())));
         }
         if self.stack.len() >= MAX_DEPTH {
-            return Err(step.fault(FaultKind::TooDeep));
+            return Err(step().fault(FaultKind::TooDeep));
         }
-        let result = match done {
-            Some(done) => done.ok_or(None),
-            None => self.define(name, definition),
-        };
-        match result {
-            Ok(resolved) if resolved.depth < MAX_DEPTH => Ok(Some(resolved)),
-            Ok(_) => Err(step.fault(FaultKind::TooDeep)),
-            Err(failure) => Err(failure.map(|mut fault| {
-                fault.chain.insert(0, step);
-                fault
-            })),
+        if self.names.at(at).done.is_none() {
+            self.define(at).map_err(|failure| {
+                failure.map(|mut fault| {
+                    fault.chain.insert(0, step());
+                    fault
+                })
+            })?;
+        }
+        match &self.names.at(at).done {
+            Some(Some(resolved)) if resolved.depth < MAX_DEPTH => Ok(Some(resolved)),
+            Some(Some(_)) => Err(step().fault(FaultKind::TooDeep)),
+            _ => Err(None),
         }
     }
 }

@@ -16,6 +16,7 @@ pub use kinds::Kind;
 pub use table::SECTIONS;
 
 use std::borrow::Cow;
+use std::fmt;
 use std::sync::LazyLock;
 
 use crate::maps::HashMap;
@@ -153,23 +154,24 @@ pub enum SectionMeaning {
 
 /// What the section `name` is. `daemon.web` is known as `daemon.*`.
 pub fn section(name: &str) -> SectionMeaning {
-    // Mostly it is written as it stands in the table.
-    // `[daemon.*]` is for all daemons; there is no such thing for questions.
-    let literal = name != "health.*";
-    if let Some((spec, _)) = BY_SECTION.get_key_value(name).filter(|_| literal) {
-        return SectionMeaning::Known(spec);
-    }
-    for spec in SECTIONS {
-        let known = (spec.name == name && literal)
-            || spec
-                .name
-                .strip_suffix('*')
-                .is_some_and(|prefix| name.strip_prefix(prefix).is_some_and(is_daemon_name));
-        if known {
-            return SectionMeaning::Known(spec.name);
-        }
+    if let Some(spec) = spec(name) {
+        return SectionMeaning::Known(spec.name);
     }
     SectionMeaning::Unknown
+}
+
+/// The section of the table that the section `name` is, if any.
+pub(crate) fn spec(name: &str) -> Option<Spec> {
+    // `[daemon.*]` is for all daemons; there is no such thing for questions.
+    if let Some(spec) = rows_of(name).filter(|_| name != "health.*") {
+        return Some(spec);
+    }
+    let is_one = |spec: &&'static Rows| {
+        let prefix = spec.name.strip_suffix('*');
+        let own = prefix.and_then(|prefix| name.strip_prefix(prefix));
+        own.is_some_and(is_daemon_name)
+    };
+    BY_SECTION.families.iter().copied().find(is_one)
 }
 
 /// Whether a daemon may be called so: letters, digits, `-`, `_`, `+`; it becomes a file's name.
@@ -180,9 +182,12 @@ pub fn is_daemon_name(name: &str) -> bool {
         && name.chars().all(good)
 }
 
-/// The rows of a section, and how they are found.
-#[derive(Default)]
+/// A section of the table with its rows, and how they are found.
 pub(crate) struct Rows {
+    /// Its name in [`SECTIONS`].
+    pub(crate) name: &'static str,
+    /// Its place there.
+    pub(crate) rank: usize,
     all: Vec<&'static Key>,
     /// Those with a name of their own, by it and by the other name that they may have.
     by_name: HashMap<&'static str, &'static Key>,
@@ -192,31 +197,78 @@ pub(crate) struct Rows {
     defaults: Vec<&'static Key>,
 }
 
-/// The rows of each section.
-static BY_SECTION: LazyLock<HashMap<&'static str, Rows>> = LazyLock::new(|| {
-    let mut sections = HashMap::<_, Rows>::default();
-    for row in KEYS.iter() {
-        let rows = sections.entry(row.section).or_default();
-        rows.all.push(row);
-        if row.name.ends_with('*') {
-            rows.open.push(row);
-        } else {
-            rows.by_name.insert(row.name, row);
-        }
-        rows.by_name.extend(row.alias.map(|alias| (alias, row)));
-        rows.defaults.extend(row.default.map(|_| row));
+/// A section of the table.
+pub(crate) type Spec = &'static Rows;
+
+/// Two of the same table are the same section.
+impl PartialEq for Rows {
+    fn eq(&self, other: &Rows) -> bool {
+        self.rank == other.rank
     }
-    sections
+}
+
+impl fmt::Debug for Rows {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name)
+    }
+}
+
+/// The sections of the table.
+struct Sections {
+    by_name: HashMap<&'static str, Spec>,
+    /// Those that stand for any name behind a dot.
+    families: Vec<Spec>,
+}
+
+static BY_SECTION: LazyLock<Sections> = LazyLock::new(|| {
+    let rows: &'static [Rows] = ALL_ROWS.as_slice();
+    Sections {
+        by_name: rows.iter().map(|rows| (rows.name, rows)).collect(),
+        families: rows
+            .iter()
+            .filter(|rows| rows.name.ends_with('*'))
+            .collect(),
+    }
 });
+
+/// The rows of each section, in the order of [`SECTIONS`].
+static ALL_ROWS: LazyLock<Vec<Rows>> = LazyLock::new(|| {
+    let sections = SECTIONS.iter().enumerate();
+    sections
+        .map(|(rank, spec)| rows_at(rank, spec.name))
+        .collect()
+});
+
+fn rows_at(rank: usize, name: &'static str) -> Rows {
+    let all: Vec<&'static Key> = KEYS.iter().filter(|row| row.section == name).collect();
+    let open = |row: &&&'static Key| row.name.ends_with('*');
+    let mut by_name = HashMap::default();
+    for row in &all {
+        let own = (!row.name.ends_with('*')).then_some(row.name);
+        by_name.extend(own.into_iter().chain(row.alias).map(|name| (name, *row)));
+    }
+    Rows {
+        name,
+        rank,
+        by_name,
+        open: all.iter().filter(open).copied().collect(),
+        defaults: all
+            .iter()
+            .filter(|row| row.default.is_some())
+            .copied()
+            .collect(),
+        all,
+    }
+}
+
+/// The sections of the table, in the order of [`SECTIONS`].
+pub(crate) fn specs() -> &'static [Rows] {
+    &ALL_ROWS
+}
 
 /// The rows of a section, a name of [`SECTIONS`], in the order of the reference.
 pub fn in_section(section: &str) -> &'static [&'static Key] {
-    BY_SECTION.get(section).map_or(&[], |rows| &rows.all)
-}
-
-/// The rows of a section, a name of [`SECTIONS`], that have a default.
-pub fn with_default(section: &str) -> &'static [&'static Key] {
-    BY_SECTION.get(section).map_or(&[], |rows| &rows.defaults)
+    rows_of(section).map_or(&[], |rows| &rows.all)
 }
 
 /// The row of `key` in the section `section`, a name of [`SECTIONS`]; and the key's canonical name.
@@ -225,24 +277,24 @@ pub fn find<'k>(section: &str, key: &'k str) -> Option<(&'static Key, Cow<'k, st
 }
 
 /// The rows of a section, a name of [`SECTIONS`], to look several keys up.
-pub(crate) fn rows_of(section: &str) -> Option<&'static Rows> {
-    BY_SECTION.get(section)
+pub(crate) fn rows_of(section: &str) -> Option<Spec> {
+    BY_SECTION.by_name.get(section).copied()
 }
 
 impl Rows {
+    /// The rows that have a default.
+    pub(crate) fn defaults(&self) -> &[&'static Key] {
+        &self.defaults
+    }
+
     /// As [`find`].
     pub(crate) fn find<'k>(&self, key: &'k str) -> Option<(&'static Key, Cow<'k, str>)> {
         if let Some(row) = self.by_name.get(key) {
             return Some((row, Cow::Borrowed(row.name)));
         }
         // `java.heap.max` is `jvm.heap.max`.
-        let is_daemon = || {
-            self.all
-                .first()
-                .is_some_and(|row| row.section == "daemon.*")
-        };
         let canonical = match key.strip_prefix("java.") {
-            Some(rest) if is_daemon() => Cow::Owned(format!("jvm.{rest}")),
+            Some(rest) if self.name == "daemon.*" => Cow::Owned(format!("jvm.{rest}")),
             _ => Cow::Borrowed(key),
         };
         if let Cow::Owned(canonical) = &canonical

@@ -7,11 +7,13 @@
 //! | room | what happens there |
 //! | --- | --- |
 //! | `read` | which files there are, and what makes one unreadable |
+//! | `all` | the same for many instances, by all processors |
 //! | `trust` | whether somebody else could have written one |
 //! | `files`, `faults` | places in their texts, and what a bad reference looks like |
 //! | `names` | sections and keys get their canonical names; unknown ones are errors |
 //! | `merge` | later layers win; `unset`; what the app layer may not say |
-//! | `finish` | `%(NAME)`, types, defaults |
+//! | `finish` | `%(NAME)`, types |
+//! | `defaults` | what is built in for what no layer sets |
 //! | `show` | the result as rows and text |
 //! | `own` | what one layer says, as written |
 //!
@@ -26,7 +28,9 @@
 //! `[daemon.*]` is for every daemon, below what the same file says about one. Keys that a daemon's
 //! platform does not know are left out there: `jvm.home` stands once in `metactl.conf`.
 
+mod all;
 mod config;
+mod defaults;
 mod faults;
 mod files;
 mod finish;
@@ -41,6 +45,11 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use crate::diagnostics::Collector;
+use crate::ini::{self, Document};
+
+pub use all::of_all;
+pub(crate) use config::Section;
 pub use config::{Config, Denied, Needed, Value};
 pub use own::{Line, Said, own};
 pub use read::{MAX_FILE, Reader, read, site_name};
@@ -138,15 +147,63 @@ impl fmt::Display for Origin {
 }
 
 /// One file of configuration.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub struct Source {
     /// The layer that it belongs to.
     pub layer: LayerKind,
     /// Where it is, for messages.
-    pub path: PathBuf,
+    pub path: Arc<Path>,
     /// Its content.
-    pub text: String,
+    pub text: Arc<str>,
+    /// The same parsed, when several instances have the file in common and nothing is wrong with it.
+    parsed: Option<Arc<Parsed>>,
 }
+
+/// What a text is when it is parsed.
+#[derive(Debug)]
+struct Parsed {
+    text: Arc<str>,
+    document: Document,
+}
+
+impl Source {
+    /// The file `path` with this content.
+    pub fn new(layer: LayerKind, path: impl Into<Arc<Path>>, text: impl Into<Arc<str>>) -> Source {
+        Source {
+            layer,
+            path: path.into(),
+            text: text.into(),
+            parsed: None,
+        }
+    }
+
+    /// Parses it at once, for those that have it in common. What is wrong with it is told to each of
+    /// them, when they parse it themselves.
+    fn parsed(mut self) -> Source {
+        let mut out = Collector::default();
+        // Parsed is what it would be without the mark that it may begin with.
+        if !self.text.starts_with('\u{feff}') {
+            let document = ini::parse_shared(&self.path, &self.text, &mut out);
+            let text = Arc::clone(&self.text);
+            self.parsed = out.is_empty().then(|| Arc::new(Parsed { text, document }));
+        }
+        self
+    }
+
+    /// What it was parsed to, unless it was given another text since.
+    fn document(&self) -> Option<&Document> {
+        let parsed = self.parsed.as_ref()?;
+        Arc::ptr_eq(&parsed.text, &self.text).then_some(&parsed.document)
+    }
+}
+
+impl PartialEq for Source {
+    fn eq(&self, other: &Source) -> bool {
+        (self.layer, &self.path, &self.text) == (other.layer, &other.path, &other.text)
+    }
+}
+
+impl Eq for Source {}
 
 /// Whose configuration is read.
 #[derive(Debug, Clone, Copy)]

@@ -113,10 +113,6 @@ impl<T: Named> List<T> {
         self.items.len()
     }
 
-    pub(crate) fn is_empty(&self) -> bool {
-        self.items.is_empty()
-    }
-
     pub(crate) fn iter(&self) -> std::slice::Iter<'_, T> {
         self.items.iter()
     }
@@ -136,12 +132,18 @@ impl<T: Named> List<T> {
     }
 }
 
+impl<T: Named> Extend<T> for List<T> {
+    fn extend<I: IntoIterator<Item = T>>(&mut self, items: I) {
+        for item in items {
+            self.push(item);
+        }
+    }
+}
+
 impl<T: Named> FromIterator<T> for List<T> {
     fn from_iter<I: IntoIterator<Item = T>>(items: I) -> List<T> {
         let mut list = List::default();
-        for item in items {
-            list.push(item);
-        }
+        list.extend(items);
         list
     }
 }

@@ -25,12 +25,14 @@ mod secrets;
 mod smf;
 mod warnings;
 
+use std::cell::Cell;
 use std::collections::BTreeMap;
 
 use crate::app::{App, EnvValue, Notify, UnitSettings};
 use crate::diagnostics::{Collector, Diagnostic, Report};
 use crate::keys::values;
-use crate::layers::{Config, Origin, Source, Value};
+use crate::layers::{Config, Origin, Section, Source, Value};
+use crate::maps::Named;
 
 pub use warnings::warnings;
 
@@ -59,11 +61,7 @@ fn load_layers(
     partial: bool,
 ) -> Result<(Config, App), Report> {
     let (config, out) = Config::assemble(sources, partial);
-    let mut builder = Builder {
-        config: &config,
-        out,
-        partial,
-    };
+    let mut builder = Builder::new(&config, out, partial);
     let app = builder.app(instance);
     let mut out = builder.out;
     for warning in warnings(&config, &app) {
@@ -77,11 +75,7 @@ fn load_layers(
 /// # Errors
 /// Everything that contradicts itself or is missing, in one report.
 pub fn build(config: &Config, instance: &str) -> Result<App, Report> {
-    let mut builder = Builder {
-        config,
-        out: Collector::default(),
-        partial: false,
-    };
+    let mut builder = Builder::new(config, Collector::default(), false);
     let app = builder.app(instance);
     builder.out.finish()?;
     Ok(app)
@@ -94,9 +88,20 @@ struct Builder<'a> {
     out: Collector,
     /// Further layers are still to come.
     partial: bool,
+    /// The section that was asked for last: mostly it is asked for again.
+    latest: Cell<Option<&'a Section>>,
 }
 
 impl<'a> Builder<'a> {
+    fn new(config: &'a Config, out: Collector, partial: bool) -> Builder<'a> {
+        Builder {
+            config,
+            out,
+            partial,
+            latest: Cell::new(None),
+        }
+    }
+
     fn app(&mut self, instance: &str) -> App {
         let name = self
             .value("app", "name")
@@ -128,8 +133,8 @@ impl<'a> Builder<'a> {
 
     fn systemd(&self) -> UnitSettings {
         let mut found = UnitSettings::new();
-        for name in ["unit", "service"] {
-            let settings = self.usable(&format!("systemd.{name}"));
+        for (name, section) in [("unit", "systemd.unit"), ("service", "systemd.service")] {
+            let settings = self.usable(section);
             let settings: BTreeMap<String, String> = settings
                 .map(|(key, value)| (key.to_owned(), value.text.to_string()))
                 .collect();
@@ -142,7 +147,7 @@ impl<'a> Builder<'a> {
 
     fn env(&self) -> BTreeMap<String, EnvValue> {
         let value = |value: &Value| EnvValue {
-            value: String::from(&value.text),
+            value: value.text.clone(),
             origin: value.origin.clone(),
             sensitive: value.sensitive,
         };
@@ -172,14 +177,27 @@ impl<'a> Builder<'a> {
         }
     }
 
+    fn part(&self, section: &str) -> Option<&'a Section> {
+        let latest = self.latest.get().filter(|one| *one.name() == *section);
+        let found = latest.or_else(|| self.config.part(section));
+        self.latest.set(found);
+        found
+    }
+
     /// A value that nothing was told about.
     fn value(&self, section: &str, key: &str) -> Option<&'a Value> {
-        self.config.usable(section, key)
+        self.part(section)?.usable(key)
+    }
+
+    /// A value, whatever was told about it.
+    fn said(&self, section: &str, key: &str) -> Option<&'a Value> {
+        self.part(section)?.get(key)
     }
 
     /// The usable values of a section.
     fn usable(&self, section: &str) -> impl Iterator<Item = (&'a str, &'a Value)> + use<'a> {
-        self.config.usable_in(section)
+        let section = self.part(section);
+        section.into_iter().flat_map(Section::usable_values)
     }
 
     /// A value as `parse` understands it.

@@ -1,6 +1,7 @@
 //! When a line of `[crontab]` runs: five fields as crontab(5) has them, or `@daily` and the like, as sets of
 //! numbers. It knows no clock: `metactl_lifecycle` finds the next time in the calendar.
 
+use std::borrow::Cow;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -122,21 +123,29 @@ impl Schedule {
     ///
     /// # Errors
     /// When there are too few fields: "must be ...".
-    pub fn split(text: &str) -> Result<(String, &str), String> {
+    pub fn split(text: &str) -> Result<(Cow<'_, str>, &str), String> {
         const SHAPE: &str = "must be five fields and a command: 5 0 * * * curl http://localhost/";
-        let mut rest = text.trim_start();
-        let wanted = if rest.starts_with('@') { 1 } else { 5 };
-        let mut fields = Vec::new();
-        while fields.len() < wanted {
-            let end = rest.find(char::is_whitespace).unwrap_or(rest.len());
-            let (field, tail) = rest.split_at(end);
-            if field.is_empty() {
+        let text = text.trim_start();
+        let wanted = if text.starts_with('@') { 1 } else { 5 };
+        let (mut rest, mut end, mut single) = (text, 0, true);
+        for number in 1..=wanted {
+            let length = rest.find(char::is_whitespace).unwrap_or(rest.len());
+            if length == 0 {
                 return Err(SHAPE.to_owned());
             }
-            fields.push(field);
+            end = text.len() - rest.len() + length;
+            let tail = &rest[length..];
             rest = tail.trim_start();
+            single &= number == wanted || (tail.starts_with(' ') && tail.len() == rest.len() + 1);
         }
-        Ok((fields.join(" "), rest))
+        let fields = &text[..end];
+        match single {
+            true => Ok((Cow::Borrowed(fields), rest)),
+            false => {
+                let fields: Vec<&str> = fields.split_whitespace().collect();
+                Ok((Cow::Owned(fields.join(" ")), rest))
+            }
+        }
     }
 
     /// Reads five fields, or a word like `@daily`.
@@ -158,8 +167,19 @@ impl Schedule {
             }
             None => text,
         };
-        let parts: Vec<&str> = text.split_whitespace().collect();
-        let [minute, hour, day, month, weekday] = parts.as_slice() else {
+        let mut parts = text.split_whitespace();
+        let five = std::array::from_fn(|_| parts.next());
+        let (
+            [
+                Some(minute),
+                Some(hour),
+                Some(day),
+                Some(month),
+                Some(weekday),
+            ],
+            None,
+        ) = (five, parts.next())
+        else {
             return Err("must have five fields".to_owned());
         };
         let weekdays = set(weekday, &FIELDS[4])?;
@@ -259,6 +279,9 @@ fn one(part: &str, text: &str, field: &Field) -> Result<u64, String> {
             "must have a {name} from {first} to {last} (`*`, `a-b`, `*/n`, `a,b`), not `{text}`"
         )
     };
+    if part == "*" {
+        return Ok(every(field));
+    }
     let (range, step) = match part.split_once('/') {
         Some((range, step)) => (range, Some(step)),
         None => (part, None),
@@ -305,6 +328,12 @@ fn one(part: &str, text: &str, field: &Field) -> Result<u64, String> {
         at += step;
     }
     Ok(set)
+}
+
+/// All numbers of a field; 7 of the days of the week is 0 again.
+fn every(field: &Field) -> u64 {
+    let last = if field.last == 7 { 6 } else { field.last };
+    (1 << (last + 1)) - (1 << field.first)
 }
 
 fn value(text: &str, field: &Field) -> Option<u32> {

@@ -148,7 +148,7 @@ pub fn read(app: &mut App, config: &Config) -> Result<Secrets, Report> {
     out.finish()?;
     for (variable, value, origin) in variables {
         let value = EnvValue {
-            value,
+            value: value.into(),
             origin,
             sensitive: true,
         };

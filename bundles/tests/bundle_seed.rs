@@ -39,10 +39,8 @@ macro_rules! layers {
 }
 
 fn load(layers: [(LayerKind, &str, &str); 3]) -> (Config, App) {
-    let source = |(layer, path, text): (LayerKind, &str, &str)| Source {
-        layer,
-        path: PathBuf::from(path),
-        text: text.to_owned(),
+    let source = |(layer, path, text): (LayerKind, &str, &str)| {
+        Source::new(layer, PathBuf::from(path), text.to_owned())
     };
     model::load(layers.map(source).to_vec(), "myapp").unwrap_or_else(|report| panic!("{report}"))
 }

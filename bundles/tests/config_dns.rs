@@ -12,13 +12,13 @@ const APP: &str = "[daemon.main]\nplatform = exec\ncommand = sleep 1\n";
 const DNS: &str = "[dns]\nzone = Apps.Example.org.\nserver = 10.0.0.53 [2001:db8::53]:5353\nkey.file = /etc/metactl/dns.key\n";
 
 fn load(layers: &[(LayerKind, &str)]) -> Result<(Config, App), Report> {
-    let source = |(layer, text): &(LayerKind, &str)| Source {
-        layer: *layer,
-        path: PathBuf::from(format!("{}.conf", layer.name())),
-        text: match layer {
+    let source = |(layer, text): &(LayerKind, &str)| {
+        let path = PathBuf::from(format!("{}.conf", layer.name()));
+        let text = match layer {
             LayerKind::App => format!("{APP}{text}"),
             _ => (*text).to_owned(),
-        },
+        };
+        Source::new(*layer, path, text)
     };
     model::load(layers.iter().map(source).collect(), "shop-2")
 }

@@ -40,11 +40,7 @@ fn the_samples_of_the_page_are_right() {
     assert!(samples.len() >= 5);
     for sample in samples {
         let path = PathBuf::from("docs/configuration.md");
-        let source = Source {
-            layer: LayerKind::Local,
-            path,
-            text: sample.to_owned(),
-        };
+        let source = Source::new(LayerKind::Local, path, sample.to_owned());
         Config::from_sources(vec![source]).unwrap_or_else(|report| panic!("{sample}\n{report}"));
     }
 }

@@ -9,20 +9,12 @@ use metactl_bundles::model;
 
 fn app(text: &str) -> Source {
     let path = PathBuf::from(".metactl");
-    Source {
-        layer: LayerKind::App,
-        path,
-        text: text.to_owned(),
-    }
+    Source::new(LayerKind::App, path, text.to_owned())
 }
 
 fn local(text: &str) -> Source {
     let path = PathBuf::from("/etc/metactl/nodes/myapp.conf");
-    Source {
-        layer: LayerKind::Local,
-        path,
-        text: text.to_owned(),
-    }
+    Source::new(LayerKind::Local, path, text.to_owned())
 }
 
 fn report(sources: Vec<Source>) -> Report {

@@ -38,11 +38,7 @@ fn source(layer: LayerKind, text: &str) -> Source {
         LayerKind::App => ".metactl",
         _ => "local.conf",
     };
-    Source {
-        layer,
-        path: PathBuf::from(name),
-        text: text.to_owned(),
-    }
+    Source::new(layer, PathBuf::from(name), text.to_owned())
 }
 
 fn load(app: &str, local: &str) -> Result<(Config, App), Report> {

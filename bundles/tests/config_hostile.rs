@@ -20,11 +20,7 @@ fn load(text: String) -> Result<(Config, App), Report> {
         text.len()
     );
     let begin = Instant::now();
-    let source = Source {
-        layer: LayerKind::App,
-        path: PathBuf::from(".metactl"),
-        text,
-    };
+    let source = Source::new(LayerKind::App, PathBuf::from(".metactl"), text);
     let result = model::load(vec![source], "a");
     if let Err(report) = &result {
         let text = report.to_string();

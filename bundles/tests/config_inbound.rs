@@ -8,11 +8,11 @@ use metactl_bundles::model;
 use metactl_bundles::network::{Peer, Policy, Protocol, Verdict};
 
 fn inbound(text: &str) -> Policy {
-    let source = Source {
-        layer: LayerKind::Local,
-        path: PathBuf::from("/etc/metactl/nodes/myapp.conf"),
-        text: text.to_owned(),
-    };
+    let source = Source::new(
+        LayerKind::Local,
+        PathBuf::from("/etc/metactl/nodes/myapp.conf"),
+        text.to_owned(),
+    );
     let loaded = model::load(vec![source], "myapp").unwrap_or_else(|report| panic!("{report}"));
     loaded.1.sandbox.inbound
 }

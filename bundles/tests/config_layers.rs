@@ -443,11 +443,7 @@ fn show_prints_what_the_parser_reads_back() {
     );
 
     // Read back as a configuration, it says the same.
-    let source = layers::Source {
-        layer: LayerKind::Local,
-        path: "shown".into(),
-        text: all.clone(),
-    };
+    let source = layers::Source::new(LayerKind::Local, Path::new("shown"), all.clone());
     let again = Config::from_sources(vec![source]).unwrap_or_else(|report| panic!("{report}"));
     let plain = |config: &Config| render(&config.rows(None), false);
     assert_eq!(plain(&again), plain(&config));

@@ -68,10 +68,9 @@ fn combined(low: &Layer, high: &Layer) -> Layer {
 
 /// The effective values of layers, lowest first.
 fn merged(layers: &[&Layer]) -> BTreeMap<(String, String), String> {
-    let sources = layers.iter().enumerate().map(|(index, layer)| Source {
-        layer: LayerKind::Site,
-        path: PathBuf::from(format!("{index}.conf")),
-        text: text(layer),
+    let sources = layers.iter().enumerate().map(|(index, layer)| {
+        let path = PathBuf::from(format!("{index}.conf"));
+        Source::new(LayerKind::Site, path, text(layer))
     });
     let config = Config::from_sources(sources.collect()).unwrap();
     let mut values = BTreeMap::new();
@@ -173,11 +172,7 @@ proptest! {
 
     #[test]
     fn what_show_prints_is_the_same_configuration(layers in prop::collection::vec(layer(), 1..4)) {
-        let sources = |texts: &[String]| texts.iter().map(|text| Source {
-            layer: LayerKind::Site,
-            path: PathBuf::from("f"),
-            text: text.clone(),
-        }).collect();
+        let sources = |texts: &[String]| texts.iter().map(|text| Source::new(LayerKind::Site, PathBuf::from("f"), text.clone())).collect();
         let texts: Vec<String> = layers.iter().map(text).collect();
         let config = Config::from_sources(sources(&texts)).unwrap();
         for origin in [false, true] {
@@ -189,13 +184,13 @@ proptest! {
 
     #[test]
     fn names_are_replaced_or_it_is_told_why_not(values in prop::collection::vec(value(), 1..7)) {
-        let names: Vec<String> = (0..8).map(|n| format!("N{n}")).collect();
+        let names: Vec<Str> = (0..8).map(|n| format!("N{n}").into()).collect();
         let raw: Vec<Str> = values.iter().map(|parts| parts.iter().map(|part| match part {
             Ok(text) => text.clone(),
             Err(other) => format!("%(N{other})"),
         }).collect::<String>().into()).collect();
         let definitions = names.iter().zip(&raw).map(|(name, raw)| {
-            (name.as_str(), Definition { raw, from_app: false })
+            (name, Definition { raw, from_app: false })
         });
         let mut interpolator = Interpolator::new(definitions);
         let mut told = BTreeSet::new();
@@ -220,11 +215,11 @@ proptest! {
 
     #[test]
     fn no_value_grows_beyond_its_bound(times in 1_usize..9, depth in 1_usize..40, length in 1_usize..2000) {
-        let names: Vec<String> = (0..=depth).map(|n| format!("N{n}")).collect();
+        let names: Vec<Str> = (0..=depth).map(|n| format!("N{n}").into()).collect();
         let mut raw = vec![Str::from("x".repeat(length))];
         raw.extend((0..depth).map(|n| Str::from(format!("%(N{n})").repeat(times))));
         let definitions = names.iter().zip(&raw).map(|(name, raw)| {
-            (name.as_str(), Definition { raw, from_app: false })
+            (name, Definition { raw, from_app: false })
         });
         let mut interpolator = Interpolator::new(definitions);
         for (n, name) in names.iter().enumerate() {

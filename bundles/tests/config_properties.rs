@@ -12,11 +12,7 @@ use metactl_bundles::{model, network, redact};
 use proptest::prelude::*;
 
 fn source(layer: LayerKind, text: &str) -> Source {
-    Source {
-        layer,
-        path: PathBuf::from("f"),
-        text: text.to_owned(),
-    }
+    Source::new(layer, PathBuf::from("f"), text.to_owned())
 }
 
 /// Text with the signs that mean something.

@@ -19,11 +19,7 @@ const APP: &str = "[daemon.main]\nplatform = exec\ncommand = sleep 1\n";
 const HUSH: &str = "hush%(NO) = 'x' ;#";
 
 fn source(layer: LayerKind, path: &Path, text: &str) -> Source {
-    Source {
-        layer,
-        path: path.to_owned(),
-        text: text.to_owned(),
-    }
+    Source::new(layer, path.to_owned(), text.to_owned())
 }
 
 /// A local layer on disk, which only its owner can read.

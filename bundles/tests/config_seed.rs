@@ -13,11 +13,7 @@ use metactl_bundles::network::{Mode, Peer, PortRange, Verdict};
 use metactl_bundles::paths::Paths;
 
 fn source(layer: LayerKind, path: &str, text: &str) -> Source {
-    Source {
-        layer,
-        path: PathBuf::from(path),
-        text: text.to_owned(),
-    }
+    Source::new(layer, PathBuf::from(path), text.to_owned())
 }
 
 macro_rules! sample {

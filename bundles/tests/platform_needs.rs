@@ -175,11 +175,11 @@ fn the_release_is_looked_at() {
 
 /// The application of this `.metactl`, and its warnings.
 fn load(text: &str) -> (Vec<String>, App) {
-    let sources = vec![Source {
-        layer: LayerKind::App,
-        path: ".metactl".into(),
-        text: text.to_owned(),
-    }];
+    let sources = vec![Source::new(
+        LayerKind::App,
+        PathBuf::from(".metactl"),
+        text.to_owned(),
+    )];
     let (config, app) = model::load(sources, "a").unwrap_or_else(|report| panic!("{report}"));
     let warnings = config
         .warnings()

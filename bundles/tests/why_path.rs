@@ -44,11 +44,8 @@ impl Disk for Server {
 }
 
 fn ask(path: &str) -> Answer {
-    let source = |layer, path: &str, text: &str| Source {
-        layer,
-        path: PathBuf::from(path),
-        text: text.to_owned(),
-    };
+    let source =
+        |layer, path: &str, text: &str| Source::new(layer, PathBuf::from(path), text.to_owned());
     let sources = vec![
         source(LayerKind::App, ".metactl", APP),
         source(LayerKind::Local, "/etc/metactl/nodes/myapp.conf", LOCAL),

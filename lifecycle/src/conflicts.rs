@@ -82,17 +82,14 @@ fn taken_address(app: &App, address: IpAddr, holder: String) -> LifecycleError {
 /// Another instance of this server that has the address: it says so in its layers, deployed or
 /// not, or runs with it. Told with the file and line that say so.
 fn other_instance(paths: &Paths, instance: &str, address: IpAddr) -> Result<Option<String>> {
-    for name in files::entries(&paths.config.join("nodes"))? {
-        let name = files::name_of(&name);
-        let Some(other) = name
-            .strip_suffix(".conf")
-            .filter(|other| *other != instance)
-        else {
-            continue;
-        };
-        if let Some(origin) = says_address(paths, other, address) {
-            return Ok(Some(format!("{other} ({origin})")));
-        }
+    let found = of_others(
+        paths,
+        instance,
+        |text| may_say(text, address),
+        |config| says_address(config, address),
+    )?;
+    if let Some((other, origin)) = found {
+        return Ok(Some(format!("{other} ({origin})")));
     }
     for dir in allocation::state_dirs(paths)? {
         let name = files::name_of(&dir);
@@ -118,15 +115,27 @@ pub(crate) fn holder(server: &Server, address: IpAddr) -> Result<Option<String>>
     ask_network(server, address)
 }
 
-/// Where the layers of another instance say that it has the address. What is wrong in them is told
-/// when something is done with that instance.
-fn says_address(paths: &Paths, other: &str, address: IpAddr) -> Option<String> {
-    crate::names::check(other).ok()?;
-    let sources = materialize::sources(paths, other, None, None).ok()?;
-    if !sources.iter().any(|source| may_say(&source.text, address)) {
-        return None;
+/// The first other instance in whose layers `look` finds something, of those with a layer that `may` say it. What is wrong in them is told when something is
+/// done with that instance.
+fn of_others<T: Send>(
+    paths: &Paths,
+    instance: &str,
+    may: impl Fn(&str) -> bool + Sync,
+    look: impl Fn(&Config) -> Option<T> + Sync,
+) -> Result<Option<(String, T)>> {
+    let mut others = Vec::new();
+    for path in files::entries(&paths.config.join("nodes"))? {
+        let name = files::name_of(&path).strip_suffix(".conf");
+        let other = name.filter(|name| *name != instance && crate::names::check(name).is_ok());
+        others.extend(other.map(str::to_owned));
     }
-    let config = Config::check(sources).ok()?;
+    let found = materialize::of_some(paths, &others, may, look);
+    let mut found = others.into_iter().zip(found);
+    Ok(found.find_map(|(other, found)| Some((other, found?))))
+}
+
+/// Where the layers say that the instance has the address.
+fn says_address(config: &Config, address: IpAddr) -> Option<String> {
     let value = config.get("sandbox.net", "ip")?;
     let has = values::addresses(&value.text).is_ok_and(|all| all.contains(&address));
     has.then(|| value.origin.to_string())

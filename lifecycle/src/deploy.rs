@@ -442,9 +442,9 @@ fn refuse_moved(instance: &Instance, revision: &Revision) -> Result<()> {
 pub(crate) fn first_config(instance: &Instance) -> Result<Config> {
     let sources = materialize::sources(&instance.manager.paths, &instance.name, None, None)?;
     let reduced = |sections: &[&str]| {
-        let reduce = |source: &Source| Source {
-            text: local::only(&source.text, sections),
-            ..source.clone()
+        let reduce = |source: &Source| {
+            let text = local::only(&source.text, sections);
+            Source::new(source.layer, source.path.clone(), text)
         };
         Config::check(sources.iter().map(reduce).collect())
     };

@@ -101,19 +101,22 @@ impl Manager {
             let all = allocation::bundle_addresses(&dir);
             found.extend(all.into_iter().map(|address| (name.clone(), address)));
         }
-        for name in self.instances()? {
-            let said = self.said_addresses(&name).unwrap_or_default();
+        // What is wrong in the layers of an instance is told when something is done with it.
+        let said = |_: &str, config: Result<Config>| {
+            let addresses = config.ok().and_then(|config| said_addresses(&config));
+            addresses.unwrap_or_default()
+        };
+        let names = self.instances()?;
+        let said = materialize::of_all(&self.paths, &names, said);
+        for (name, said) in names.iter().zip(said) {
             found.extend(said.into_iter().map(|address| (name.clone(), address)));
         }
         Ok(found.into_iter().collect())
     }
+}
 
-    /// What is wrong in the layers of an instance is told when something is done with it.
-    fn said_addresses(&self, name: &str) -> Option<Vec<IpAddr>> {
-        let sources = materialize::sources(&self.paths, name, None, None).ok()?;
-        let config = Config::check(sources).ok()?;
-        values::addresses(&config.get("sandbox.net", "ip")?.text).ok()
-    }
+fn said_addresses(config: &Config) -> Option<Vec<IpAddr>> {
+    values::addresses(&config.get("sandbox.net", "ip")?.text).ok()
 }
 
 /// A word of warning where an instance is made or deployed, when something is known to stop it. Quick, and never on

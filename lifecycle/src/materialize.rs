@@ -68,13 +68,47 @@ pub(crate) fn sources(
     if let Some(text) = local {
         let path = paths.local_layer(instance);
         sources.retain(|source| source.layer != LayerKind::Local);
-        sources.push(Source {
-            layer: LayerKind::Local,
-            path,
-            text: text.to_owned(),
-        });
+        sources.push(Source::new(LayerKind::Local, path, text.to_owned()));
     }
     Ok(sources)
+}
+
+/// What `look` makes of the configuration of each of these instances, as far as it is known without their releases, in
+/// the same order. The processors share the work.
+pub(crate) fn of_all<T: Send>(
+    paths: &Paths,
+    names: &[String],
+    look: impl Fn(&str, Result<Config>) -> T + Sync,
+) -> Vec<T> {
+    layers::of_all(paths, &requests(names), |request, sources| {
+        let config = sources.and_then(Config::check);
+        look(request.instance, config.map_err(LifecycleError::from))
+    })
+}
+
+/// The same, of those that are right and have a layer whose text `may` matter: to search a text takes less than to
+/// understand it.
+pub(crate) fn of_some<T: Send>(
+    paths: &Paths,
+    names: &[String],
+    may: impl Fn(&str) -> bool + Sync,
+    look: impl Fn(&Config) -> Option<T> + Sync,
+) -> Vec<Option<T>> {
+    layers::of_all(paths, &requests(names), |_, sources| {
+        let sources = sources.ok()?;
+        match sources.iter().any(|source| may(&source.text)) {
+            true => look(&Config::check(sources).ok()?),
+            false => None,
+        }
+    })
+}
+
+fn requests(names: &[String]) -> Vec<Request<'_>> {
+    let request = |instance| Request {
+        instance,
+        app_layer: None,
+    };
+    names.iter().map(|name| request(name.as_str())).collect()
 }
 
 impl Ingredients<'_> {

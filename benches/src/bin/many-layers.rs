@@ -2,8 +2,10 @@
 //!
 //! * `many-layers make DIRECTORY COUNT`: writes four layers for each of COUNT instances, and prints
 //!   the files of each, a line an instance;
-//! * `many-layers read DIRECTORY COUNT`: reads, merges, interpolates and checks all of them, and
-//!   prints the microseconds of CPU that one took, and the peak of memory in KiB;
+//! * `many-layers read DIRECTORY COUNT`: reads, merges, interpolates and checks all of them in one thread,
+//!   and prints the microseconds of CPU that one took, and the peak of memory in KiB;
+//! * `many-layers all DIRECTORY COUNT`: the same as commands do it that look at all instances, with all
+//!   processors; prints the microseconds that passed for one, those of CPU, and the number of processors;
 //! * `many-layers floor DIRECTORY COUNT`: what nobody gets below: opens the same files, reads them into
 //!   one buffer and closes them; and once more, also splitting them into lines. Prints the
 //!   microseconds of CPU that one instance took in each;
@@ -16,7 +18,8 @@
 
 use metactl_benches::{sample, statistics};
 use metactl_bundles::bundle;
-use metactl_bundles::layers::{Reader, Request};
+use metactl_bundles::diagnostics::Report;
+use metactl_bundles::layers::{self, Reader, Request, Source};
 use metactl_bundles::model;
 use metactl_bundles::paths::Paths;
 use metactl_bundles::view::HostView;
@@ -101,16 +104,17 @@ fn local(index: usize) -> String {
 fn main() -> ExitCode {
     let words: Vec<String> = std::env::args().skip(1).collect();
     let [verb, directory, count] = words.as_slice() else {
-        eprintln!("usage: many-layers make|read|floor|bundle DIRECTORY COUNT");
+        eprintln!("usage: many-layers make|read|all|floor|bundle DIRECTORY COUNT");
         return ExitCode::from(64);
     };
     let directory = Path::new(directory);
     let result = match (verb.as_str(), count.parse()) {
         ("make", Ok(count)) => make(directory, count),
         ("read", Ok(count)) => read(directory, count),
+        ("all", Ok(count)) => read_all(directory, count),
         ("floor", Ok(count)) => floor(directory, count),
         ("bundle", Ok(count)) => materialize(directory, count),
-        _ => Err("make, read, floor or bundle, and a number".to_owned()),
+        _ => Err("make, read, all, floor or bundle, and a number".to_owned()),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
@@ -167,13 +171,38 @@ fn read(directory: &Path, count: usize) -> Result<(), String> {
             instance: &name,
             app_layer: Some(&app_layer),
         };
-        let sources = reader.read(&request).map_err(|report| report.to_string())?;
-        let loaded = model::load(sources, &name).map_err(|report| report.to_string())?;
-        black_box(loaded);
+        load(&request, reader.read(&request))?;
     }
     let spent = cpu()? - before;
     let usage = getrusage(UsageWho::RUSAGE_SELF).map_err(|error| error.to_string())?;
     println!("{:.2} {}", spent / count.max(1) as f64, usage.max_rss());
+    Ok(())
+}
+
+fn load(request: &Request<'_>, sources: Result<Vec<Source>, Report>) -> Result<(), String> {
+    let loaded = sources.and_then(|sources| model::load(sources, request.instance));
+    black_box(loaded.map_err(|report| report.to_string())?);
+    Ok(())
+}
+
+fn read_all(directory: &Path, count: usize) -> Result<(), String> {
+    let paths = Paths::under(directory);
+    let (begin, before) = (Instant::now(), cpu()?);
+    let named = |index| (name(index), app_layer(directory, index));
+    let instances: Vec<(String, PathBuf)> = (0..count).map(named).collect();
+    let mut requests = Vec::with_capacity(count);
+    for (instance, app_layer) in &instances {
+        requests.push(Request {
+            instance,
+            app_layer: Some(app_layer),
+        });
+    }
+    let all = layers::of_all(&paths, &requests, load);
+    all.into_iter().collect::<Result<(), String>>()?;
+    let (passed, spent) = (begin.elapsed().as_secs_f64() * 1e6, cpu()? - before);
+    let (count, processors) = (count.max(1) as f64, std::thread::available_parallelism());
+    let processors = processors.map_or(1, usize::from);
+    println!("{:.2} {:.2} {processors}", passed / count, spent / count);
     Ok(())
 }
 

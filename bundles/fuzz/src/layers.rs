@@ -24,11 +24,7 @@ const LAYERS: [LayerKind; 4] = [
 fn sources(text: &str) -> Vec<Source> {
     let layers = LAYERS.into_iter().zip(text.splitn(4, "\n===\n"));
     layers
-        .map(|(layer, text)| Source {
-            layer,
-            path: PathBuf::from(layer.name()),
-            text: text.to_owned(),
-        })
+        .map(|(layer, text)| Source::new(layer, PathBuf::from(layer.name()), text.to_owned()))
         .collect()
 }
 

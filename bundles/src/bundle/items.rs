@@ -168,7 +168,7 @@ pub(super) fn secrets(app: &App, config: &Config) -> Vec<(String, String)> {
     };
     for (name, value) in app.env.iter().filter(|(_, value)| value.sensitive) {
         match redact::redact(&value.value) {
-            shown if redact::is_secret_name(name) || shown == value.value => {
+            shown if redact::is_secret_name(name) || *shown == *value.value => {
                 add(&value.value, MASK);
             }
             shown => add(&value.value, &shown),
@@ -190,7 +190,7 @@ pub(super) fn secrets(app: &App, config: &Config) -> Vec<(String, String)> {
 pub(super) fn layers(config: &Config) -> Vec<LayerRef> {
     let layer = |source: &crate::layers::Source| LayerRef {
         layer: source.layer.name().to_owned(),
-        path: source.path.clone(),
+        path: source.path.to_path_buf(),
         sha256: hex(&Sha256::digest(source.text.as_bytes())),
     };
     config.sources().iter().map(layer).collect()

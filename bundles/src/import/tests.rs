@@ -40,11 +40,7 @@ After=mysql.service
 "#;
 
 fn assert_valid(name: &str, imported: &Imported) {
-    let source = |layer, text: String| Source {
-        layer,
-        path: PathBuf::from("x"),
-        text,
-    };
+    let source = |layer, text: String| Source::new(layer, PathBuf::from("x"), text);
     let sources = vec![
         source(LayerKind::App, imported.app.text()),
         source(LayerKind::Local, imported.local.text()),

@@ -1,11 +1,16 @@
 use super::*;
 
 fn interpolator<'a>(pairs: &[(&'a str, &str)]) -> Interpolator<'a> {
+    let kept = |text: &str| -> &'static Str { Box::leak(Box::new(Str::from(text))) };
     let definition = |raw: &str| Definition {
-        raw: Box::leak(Box::new(Str::from(raw))),
+        raw: kept(raw),
         from_app: false,
     };
-    Interpolator::new(pairs.iter().map(|(name, raw)| (*name, definition(raw))))
+    Interpolator::new(
+        pairs
+            .iter()
+            .map(|(name, raw)| (kept(name), definition(raw))),
+    )
 }
 
 fn text(pairs: &[(&str, &str)], raw: &str) -> String {

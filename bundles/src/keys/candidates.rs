@@ -67,11 +67,11 @@ mod tests {
 
     #[test]
     fn what_is_set_and_what_could_be() {
-        let source = Source {
-            layer: LayerKind::Local,
-            path: PathBuf::from("x"),
-            text: "[web]\nplatform = jvm\njvm.jar = x\n[env]\nDB_HOST = y\n".to_owned(),
-        };
+        let source = Source::new(
+            LayerKind::Local,
+            PathBuf::from("x"),
+            "[web]\nplatform = jvm\njvm.jar = x\n[env]\nDB_HOST = y\n".to_owned(),
+        );
         let config = Config::from_sources(vec![source]).unwrap();
         let config = Some(&config);
         assert!(sections(config).contains(&"daemon.web".to_owned()));

@@ -4,7 +4,7 @@ use super::files::Files;
 use super::{LayerKind, Origin, Source, finish, merge, names};
 use crate::diagnostics::{Collector, Diagnostic, Place, Report};
 use crate::interpolate::{self, Part};
-use crate::keys::Key;
+use crate::keys::{Key, Spec};
 use crate::maps::{List, Named};
 use crate::text::Str;
 
@@ -65,13 +65,16 @@ pub(crate) struct Entry {
     pub(super) unusable: bool,
 }
 
-/// A section of the merged configuration, keys in the order in which they appeared first.
+/// A section of the merged configuration.
 #[derive(Debug, Clone)]
 pub(crate) struct Section {
     pub(super) name: Str,
-    /// Its name in the table.
-    pub(super) spec: &'static str,
+    /// What it is in the table.
+    pub(super) spec: Spec,
+    /// What is set, in the order in which it appeared first.
     pub(super) entries: List<Entry>,
+    /// What holds for the keys that are not.
+    pub(super) defaults: &'static List<Entry>,
 }
 
 impl Named for Entry {
@@ -87,20 +90,37 @@ impl Named for Section {
 }
 
 impl Section {
+    /// The key, if it was set or has a default.
+    pub(super) fn entry(&self, key: &str) -> Option<&Entry> {
+        self.entries.get(key).or_else(|| self.defaults.get(key))
+    }
+
+    /// What was set, in the order in which it appeared first, then the defaults.
+    pub(super) fn all(&self) -> impl Iterator<Item = &Entry> {
+        let is_default = |entry: &&Entry| !self.entries.contains(&entry.key);
+        let defaults = self.defaults.iter().filter(is_default);
+        self.entries.iter().chain(defaults)
+    }
+
     /// A value, if the key was set or has a default.
     pub(crate) fn get(&self, key: &str) -> Option<&Value> {
-        self.entries.get(key).map(|entry| &entry.value)
+        self.entry(key).map(|entry| &entry.value)
     }
 
     /// As [`Config::words`].
     pub(crate) fn words(&self, key: &str) -> Option<&[String]> {
-        self.entries.get(key).map(|entry| entry.words.as_slice())
+        self.entry(key).map(|entry| entry.words.as_slice())
     }
 
     /// A value of which no fault was reported, and in which every name is known.
     pub(crate) fn usable(&self, key: &str) -> Option<&Value> {
-        let entry = self.entries.get(key).filter(|entry| !entry.unusable);
+        let entry = self.entry(key).filter(|entry| !entry.unusable);
         entry.map(|entry| &entry.value)
+    }
+
+    /// How many keys are set.
+    pub(crate) fn len(&self) -> usize {
+        self.entries.len()
     }
 
     /// Whether all values are so.
@@ -110,8 +130,13 @@ impl Section {
 
     /// The keys and values, in the order in which they appeared first.
     pub(crate) fn iter(&self) -> impl Iterator<Item = (&str, &Value)> {
-        let entries = self.entries.iter();
-        entries.map(|entry| (&*entry.key, &entry.value))
+        self.all().map(|entry| (&*entry.key, &entry.value))
+    }
+
+    /// Those that are usable.
+    pub(crate) fn usable_values(&self) -> impl Iterator<Item = (&str, &Value)> {
+        let usable = self.all().filter(|entry| !entry.unusable);
+        usable.map(|entry| (&*entry.key, &entry.value))
     }
 }
 
@@ -155,9 +180,11 @@ impl Config {
     pub(crate) fn assemble(sources: Vec<Source>, lenient: bool) -> (Config, Collector) {
         let files = Files::new(sources);
         let mut out = Collector::default();
-        let documents = names::parse(&files, &mut out);
-        let said = names::understand(&files, documents, &mut out);
+        let documents = files.documents(&mut out);
+        let said = names::understand(&files, &documents, &mut out);
         let (mut config, out) = finish::finish(merge::merge(&files, &said, out), lenient);
+        drop(said);
+        drop(documents);
         config.sources = files.sources;
         (config, out)
     }
@@ -174,8 +201,7 @@ impl Config {
 
     /// The keys and values of a section, in the order in which they appeared first.
     pub fn section(&self, name: &str) -> Option<impl Iterator<Item = (&str, &Value)>> {
-        let entries = &self.sections.get(name)?.entries;
-        Some(entries.iter().map(|entry| (&*entry.key, &entry.value)))
+        Some(self.sections.get(name)?.iter())
     }
 
     /// A value, if the key was set or has a default.
@@ -199,27 +225,8 @@ impl Config {
         self.sections.get(section)
     }
 
-    /// As [`Config::get`], but nothing of which a fault was reported, or in which a name is not
-    /// known yet.
-    pub(crate) fn usable(&self, section: &str, key: &str) -> Option<&Value> {
-        self.sections.get(section)?.usable(key)
-    }
-
-    /// As [`Config::section`], without the values that [`Config::usable`] leaves out.
-    pub(crate) fn usable_in<'a>(
-        &'a self,
-        section: &str,
-    ) -> impl Iterator<Item = (&'a str, &'a Value)> + use<'a> {
-        let entries = self.sections.get(section).map(|section| &section.entries);
-        let usable = entries
-            .into_iter()
-            .flatten()
-            .filter(|entry| !entry.unusable);
-        usable.map(|entry| (&*entry.key, &entry.value))
-    }
-
     fn entry(&self, section: &str, key: &str) -> Option<&Entry> {
-        self.sections.get(section)?.entries.get(key)
+        self.sections.get(section)?.entry(key)
     }
 
     /// The names of `[env]` that a value refers to, directly or by other names, each once with where
@@ -286,7 +293,7 @@ impl Config {
     /// The place at `origin`, `length` bytes long.
     pub fn place_of(&self, origin: &Origin, length: usize) -> Option<Place> {
         let file = origin.file.as_ref()?;
-        let same = |source: &&Source| source.layer == origin.layer && source.path == **file;
+        let same = |source: &&Source| source.layer == origin.layer && source.path == *file;
         let source = self.sources.iter().find(same)?;
         let line = source.text.lines().nth(origin.line.checked_sub(1)?)?;
         let start = match line.char_indices().nth(origin.column.saturating_sub(1)) {

@@ -1,25 +1,23 @@
 //! The texts of all layers, and places in them.
 
+use std::borrow::Cow;
 use std::cell::OnceCell;
 use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
 
 use super::{LayerKind, Origin, Source};
-use crate::diagnostics::Place;
-use crate::ini::{self, Span, Text};
+use crate::diagnostics::{Collector, Place};
+use crate::ini::{self, Document, Span, Text};
 
 /// The texts of all layers.
 pub(super) struct Files {
     pub(super) sources: Vec<Source>,
-    /// For each of them what is kept once, however often it is referred to.
-    shared: Vec<Shared>,
+    /// For each of them what is found out about its text once.
+    facts: Vec<Facts>,
 }
 
-/// A source as names, values and their origins share it.
-struct Shared {
-    path: Arc<Path>,
-    text: Arc<str>,
+struct Facts {
     /// Every character is one byte, so that columns need no counting.
     is_ascii: bool,
     /// Where its lines begin. Only who tells something has to know.
@@ -40,17 +38,15 @@ impl Files {
         for source in &mut sources {
             // A byte order mark, as some editors put one in front.
             if let Some(rest) = source.text.strip_prefix('\u{feff}') {
-                source.text = rest.to_owned();
+                source.text = rest.into();
             }
         }
-        let shared = |source: &Source| Shared {
-            path: source.path.as_path().into(),
-            text: source.text.as_str().into(),
+        let facts = |source: &Source| Facts {
             is_ascii: source.text.is_ascii(),
             starts: OnceCell::new(),
         };
         Files {
-            shared: sources.iter().map(shared).collect(),
+            facts: sources.iter().map(facts).collect(),
             sources,
         }
     }
@@ -61,10 +57,13 @@ impl Files {
             .map_or(Path::new(""), |source| &source.path)
     }
 
-    /// The text of every source, in their order.
-    pub(super) fn texts(&self) -> impl Iterator<Item = (&Path, &Arc<str>)> {
-        let shared = self.shared.iter();
-        shared.map(|shared| (&*shared.path, &shared.text))
+    /// Every source parsed, in their order.
+    pub(super) fn documents<'s>(&'s self, out: &mut Collector) -> Vec<Cow<'s, Document>> {
+        let document = |source: &'s Source| match source.document() {
+            Some(document) => Cow::Borrowed(document),
+            None => Cow::Owned(ini::parse_shared(&source.path, &source.text, out)),
+        };
+        self.sources.iter().map(document).collect()
     }
 
     pub(super) fn layer(&self, source: usize) -> LayerKind {
@@ -73,8 +72,8 @@ impl Files {
 
     fn line(&self, source: usize, line: usize) -> &str {
         let text = || {
-            let Shared { text, starts, .. } = self.shared.get(source)?;
-            let starts = starts.get_or_init(|| {
+            let text = &self.sources.get(source)?.text;
+            let starts = self.facts.get(source)?.starts.get_or_init(|| {
                 let after = text.match_indices('\n').map(|(index, _)| index + 1);
                 std::iter::once(0).chain(after).collect()
             });
@@ -110,8 +109,7 @@ impl Files {
     }
 
     pub(super) fn origin(&self, at: At) -> Origin {
-        let shared = &self.shared[at.source];
-        let before = if shared.is_ascii {
+        let before = if self.facts[at.source].is_ascii {
             at.span.start
         } else {
             let line = self.line(at.source, at.span.line);
@@ -119,7 +117,7 @@ impl Files {
         };
         Origin {
             layer: self.layer(at.source),
-            file: Some(Arc::clone(&shared.path)),
+            file: Some(Arc::clone(&self.sources[at.source].path)),
             line: at.span.line,
             column: before + 1,
         }

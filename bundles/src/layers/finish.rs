@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::config::{Config, Entry, Needed, Section, Value};
+use super::defaults;
 use super::faults::Told;
 use super::files::{At, Files};
 use super::merge::{ALL_DAEMONS, Merged, Merging, Slot, Written};
@@ -10,7 +11,7 @@ use super::{LayerKind, Origin};
 use crate::diagnostics::{Collector, Diagnostic, Place};
 use crate::interpolate::{Definition, Fault, Interpolator, Resolved};
 use crate::keys::values::split_words;
-use crate::keys::{self, Grant, Key, SECTIONS, suggest};
+use crate::keys::{self, Grant, SECTIONS, suggest};
 use crate::maps::List;
 use crate::text::Str;
 use crate::{platforms, redact};
@@ -20,13 +21,12 @@ use crate::{platforms, redact};
 /// When `lenient`, an unknown name is no error but one that is needed of a higher layer.
 pub(super) fn finish(mut merged: Merged<'_>, lenient: bool) -> (Config, Collector) {
     let mut sections = std::mem::take(&mut merged.sections).into_vec();
-    sections.retain(|section| section.spec != ALL_DAEMONS || section.declared.is_some());
-    let rank = |section: &Merging<'_>| SECTIONS.iter().position(|spec| spec.name == section.spec);
-    sections.sort_by_cached_key(rank);
+    sections.retain(|section| section.spec.name != ALL_DAEMONS || section.declared.is_some());
+    sections.sort_by_key(|section| section.spec.rank);
     // Before the first deployment there is no app layer, which has the platforms of daemons.
     let whole =
         !lenient || (merged.files.sources.iter()).any(|source| source.layer == LayerKind::App);
-    let env = sections.iter().find(|section| section.spec == "env");
+    let env = sections.iter().find(|section| section.spec.name == "env");
     let mut finisher = Finisher {
         whole,
         files: merged.files,
@@ -69,7 +69,7 @@ fn interpolator<'a>(env: Option<&'a Merging<'a>>) -> Interpolator<'a> {
             raw: &written.text.text,
             from_app: written.layer == LayerKind::App,
         };
-        Some((slot.key.as_str(), definition))
+        Some((slot.key, definition))
     }))
 }
 
@@ -93,12 +93,11 @@ impl<'a> Finisher<'a> {
         section: &'a Merging<'a>,
         interpolator: &mut Interpolator<'a>,
     ) -> Section {
-        let defaults = keys::with_default(section.spec).len();
         let mut finished = Section {
             name: section.name.clone(),
             spec: section.spec,
-            // Some more than those in the table depend on the platform.
-            entries: List::with_capacity(section.slots.len() + defaults + 3),
+            entries: List::with_capacity(section.slots.len()),
+            defaults: &defaults::NONE,
         };
         for slot in &section.slots {
             if let Some(written) = &slot.current {
@@ -106,9 +105,10 @@ impl<'a> Finisher<'a> {
                 finished.entries.push(entry);
             }
         }
-        if section.spec == ALL_DAEMONS {
-            self.platform(section, &mut finished);
-        }
+        finished.defaults = match section.spec.name {
+            ALL_DAEMONS => self.platform(section, &mut finished),
+            _ => defaults::of(section.spec, &finished.entries),
+        };
         finished
     }
 
@@ -125,10 +125,9 @@ impl<'a> Finisher<'a> {
         };
         let origin = self.files.origin(at);
         let raw = &written.text.text;
-        let resolved = match section.spec {
-            "env" => interpolator
-                .name(slot.key)
-                .map(|resolved| (*resolved).clone()),
+        let is_env = section.spec.name == "env";
+        let resolved = match section.spec.name {
+            _ if is_env => interpolator.name(slot.key),
             // Taken as written: a password may have any characters.
             redact::SECRETS => Ok(Resolved::secret(raw)),
             _ => interpolator.value(raw),
@@ -162,7 +161,8 @@ impl<'a> Finisher<'a> {
             text, mut shown, ..
         } = resolved;
         // Those of [env] know it by themselves, and so do values that refer to them.
-        if redact::is_secret_key(section.name, slot.key) && !text.is_empty() {
+        if (failed || !is_env) && redact::is_secret_key(section.name, slot.key) && !text.is_empty()
+        {
             shown = Str::built_in(redact::MASK);
         }
         let sensitive = shown != text;
@@ -280,7 +280,7 @@ impl<'a> Finisher<'a> {
         let told = Told {
             files: self.files,
             env: self.env,
-            owner: match section.spec {
+            owner: match section.spec.name {
                 "env" => slot.key.to_string(),
                 _ => format!("{}:{}", section.name, slot.key),
             },
@@ -290,23 +290,30 @@ impl<'a> Finisher<'a> {
         self.out.error(|| told.diagnostic(fault, names));
     }
 
-    /// Keys that the daemon's platform does not know: an error, unless they are for all daemons.
-    fn platform(&mut self, section: &Merging<'_>, finished: &mut Section) {
+    /// Takes out keys that the daemon's platform does not know: an error, unless they are for all
+    /// daemons. The defaults of the others.
+    fn platform(&mut self, section: &Merging<'_>, finished: &mut Section) -> &'static List<Entry> {
         let Some(platform) = platform_of(finished) else {
             let has_platform = finished.entries.contains("platform");
             if let (true, false, Some(at)) = (self.whole, has_platform, section.declared) {
                 self.no_platform(section, at);
             }
-            return;
+            return defaults::of(section.spec, &finished.entries);
         };
         let found = platforms::find(&platform);
         let serves = |entry: &Entry| entry.row.serves_found(found);
-        for entry in finished.entries.iter().filter(|entry| !serves(entry)) {
-            if let (false, Some(slot)) = (entry.for_all, section.slots.get(&entry.key)) {
-                self.useless(section, slot, &platform);
+        if !finished.entries.iter().all(serves) {
+            for entry in finished.entries.iter().filter(|entry| !serves(entry)) {
+                if let (false, Some(slot)) = (entry.for_all, section.slots.get(&entry.key)) {
+                    self.useless(section, slot, &platform);
+                }
             }
+            finished.entries.retain(serves);
         }
-        finished.entries.retain(serves);
+        match found {
+            Some(found) => defaults::of_platform(found, &finished.entries),
+            None => &defaults::NONE,
+        }
     }
 
     fn useless(&mut self, section: &Merging<'_>, slot: &Slot<'_>, platform: &str) {
@@ -372,91 +379,27 @@ fn platform_of(section: &Section) -> Option<Str> {
     }
 }
 
-/// Fills in the defaults and the sections that every application has, in the order of the table.
+/// Adds the sections that every application has because of their defaults, in the order of the table.
 fn complete(sections: Vec<Section>) -> List<Section> {
     let mut complete = List::with_capacity(sections.len() + SECTIONS.len());
     let mut sections = sections.into_iter().peekable();
-    for spec in SECTIONS.iter().filter(|spec| spec.name != "server") {
+    for spec in keys::specs().iter().filter(|spec| spec.name != "server") {
         let mut found = false;
-        while let Some(mut section) = sections.next_if(|section| section.spec == spec.name) {
+        while let Some(section) = sections.next_if(|section| section.spec == spec) {
             found = true;
-            fill(&mut section);
             complete.push(section);
         }
         if !found && !spec.name.contains('*') {
-            let defaults = keys::with_default(spec.name).len();
-            let mut section = Section {
+            let section = Section {
                 name: Str::built_in(spec.name),
-                spec: spec.name,
-                entries: List::with_capacity(defaults + 1),
+                spec,
+                entries: List::default(),
+                defaults: defaults::of(spec, &List::default()),
             };
-            fill(&mut section);
-            if !section.entries.is_empty() {
+            if section.defaults.len() > 0 {
                 complete.push(section);
             }
         }
     }
     complete
-}
-
-fn fill(section: &mut Section) {
-    let platform = match section.spec {
-        ALL_DAEMONS => platform_of(section),
-        _ => None,
-    };
-    if let Some(platform) = &platform {
-        fill_platform(section, platform);
-    }
-    if section.spec == "sandbox.net" {
-        let mode = match section.entries.contains("ip") {
-            true => "routed",
-            false => "nat",
-        };
-        add_default(section, "mode", Str::built_in(mode));
-    }
-    let found = platform.as_deref().map(platforms::find);
-    for row in keys::with_default(section.spec) {
-        if found.is_none_or(|found| row.serves_found(found)) {
-            add_row(section, row, Str::built_in(row.default.unwrap_or("")));
-        }
-    }
-}
-
-/// What a daemon's platform says when its section does not.
-fn fill_platform(section: &mut Section, platform: &Str) {
-    add_default(section, "platform", platform.clone());
-    let has = |key: &str| section.entries.contains(key);
-    if let Some(port) = platforms::default_port(platform, has) {
-        add_default(section, "port", port.to_string().into());
-    }
-    if let Some(signal) = platforms::default_stop_signal(platform) {
-        add_default(section, "stop.signal", Str::built_in(signal));
-    }
-}
-
-fn add_default(section: &mut Section, key: &str, text: Str) {
-    if let Some((row, _)) = keys::find(section.spec, key) {
-        add_row(section, row, text);
-    }
-}
-
-fn add_row(section: &mut Section, row: &'static Key, text: Str) {
-    if section.entries.contains(row.name) {
-        return;
-    }
-    section.entries.push(Entry {
-        key: Str::built_in(row.name),
-        row,
-        shown: text.clone(),
-        value: Value {
-            text: text.clone(),
-            raw: text,
-            origin: Origin::default_value(),
-            overrides: Vec::new(),
-            sensitive: false,
-        },
-        words: Vec::new(),
-        for_all: false,
-        unusable: false,
-    });
 }

@@ -5,8 +5,8 @@ use super::files::{At, Files};
 use super::names::{Line, Said, Statement};
 use super::{Denied, LayerKind, Origin};
 use crate::diagnostics::{Collector, Diagnostic};
-use crate::ini::{Content, Text};
-use crate::keys::{Grant, Key};
+use crate::ini::{Content, Span, Text};
+use crate::keys::{Grant, Key, Spec};
 use crate::maps::{HashSet, List, Named};
 use crate::text::Str;
 use crate::{redact, secrets};
@@ -41,8 +41,8 @@ pub(super) struct Slot<'a> {
 /// A section with the slots of its keys.
 pub(super) struct Merging<'a> {
     pub(super) name: &'a Str,
-    /// Its name in the table.
-    pub(super) spec: &'static str,
+    /// What it is in the table.
+    pub(super) spec: Spec,
     pub(super) slots: List<Slot<'a>>,
     /// Where a layer has its header last, unless a later one takes the section away.
     pub(super) declared: Option<At>,
@@ -72,8 +72,14 @@ pub(super) struct Merged<'a> {
     decided: Vec<(Str, Str)>,
     /// What `[daemon.*]` has cost so far, in bytes; no more than [`MAX_SPREAD`].
     spread: usize,
-    /// Where the section is that was asked for last: mostly it is asked for again.
-    latest: usize,
+}
+
+/// Who says something: a file, and whether to all daemons.
+#[derive(Clone, Copy)]
+struct By {
+    source: usize,
+    layer: LayerKind,
+    for_all: bool,
 }
 
 /// How many keys a section mostly has at most, and how many sections an instance.
@@ -81,7 +87,7 @@ const FEW_KEYS: usize = 6;
 const FEW_SECTIONS: usize = 10;
 
 /// Merges what each of the files says, lowest layer first.
-pub(super) fn merge<'a>(files: &'a Files, said: &'a [Vec<Said>], out: Collector) -> Merged<'a> {
+pub(super) fn merge<'a>(files: &'a Files, said: &'a [Vec<Said<'a>>], out: Collector) -> Merged<'a> {
     let mut merged = Merged {
         files,
         out,
@@ -90,24 +96,30 @@ pub(super) fn merge<'a>(files: &'a Files, said: &'a [Vec<Said>], out: Collector)
         closed: closed_sections(said, files),
         decided: Vec::new(),
         spread: 0,
-        latest: 0,
     };
     let daemons = daemon_sections(said);
     for (source, file) in said.iter().enumerate() {
+        let by = |for_all| By {
+            source,
+            layer: files.layer(source),
+            for_all,
+        };
         // What is for every daemon is below what is for one, whatever the order in the file.
-        for said in file.iter().filter(|said| said.section == ALL_DAEMONS) {
+        for said in file.iter().filter(|said| is_for_all(said)) {
             for statement in said.statements() {
                 for daemon in &daemons {
                     if !merged.may_spread(source, statement) {
                         break;
                     }
-                    merged.apply(source, daemon, said.spec, statement, true);
+                    let at = merged.section(daemon, said.spec);
+                    merged.apply(at, statement, by(true));
                 }
             }
         }
-        for said in file.iter().filter(|said| said.section != ALL_DAEMONS) {
+        for said in file.iter().filter(|said| !is_for_all(said)) {
+            let at = merged.section(&said.section, said.spec);
             for statement in said.statements() {
-                merged.apply(source, &said.section, said.spec, statement, false);
+                merged.apply(at, statement, by(false));
             }
         }
     }
@@ -115,45 +127,52 @@ pub(super) fn merge<'a>(files: &'a Files, said: &'a [Vec<Said>], out: Collector)
     merged
 }
 
-fn daemon_sections(said: &[Vec<Said>]) -> List<&Str> {
+fn is_for_all(said: &Said<'_>) -> bool {
+    said.spec.name == ALL_DAEMONS && said.section == *ALL_DAEMONS
+}
+
+fn daemon_sections<'a>(said: &'a [Vec<Said<'a>>]) -> List<&'a Str> {
     let mut daemons = List::default();
-    for name in said.iter().flatten().map(|said| &said.section) {
-        if name.starts_with("daemon.") && *name != ALL_DAEMONS {
-            daemons.entry(name, || name);
+    for said in said.iter().flatten() {
+        if said.spec.name == ALL_DAEMONS && !is_for_all(said) {
+            daemons.entry(&said.section, || &said.section);
         }
     }
     daemons
 }
 
+/// The sections that can leave out what the app layer says in their lists.
+const FIREWALLS: [&str; 2] = ["firewall.out", "firewall.in"];
+
 /// The firewall sections in which site, server or local say `grant = site`, or anything else that is
 /// not `any`.
-fn closed_sections(said: &[Vec<Said>], files: &Files) -> Vec<&'static str> {
-    let granted = |section: &str| {
-        let mut granted = true;
-        for (source, file) in said.iter().enumerate() {
-            if !files.layer(source).is_trusted() {
-                continue;
-            }
-            let here = file.iter().filter(|said| said.section == *section);
-            for statement in here.flat_map(Said::statements) {
-                match statement {
-                    Statement::Line(line) if line.key == "grant" => {
-                        granted = match &line.content {
-                            Content::Value(text) => text.text == "any",
-                            Content::Unset => true,
-                        }
-                    }
-                    Statement::UnsetAll(_) => granted = true,
-                    _ => {}
-                }
+fn closed_sections(said: &[Vec<Said<'_>>], files: &Files) -> Vec<&'static str> {
+    let mut closed = Vec::new();
+    for (source, file) in said.iter().enumerate() {
+        if !files.layer(source).is_trusted() {
+            continue;
+        }
+        for said in file
+            .iter()
+            .filter(|said| FIREWALLS.contains(&said.spec.name))
+        {
+            let granted = said
+                .statements()
+                .fold(None, |granted, statement| match statement {
+                    Statement::Line(line) if line.key == "grant" => match &line.content {
+                        Content::Value(text) => Some(text.text == "any"),
+                        Content::Unset => Some(true),
+                    },
+                    Statement::UnsetAll(_) => Some(true),
+                    _ => granted,
+                });
+            if let Some(granted) = granted {
+                closed.retain(|name| *name != said.spec.name);
+                closed.extend((!granted).then_some(said.spec.name));
             }
         }
-        granted
-    };
-    ["firewall.out", "firewall.in"]
-        .into_iter()
-        .filter(|section| !granted(section))
-        .collect()
+    }
+    closed
 }
 
 impl<'a> Merged<'a> {
@@ -197,74 +216,57 @@ impl<'a> Merged<'a> {
             .retain(|denied| !decided.contains(&(denied.section.as_str(), denied.key.as_str())));
     }
 
-    fn section_mut(&mut self, name: &'a Str, spec: &'static str) -> &mut Merging<'a> {
-        let is_latest = (self.sections.iter().nth(self.latest)).is_some_and(|one| one.name == name);
-        if !is_latest {
-            let known = self.sections.position(name);
-            self.latest = known.unwrap_or_else(|| {
-                self.sections.push(Merging {
-                    name,
-                    spec,
-                    slots: List::with_capacity(FEW_KEYS),
-                    declared: None,
-                })
-            });
-        }
-        self.sections.at_mut(self.latest)
+    /// Where the section of this name is, which is there from now on.
+    fn section(&mut self, name: &'a Str, spec: Spec) -> usize {
+        let known = self.sections.position(name);
+        known.unwrap_or_else(|| {
+            self.sections.push(Merging {
+                name,
+                spec,
+                slots: List::with_capacity(FEW_KEYS),
+                declared: None,
+            })
+        })
     }
 
-    fn apply(
-        &mut self,
-        source: usize,
-        section: &'a Str,
-        spec: &'static str,
-        statement: Statement<'a>,
-        for_all: bool,
-    ) {
+    /// What `by` says in the section `at`.
+    fn apply(&mut self, at: usize, statement: Statement<'a>, by: By) {
+        let here = |span| At {
+            source: by.source,
+            span,
+        };
         match statement {
-            Statement::Header(_) if for_all => {}
+            Statement::Header(_) if by.for_all => {}
             Statement::Header(span) => {
-                self.section_mut(section, spec).declared = Some(At { source, span });
+                self.sections.at_mut(at).declared = Some(here(span));
             }
-            Statement::UnsetAll(span) => {
-                self.unset_all(section, spec, At { source, span }, for_all);
-            }
-            Statement::Line(line) => match &line.content {
-                Content::Unset => {
-                    let at = At {
-                        source,
-                        span: line.span,
-                    };
-                    self.unset(section, spec, &line.key, line.row, at, for_all);
-                }
-                Content::Value(text) => {
-                    let written = Written {
-                        text,
-                        source,
-                        layer: self.files.layer(source),
-                        for_all,
-                    };
-                    self.set(section, spec, line, written);
-                }
+            Statement::UnsetAll(span) => self.unset_all(at, span, by),
+            Statement::Line(line) => match line.content {
+                Content::Unset => self.unset(at, &line.key, line.row, line.span, by),
+                Content::Value(text) => self.set(at, line, text, by),
             },
         }
     }
 
-    fn set(&mut self, section: &'a Str, spec: &'static str, line: &'a Line, written: Written<'a>) {
+    fn set(&mut self, at: usize, line: &'a Line<'a>, text: &'a Text, by: By) {
         let (key, row) = (&line.key, line.row);
-        if written.layer.is_trusted() {
+        let section = self.sections.at(at).name;
+        if by.layer.is_trusted() {
             self.decide(section, key, row);
-        } else if self.is_denied(row, &written.text.text) {
-            let origin = self.files.origin(At {
-                source: written.source,
-                span: written.text.first_line(),
-            });
+        } else if self.is_denied(row, &text.text) {
+            let origin = self.origin(by.source, text);
             self.requests
-                .push(denied(section, key, row, &written.text.text, origin));
+                .push(denied(section, key, row, &text.text, origin));
             return;
         }
-        let slots = &mut self.section_mut(section, spec).slots;
-        let Some(index) = slots.position(key) else {
+        let written = Written {
+            text,
+            source: by.source,
+            layer: by.layer,
+            for_all: by.for_all,
+        };
+        let slots = &mut self.sections.at_mut(at).slots;
+        let Some(slot) = slots.position(key) else {
             slots.push(Slot {
                 key,
                 row,
@@ -273,9 +275,16 @@ impl<'a> Merged<'a> {
             });
             return;
         };
-        if let Some(previous) = slots.at_mut(index).current.replace(written) {
-            self.overridden(section, spec, index, previous);
+        if let Some(previous) = slots.at_mut(slot).current.replace(written) {
+            self.overridden(at, slot, previous);
         }
+    }
+
+    fn origin(&self, source: usize, text: &Text) -> Origin {
+        self.files.origin(At {
+            source,
+            span: text.first_line(),
+        })
     }
 
     /// Remembers who has the last word about what the app layer could only ask for.
@@ -296,64 +305,42 @@ impl<'a> Merged<'a> {
     }
 
     /// Remembers what a key said before.
-    fn overridden(
-        &mut self,
-        section: &'a Str,
-        spec: &'static str,
-        slot: usize,
-        previous: Written<'a>,
-    ) {
-        let origin = self.files.origin(At {
-            source: previous.source,
-            span: previous.text.first_line(),
-        });
-        let slot = self.section_mut(section, spec).slots.at_mut(slot);
+    fn overridden(&mut self, at: usize, slot: usize, previous: Written<'a>) {
+        let origin = self.origin(previous.source, previous.text);
+        let slot = self.sections.at_mut(at).slots.at_mut(slot);
         slot.overrides.push((origin, previous.text.text.clone()));
     }
 
-    fn unset(
-        &mut self,
-        section: &'a Str,
-        spec: &'static str,
-        key: &Str,
-        row: &'static Key,
-        at: At,
-        for_all: bool,
-    ) {
-        if self.is_trusted(at) {
+    fn unset(&mut self, at: usize, key: &Str, row: &'static Key, span: Span, by: By) {
+        let section = self.sections.at(at).name;
+        if by.layer.is_trusted() {
             self.decide(section, key, row);
         } else if self.is_denied(row, "") {
             return;
         }
-        let slots = &mut self.section_mut(section, spec).slots;
-        let found = slots.position(key).and_then(|index| {
-            let previous = slots.at_mut(index).current.take()?;
-            Some((index, previous))
+        let slots = &mut self.sections.at_mut(at).slots;
+        let found = slots.position(key).and_then(|slot| {
+            let previous = slots.at_mut(slot).current.take()?;
+            Some((slot, previous))
         });
         match found {
-            Some((index, previous)) => self.overridden(section, spec, index, previous),
-            None if for_all => {}
+            Some((slot, previous)) => self.overridden(at, slot, previous),
+            None if by.for_all => {}
             None => {
-                let files = self.files;
-                self.out.warning(|| {
-                    Diagnostic::warning(format!("no lower layer has `{key}` in [{section}]"))
-                        .at(files.place(at))
-                        .label("nothing to take away")
-                        .hint("`unset` is for what a lower layer says; remove the line")
-                });
+                let what = || format!("no lower layer has `{key}` in [{section}]");
+                let hint = "`unset` is for what a lower layer says; remove the line";
+                self.nothing_to_take(what, hint, span, by);
             }
         }
     }
 
-    fn unset_all(&mut self, section: &'a Str, spec: &'static str, at: At, for_all: bool) {
-        let trusted = self.is_trusted(at);
-        let keys: Vec<(&'a Str, &'static Key)> = {
-            let merging = self.section_mut(section, spec);
-            merging.declared = None;
-            let set = merging.slots.iter().filter(|slot| slot.current.is_some());
-            set.map(|slot| (slot.key, slot.row)).collect()
-        };
-        if trusted {
+    fn unset_all(&mut self, at: usize, span: Span, by: By) {
+        let merging = self.sections.at_mut(at);
+        let section = merging.name;
+        merging.declared = None;
+        let set = merging.slots.iter().filter(|slot| slot.current.is_some());
+        let keys: Vec<(&'a Str, &'static Key)> = set.map(|slot| (slot.key, slot.row)).collect();
+        if by.layer.is_trusted() {
             let asked = self
                 .requests
                 .iter()
@@ -361,22 +348,33 @@ impl<'a> Merged<'a> {
             self.decided
                 .extend(asked.map(|denied| (section.clone(), denied.key.as_str().into())));
         }
-        if keys.is_empty() && !for_all {
-            let files = self.files;
-            self.out.warning(|| {
-                Diagnostic::warning(format!("no lower layer has anything in [{section}]"))
-                    .at(files.place(at))
-                    .label("nothing to take away")
-                    .hint("`unset *` is for what a lower layer says; remove the line")
-            });
+        if keys.is_empty() && !by.for_all {
+            let what = || format!("no lower layer has anything in [{section}]");
+            let hint = "`unset *` is for what a lower layer says; remove the line";
+            self.nothing_to_take(what, hint, span, by);
         }
         for (key, row) in keys {
-            self.unset(section, spec, key, row, at, true);
+            self.unset(
+                at,
+                key,
+                row,
+                span,
+                By {
+                    for_all: true,
+                    ..by
+                },
+            );
         }
     }
 
-    fn is_trusted(&self, at: At) -> bool {
-        self.files.layer(at.source).is_trusted()
+    fn nothing_to_take(&mut self, what: impl FnOnce() -> String, hint: &str, span: Span, by: By) {
+        let (files, source) = (self.files, by.source);
+        self.out.warning(|| {
+            Diagnostic::warning(what())
+                .at(files.place(At { source, span }))
+                .label("nothing to take away")
+                .hint(hint)
+        });
     }
 }
 

@@ -2,47 +2,48 @@
 //! names become errors with a suggestion.
 
 use std::borrow::Cow;
+use std::cell::LazyCell;
 
 use super::LayerKind;
 use super::files::{At, Files};
 use crate::diagnostics::{Collector, Diagnostic};
-use crate::ini::{self, Content, Document, Entry, Section, Span};
-use crate::keys::{self, Key, Rows, SECTIONS, SectionMeaning, suggest};
+use crate::ini::{Content, Document, Entry, Section, Span};
+use crate::keys::{self, Key, SECTIONS, SectionMeaning, Spec, suggest};
 use crate::maps::{List, Named};
 use crate::redact;
 use crate::text::Str;
 
 /// What a file says in a section, in words of the table.
-pub(super) struct Said {
+pub(super) struct Said<'a> {
     pub(super) section: Str,
-    /// Its name in the table.
-    pub(super) spec: &'static str,
-    /// How the section is written, when that is not its canonical name.
-    otherwise: Option<Str>,
+    /// What it is in the table.
+    pub(super) spec: Spec,
+    /// How the section is written.
+    written: &'a Str,
     /// Where `unset *` stands, if it does.
     unset_all: Option<Span>,
     /// Where the header is; nothing when the section is there to be taken away only.
     header: Option<Span>,
-    lines: List<Line>,
+    lines: List<Line<'a>>,
 }
 
 /// `key = value` or `unset key`.
-pub(super) struct Line {
+pub(super) struct Line<'a> {
     pub(super) key: Str,
     pub(super) row: &'static Key,
-    pub(super) content: Content,
+    pub(super) content: &'a Content,
     pub(super) span: Span,
-    /// How the key is written, when that is not its canonical name.
-    otherwise: Option<Str>,
+    /// How the key is written.
+    written: &'a Str,
 }
 
-impl Named for Said {
+impl Named for Said<'_> {
     fn name(&self) -> &Str {
         &self.section
     }
 }
 
-impl Named for Line {
+impl Named for Line<'_> {
     fn name(&self) -> &Str {
         &self.key
     }
@@ -56,18 +57,13 @@ pub(super) enum Statement<'a> {
     /// `[section]` is there.
     Header(Span),
     /// A line about a key.
-    Line(&'a Line),
+    Line(&'a Line<'a>),
 }
 
-impl Said {
-    /// How the section is written.
-    fn written(&self) -> &Str {
-        self.otherwise.as_ref().unwrap_or(&self.section)
-    }
-
+impl<'a> Said<'a> {
     /// What is said, in the order in which it counts: what the section says itself is not taken away
     /// by its `unset *`.
-    pub(super) fn statements(&self) -> impl Iterator<Item = Statement<'_>> {
+    pub(super) fn statements(&'a self) -> impl Iterator<Item = Statement<'a>> {
         let unset_all = self.unset_all.map(Statement::UnsetAll);
         let header = self.header.map(Statement::Header);
         let lines = self.lines.iter().map(Statement::Line);
@@ -75,30 +71,16 @@ impl Said {
     }
 }
 
-/// Parses every file.
-pub(super) fn parse(files: &Files, out: &mut Collector) -> Vec<Document> {
-    let texts = files.texts();
-    texts
-        .map(|(path, text)| ini::parse_shared(path, text, out))
-        .collect()
-}
-
 /// What every file says. What is in `[server]` is checked and left out: it describes the server, not
 /// an application.
-pub(super) fn understand(
+pub(super) fn understand<'a>(
     files: &Files,
-    documents: Vec<Document>,
+    documents: &'a [Cow<'_, Document>],
     out: &mut Collector,
-) -> Vec<Vec<Said>> {
-    // Only what is no section of the table asks which daemons there are.
-    let sections = || documents.iter().flat_map(|document| &document.sections);
-    let is_unknown = |one: &Section| matches!(keys::section(&one.name), SectionMeaning::Unknown);
-    let daemons = match sections().any(is_unknown) {
-        true => daemon_names(&documents),
-        false => List::default(),
-    };
+) -> Vec<Vec<Said<'a>>> {
+    let daemons = LazyCell::new(|| daemon_names(documents));
     let mut all = Vec::with_capacity(documents.len());
-    for (source, document) in documents.into_iter().enumerate() {
+    for (source, document) in documents.iter().enumerate() {
         let mut reader = Reader {
             files,
             source,
@@ -106,18 +88,18 @@ pub(super) fn understand(
             out,
             said: List::with_capacity(document.sections.len()),
         };
-        for section in document.sections {
+        for section in &document.sections {
             reader.section(section);
         }
         let mut said = reader.said.into_vec();
-        said.retain(|section| section.spec != "server");
+        said.retain(|section| section.spec.name != "server");
         all.push(said);
     }
     all
 }
 
 /// The daemons that any layer names: as `[daemon.NAME]`, or as `[NAME]` with a key that marks one.
-fn daemon_names(documents: &[Document]) -> List<Str> {
+fn daemon_names(documents: &[Cow<'_, Document>]) -> List<Str> {
     let mut names = List::default();
     for section in documents.iter().flat_map(|document| &document.sections) {
         match section.name.strip_prefix("daemon.") {
@@ -142,16 +124,17 @@ fn is_bare_daemon(section: &Section) -> bool {
             .any(|entry| keys::marks_a_daemon(&entry.key))
 }
 
-struct Reader<'a> {
-    files: &'a Files,
+struct Reader<'a, 'o, F> {
+    files: &'o Files,
     source: usize,
-    daemons: &'a List<Str>,
-    out: &'a mut Collector,
+    /// Only what is no section of the table asks for them.
+    daemons: &'o LazyCell<List<Str>, F>,
+    out: &'o mut Collector,
     /// What this file says so far.
-    said: List<Said>,
+    said: List<Said<'a>>,
 }
 
-impl Reader<'_> {
+impl<'a, F: FnOnce() -> List<Str>> Reader<'a, '_, F> {
     fn at(&self, span: Span) -> At {
         At {
             source: self.source,
@@ -159,78 +142,73 @@ impl Reader<'_> {
         }
     }
 
-    fn section(&mut self, section: Section) {
-        let Some((name, spec)) = self.meaning(&section) else {
+    fn section(&mut self, section: &'a Section) {
+        let Some((name, spec)) = self.meaning(section) else {
             return;
         };
         let is_empty = section.entries.is_empty();
+        // `[web]` may stand in the same file as `[daemon.web]`.
+        let before = self.said.position(&name);
         let mut said = Said {
-            otherwise: (name != section.name).then_some(section.name),
             section: name,
             spec,
+            written: &section.name,
             unset_all: section.unset_all,
             header: (section.unset_all.is_none() || !is_empty).then_some(section.span),
             lines: List::with_capacity(section.entries.len()),
         };
-        // `[web]` may stand in the same file as `[daemon.web]`.
-        let before = self.said.position(&said.section);
-        let rows = keys::rows_of(spec);
-        for entry in section.entries {
-            if let Some(line) = self.line(&said, before, rows, entry) {
+        for entry in &section.entries {
+            if let Some(line) = self.line(&said, before, entry) {
                 said.lines.push(line);
             }
         }
         self.said.push(said);
     }
 
-    /// The canonical name of a section and its name in the table.
-    fn meaning(&mut self, section: &Section) -> Option<(Str, &'static str)> {
+    /// The canonical name of a section, and what it is in the table.
+    fn meaning(&mut self, section: &Section) -> Option<(Str, Spec)> {
         let (files, at) = (self.files, self.at(section.span));
-        let layer = files.layer(self.source);
         let name = section.name.as_str();
-        match keys::section(name) {
-            SectionMeaning::Known("server") if layer != LayerKind::Server => {
-                self.out.error(|| {
-                    Diagnostic::error("[server] describes the server, not an application")
-                        .at(files.place(at))
-                        .hint("put it into metactl.conf")
-                });
-                None
+        if let Some(spec) = keys::spec(name) {
+            if spec.name != "server" || files.layer(self.source) == LayerKind::Server {
+                return Some((section.name.clone(), spec));
             }
-            SectionMeaning::Known(spec) => Some((section.name.clone(), spec)),
-            SectionMeaning::Unknown if self.daemons.contains(name) => {
-                Some((format!("daemon.{name}").into(), super::merge::ALL_DAEMONS))
-            }
-            SectionMeaning::Unknown => {
-                let hint = || section_hint(section, self.daemons);
-                self.out.error(|| {
-                    Diagnostic::error(format!("unknown section [{name}]"))
-                        .at(files.place(at))
-                        .label("not a section")
-                        .hint(hint())
-                });
-                None
-            }
+            self.out.error(|| {
+                Diagnostic::error("[server] describes the server, not an application")
+                    .at(files.place(at))
+                    .hint("put it into metactl.conf")
+            });
+            return None;
         }
+        if self.daemons.contains(name) {
+            let spec = keys::rows_of(super::merge::ALL_DAEMONS)?;
+            return Some((format!("daemon.{name}").into(), spec));
+        }
+        self.out.error(|| {
+            Diagnostic::error(format!("unknown section [{name}]"))
+                .at(files.place(at))
+                .label("not a section")
+                .hint(section_hint(section, self.daemons))
+        });
+        None
     }
 
     /// What an entry of a section says, of which `said` is known so far; `before` is where the same
     /// section stands under its other name.
     fn line(
         &mut self,
-        said: &Said,
+        said: &Said<'a>,
         before: Option<usize>,
-        rows: Option<&Rows>,
-        entry: Entry,
-    ) -> Option<Line> {
+        entry: &'a Entry,
+    ) -> Option<Line<'a>> {
         let (files, at) = (self.files, self.at(entry.span));
-        let (spec, written) = (said.spec, said.written());
-        let Some((row, key)) = rows.and_then(|rows| rows.find(&entry.key)) else {
+        let (spec, written) = (said.spec, said.written);
+        let Some((row, key)) = spec.find(&entry.key) else {
             self.out.error(|| {
                 Diagnostic::error(format!("unknown key `{}` in [{written}]", entry.key))
                     .at(files.place(at))
                     .label("not a key of this section")
-                    .hint(key_hint(&entry.key, spec))
+                    .hint(key_hint(&entry.key, spec.name))
             });
             return None;
         };
@@ -239,7 +217,7 @@ impl Reader<'_> {
             open.and_then(|prefix| row.kind.check_name(&key[prefix.len()..]).err())
         {
             // A line of a secret of several lines that is not indented looks like a key.
-            let shown = if spec == redact::SECRETS {
+            let shown = if spec.name == redact::SECRETS {
                 "a name"
             } else {
                 &format!("`{key}`")
@@ -258,9 +236,9 @@ impl Reader<'_> {
         };
         let before = before.map(|before| self.said.at(before));
         let mut there = before.into_iter().chain([said]);
-        let first = there.find_map(|one| Some((one.written(), one.lines.get(&key)?)));
+        let first = there.find_map(|one| Some((one.written, one.lines.get(&key)?)));
         if let Some((first_section, first)) = first {
-            let other = first.otherwise.as_ref().unwrap_or(&first.key);
+            let other = first.written;
             // The same word twice was told by the parser already.
             if (first_section, other) != (written, &entry.key) {
                 let (source, name) = (self.source, &said.section);
@@ -280,11 +258,11 @@ impl Reader<'_> {
             return None;
         }
         Some(Line {
-            otherwise: (entry.key != key).then_some(entry.key),
             key,
             row,
-            content: entry.content,
+            content: &entry.content,
             span: entry.span,
+            written: &entry.key,
         })
     }
 }

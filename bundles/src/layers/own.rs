@@ -1,5 +1,7 @@
 //! What one layer says on its own, as written: nothing merged, no name replaced.
 
+use std::sync::Arc;
+
 use super::show::Selector;
 use super::{Config, LayerKind, Origin, Source};
 use crate::diagnostics::{Collector, Report};
@@ -70,7 +72,7 @@ fn of_file(source: &Source, out: &mut Collector) -> Vec<Line> {
             said,
             origin: Origin {
                 layer: source.layer,
-                file: Some(source.path.as_path().into()),
+                file: Some(Arc::clone(&source.path)),
                 line: span.line,
                 column: span.start + 1,
             },

@@ -30,17 +30,20 @@ pub fn read(paths: &Paths, request: &Request<'_>) -> Result<Vec<Source>, Report>
 /// What was read of a file: its text, or nothing when there is none.
 type Found = Result<Option<String>, Box<Diagnostic>>;
 
-/// Reads the layers of instances. What they have in common is read once: `metactl.conf`, and the
-/// site's layer for all applications.
+/// The same of a file that several instances have in common.
+type Common = Result<Option<Source>, Box<Diagnostic>>;
+
+/// Reads the layers of instances. What they have in common is read and parsed once: `metactl.conf`, and
+/// the site's layer for all applications.
 #[derive(Debug)]
 pub struct Reader<'a> {
     paths: &'a Paths,
     trust: Trust,
     server: Server,
-    /// The text of `metactl.conf`.
-    server_conf: Option<String>,
+    /// `metactl.conf`.
+    server_conf: Option<Source>,
     /// `site.conf`, once somebody asked for it.
-    site_conf: OnceCell<Found>,
+    site_conf: OnceCell<Common>,
 }
 
 impl<'a> Reader<'a> {
@@ -51,17 +54,26 @@ impl<'a> Reader<'a> {
     pub fn new(paths: &'a Paths) -> Result<Reader<'a>, Report> {
         let trust = Trust::new(&paths.config);
         let path = paths.server_conf();
-        let server_conf = read_trusted(&trust, &path).map_err(|diagnostic| *diagnostic)?;
-        let server = match &server_conf {
+        let text = read_trusted(&trust, &path).map_err(|diagnostic| *diagnostic)?;
+        let server = match &text {
             Some(text) => Server::parse(&path, text)?,
             None => Server::default(),
         };
+        let source = |text: String| Source::new(LayerKind::Server, path, text).parsed();
         Ok(Reader {
+            server_conf: text.map(source),
             paths,
             trust,
             server,
-            server_conf,
             site_conf: OnceCell::new(),
+        })
+    }
+
+    /// The layer of `site` for all applications.
+    fn site_conf(&self, path: PathBuf) -> &Common {
+        self.site_conf.get_or_init(|| {
+            let text = read_trusted(&self.trust, &path)?;
+            Ok(text.map(|text| Source::new(LayerKind::Site, path, text).parsed()))
         })
     }
 
@@ -82,34 +94,38 @@ impl<'a> Reader<'a> {
         }
         let mut out = Collector::default();
         let mut sources = Vec::with_capacity(LayerKind::ALL.len());
-        let mut add = |layer, path: PathBuf, text: Found| match text {
-            Ok(Some(text)) => sources.push(Source { layer, path, text }),
-            Ok(None) => {}
+        let mut add = |found: Common| match found {
+            Ok(source) => sources.extend(source),
             Err(diagnostic) => out.error(|| *diagnostic),
         };
         if let Some(path) = request.app_layer {
-            add(LayerKind::App, path.to_owned(), read_untrusted(path));
+            add(source(LayerKind::App, path, read_untrusted(path)));
         }
-        let path = self.paths.server_conf();
-        add(LayerKind::Server, path, Ok(self.server_conf.clone()));
         let path = self.paths.local_layer(request.instance);
-        let local = read_trusted(&self.trust, &path);
+        let local = source(LayerKind::Local, &path, read_trusted(&self.trust, &path));
         if let Some(site) = &self.server.site {
-            let text = local.as_ref().ok().and_then(Option::as_ref);
-            let name = text.and_then(|text| app_name(text));
+            let name = match &local {
+                Ok(Some(local)) => app_name(&local.text),
+                _ => None,
+            };
             let app = name.as_deref().unwrap_or(request.instance);
             let [for_all, own] = self.paths.site_layers(site, app);
-            let read = || read_trusted(&self.trust, &for_all);
-            let text = self.site_conf.get_or_init(read).clone();
-            add(LayerKind::Site, for_all, text);
-            let text = read_trusted(&self.trust, &own);
-            add(LayerKind::Site, own, text);
+            add(self.site_conf(for_all).clone());
+            add(source(
+                LayerKind::Site,
+                &own,
+                read_trusted(&self.trust, &own),
+            ));
         }
-        add(LayerKind::Local, path, local);
+        add(Ok(self.server_conf.clone()));
+        add(local);
         out.finish()?;
-        sources.sort_by_key(|source| source.layer);
         Ok(sources)
     }
+}
+
+fn source(layer: LayerKind, path: &Path, text: Found) -> Common {
+    Ok(text?.map(|text| Source::new(layer, path, text)))
 }
 
 /// The name by which a site knows an instance: `[app] name` of its local layer, else its own.

@@ -97,7 +97,7 @@ impl Config {
         let mut rows = Vec::new();
         for values in &self.sections {
             let section = values.name.as_str();
-            for entry in &values.entries {
+            for entry in values.all() {
                 let selected = selector.is_none_or(|selector| {
                     selector.section == section
                         && selector.key.as_ref().is_none_or(|key| entry.key == **key)

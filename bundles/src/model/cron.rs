@@ -3,6 +3,7 @@
 use super::Builder;
 use crate::app::CronJob;
 use crate::keys::values;
+use crate::layers::Section;
 use crate::maps::{HashMap, HashSet};
 use crate::platforms;
 use crate::schedule::{CronSettings, Missed};
@@ -13,15 +14,16 @@ const MAX_SLUG: usize = 64;
 impl Builder<'_> {
     pub(super) fn cron(&mut self) -> Vec<CronJob> {
         let mut slugs = Slugs::default();
-        let mut jobs = Vec::new();
-        for (name, value) in self.usable("crontab") {
-            let Ok((schedule, command)) = values::cron(&value.text) else {
+        let lines = self.usable("crontab");
+        let mut jobs = Vec::with_capacity(self.part("crontab").map_or(0, Section::len));
+        for (name, value) in lines {
+            let Ok((schedule, command)) = values::checked_cron(&value.text) else {
                 continue;
             };
             jobs.push(CronJob {
                 name: name.to_owned(),
                 slug: slugs.unique(slug(name)),
-                schedule,
+                schedule: schedule.into_owned(),
                 launch: platforms::cron(command, &value.origin),
                 command: command.to_owned(),
                 origin: value.origin.clone(),

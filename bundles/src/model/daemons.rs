@@ -7,7 +7,7 @@ use super::{Builder, place};
 use crate::app::{Daemon, EnvValue, Limits, Restart, ServiceTies, Stop};
 use crate::diagnostics::Diagnostic;
 use crate::keys::{suggest, values};
-use crate::layers::{Origin, Value};
+use crate::layers::{Origin, Section, Value};
 use crate::maps::HashSet;
 use crate::platforms::{self, DaemonSection, PlatformError};
 
@@ -78,7 +78,7 @@ impl<'a> Builder<'a> {
             .typed(section, "restart.limit", values::count)
             .and_then(|count| u32::try_from(count).ok());
         // A key about which something was told already would only be told again by the platform.
-        let part = self.config.part(section).filter(|part| part.is_usable())?;
+        let part = self.part(section).filter(|part| part.is_usable())?;
         let get = |key: &str| part.get(key);
         let words = |key: &str| part.words(key).map(<[String]>::to_vec);
         let below = |prefix: &str| -> Vec<(&str, &Value)> {
@@ -149,7 +149,7 @@ impl<'a> Builder<'a> {
 
     /// Where a section was first written: its first value, or the one that it replaced.
     fn first_origin(&self, section: &str) -> Option<Origin> {
-        let values = self.config.section(section).into_iter().flatten();
+        let values = self.part(section).into_iter().flat_map(Section::iter);
         let mut origins = values.map(|(_, value)| {
             value
                 .overrides

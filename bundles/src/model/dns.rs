@@ -10,7 +10,7 @@ impl Builder<'_> {
     pub(super) fn dns(&mut self, instance: &str) -> Option<Dns> {
         let zone = self.value("dns", "zone")?;
         for key in ["server", "key.file"] {
-            if self.config.get("dns", key).is_none() && !self.partial {
+            if self.said("dns", key).is_none() && !self.partial {
                 let message = format!("`zone` in [dns] is of no use without `{key}`");
                 let hint = match key {
                     "server" => "say which name server takes updates: server = 192.168.0.53",

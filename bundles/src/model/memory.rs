@@ -155,7 +155,7 @@ impl Builder<'_> {
         let mut jvms: Vec<Jvm<'_>> = daemons
             .values()
             .filter_map(|daemon| {
-                let memory = daemon.launch.memory.as_ref()?;
+                let memory = daemon.launch.memory.as_deref()?;
                 let limit = daemon.limits.memory.or(instance.memory);
                 Some(Jvm {
                     name: &daemon.name,

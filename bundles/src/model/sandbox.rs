@@ -54,7 +54,7 @@ impl Builder<'_> {
 
     fn net(&mut self) -> Net {
         let mode = self.value("sandbox.net", "mode");
-        let ip = self.config.get("sandbox.net", "ip");
+        let ip = self.said("sandbox.net", "ip");
         let addresses = self
             .typed("sandbox.net", "ip", values::addresses)
             .unwrap_or_default();
@@ -93,7 +93,7 @@ impl Builder<'_> {
         let publish = self
             .typed("sandbox.net", "publish", parse_publish)
             .unwrap_or_default();
-        let publish_origin = self.config.get("sandbox.net", "publish");
+        let publish_origin = self.said("sandbox.net", "publish");
         let publish_origin = publish_origin.map(|value| value.origin.clone());
         if let (Some(origin), false) = (&publish_origin, parsed == Mode::Nat) {
             let (mode, hint) = match parsed {

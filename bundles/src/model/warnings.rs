@@ -3,7 +3,8 @@
 use super::place;
 use crate::app::App;
 use crate::diagnostics::{Diagnostic, MAX_DIAGNOSTICS};
-use crate::layers::Config;
+use crate::layers::{Config, Section};
+use crate::maps::Named;
 use crate::network::{Mode, Verdict};
 
 /// Words that a shell would understand, and a program gets as they are.
@@ -13,10 +14,12 @@ const SHELL_WORDS: [&str; 9] = ["|", "||", "&&", "&", ";", ">", ">>", "<", "2>&1
 pub fn warnings(config: &Config, app: &App) -> Vec<Diagnostic> {
     let mut found = Vec::new();
     for (name, daemon) in &app.daemons {
-        let section = ["daemon.", name].concat();
-        found.extend(shell_words(config, &section));
+        let Some(section) = config.part(&["daemon.", name].concat()) else {
+            continue;
+        };
+        found.extend(shell_words(config, section));
         if daemon.port.is_none() {
-            found.extend(nobody_to_ask(config, &section));
+            found.extend(nobody_to_ask(config, section));
         }
         if found.len() >= MAX_DIAGNOSTICS {
             return found;
@@ -26,9 +29,9 @@ pub fn warnings(config: &Config, app: &App) -> Vec<Diagnostic> {
     found
 }
 
-fn shell_words(config: &Config, section: &str) -> Option<Diagnostic> {
-    let value = config.get(section, "command")?;
-    let words = config.words(section, "command")?;
+fn shell_words(config: &Config, section: &Section) -> Option<Diagnostic> {
+    let value = section.get("command")?;
+    let words = section.words("command")?;
     let word = words
         .iter()
         .find(|word| SHELL_WORDS.contains(&word.as_str()))?;
@@ -42,9 +45,9 @@ fn shell_words(config: &Config, section: &str) -> Option<Diagnostic> {
 }
 
 /// A health check of a daemon without a port.
-fn nobody_to_ask(config: &Config, section: &str) -> Option<Diagnostic> {
-    let value = config.get(section, "health")?;
-    let text = &value.text;
+fn nobody_to_ask(config: &Config, section: &Section) -> Option<Diagnostic> {
+    let value = section.get("health")?;
+    let (text, section) = (&value.text, section.name());
     Some(
         Diagnostic::warning(format!(
             "`health = {text}` asks nobody: [{section}] has no port"

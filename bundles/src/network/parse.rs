@@ -31,9 +31,8 @@ pub struct EntryError {
 /// # Errors
 /// The first destination that is not so.
 pub fn parse_entry(name: &str, text: &str) -> Result<Vec<Entry>, EntryError> {
-    let destinations = destinations(text);
-    let mut entries = Vec::with_capacity(destinations.len().min(MAX_DESTINATIONS));
-    for destination in destinations {
+    let mut entries = Vec::with_capacity(1);
+    for destination in destinations(text) {
         if entries.len() == MAX_DESTINATIONS {
             return Err(error(
                 destination,
@@ -58,22 +57,28 @@ fn error(destination: &str, problem: String) -> EntryError {
 }
 
 /// Splits at white space and commas, but keeps `host:80,443` together.
-fn destinations(text: &str) -> Vec<&str> {
-    let mut found = Vec::new();
-    for word in text.split_whitespace() {
-        let mut start = 0;
-        for (comma, _) in word.match_indices(',') {
-            let next = word[comma + 1..].split(',').next().unwrap_or("");
-            let has_port = port_part(&word[start..comma]).is_some();
-            if !(has_port && next.starts_with(|c: char| c.is_ascii_digit()) && is_port_like(next)) {
-                found.push(&word[start..comma]);
-                start = comma + 1;
-            }
-        }
-        found.push(&word[start..]);
-    }
-    found.retain(|part| !part.is_empty());
-    found
+fn destinations(text: &str) -> impl Iterator<Item = &str> {
+    let parts = text.split_whitespace().flat_map(|word| {
+        let mut rest = Some(word);
+        std::iter::from_fn(move || {
+            let word = rest?;
+            let comma = memchr::memchr_iter(b',', word.as_bytes());
+            let (part, behind) = match comma.into_iter().find(|comma| separates(word, *comma)) {
+                Some(comma) => (&word[..comma], Some(&word[comma + 1..])),
+                None => (word, None),
+            };
+            rest = behind;
+            Some(part)
+        })
+    });
+    parts.filter(|part| !part.is_empty())
+}
+
+/// Whether the comma of a word stands between two destinations, not between two ports.
+fn separates(word: &str, comma: usize) -> bool {
+    let next = word[comma + 1..].split(',').next().unwrap_or("");
+    let has_port = port_part(&word[..comma]).is_some();
+    !(has_port && next.starts_with(|c: char| c.is_ascii_digit()) && is_port_like(next))
 }
 
 /// `443`, `1-9` or `443/tcp`.
@@ -177,7 +182,9 @@ fn parse_peer(whole: &str, host: &str) -> Result<Peer, EntryError> {
             )),
         };
     }
-    if let Ok(address) = address.parse::<IpAddr>() {
+    // A name is no address, and it is quickly seen that it cannot be one.
+    let may_be = address.contains(':') || address.starts_with(|c: char| c.is_ascii_digit());
+    if let Some(address) = may_be.then(|| address.parse::<IpAddr>().ok()).flatten() {
         return prefix(whole, address, if address.is_ipv4() { 32 } else { 128 });
     }
     if host.starts_with('[') {

@@ -180,7 +180,7 @@ pub fn environment(
         set("PORT", port.to_string());
     }
     for (name, value) in &app.env {
-        set(name, value.value.clone());
+        set(name, value.value.to_string());
     }
     // [env] cannot name these.
     set("METACTL_APP", app.name.clone());

@@ -24,6 +24,7 @@
 //! Only jetty9 is run in the tests, with Debian's package. The others are compared with what is
 //! documented, word by word (`jetty/tests.rs`), and have never been run.
 
+use std::borrow::Cow;
 use std::path::{Path, PathBuf};
 
 use super::webapp::{self, WAR, generate};
@@ -98,9 +99,9 @@ enum Style {
     /// Jetty 9 and later: modules, and a `jetty.base` beside `jetty.home`.
     Modules {
         /// The modules when the section names none.
-        default: String,
+        default: Cow<'static, str>,
         /// The class of a context.
-        class: String,
+        class: Cow<'static, str>,
         dtd: &'static str,
         /// The Jakarta EE of Jetty 12.
         environment: Option<String>,
@@ -113,8 +114,8 @@ const DTD_10: &str = "https://www.eclipse.org/jetty/configure_10_0.dtd";
 
 fn style(platform: &str, daemon: &DaemonSection<'_>) -> Style {
     let modules = |dtd| Style::Modules {
-        default: "http,deploy,annotations,jsp,jstl".to_owned(),
-        class: CONTEXT.to_owned(),
+        default: Cow::Borrowed("http,deploy,annotations,jsp,jstl"),
+        class: Cow::Borrowed(CONTEXT),
         dtd,
         environment: None,
     };
@@ -124,8 +125,8 @@ fn style(platform: &str, daemon: &DaemonSection<'_>) -> Style {
         "jetty12" => {
             let ee = daemon.text("jetty.environment").unwrap_or("ee10");
             Style::Modules {
-                default: format!("http,{ee}-deploy,{ee}-annotations,{ee}-jsp,{ee}-jstl"),
-                class: format!("org.eclipse.jetty.{ee}.webapp.WebAppContext"),
+                default: format!("http,{ee}-deploy,{ee}-annotations,{ee}-jsp,{ee}-jstl").into(),
+                class: format!("org.eclipse.jetty.{ee}.webapp.WebAppContext").into(),
                 dtd: DTD_10,
                 environment: Some(ee.to_owned()),
             }
@@ -137,10 +138,10 @@ fn style(platform: &str, daemon: &DaemonSection<'_>) -> Style {
 
 /// The launch of a `jettyN` section.
 pub(super) fn launch(platform: &str, daemon: &DaemonSection<'_>) -> Result<Launch, PlatformError> {
-    let launch = jvm::java(daemon, platform, "platform")?;
+    let launch = jvm::java(daemon, "platform")?;
     let mut launch = jvm::with_java(launch, oldest_java(platform));
     let home = webapp::home(daemon, "jetty.home", platform)?;
-    let base = PathBuf::from(GENERATED_DIR).join(daemon.name).join("jetty");
+    let base = PathBuf::from([GENERATED_DIR, "/", daemon.name, "/jetty"].concat());
     let context = webapp::context(daemon, "jetty.context")?;
     let port = daemon.port.unwrap_or(80);
 
@@ -200,7 +201,7 @@ pub(super) fn launch(platform: &str, daemon: &DaemonSection<'_>) -> Result<Launc
             push_start_jar(&mut launch, &home);
             launch.args.push(option("jetty.home=", &home));
             launch.args.push(option("jetty.base=", &base));
-            let ini = start_ini(&modules(daemon, &default)?, port);
+            let ini = start_ini(&modules(daemon, default)?, port);
             generate(&mut launch.files, base.join("start.d/metactl.ini"), ini);
             if let Some(environment) = environment {
                 let text = format!("environment={environment}\n");
@@ -272,13 +273,16 @@ fn option(name: &str, path: &Path) -> String {
     [name, &path.to_string_lossy()].concat()
 }
 
-fn modules(daemon: &DaemonSection<'_>, default: &str) -> Result<String, PlatformError> {
+fn modules(
+    daemon: &DaemonSection<'_>,
+    default: Cow<'static, str>,
+) -> Result<Cow<'static, str>, PlatformError> {
     let Some(words) = (daemon.words)("jetty.modules").filter(|words| !words.is_empty()) else {
-        return Ok(default.to_owned());
+        return Ok(default);
     };
     let allowed = |c: char| c.is_ascii_alphanumeric() || "-_.,/[]".contains(c);
     match words.iter().find(|word| !word.chars().all(allowed)) {
-        None => Ok(words.join(",")),
+        None => Ok(words.join(",").into()),
         Some(word) => Err(daemon.error(
             "jetty.modules",
             format!("`{word}` is not the name of a Jetty module"),

@@ -24,7 +24,7 @@ mod keys;
 #[path = "jvm/memory.rs"]
 pub mod memory;
 
-use std::path::{Component, Path, PathBuf};
+use std::path::PathBuf;
 
 use super::{APP_DIR, DaemonSection, Platform, PlatformError, in_app};
 use crate::app::{GcLog, Health, JavaNeed, Launch, ReleaseNeed};
@@ -77,7 +77,7 @@ pub(super) fn with_java(mut launch: Launch, at_least: u32) -> Launch {
 
 /// The launch of a `jvm` section.
 pub(super) fn launch(daemon: &DaemonSection<'_>) -> Result<Launch, PlatformError> {
-    let mut launch = java(daemon, "jvm", "platform")?;
+    let mut launch = java(daemon, "platform")?;
     let jar = (daemon.words)("jvm.jar").filter(|words| !words.is_empty());
     let main = (daemon.words)("jvm.main").filter(|words| !words.is_empty());
     match (jar, main) {
@@ -129,14 +129,12 @@ pub(super) fn launch(daemon: &DaemonSection<'_>) -> Result<Launch, PlatformError
 /// comes last, because the last of two options that contradict each other counts (java(1)).
 pub(super) fn java(
     daemon: &DaemonSection<'_>,
-    platform: &str,
     reason: &str,
 ) -> Result<Launch, PlatformError> {
-    let memory = memory::read(daemon)?;
     let mut release = Vec::new();
     let mut args = Vec::with_capacity(USUAL_ARGS);
     args.push("java".to_owned());
-    args.extend(memory::options(daemon));
+    let memory = memory::read(daemon, &mut args)?;
     if daemon.text("jvm.heap.dump") != Some("no") {
         args.push("-XX:+HeapDumpOnOutOfMemoryError".to_owned());
         let file = heap_dump(daemon.name);
@@ -152,11 +150,10 @@ pub(super) fn java(
     }
     args.extend((daemon.words)("jvm.options").unwrap_or_default());
     Ok(Launch {
-        platform: platform.to_owned(),
         args,
         cwd: PathBuf::from(APP_DIR),
         java: Some(java_need(daemon, reason)?),
-        memory: Some(memory),
+        memory: Some(Box::new(memory)),
         release,
         ..Launch::default()
     })
@@ -179,7 +176,7 @@ fn java_need(daemon: &DaemonSection<'_>, reason: &str) -> Result<JavaNeed, Platf
             at_least: None,
         });
     };
-    let climbs = || (Path::new(home).components()).any(|part| part == Component::ParentDir);
+    let climbs = || (home.as_bytes().split(|byte| *byte == b'/')).any(|part| part == b"..");
     if !home.starts_with('/') || climbs() {
         return Err(daemon.error(
             "jvm.home",

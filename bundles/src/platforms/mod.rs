@@ -131,7 +131,7 @@ pub struct Platform {
 
 impl Platform {
     /// Whether a section with these keys is what `port` and `health` are about.
-    fn is_web(&self, has: impl Fn(&str) -> bool) -> bool {
+    pub(crate) fn is_web(&self, has: impl Fn(&str) -> bool) -> bool {
         self.web_keys.is_empty() || self.web_keys.iter().any(|key| has(key))
     }
 }

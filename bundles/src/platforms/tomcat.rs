@@ -74,7 +74,7 @@ pub(super) const PLATFORM: Platform = Platform {
 
 /// The launch of a `tomcatN` section.
 fn launch(platform: &str, daemon: &DaemonSection<'_>) -> Result<Launch, PlatformError> {
-    let launch = jvm::java(daemon, platform, "platform")?;
+    let launch = jvm::java(daemon, "platform")?;
     // "Which Version Do I Want?" of tomcat.apache.org.
     let oldest_java = match platform {
         "tomcat9" => 8,

@@ -37,11 +37,8 @@ const SITE: &str = "[env]\nDB_HOST = mysql.example.org\nDB_PORT = 3306\n";
 const LOCAL: &str = "[sandbox.net]\nip = 192.168.0.5\n[env]\nLEVEL = debug\n";
 
 fn load(app: &str, site: &str, local: &str) -> (Config, App) {
-    let source = |layer, path: &str, text: &str| Source {
-        layer,
-        path: PathBuf::from(path),
-        text: text.to_owned(),
-    };
+    let source =
+        |layer, path: &str, text: &str| Source::new(layer, PathBuf::from(path), text.to_owned());
     let sources = vec![
         source(LayerKind::App, ".metactl", app),
         source(LayerKind::Site, "/etc/metactl/sites/prod/myapp.conf", site),

@@ -181,7 +181,7 @@ pub fn seed_app(jetty: &str) -> App {
 /// Adds a variable.
 pub fn env(app: &mut App, name: &str, value: &str, sensitive: bool) {
     let value = EnvValue {
-        value: value.to_owned(),
+        value: value.into(),
         origin: origin(2),
         sensitive,
     };

@@ -96,7 +96,7 @@ impl Workshop {
         let mut env: BTreeMap<String, EnvValue> = BTreeMap::new();
         for (name, value) in job.env.iter().chain(&app.build.env) {
             let value = EnvValue {
-                value: value.clone(),
+                value: value.as_str().into(),
                 origin: built_in.clone(),
                 sensitive: false,
             };

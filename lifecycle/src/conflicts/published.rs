@@ -8,7 +8,7 @@ use metactl_bundles::network::{NetworkSpec, Protocol, Published, parse_publish};
 use metactl_bundles::paths::Paths;
 
 use crate::error::{LifecycleError, Result};
-use crate::materialize::{self, Understood};
+use crate::materialize::Understood;
 use crate::{allocation, files};
 
 /// Fails when a port that the instance publishes is somebody else's. It takes no socket of the server, so whoever
@@ -40,16 +40,9 @@ pub(super) fn check(paths: &Paths, instance: &str, understood: &Understood) -> R
 /// Another instance that publishes the port or, in `host` mode, serves it.
 pub(super) fn holder(paths: &Paths, instance: &str, port: &Published) -> Result<Option<String>> {
     let same = |other: &Published| other.clashes(port);
-    for name in files::entries(&paths.config.join("nodes"))? {
-        let name = files::name_of(&name);
-        let other = name
-            .strip_suffix(".conf")
-            .filter(|other| *other != instance);
-        if let Some((other, origin)) =
-            other.and_then(|other| Some((other, says(paths, other, same)?)))
-        {
-            return Ok(Some(format!("instance {other} publishes it ({origin})")));
-        }
+    let found = super::of_others(paths, instance, |_| true, |config| says(config, same))?;
+    if let Some((other, origin)) = found {
+        return Ok(Some(format!("instance {other} publishes it ({origin})")));
     }
     for dir in allocation::state_dirs(paths)? {
         let name = files::name_of(&dir);
@@ -64,12 +57,8 @@ pub(super) fn holder(paths: &Paths, instance: &str, port: &Published) -> Result<
     }
 }
 
-/// Where the layers of another instance say that it publishes such a port. What is wrong in them is told when
-/// something is done with that instance.
-fn says(paths: &Paths, other: &str, same: impl Fn(&Published) -> bool) -> Option<String> {
-    crate::names::check(other).ok()?;
-    let sources = materialize::sources(paths, other, None, None).ok()?;
-    let config = Config::check(sources).ok()?;
+/// Where the layers say that the instance publishes such a port.
+fn says(config: &Config, same: impl Fn(&Published) -> bool) -> Option<String> {
     let value = config.get("sandbox.net", "publish")?;
     let ports = parse_publish(&value.text).ok()?;
     ports.iter().any(same).then(|| value.origin.to_string())

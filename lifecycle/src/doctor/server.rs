@@ -43,9 +43,11 @@ impl Manager {
         // What else is wrong with that file is told with each instance.
         let server = Server::read(&self.paths).ok();
         found.extend(server.and_then(|server| self.lost_site(&server)));
-        for name in self.instances()? {
-            self.examine(&name, found);
-        }
+        let names = self.instances()?;
+        let examined = materialize::of_all(&self.paths, &names, |name, config| {
+            self.examine(name, config)
+        });
+        found.extend(examined.into_iter().flatten());
         Ok(diagnosis)
     }
 
@@ -106,9 +108,8 @@ impl Manager {
     }
 
     /// One instance: its layers as they are now, and whom they name.
-    fn examine(&self, name: &str, found: &mut Vec<Finding>) {
-        let config = materialize::sources(&self.paths, name, None, None)
-            .and_then(|sources| Ok(Config::check(sources)?));
+    fn examine(&self, name: &str, config: Result<Config>) -> Vec<Finding> {
+        let mut found = Vec::new();
         let config = match config {
             Ok(config) => config,
             Err(error) => {
@@ -122,7 +123,7 @@ impl Manager {
                     mend: vec![format!("metactl {name} config")],
                     lasting: String::new(),
                 });
-                return;
+                return found;
             }
         };
         for key in ["operate", "deploy", "administer"] {
@@ -142,6 +143,7 @@ impl Manager {
                 });
             }
         }
+        found
     }
 }
 

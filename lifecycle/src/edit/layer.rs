@@ -237,11 +237,7 @@ pub(crate) fn check_early(sources: Vec<Source>, instance: &str) -> Result<Config
 
 /// As if the application said nothing.
 fn check_alone(mut sources: Vec<Source>) -> Result<Config> {
-    sources.push(Source {
-        layer: LayerKind::App,
-        path: APP_LAYER.into(),
-        text: String::new(),
-    });
+    sources.push(Source::new(LayerKind::App, Path::new(APP_LAYER), ""));
     Ok(Config::check(sources)?)
 }
 
@@ -268,11 +264,7 @@ fn layer_of(source: &scm::Source, revision: &scm::Revision) -> Result<Option<Sou
 
 /// The text of `.metactl` as a layer.
 pub(crate) fn app_source(text: String) -> Source {
-    Source {
-        layer: LayerKind::App,
-        path: PathBuf::from(APP_LAYER),
-        text,
-    }
+    Source::new(LayerKind::App, PathBuf::from(APP_LAYER), text)
 }
 
 /// What the file was before the last change, if that is known.

@@ -1,17 +1,25 @@
 //! Lines of `[crontab]`, and what `[cron]` says about them.
 
+use std::borrow::Cow;
+
 use crate::schedule::Schedule;
 
 /// The schedule, its fields separated by single spaces, and the command.
-pub fn cron(text: &str) -> Result<(String, &str), String> {
-    let (schedule, command) = Schedule::split(text)?;
+pub fn cron(text: &str) -> Result<(Cow<'_, str>, &str), String> {
+    let (schedule, command) = checked_cron(text)?;
     Schedule::parse(&schedule)?;
     if command.is_empty() {
         return Err("must have a command behind the schedule".to_owned());
     }
+    Ok((schedule, command))
+}
+
+/// The same of a line that was checked before.
+pub(crate) fn checked_cron(text: &str) -> Result<(Cow<'_, str>, &str), String> {
+    let (schedule, command) = Schedule::split(text)?;
     // Two words for the same time.
-    let schedule = match schedule.as_str() {
-        "@midnight" => "@daily".to_owned(),
+    let schedule = match &*schedule {
+        "@midnight" => Cow::Borrowed("@daily"),
         _ => schedule,
     };
     Ok((schedule, command))
@@ -35,7 +43,7 @@ mod tests {
     fn lines_of_the_seed() {
         let (schedule, command) = cron("5 0 * * * curl http://localhost/housekeeping").unwrap();
         assert_eq!(
-            (schedule.as_str(), command),
+            (&*schedule, command),
             ("5 0 * * *", "curl http://localhost/housekeeping")
         );
         assert_eq!(

@@ -6,11 +6,11 @@ use crate::layers::{LayerKind, Source};
 use crate::model;
 
 fn load(layer: &str) -> Result<App, Report> {
-    let source = Source {
-        layer: LayerKind::Site,
-        path: PathBuf::from("site.conf"),
-        text: layer.to_owned(),
-    };
+    let source = Source::new(
+        LayerKind::Site,
+        PathBuf::from("site.conf"),
+        layer.to_owned(),
+    );
     model::load(vec![source], "a").map(|(_, app)| app)
 }
 

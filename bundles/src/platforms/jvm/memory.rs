@@ -13,6 +13,8 @@
 //! (java(1) of the JDK, "Standard", "Extra" and "Advanced Options".) Whether all of it fits into the
 //! memory limit is decided in [`crate::model`], where the limits are known.
 
+use std::borrow::Cow;
+
 use crate::app::{Bound, JvmMemory};
 use crate::keys::values;
 use crate::platforms::{DaemonSection, PlatformError};
@@ -74,13 +76,16 @@ const OPTIONS: [(&str, Which, Unit); 10] = [
     ("-XX:ThreadStackSize=", Which::Stack, Unit::Kib),
 ];
 
-/// The bounds that a section has.
+/// The bounds that a section has; `args` gets the options that its keys become.
 ///
 /// # Errors
 /// A size that is none; a key and an option that say the same thing.
-pub fn read(daemon: &DaemonSection<'_>) -> Result<JvmMemory, PlatformError> {
+pub(super) fn read(
+    daemon: &DaemonSection<'_>,
+    args: &mut Vec<String>,
+) -> Result<JvmMemory, PlatformError> {
     let mut memory = JvmMemory::default();
-    for (key, which, _) in KEYS {
+    for (key, which, option) in KEYS {
         let Some(value) = (daemon.get)(key) else {
             continue;
         };
@@ -88,9 +93,12 @@ pub fn read(daemon: &DaemonSection<'_>) -> Result<JvmMemory, PlatformError> {
             .map_err(|problem| daemon.error(key, format!("`{key}` {problem}"), SIZE.to_owned()))?;
         *slot(&mut memory, which) = Some(Bound {
             value: bytes,
-            by: key.to_owned(),
+            by: Cow::Borrowed(key),
             origin: Some(value.origin.clone()),
         });
+        let mut word = [option, value.text.trim()].concat();
+        word[option.len()..].make_ascii_lowercase();
+        args.push(word);
     }
     if let Some(value) = (daemon.get)("jvm.threads") {
         memory.threads = Some(threads(daemon, &value.text)?);
@@ -110,15 +118,6 @@ pub fn read(daemon: &DaemonSection<'_>) -> Result<JvmMemory, PlatformError> {
 
 const SIZE: &str = "write a number and k, m or g, like 256m";
 
-/// The options that the keys of a section become.
-pub(super) fn options(daemon: &DaemonSection<'_>) -> Vec<String> {
-    let option = |(key, _, option): &(&str, Which, &str)| {
-        let size = daemon.text(key)?.trim().to_ascii_lowercase();
-        Some([option, size.as_str()].concat())
-    };
-    KEYS.iter().filter_map(option).collect()
-}
-
 fn slot(memory: &mut JvmMemory, which: Which) -> &mut Option<Bound> {
     match which {
         Which::Heap => &mut memory.heap,
@@ -135,7 +134,7 @@ fn threads(daemon: &DaemonSection<'_>, text: &str) -> Result<Bound, PlatformErro
     match values::count(text) {
         Ok(count) if count >= FEWEST_THREADS => Ok(Bound {
             value: count,
-            by: "jvm.threads".to_owned(),
+            by: Cow::Borrowed("jvm.threads"),
             origin: daemon.origin("jvm.threads"),
         }),
         _ => Err(daemon.error(
@@ -180,7 +179,7 @@ fn option(
     if let Some(value) = value {
         *slot(memory, which) = Some(Bound {
             value,
-            by: word.to_owned(),
+            by: Cow::Owned(word.to_owned()),
             origin: daemon.origin("jvm.options"),
         });
     }

@@ -1,0 +1,133 @@
+//! The layers of many instances: whoever looks at all of them shares the work among the processors.
+
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::thread;
+
+use super::{Reader, Request, Source};
+use crate::diagnostics::Report;
+use crate::paths::Paths;
+
+/// So many instances a thread takes at once. Fewer are read sooner than a thread is made for them.
+const SHARE: usize = 16;
+
+/// What `look` makes of the layers of each instance, in the order of `requests`.
+///
+/// Each thread has a [`Reader`] of its own, so that what the instances have in common is read and parsed
+/// once for each processor, and no processor waits for another.
+pub fn of_all<T: Send>(
+    paths: &Paths,
+    requests: &[Request<'_>],
+    look: impl Fn(&Request<'_>, Result<Vec<Source>, Report>) -> T + Sync,
+) -> Vec<T> {
+    let shares: Vec<&[Request<'_>]> = requests.chunks(SHARE).collect();
+    let next = AtomicUsize::new(0);
+    let work = || {
+        let reader = Reader::new(paths);
+        let of_one = |request: &Request<'_>| match &reader {
+            Ok(reader) => look(request, reader.read(request)),
+            Err(report) => look(request, Err(report.clone())),
+        };
+        let mut done = Vec::new();
+        loop {
+            let at = next.fetch_add(1, Relaxed);
+            let Some(share) = shares.get(at) else {
+                return done;
+            };
+            done.push((at, share.iter().map(of_one).collect::<Vec<T>>()));
+        }
+    };
+    let processors = thread::available_parallelism().map_or(1, usize::from);
+    let others = shares.len().min(processors).saturating_sub(1);
+    let mut done = thread::scope(|scope| {
+        // Where no thread can be made, those that there are do the work.
+        let spawn = |_| thread::Builder::new().spawn_scoped(scope, work).ok();
+        let threads: Vec<_> = (0..others).filter_map(spawn).collect();
+        let mut done = work();
+        for thread in threads {
+            match thread.join() {
+                Ok(more) => done.extend(more),
+                Err(panic) => std::panic::resume_unwind(panic),
+            }
+        }
+        done
+    });
+    done.sort_unstable_by_key(|(at, _)| *at);
+    done.into_iter().flat_map(|(_, share)| share).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{Config, LayerKind};
+    use super::*;
+
+    #[test]
+    fn each_is_read_once_and_told_in_order() {
+        let root = tempfile::TempDir::new().unwrap();
+        let paths = Paths::under(root.path());
+        std::fs::create_dir_all(paths.config.join("nodes")).unwrap();
+        let names: Vec<String> = (0..5 * SHARE + 1).map(|n| format!("app{n}")).collect();
+        for (n, name) in names.iter().enumerate() {
+            std::fs::write(paths.local_layer(name), format!("[env]\nN = {n}\n")).unwrap();
+        }
+        let request = |name| Request {
+            instance: name,
+            app_layer: None,
+        };
+        let requests: Vec<Request<'_>> = names.iter().map(|name| request(name)).collect();
+        let looked = AtomicUsize::new(0);
+        let found = of_all(&paths, &requests, |request, sources| {
+            looked.fetch_add(1, Relaxed);
+            (
+                request.instance.to_owned(),
+                sources.unwrap()[0].text.to_string(),
+            )
+        });
+        assert_eq!(looked.into_inner(), names.len());
+        for (n, (name, text)) in found.iter().enumerate() {
+            assert_eq!((name, text), (&names[n], &format!("[env]\nN = {n}\n")));
+        }
+        assert!(of_all(&paths, &[], |_, _| ()).is_empty());
+    }
+
+    #[test]
+    fn what_is_wrong_for_all_is_told_for_each() {
+        let root = tempfile::TempDir::new().unwrap();
+        let paths = Paths::under(root.path());
+        std::fs::create_dir_all(&paths.config).unwrap();
+        std::fs::write(paths.server_conf(), "[server]\nsite = a/b\n").unwrap();
+        let requests = ["a", "b"].map(|instance| Request {
+            instance,
+            app_layer: None,
+        });
+        let found = of_all(&paths, &requests, |_, sources| sources.is_err());
+        assert_eq!(found, [true, true]);
+    }
+
+    #[test]
+    fn what_is_wrong_in_a_common_file_is_told_to_each() {
+        let root = tempfile::TempDir::new().unwrap();
+        let paths = Paths::under(root.path());
+        std::fs::create_dir_all(&paths.config).unwrap();
+        std::fs::write(paths.server_conf(), "[env]\nA = 1\nnonsense\n").unwrap();
+        let requests = ["a", "b"].map(|instance| Request {
+            instance,
+            app_layer: None,
+        });
+        let found = of_all(&paths, &requests, |_, sources| {
+            let report = Config::from_sources(sources.unwrap()).unwrap_err();
+            report.to_string()
+        });
+        assert!(found[0].contains("line without `=`"), "{}", found[0]);
+        assert_eq!(found[0], found[1]);
+    }
+
+    #[test]
+    fn a_text_that_was_replaced_is_parsed_anew() {
+        let path = std::path::Path::new("site.conf");
+        let mut source = Source::new(LayerKind::Site, path, "[env]\nA = 1\n").parsed();
+        assert!(source.document().is_some());
+        source.text = "[env]\nA = 2\n".into();
+        let config = Config::from_sources(vec![source]).unwrap();
+        assert_eq!(config.get("env", "A").unwrap().text, "2");
+    }
+}
