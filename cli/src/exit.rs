@@ -52,7 +52,7 @@ pub const TABLE: &[Row] = &[
     Row {
         code: UNKNOWN,
         name: "unknown",
-        meaning: "status only: it runs in part or nobody can tell",
+        meaning: "status only: it runs in part or nobody can tell; with --wait also: it is not healthy in time",
     },
     Row {
         code: 10,
