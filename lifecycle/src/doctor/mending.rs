@@ -19,7 +19,13 @@ impl Manager {
         let Some(first) = instances.first() else {
             return Ok(None);
         };
-        Ok(mend::trouble()?.map(|trouble| finding(&trouble, first, instances.len())))
+        let asked = match mend::trouble() {
+            Ok(trouble) => trouble,
+            Err(error) => Some(Trouble::Unknown {
+                why: error.to_string(),
+            }),
+        };
+        Ok(asked.map(|trouble| finding(&trouble, first, instances.len())))
     }
 }
 
@@ -49,6 +55,12 @@ fn finding(trouble: &Trouble, first: &str, count: usize) -> Finding {
             MEND_TIMER,
             format!("{MEND_TIMER} has no next time"),
             vec![format!("systemctl restart {MEND_TIMER}")],
+            "",
+        ),
+        Trouble::Unknown { why } => (
+            MEND_TIMER,
+            format!("systemd does not say how {MEND_TIMER} is: {why}"),
+            vec![format!("systemctl status {MEND_TIMER}")],
             "",
         ),
         Trouble::Failed { result } => (

@@ -104,7 +104,9 @@ impl Name {
             [bytes @ .., "in-addr", "arpa"] if bytes.len() == 4 => {
                 let mut address = [0; 4];
                 for (to, from) in address.iter_mut().rev().zip(bytes) {
-                    *to = from.parse().ok()?;
+                    let byte: u8 = from.parse().ok()?;
+                    // One way to write it: `+7` and `007` would hold something else for who reads along.
+                    *to = (byte.to_string() == **from).then_some(byte)?;
                 }
                 Some(address.into())
             }
@@ -210,6 +212,8 @@ mod tests {
             "2.10.in-addr.arpa",
             "a.0.2.10.in-addr.arpa",
             "300.0.2.10.in-addr.arpa",
+            "020.0.2.10.in-addr.arpa",
+            "+20.0.2.10.in-addr.arpa",
             "db.example.org",
         ] {
             assert_eq!(reverse(text), None, "{text}");

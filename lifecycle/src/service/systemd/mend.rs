@@ -92,6 +92,11 @@ pub(crate) enum Trouble {
     Stopped,
     /// The timer runs, and has no next time.
     Over,
+    /// systemd does not say.
+    Unknown {
+        /// Why.
+        why: String,
+    },
     /// The service failed the last time.
     Failed {
         /// `exit-code`, `timeout` and so on.
