@@ -400,12 +400,10 @@ mod tests {
         let why = error.to_string();
         assert_eq!(failed("", &error), why);
         assert_eq!(failed("1.2", &error), format!("1.2: {why}"));
-        let source = metactl_bundles::layers::Source {
-            layer: metactl_bundles::layers::LayerKind::App,
-            path: ".metactl".into(),
-            text: "[env]\nA = %(NOWHERE)\n".to_owned(),
-        };
-        let report = metactl_bundles::layers::Config::from_sources(vec![source]).unwrap_err();
+        use metactl_bundles::layers::{Config, LayerKind, Source};
+        let path = std::path::Path::new(".metactl");
+        let source = Source::new(LayerKind::App, path, "[env]\nA = %(NOWHERE)\n");
+        let report = Config::from_sources(vec![source]).unwrap_err();
         assert_eq!(failed("", &report.into()), "unknown name `NOWHERE`");
     }
 
