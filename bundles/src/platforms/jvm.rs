@@ -127,10 +127,7 @@ pub(super) fn launch(daemon: &DaemonSection<'_>) -> Result<Launch, PlatformError
 ///
 /// `reason` is the key that makes a Java necessary when there is no `jvm.home`. What the user says
 /// comes last, because the last of two options that contradict each other counts (java(1)).
-pub(super) fn java(
-    daemon: &DaemonSection<'_>,
-    reason: &str,
-) -> Result<Launch, PlatformError> {
+pub(super) fn java(daemon: &DaemonSection<'_>, reason: &str) -> Result<Launch, PlatformError> {
     let mut release = Vec::new();
     let mut args = Vec::with_capacity(USUAL_ARGS);
     args.push("java".to_owned());
