@@ -79,7 +79,7 @@ pub(crate) fn allocate(paths: &Paths, server: &Server, needs: Needs<'_>) -> Resu
     })?;
     // Nearly always. What all others have takes long to find out.
     if let Some(had) = before.as_ref().filter(|had| had.suffices(server, needs))
-        && !may_be_others(paths, needs.dir, had)?
+        && (!needs.address || !may_be_others(paths, needs.dir, had)?)
     {
         return Ok(had.clone());
     }
@@ -94,18 +94,18 @@ pub(crate) fn allocate(paths: &Paths, server: &Server, needs: Needs<'_>) -> Resu
 impl Allocation {
     /// Whether it has all that is needed and nothing else, if nobody else has its addresses.
     fn suffices(&self, server: &Server, needs: Needs<'_>) -> bool {
-        let in_pool = self.address.is_some_and(|a| server.pool.contains(&a));
-        let in_pool6 = match (server.pool6, self.address6) {
-            (Some(pool), Some(address)) => pool.contains(&address),
-            (None, None) => true,
-            _ => false,
+        let in_pool = |address: &Ipv4Addr| server.pool.contains(address);
+        let addresses = match (needs.address, server.pool6, self.address6) {
+            // It keeps what it may need again.
+            (false, _, _) => self.address.as_ref().is_none_or(in_pool),
+            (true, Some(pool), Some(address)) => {
+                self.address.as_ref().is_some_and(in_pool) && pool.contains(&address)
+            }
+            (true, None, None) => self.address.as_ref().is_some_and(in_pool),
+            (true, _, _) => false,
         };
         // An account may have got another number.
-        needs.account.is_none()
-            && server.uid_range.contains(&self.uid)
-            && needs.address
-            && in_pool
-            && in_pool6
+        needs.account.is_none() && server.uid_range.contains(&self.uid) && addresses
     }
 }
 

@@ -235,3 +235,19 @@ fn is_in_use(port: u16) -> bool {
     let any = SocketAddr::from(([0, 0, 0, 0], port));
     TcpListener::bind(any).is_err_and(|error| error.kind() == std::io::ErrorKind::AddrInUse)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_layers_that_can_say_an_address_are_understood() {
+        let four = IpAddr::from([10, 1, 0, 5]);
+        assert!(may_say("[sandbox.net]\nip = 10.1.0.4,\n  10.1.0.5\n", four));
+        assert!(may_say("[sandbox.net]\nip = %(ADDRESS)\n", four));
+        assert!(!may_say("[sandbox.net]\nip = 10.1.0.4\n", four));
+        // `2001:DB8:0::5` is the same address.
+        let six = "2001:db8::5".parse().unwrap();
+        assert!(may_say("[sandbox.net]\nip = 2001:DB8:0::5\n", six));
+    }
+}
