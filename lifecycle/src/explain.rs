@@ -16,7 +16,7 @@ use metactl_bundles::why::path::{self, Seen};
 use metactl_bundles::why::{self, Answer, Question, Verdict};
 use metactl_netns::names::resolve;
 
-use crate::edit::layer::fetched_app_layer;
+use crate::edit::layer::glanced_app_layer;
 use crate::error::{LifecycleError, Result};
 use crate::instance::{Current, Instance};
 use crate::manager::Manager;
@@ -93,7 +93,7 @@ impl Instance {
         let paths = &self.manager.paths;
         let mut sources = materialize::sources(paths, &self.name, layer.as_deref(), None)?;
         if layer.is_none() {
-            sources.extend(fetched_app_layer(self));
+            sources.extend(glanced_app_layer(self));
         }
         Ok(match layer {
             Some(_) => model::load(sources, &self.name)?,
@@ -140,7 +140,7 @@ impl Instance {
         };
         let mut sources = layers::read(&self.manager.paths, &request)?;
         if file.is_none() {
-            sources.extend(fetched_app_layer(self));
+            sources.extend(glanced_app_layer(self));
         }
         let name = layers::site_name(&sources, &self.name);
         let app = sources

@@ -15,7 +15,7 @@ use metactl_bundles::layers::Config;
 use metactl_runtime::state::Status as ContainerStatus;
 
 use crate::deploy::{DeployOptions, DeployPlan};
-use crate::edit::layer::fetched_app_layer;
+use crate::edit::layer::glanced_app_layer;
 use crate::error::{LifecycleError, Result};
 use crate::events::EventKind;
 use crate::logs::search::LogFilter;
@@ -147,7 +147,7 @@ impl Instance {
         let mut sources =
             materialize::sources(&self.manager.paths, &self.name, layer.as_deref(), None)?;
         if layer.is_none() {
-            sources.extend(fetched_app_layer(self));
+            sources.extend(glanced_app_layer(self));
         }
         Ok(match layer {
             Some(_) => Config::from_sources(sources)?,
