@@ -17,7 +17,7 @@ use metactl_bundles::why::path::{self, Seen};
 use metactl_bundles::why::{self, Answer, Because, Question, Verdict};
 use metactl_netns::names::resolve;
 
-use crate::edit::layer::fetched_app_layer;
+use crate::edit::layer::glanced_app_layer;
 use crate::error::{LifecycleError, Result};
 use crate::instance::{Current, Instance};
 use crate::manager::Manager;
@@ -107,7 +107,7 @@ impl Instance {
         if layer.is_some() {
             return Ok(model::load(sources, &self.name)?);
         }
-        sources.extend(fetched_app_layer(self));
+        sources.extend(glanced_app_layer(self));
         Ok(model::check(sources, &self.name)?)
     }
 
@@ -175,7 +175,7 @@ impl Instance {
         };
         let mut sources = layers::read(&self.manager.paths, &request)?;
         if file.is_none() {
-            sources.extend(fetched_app_layer(self));
+            sources.extend(glanced_app_layer(self));
         }
         let name = layers::site_name(&sources, &self.name);
         let app = sources

@@ -13,7 +13,7 @@ use metactl_bundles::bundle::{EntryRef, read_manifest, write_redacted};
 use metactl_bundles::layers::Config;
 
 use crate::deploy::{DeployOptions, DeployPlan};
-use crate::edit::layer::fetched_app_layer;
+use crate::edit::layer::glanced_app_layer;
 use crate::error::Result;
 use crate::events::EventKind;
 use crate::logs::search::LogFilter;
@@ -144,7 +144,7 @@ impl Instance {
         if layer.is_some() {
             return Ok(Config::from_sources(sources)?);
         }
-        sources.extend(fetched_app_layer(self));
+        sources.extend(glanced_app_layer(self));
         Ok(Config::check(sources)?)
     }
 

@@ -119,12 +119,18 @@ impl<'a> Layer<'a> {
             .map(|current| current.manifest.release_path.join(APP_LAYER));
         let mut sources = materialize::sources(paths, name, release.as_deref(), Some(text))?;
         if self.current.is_none() {
-            sources.extend(fetched_app_layer(self.instance));
+            sources.extend(self.fetched_app_layer());
         }
         Ok(sources)
     }
 
-    /// The same, fetched now. Why it cannot be is told by `deploy`.
+    /// `.metactl` from the cache of the repository; none when it is not there yet.
+    fn fetched_app_layer(&self) -> Option<Source> {
+        let (source, tag) = source(self.instance)?;
+        app_layer(&source, &tag).ok()?
+    }
+
+    /// `.metactl`, fetched now. Why it cannot be is told by `deploy`.
     fn fetch_app_layer(&self) -> Option<Source> {
         let (source, tag) = source(self.instance)?;
         let revision = source.fetch(&tag).ok()?;
@@ -155,10 +161,12 @@ impl<'a> Layer<'a> {
     }
 }
 
-/// Before the first deployment: `.metactl` from the cache of the repository; none when it is not there yet.
-pub(crate) fn fetched_app_layer(instance: &Instance) -> Option<Source> {
+/// `.metactl` of an instance that was never deployed, for who only looks: none where a glance at its repository does not
+/// show it.
+pub(crate) fn glanced_app_layer(instance: &Instance) -> Option<Source> {
     let (source, tag) = source(instance)?;
-    app_layer(&source, &tag).ok()?
+    let text = source.glance(&tag, APP_LAYER).ok()??;
+    String::from_utf8(text).ok().map(app_source)
 }
 
 /// The repository and the tag that the layers name.

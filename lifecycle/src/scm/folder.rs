@@ -71,6 +71,10 @@ impl Folder {
         })
     }
 
+    pub(super) fn glance(&self, tag: &str, path: &str) -> Result<Option<Vec<u8>>> {
+        plain_file(&self.real(tag)?, path)
+    }
+
     pub(super) fn file(&self, revision: &Revision, path: &str) -> Result<Option<Vec<u8>>> {
         plain_file(&self.of(revision)?, path)
     }

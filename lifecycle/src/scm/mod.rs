@@ -212,6 +212,18 @@ impl Source {
         }
     }
 
+    /// A file at a tag, where a glance shows it: nothing is fetched, unpacked or read as a whole.
+    pub(crate) fn glance(&self, tag: &str, path: &str) -> Result<Option<Vec<u8>>> {
+        match self {
+            Source::Git(git) => match git.known(tag)? {
+                Some(revision) => git.file(&revision, path),
+                None => Ok(None),
+            },
+            Source::Folder(folder) => folder.glance(tag, path),
+            Source::Subversion(_) | Source::Archive(_) => Ok(None),
+        }
+    }
+
     /// What is deployed when nothing is named.
     pub(crate) fn default_branch(&self) -> Result<Option<String>> {
         match self {

@@ -137,6 +137,14 @@ fn what_the_repository_says_is_known_before_the_first_deployment() {
         assert!(!layer(host, "myapp").exists());
         undo(host, &deleted).ok();
         assert_eq!(text(host, "myapp"), written);
+        // A folder is looked into as it is.
+        let folder = host.work().join("folder");
+        fs::create_dir_all(&folder).unwrap();
+        fs::write(folder.join(".metactl"), APP).unwrap();
+        host.run(&["new", "shown", folder.to_str().unwrap()]).ok();
+        host.run(&["shown", "show", "env:GREETING"])
+            .ok()
+            .says(&["from the app"]);
         // A folder may have no configuration of its own; that is said.
         let folder = host.work().join("plain");
         fs::create_dir_all(&folder).unwrap();
