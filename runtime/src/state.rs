@@ -23,8 +23,10 @@ use crate::id::ContainerId;
 use crate::process::ProcessId;
 
 mod oci;
+mod owner;
 
 pub use oci::{OCI_VERSION, OciState, Status};
+use owner::{check_root, own};
 
 /// The format number of `state.json`.
 pub const FORMAT: u32 = 1;
@@ -435,42 +437,6 @@ fn load(dir: &Path, id: &ContainerId) -> Result<Option<State>, StateError> {
         return Err(StateError::Other { path, found });
     }
     Ok(Some(state))
-}
-
-/// Fails when neither this user nor root has made a file: it says what is to be removed, and who is to be killed.
-fn own(path: &Path, file: &File) -> Result<(), StateError> {
-    let found = file
-        .metadata()
-        .map_err(|source| io_error(path, "look at", source))?;
-    belongs_here(path, &found)
-}
-
-fn belongs_here(path: &Path, found: &fs::Metadata) -> Result<(), StateError> {
-    let owner = found.uid();
-    if owner != 0 && owner != rustix::process::geteuid().as_raw() {
-        return Err(StateError::Foreign {
-            path: path.to_owned(),
-            owner,
-        });
-    }
-    Ok(())
-}
-
-/// Fails when somebody else could put directories of their own in the place of those of containers.
-fn check_root(root: &Path) -> Result<(), StateError> {
-    let found = match fs::metadata(root) {
-        Ok(found) => found,
-        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(()),
-        Err(source) => return Err(io_error(root, "look at", source)),
-    };
-    belongs_here(root, &found)?;
-    // Where the sticky bit is set, everybody keeps what is theirs.
-    if found.mode() & 0o1002 == 0o002 {
-        return Err(StateError::Open {
-            path: root.to_owned(),
-        });
-    }
-    Ok(())
 }
 
 fn open_dir(root: &Path, path: &Path, id: &ContainerId) -> Result<File, StateError> {
