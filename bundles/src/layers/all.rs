@@ -107,8 +107,10 @@ mod tests {
     fn what_is_wrong_in_a_common_file_is_told_to_each() {
         let root = tempfile::TempDir::new().unwrap();
         let paths = Paths::under(root.path());
-        std::fs::create_dir_all(&paths.config).unwrap();
-        std::fs::write(paths.server_conf(), "[env]\nA = 1\nnonsense\n").unwrap();
+        let [site_conf, _] = paths.site_layers("prod", "a");
+        std::fs::create_dir_all(site_conf.parent().unwrap()).unwrap();
+        std::fs::write(paths.server_conf(), "[server]\nsite = prod\n").unwrap();
+        std::fs::write(site_conf, "[env]\nA = 1\nnonsense\n").unwrap();
         let requests = ["a", "b"].map(|instance| Request {
             instance,
             app_layer: None,
