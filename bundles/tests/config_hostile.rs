@@ -11,7 +11,7 @@ use metactl_bundles::layers::{Config, LayerKind, Source};
 use metactl_bundles::model;
 
 /// Generous: the machine may be busy and the build is not optimized.
-const PATIENCE: Duration = Duration::from_secs(20);
+const PATIENCE: Duration = Duration::from_secs(60);
 
 fn load(text: String) -> Result<(Config, App), Report> {
     assert!(
