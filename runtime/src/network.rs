@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::journal::{self, Intent, Journal, JournalError};
 use crate::request::{LaunchRequest, Network, NetworkFiles};
-use crate::state::write_atomically;
+use crate::state::{unfinished, write_atomically};
 use crate::sys;
 
 /// What must be undone, beside a pin.
@@ -292,6 +292,9 @@ impl Pin {
             },
             Intent::File {
                 path: self.beside(".json"),
+            },
+            Intent::File {
+                path: unfinished(&self.beside(".json")),
             },
             Intent::File { path: path.clone() },
             Intent::Mount { path, above: None },

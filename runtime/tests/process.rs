@@ -8,7 +8,7 @@ mod common;
 use std::fs;
 use std::os::fd::AsFd;
 use std::os::unix::net::UnixListener;
-use std::process::Stdio;
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use common::{Host, both, descriptor, enter, stderr, stdout};
@@ -183,5 +183,30 @@ fn an_agent_decides_about_system_calls() {
         both(&output)
     );
     common::reap();
+    host.assert_clean();
+}
+
+/// A container's first process is a child of whoever called the runtime, who may have waited for it before the runtime
+/// looks at it: a kernel does so at once for who ignores SIGCHLD, as engines nearly do.
+#[test]
+fn why_a_process_ended_is_told_though_another_one_waited_for_it() {
+    let Some(host) = enter() else { return };
+    let mut config = host.config("gone", "true");
+    config["process"]["args"] = json!(["/bin/nothing"]);
+    let bundle = host.bundle("gone", &config);
+    let engine = "$SIG{CHLD} = 'IGNORE'; my $pid = fork // die; if (!$pid) { exec @ARGV or die } \
+                  select(undef, undef, undef, 0.002) while kill 0, $pid;";
+    for round in 0..60 {
+        let id = format!("gone-{round}");
+        let runtime = host.runtime(&["create", "--bundle", bundle.to_str().unwrap(), &id]);
+        let mut perl = Command::new("perl");
+        perl.args(["-e", engine]).arg(runtime.get_program());
+        let output = perl.args(runtime.get_args()).output().unwrap();
+        assert!(
+            stderr(&output).contains("find the program /bin/nothing"),
+            "{round}: {}",
+            both(&output)
+        );
+    }
     host.assert_clean();
 }

@@ -160,16 +160,22 @@ impl Locked {
             users,
             ..
         } = &self.record;
+        let temporary = self.path.with_extension("new");
         if originals.is_empty() && table.is_none() && users.is_empty() {
-            return match fs::remove_file(&self.path) {
-                Err(error) if error.kind() != io::ErrorKind::NotFound => Err(failed(error)),
-                _ => Ok(()),
-            };
+            // The second one: of somebody who was killed while writing.
+            for path in [&self.path, &temporary] {
+                match fs::remove_file(path) {
+                    Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                        return Err(failed(error));
+                    }
+                    _ => {}
+                }
+            }
+            return Ok(());
         }
         let bytes = serde_json::to_vec_pretty(&self.record)
             .map_err(io::Error::other)
             .map_err(failed)?;
-        let temporary = self.path.with_extension("new");
         let write = || -> io::Result<()> {
             let mut options = OpenOptions::new();
             let mut file = options

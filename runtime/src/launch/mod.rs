@@ -236,7 +236,11 @@ impl Launch<'_> {
                 let back = network.map(|network| self.take_devices_back(&network));
                 back.unwrap_or(Ok(())).unwrap_or_default();
                 child.kill().unwrap_or_default();
-                Err(error)
+                // That was another one where the process had ended before, and its parent, who is not this one, has
+                // already waited for it: what failed then is only that there is no such process any more.
+                Err(child
+                    .last_words(&self.plan)
+                    .map_or(error, crate::Error::from))
             }
         }
     }

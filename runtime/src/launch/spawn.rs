@@ -364,6 +364,22 @@ impl Child {
         LaunchError::Died("; was it the out-of-memory killer? its memory limit may be too small")
     }
 
+    /// What was wrong, of one that has ended before anybody listened. To be asked when it is dead: it says no more then.
+    pub fn last_words(&self, plan: &Plan) -> Option<LaunchError> {
+        let now = Timespec::default();
+        let said = |socket: &OwnedFd| {
+            poll(&mut [PollFd::new(socket, PollFlags::IN)], Some(&now)).is_ok_and(|n| n > 0)
+        };
+        while said(&self.socket)
+            && let Ok(Some((message, _))) = report::receive(&self.socket)
+        {
+            if let Message::Fault { step, fault } = message {
+                return Some(LaunchError::fault(plan, step, &fault));
+            }
+        }
+        None
+    }
+
     /// Kills it and waits for its end.
     pub fn kill(&self) -> Result<(), LaunchError> {
         match sys::pidfd_kill(&self.pidfd, libc::SIGKILL) {
