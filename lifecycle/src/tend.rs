@@ -141,10 +141,11 @@ impl Manager {
     }
 
     fn rest(&self) -> Result<()> {
+        // First: who cannot read the server's settings has not looked after anything, and says so.
+        let service = self.service_manager()?.kind.manager();
         if self.is_anything_left()? {
             return Ok(());
         }
-        let service = self.service_manager()?.kind.manager();
         service.rest(&|| self.is_anything_left())
     }
 

@@ -72,7 +72,7 @@ pub(crate) fn is_owned(server_dir: &Path, device: &str) -> Result<bool, NetError
 /// connection whose other end does not answer), the device is removed here, in 30 ms.
 pub fn release(server_dir: &Path, user: &str) -> Result<(), NetError> {
     if !record::exists(server_dir) {
-        return Ok(());
+        return record::forget_unfinished(server_dir);
     }
     let mut locked = Locked::open(server_dir)?;
     if !locked.record.users.contains_key(user) {

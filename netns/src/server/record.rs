@@ -70,6 +70,19 @@ pub(super) fn exists(server_dir: &Path) -> bool {
     server_dir.join(NAME).exists()
 }
 
+/// Takes away what somebody left who was killed while writing the first record.
+pub(super) fn forget_unfinished(server_dir: &Path) -> Result<(), NetError> {
+    match unfinished(&server_dir.join(NAME)).exists() {
+        // Somebody else may be writing it just now: then there is a record when the lock is free.
+        true => Locked::open(server_dir)?.save(),
+        false => Ok(()),
+    }
+}
+
+fn unfinished(path: &Path) -> PathBuf {
+    path.with_extension("new")
+}
+
 /// The record as it is, without a lock: it is replaced as a whole. None when there is none of this boot.
 pub(super) fn read(server_dir: &Path) -> Result<Option<Record>, NetError> {
     let path = server_dir.join(NAME);
@@ -160,7 +173,7 @@ impl Locked {
             users,
             ..
         } = &self.record;
-        let temporary = self.path.with_extension("new");
+        let temporary = unfinished(&self.path);
         if originals.is_empty() && table.is_none() && users.is_empty() {
             // The second one: of somebody who was killed while writing.
             for path in [&self.path, &temporary] {
