@@ -120,10 +120,15 @@ fn install(instance: &Instance, units: &[Unit]) -> Result<()> {
     let change = files::install(dir(), &instance.name, units)?;
     // Written by one that was killed before it could say so.
     let missed = || states::are_outdated(units.iter().map(|unit| unit.name.as_str()));
-    if change.needs_reload(states::version()?) || missed()? {
-        control::reload()?;
+    let needed = match change {
+        // A start like the one before asks systemd nothing that cannot matter.
+        files::Change::Nothing => missed()?,
+        other => other.needs_reload(states::version()?) || missed()?,
+    };
+    match needed {
+        true => control::reload(),
+        false => Ok(()),
     }
-    Ok(())
 }
 
 fn rendered(
