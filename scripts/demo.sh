@@ -77,7 +77,7 @@ inside() {
   echo
   echo "  ${FAINT}\$ metactl hello firewall${PLAIN}"
   metactl --color "$([[ $LIVE ]] && echo always || echo auto)" hello firewall | sed "s|$root||; s/^/  /"
-  metactl hello firewall | grep -q "allow: .*$TARGET" || die "the refusal was not counted"
+  grep -q "allow: .*$TARGET" <<<"$(metactl hello firewall)" || die "the refusal was not counted"
   echo
 
   start=$(now)

@@ -130,7 +130,7 @@ END
 
 tar_() {
   local triple=$machine-unknown-linux-musl name=metactl-$version-linux-$machine
-  as_person rustup target list --installed 2>/dev/null | grep -qx "$triple" ||
+  grep -qx "$triple" <<<"$(as_person rustup target list --installed 2>/dev/null)" ||
     as_person rustup target add "$triple" >&2 || die "the Rust target $triple is missing" "rustup target add $triple"
   as_person cargo build --release --locked -p metactl --bin metactl --target "$triple" >&2
   stage_files "/$name"

@@ -13,7 +13,7 @@ files >/tmp/before
 
 dpkg -i /metactl.deb >/tmp/dpkg.log 2>&1 || { cat /tmp/dpkg.log; fail "it cannot be installed"; }
 getent group metactl >/dev/null || fail "there is no group metactl"
-metactl version | grep -q metactl || fail "metactl version"
+grep -q metactl <<<"$(metactl version)" || fail "metactl version"
 metactl-runtime --version >/dev/null || fail "metactl-runtime --version"
 man -w metactl >/dev/null && man -w metactl.conf >/dev/null || fail "the manual pages are not found"
 [[ -s /usr/share/bash-completion/completions/metactl ]] || fail "no completion for bash"

@@ -26,7 +26,7 @@ deb=$("$top/scripts/package.sh" deb "$work" | tail -n 1)
 rpm=$("$top/scripts/package.sh" rpm "$work" | tail -n 1)
 # The static programs need a target of the toolchain that not every machine can fetch.
 triple=$(uname -m)-unknown-linux-musl tar=
-if rustup target list --installed 2>/dev/null | grep -qx "$triple" || rustup target add "$triple" 2>/dev/null; then
+if grep -qx "$triple" <<<"$(rustup target list --installed 2>/dev/null)" || rustup target add "$triple" 2>/dev/null; then
   tar=$("$top/scripts/package.sh" tar "$work" | tail -n 1)
 else
   echo "SKIP packages, the tar file: the Rust target $triple is missing" >&2
@@ -35,16 +35,19 @@ fi
 again=$("$top/scripts/package.sh" deb "$work/again" | tail -n 1)
 cmp "$deb" "$again" || fail "two packages of the same files differ"
 
+# Read whole before it is searched: a grep that has found it ends a program that is still writing.
+files=$(rpm -qpl "$rpm" 2>/dev/null) scripts=$(rpm -qp --scripts "$rpm" 2>/dev/null)
 for file in /usr/bin/metactl /usr/bin/metactl-runtime /usr/share/man/man1/metactl.1; do
-  rpm -qpl "$rpm" 2>/dev/null | grep -qx "$file" || fail "$file is not in the rpm"
+  grep -qx "$file" <<<"$files" || fail "$file is not in the rpm"
 done
-rpm -qp --scripts "$rpm" 2>/dev/null | grep -q 'metactl -a "$name" stop' || fail "the rpm stops nothing before it goes"
-rpm -qp --scripts "$rpm" 2>/dev/null | grep -q 'groupadd --system metactl' || fail "the rpm makes no group metactl"
+grep -q 'metactl -a "$name" stop' <<<"$scripts" || fail "the rpm stops nothing before it goes"
+grep -q 'groupadd --system metactl' <<<"$scripts" || fail "the rpm makes no group metactl"
 if [[ -n $tar ]]; then
   mkdir "$work/static"
   tar -xzf "$tar" -C "$work/static" --strip-components=1
   for program in metactl metactl-runtime; do
-    readelf -lW "$work/static/bin/$program" | grep -q INTERP && fail "$program of the tar file is not static"
+    headers=$(readelf -lW "$work/static/bin/$program")
+    ! grep -q INTERP <<<"$headers" || fail "$program of the tar file is not static"
   done
   "$work/static/bin/metactl" version >/dev/null || fail "the static metactl does not run"
 fi

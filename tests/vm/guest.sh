@@ -33,7 +33,7 @@ export METACTL_SERVICE_MANAGER=standalone
 
 check "deploy" metactl hello deploy 1.0
 check "status" says running metactl hello status
-cgroup=$(find /sys/fs/cgroup -type d -path '*metactl/hello' | head -n 1)
+cgroup=$(find /sys/fs/cgroup -type d -path '*metactl/hello' -print -quit)
 echo "      cgroup: $cgroup"
 check "memory limit" is $((48 << 20)) "$cgroup/memory.max"
 check "process limit" is 20 "$cgroup/pids.max"
@@ -52,7 +52,7 @@ check "processes are limited" says "limit at" metactl hello exec -- perl -e "$fo
 check "restart" metactl hello restart
 check "page after restart" says "Hello, sandbox" curl -sS --retry 5 --retry-connrefused --max-time 20 "http://$address/"
 # As an init does that manages cgroups itself: what has children with controllers takes no processes.
-cgroup=$(find /sys/fs/cgroup -type d -path '*metactl/hello/*' | head -n 1)
+cgroup=$(find /sys/fs/cgroup -type d -path '*metactl/hello/*' -print -quit)
 echo "      cgroup: $cgroup"
 moved_on() {
     mkdir "$cgroup/init" && for pid in $(cat "$cgroup/cgroup.procs"); do echo "$pid"; done |

@@ -2,7 +2,7 @@
 
 use std::io;
 use std::path::PathBuf;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use metactl_bundles::bundle::{self, EntryKind, EntryRef, Manifest, read_manifest};
 use metactl_bundles::server::Server;
@@ -19,6 +19,11 @@ use crate::{converge, files, secrets};
 
 /// How long a command waits for another one that changes the instance.
 const PATIENCE: Duration = Duration::from_secs(30);
+
+/// How long a supervisor that has just begun may take to see that nothing is wanted of it.
+const ENDING: Duration = Duration::from_secs(20);
+/// How often it is looked whether it has.
+const TICK: Duration = Duration::from_millis(3);
 
 /// The bundle that counts.
 #[derive(Debug, Clone)]
@@ -242,13 +247,33 @@ impl Instance {
     /// Removes the run directory of an instance that does not run.
     pub(crate) fn clear_run_dir(&self) -> Result<()> {
         let run = self.run_dir();
+        // With its lock nobody can begin to supervise while the directory goes away. The file of one that was
+        // killed goes with the lock on it.
+        let lock = self.lock_supervision()?;
         if run.exists() {
             self.runtime().network_down(&run.netns(), &self.name)?;
             files::remove_tree(&run.0)?;
         }
-        // The file of a supervisor that was killed goes with the lock on it.
-        let stale = Lock::acquire(&self.supervisor_lock(), "tidy", Duration::ZERO)?;
-        drop(stale);
+        drop(lock);
         standalone::Server::of(&self.manager).tidy()
+    }
+
+    /// The lock of who supervises, when nothing is wanted any more: one that has just begun sees that, and ends.
+    fn lock_supervision(&self) -> Result<Lock> {
+        let deadline = Instant::now() + ENDING;
+        loop {
+            if let Ok(lock) = Lock::acquire(&self.supervisor_lock(), "tidy", Duration::ZERO)? {
+                return Ok(lock);
+            }
+            if Instant::now() > deadline {
+                return Err(LifecycleError::Stop {
+                    what: format!("the supervisor of {}", self.name),
+                    seconds: ENDING.as_secs(),
+                    log: self.supervisor_log(),
+                });
+            }
+            self.run_dir().wake();
+            std::thread::sleep(TICK);
+        }
     }
 }

@@ -172,9 +172,10 @@ pub(crate) fn supervise(instance: &Instance) -> Result<()> {
 
 impl Supervisor {
     fn run(mut self) -> Result<()> {
-        let mut wake = self.run.open_wake()?;
         let name = self.instance.clone();
-        stack::apart(&name, || self.begin(&mut wake))?;
+        let Some(mut wake) = stack::apart(&name, || self.begin())? else {
+            return Ok(());
+        };
         let mut woken = false;
         while stack::apart(&name, || self.turn(woken)) == Turn::Wait {
             self.wait(&wake);
@@ -183,7 +184,9 @@ impl Supervisor {
         self.finish()
     }
 
-    fn begin(&mut self, wake: &mut File) -> Result<()> {
+    /// Takes its place, and adopts what runs. Returns where it is woken; `None`: the instance was stopped in the
+    /// meantime, and its directory is gone.
+    fn begin(&mut self) -> Result<Option<File>> {
         let record = SupervisorRecord {
             format: FORMAT,
             process: current()?,
@@ -191,13 +194,17 @@ impl Supervisor {
         };
         self.displace(&record.process)?;
         self.lock = Some(self.acquire_lock()?);
+        if !self.run.exists() {
+            return Ok(None);
+        }
+        let mut wake = self.run.open_wake()?;
         self.run.write_supervisor(&record)?;
         self.say("supervises");
-        self.wait_for_orders(wake);
+        self.wait_for_orders(&mut wake);
         self.read_wanted();
         self.adopt()?;
         self.settle_jobs();
-        Ok(())
+        Ok(Some(wake))
     }
 
     /// All that can be done now. `woken`: by somebody, not by time.
