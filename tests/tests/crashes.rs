@@ -244,6 +244,30 @@ fn killed_at_every_moment(host: &Host, args: &[&str], prepare: impl Fn()) {
 }
 
 #[test]
+fn what_is_stopped_while_its_supervision_begins_leaves_nothing() {
+    on_host(&[GIT, NFT], |host| {
+        host.hello("hello", "");
+        host.run(&["hello", "stop"]).ok();
+        // The supervisor gets as far as its lock; who asked for it is gone.
+        let lock =
+            std::fs::File::create(host.run_dir().join("locks/hello.supervisor.lock")).unwrap();
+        lock.lock().unwrap();
+        let mut start = host.spawn(&["hello", "start"]);
+        eventually("a supervisor", SOON, || {
+            (!machine::pids_of(&["supervise"]).is_empty()).then_some(())
+        });
+        start.signal(Signal::SIGKILL);
+        start.wait(SOON);
+        let stop = host.spawn(&["hello", "stop"]);
+        std::thread::sleep(Duration::from_millis(300));
+        drop(lock);
+        stop.wait(SOON).ok();
+        host.run(&["hello", "status"]).fails(3);
+        host.assert_nothing_left();
+    });
+}
+
+#[test]
 fn start_is_killed_at_every_moment_slow() {
     on_host(&[GIT, NFT], |host| {
         host.hello("hello", "");

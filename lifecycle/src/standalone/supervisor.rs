@@ -51,6 +51,8 @@ use crate::lock::Lock;
 const PATIENCE: Duration = Duration::from_secs(10);
 /// How often logs are looked at, and clocks that jumped are noticed.
 const TICK: Duration = Duration::from_secs(10);
+/// How often it is looked whether somebody has mended what stands in the way.
+const TROUBLE_TICK: Duration = Duration::from_secs(1);
 
 /// Something that was launched and has a process.
 #[derive(Debug)]
@@ -383,7 +385,7 @@ impl Supervisor {
     /// Waits until something ends, somebody wakes it, or something is due.
     fn wait(&self, wake: &File) {
         let now = Instant::now();
-        let mut pause = TICK;
+        let mut pause = self.trouble.as_ref().map_or(TICK, |_| TROUBLE_TICK);
         let deadlines = self
             .daemons
             .values()
