@@ -192,8 +192,10 @@ impl Container {
         }
     }
 
-    /// Removes it: kills its processes with `force`, else it has to be stopped; undoes its
-    /// journal, removes its state, and runs its `poststop` hooks.
+    /// Removes it: kills its processes with `force`, else it must not run; undoes its journal, removes its state,
+    /// and runs its `poststop` hooks. A created one, whose program never ran, is ended: engines count on that (containerd
+    /// takes back a task that was not started so), and runc, crun and youki do it, although the specification asks for
+    /// an error.
     pub fn delete(self, force: bool) -> Result<Deleted, Error> {
         let mut deleted = Deleted::default();
         let state = match self.state() {
@@ -208,13 +210,18 @@ impl Container {
         if !force && status == Status::Running && self.ends(state.as_ref())? {
             status = Status::Stopped;
         }
-        if !force && status != Status::Stopped {
-            return Err(LaunchError::Status {
-                id: self.dir.id().to_string(),
-                status: status.to_string(),
-                need: "only a stopped one is deleted without --force",
+        match (&state, status) {
+            _ if force => {}
+            (_, Status::Stopped) => {}
+            (Some(state), Status::Created) => end(state)?,
+            _ => {
+                return Err(LaunchError::Status {
+                    id: self.dir.id().to_string(),
+                    status: status.to_string(),
+                    need: "only one that does not run is deleted without --force",
+                }
+                .into());
             }
-            .into());
         }
         // A configuration that cannot be read must not keep the container.
         let hooks = state.as_ref().filter(|state| state.hooks);
@@ -316,6 +323,11 @@ pub(crate) fn end_by_force(root: &Path, id: &str) -> Result<(), Error> {
         // The journal knows enough to delete it.
         Err(_) => return Ok(()),
     };
+    end(&state)
+}
+
+/// Kills its first process, and with it all of a container that has a pid namespace.
+fn end(state: &State) -> Result<(), Error> {
     let pidfd = state
         .process
         .as_ref()

@@ -360,3 +360,25 @@ fn what_is_ending_can_be_deleted() {
     reap();
     host.assert_clean();
 }
+
+/// Who has created a container and thinks better of it takes it back; its program never runs.
+#[test]
+fn what_was_only_created_can_be_deleted() {
+    let Some(host) = enter() else { return };
+    let mut config = host.config("early", "touch /ran");
+    let mark = host.path("poststop");
+    config["hooks"] = json!({"poststop": [{"path": "/usr/bin/touch", "args": ["touch", mark]}]});
+    let bundle = host.bundle("early", &config);
+    let mut create = host.runtime(&["create", "--bundle", bundle.to_str().unwrap(), "early"]);
+    create.stdout(Stdio::null()).stderr(Stdio::null());
+    assert!(create.status().unwrap().success());
+    let state: Value = serde_json::from_str(&host.must(&["state", "early"])).unwrap();
+    assert_eq!(state["status"], "created");
+    host.must(&["delete", "early"]);
+    reap();
+    assert!(!fs::exists(format!("/proc/{}", state["pid"])).unwrap());
+    assert!(mark.exists() && !host.path("rootfs/ran").exists());
+    let again = host.call(&["delete", "early"]);
+    assert_eq!(again.status.code(), Some(1), "{}", both(&again));
+    host.assert_clean();
+}
