@@ -1,4 +1,4 @@
-//! The firewall inside the sandbox: accept lists become sets, the rules around them stay the same.
+//! The firewall inside the sandbox: accept and reject lists become sets, the rules around them stay the same.
 //!
 //! Destinations are elements of sets, never rules, so a packet costs the same with one destination and with a
 //! thousand. There are at most a few sets per family and direction (see `policy/sets.rs`): exact services and hosts in hash
@@ -14,6 +14,9 @@
 //!   touches this set; without such a difference it does not exist.
 //! - ICMP errors, echo replies and neighbour discovery pass: path MTU depends on them, and only the kernel can
 //!   send them.
+//!
+//! What a reject list names is looked for next, before anything is accepted: the list decides who may begin to talk, as the
+//! policy does. Without such a list there is no rule for it.
 
 mod dns;
 pub mod learn;
@@ -26,7 +29,7 @@ mod unwanted;
 use std::net::IpAddr;
 
 use ipnet::IpNet;
-use metactl_bundles::network::{NetworkSpec, Verdict};
+use metactl_bundles::network::{Entry, NetworkSpec, Policy, Verdict};
 use serde::Serialize;
 
 pub use dns::RESOLVER_PORT;
@@ -40,7 +43,7 @@ use crate::nftables::{
     At, Chain, Element, End, Family, Hook, Key, Kind, Rule, Ruleset, Selector, Set, Shape,
 };
 use crate::{NetError, Resolved};
-use sets::AcceptSets;
+use sets::ListSets;
 
 /// Which way a packet goes, seen from the instance.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
@@ -60,11 +63,54 @@ impl Direction {
         }
     }
 
+    /// What the specification says of it.
+    fn policy(self, spec: &NetworkSpec) -> &Policy {
+        match self {
+            Direction::Out => &spec.out,
+            Direction::In => &spec.inbound,
+        }
+    }
+
     /// Where the peer stands in a packet of this direction.
     fn peer(self) -> End {
         match self {
             Direction::Out => End::Destination,
             Direction::In => End::Source,
+        }
+    }
+}
+
+pub(crate) const DIRECTIONS: [Direction; 2] = [Direction::Out, Direction::In];
+
+/// Which list of a direction.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) enum List {
+    /// What passes.
+    Accept,
+    /// What is refused in any case.
+    Reject,
+}
+
+impl List {
+    fn word(self) -> &'static str {
+        match self {
+            List::Accept => "accept",
+            List::Reject => "reject",
+        }
+    }
+
+    /// What the names of its sets begin with.
+    fn prefix(self) -> &'static str {
+        match self {
+            List::Accept => "",
+            List::Reject => "reject_",
+        }
+    }
+
+    fn entries(self, policy: &Policy) -> &[Entry] {
+        match self {
+            List::Accept => &policy.accept,
+            List::Reject => &policy.reject,
         }
     }
 }
@@ -97,28 +143,37 @@ fn flow_set(family: Family) -> String {
 pub fn ruleset(spec: &NetworkSpec, names: &Resolved) -> Result<Ruleset, NetError> {
     let compiler = Compiler {
         spec,
-        out: AcceptSets::of(spec, Direction::Out)?,
-        inbound: AcceptSets::of(spec, Direction::In)?,
+        out: ListSets::of(spec, Direction::Out, List::Accept)?,
+        inbound: ListSets::of(spec, Direction::In, List::Accept)?,
+        out_rejects: ListSets::of(spec, Direction::Out, List::Reject)?,
+        in_rejects: ListSets::of(spec, Direction::In, List::Reject)?,
     };
     Ok(compiler.compile(names))
 }
 
 struct Compiler<'a> {
     spec: &'a NetworkSpec,
-    out: AcceptSets,
-    inbound: AcceptSets,
+    out: ListSets,
+    inbound: ListSets,
+    out_rejects: ListSets,
+    in_rejects: ListSets,
 }
 
 impl Compiler<'_> {
     fn policy(&self, direction: Direction) -> Verdict {
+        direction.policy(self.spec).policy
+    }
+
+    fn rejects(&self, direction: Direction) -> &ListSets {
         match direction {
-            Direction::Out => self.spec.out.policy,
-            Direction::In => self.spec.inbound.policy,
+            Direction::Out => &self.out_rejects,
+            Direction::In => &self.in_rejects,
         }
     }
 
+    /// Everything passes.
     fn open(&self, direction: Direction) -> bool {
-        self.policy(direction) == Verdict::Accept
+        self.policy(direction) == Verdict::Accept && self.rejects(direction).is_empty()
     }
 
     fn own(&self, family: Family) -> Vec<IpAddr> {
@@ -172,13 +227,19 @@ impl Compiler<'_> {
                 }
             }
         }
-        for accept in [&self.out, &self.inbound] {
-            result.sets.extend(accept.sets(names));
+        for list in [
+            &self.out,
+            &self.inbound,
+            &self.out_rejects,
+            &self.in_rejects,
+        ] {
+            result.sets.extend(list.sets(names));
         }
-        for direction in [Direction::Out, Direction::In] {
+        for direction in DIRECTIONS {
             if !self.open(direction) {
                 result.chains.extend(self.remember(direction));
                 result.chains.push(self.refuse(direction));
+                result.chains.extend(self.rejections(direction));
             }
         }
         result.chains.push(self.output());
@@ -239,14 +300,11 @@ impl Compiler<'_> {
 
     /// The part that both directions have in common.
     fn judge(&self, direction: Direction, rules: &mut Vec<Rule>) {
-        let end = direction.peer();
         if self.open(direction) {
-            if self.needs_flows() {
-                rules.extend(self.families().map(|family| open_flow(end, family)));
-            }
-            rules.push(Rule::new().accept());
+            rules.extend(self.accept_all(direction));
             return;
         }
+        let end = direction.peer();
         rules.extend(self.before_ports(direction));
         match direction {
             Direction::Out => rules.extend(self.dns_out()),
@@ -262,30 +320,72 @@ impl Compiler<'_> {
                     .accept(),
             );
         }
+        let kernel_icmp = self.families().flat_map(|family| {
+            let kinds = kernel_icmp(family).iter();
+            kinds.map(move |kind| Rule::new().icmp(family, *kind).accept())
+        });
+        if self.rejects(direction).is_empty() {
+            rules.extend(self.lookups(direction));
+            rules.extend(kernel_icmp);
+        } else {
+            rules.extend(kernel_icmp);
+            rules.push(Rule::new().jump(&reject_chain(direction)));
+            rules.extend(self.lookups(direction));
+        }
+        match self.policy(direction) {
+            Verdict::Accept => rules.extend(self.accept_all(direction)),
+            _ => rules.push(Rule::new().goto(&refuse_chain(direction))),
+        }
+    }
+
+    /// The rest passes; its answers have to, too.
+    fn accept_all(&self, direction: Direction) -> Vec<Rule> {
+        let mut rules = Vec::new();
+        if self.needs_flows() {
+            let end = direction.peer();
+            rules.extend(self.families().map(|family| open_flow(end, family)));
+        }
+        rules.push(Rule::new().accept());
+        rules
+    }
+
+    /// What the reject list names is refused. So is what has no ports that can be read, like a first fragment without
+    /// them: no set would find it, and it would be put together behind the rules.
+    fn rejections(&self, direction: Direction) -> Option<Chain> {
+        let rejects = self.rejects(direction);
+        if rejects.is_empty() {
+            return None;
+        }
+        let refuse = refuse_chain(direction);
+        let found = |(set, shape): (&str, Shape)| {
+            let rule = Rule::new().found_in(selector(direction, shape), shape, set);
+            rule.goto(&refuse)
+        };
+        let mut rules: Vec<Rule> = rejects.lookups().map(found).collect();
+        let readable = Rule::new().ports(End::Destination, 0, u16::MAX);
+        rules.push(readable.back());
+        rules.push(Rule::new().goto(&refuse));
+        Some(Chain {
+            name: reject_chain(direction),
+            hook: None,
+            rules,
+        })
+    }
+
+    /// What the accept list names passes.
+    fn lookups(&self, direction: Direction) -> Vec<Rule> {
         let accept = match direction {
             Direction::Out => &self.out,
             Direction::In => &self.inbound,
         };
-        for (set, shape) in accept.lookups() {
-            let selector = match shape {
-                Shape::Address(_) => Selector::Address(end),
-                _ => Selector::Service(end),
-            };
-            let rule = Rule::new().found_in(selector, shape, set);
-            rules.push(if self.remembers(direction) {
-                rule.goto(&remember_chain(direction))
-            } else {
-                rule.accept()
-            });
-        }
-        for family in self.families() {
-            rules.extend(
-                kernel_icmp(family)
-                    .iter()
-                    .map(|kind| Rule::new().icmp(family, *kind).accept()),
-            );
-        }
-        rules.push(Rule::new().goto(&format!("refuse_{}", direction.word())));
+        let found = |(set, shape): (&str, Shape)| {
+            let rule = Rule::new().found_in(selector(direction, shape), shape, set);
+            match self.remembers(direction) {
+                true => rule.goto(&remember_chain(direction)),
+                false => rule.accept(),
+            }
+        };
+        accept.lookups().map(found).collect()
     }
 
     /// What has to be said of a packet before its ports are looked at.
@@ -295,7 +395,11 @@ impl Compiler<'_> {
             // ipv6(7) IPV6_RTHDR); what follows goes to whom that names, and is no first packet any more.
             Direction::Out => self
                 .families()
-                .map(|family| Rule::new().routed_by_source(family).goto("refuse_out"))
+                .map(|family| {
+                    Rule::new()
+                        .routed_by_source(family)
+                        .goto(&refuse_chain(direction))
+                })
                 .collect(),
             // IPv4 puts fragments together before it asks here, IPv6 afterwards. The first one, with the ports, is
             // judged, and has to hold them (RFC 7112); without it the others come to nothing.
@@ -316,7 +420,7 @@ impl Compiler<'_> {
     }
 
     fn remember(&self, direction: Direction) -> Option<Chain> {
-        if !self.remembers(direction) {
+        if !self.remembers(direction) || self.policy(direction) == Verdict::Accept {
             return None;
         }
         let mut rules: Vec<Rule> = self
@@ -348,16 +452,31 @@ impl Compiler<'_> {
             let other = Rule::new().not_protocol(6).not_protocol(17);
             rules.push(other.update(Selector::Other(end), shape, &set, true));
         }
-        if self.policy(direction) == Verdict::Reject {
+        if self.policy(direction) != Verdict::Drop {
             rules.push(Rule::new().protocol(6).reset());
             rules.push(Rule::new().prohibit());
         }
         rules.push(Rule::new().drop());
         Chain {
-            name: format!("refuse_{}", direction.word()),
+            name: refuse_chain(direction),
             hook: None,
             rules,
         }
+    }
+}
+
+fn refuse_chain(direction: Direction) -> String {
+    format!("refuse_{}", direction.word())
+}
+
+fn reject_chain(direction: Direction) -> String {
+    format!("reject_{}", direction.word())
+}
+
+fn selector(direction: Direction, shape: Shape) -> Selector {
+    match shape {
+        Shape::Address(_) => Selector::Address(direction.peer()),
+        _ => Selector::Service(direction.peer()),
     }
 }
 
@@ -421,22 +540,28 @@ fn dynamic(name: String, shape: Shape, kind: Kind) -> Set {
 
 /// The firewall in one line, for the plan.
 pub(crate) fn summary(spec: &NetworkSpec, names: &Resolved) -> String {
-    let direction = |policy: &metactl_bundles::network::Policy| {
+    let shown = |list: &[Entry], verb: &str| -> String {
+        let shown = list.iter().map(|entry| shown_entry(entry, names, verb));
+        shown.collect::<Vec<_>>().join(", ")
+    };
+    let direction = |policy: &Policy| {
         let verdict = match policy.policy {
-            Verdict::Accept => return "accept".to_string(),
+            Verdict::Accept => "accept",
             Verdict::Reject => "reject",
             Verdict::Drop => "drop",
         };
-        let shown = policy
-            .accept
-            .iter()
-            .map(|entry| shown_entry(entry, names))
-            .collect::<Vec<_>>();
-        if shown.is_empty() {
-            format!("{verdict} all")
-        } else {
-            format!("{verdict} all but {}", shown.join(", "))
+        let mut text = match (policy.policy, policy.accept.is_empty()) {
+            (Verdict::Accept, _) => verdict.to_owned(),
+            (_, true) => format!("{verdict} all"),
+            (_, false) => format!("{verdict} all but {}", shown(&policy.accept, "accepted")),
+        };
+        if !policy.reject.is_empty() {
+            text.push_str(&format!(
+                ", before that reject {}",
+                shown(&policy.reject, "rejected")
+            ));
         }
+        text
     };
     format!(
         "table inet metactl: out {}; in {}",
@@ -446,7 +571,7 @@ pub(crate) fn summary(spec: &NetworkSpec, names: &Resolved) -> String {
 }
 
 /// `database = mysql.example.org:3306 (10.2.0.20)`.
-fn shown_entry(entry: &metactl_bundles::network::Entry, names: &Resolved) -> String {
+fn shown_entry(entry: &Entry, names: &Resolved, verb: &str) -> String {
     use metactl_bundles::network::{Peer, Protocol};
     let range = |range: &metactl_bundles::network::PortRange| match range.first == range.last {
         true => range.first.to_string(),
@@ -481,7 +606,7 @@ fn shown_entry(entry: &metactl_bundles::network::Entry, names: &Resolved) -> Str
                     .collect::<Vec<_>>()
                     .join(" ")
             ),
-            None => " (no address yet: nothing accepted)".into(),
+            None => format!(" (no address yet: nothing {verb})"),
         },
     };
     format!("{} = {peer}{ports}{protocol}{known}", entry.name)

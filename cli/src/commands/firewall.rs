@@ -10,7 +10,7 @@ use jiff::{SignedDuration, Timestamp};
 use metactl_bundles::network::{Entry, Policy, Verdict};
 use metactl_bundles::why::network::text_of;
 use metactl_bundles::why::quoted;
-use metactl_lifecycle::{Direction, Firewall, OpenConnection, Refused};
+use metactl_lifecycle::{Direction, Firewall, FirewallEntry, OpenConnection, Refused};
 use serde::Serialize;
 
 use super::reload::connection;
@@ -43,6 +43,7 @@ struct Facts<'a> {
 struct Side<'a> {
     policy: Verdict,
     accept: Vec<Accepted<'a>>,
+    reject: Vec<Rejected<'a>>,
     refused: Vec<RefusedFacts<'a>>,
 }
 
@@ -59,6 +60,16 @@ struct Accepted<'a> {
 }
 
 #[derive(Serialize)]
+struct Rejected<'a> {
+    name: &'a str,
+    destination: String,
+    /// The addresses and prefixes that are rejected at the moment.
+    addresses: &'a [String],
+    /// How many packets were.
+    refused: u64,
+}
+
+#[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 struct RefusedFacts<'a> {
     address: IpAddr,
@@ -69,7 +80,11 @@ struct RefusedFacts<'a> {
     count: u64,
     seconds_ago: u64,
     /// The command that would allow it.
-    allow: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    allow: Option<String>,
+    /// The entry of the reject list that names it instead.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    rejected_by: Option<&'a str>,
 }
 
 /// Prints both directions.
@@ -108,10 +123,10 @@ impl<'a> View<'a> {
         }
     }
 
-    /// What an entry accepts; one line may name several destinations.
-    fn destination(&self, direction: Direction, name: &str) -> String {
-        let entries = self.policy(direction).accept.iter();
-        let texts: Vec<String> = entries
+    /// What an entry of a list names; one line may name several destinations.
+    fn destination(list: &[Entry], name: &str) -> String {
+        let texts: Vec<String> = list
+            .iter()
             .filter(|entry| entry.name == name)
             .map(|entry: &Entry| text_of(entry))
             .collect();
@@ -123,15 +138,12 @@ impl<'a> View<'a> {
         refused.filter(move |refused| refused.direction == direction)
     }
 
-    fn entries(
-        &self,
-        direction: Direction,
-    ) -> impl Iterator<Item = &'a metactl_lifecycle::FirewallEntry> {
-        let entries = self.firewall.status.entries.iter();
-        let mut before = None;
-        entries
-            .filter(move |entry| entry.direction == direction)
-            .filter(move |entry| before.replace(&entry.name) != Some(&entry.name))
+    fn accepts(&self, direction: Direction) -> impl Iterator<Item = &'a FirewallEntry> {
+        lines_of(&self.firewall.status.entries, direction)
+    }
+
+    fn rejects(&self, direction: Direction) -> impl Iterator<Item = &'a FirewallEntry> {
+        lines_of(&self.firewall.status.rejects, direction)
     }
 
     fn name(&self, refused: &Refused) -> Option<&'a str> {
@@ -151,12 +163,19 @@ impl<'a> View<'a> {
     }
 
     fn side(&self, direction: Direction) -> Side<'a> {
-        let accept = self.entries(direction).map(|entry| Accepted {
+        let policy = self.policy(direction);
+        let accept = self.accepts(direction).map(|entry| Accepted {
             name: &entry.name,
-            destination: self.destination(direction, &entry.name),
+            destination: View::destination(&policy.accept, &entry.name),
             addresses: &entry.peers,
             expires: &entry.expires,
             connections: entry.packets,
+        });
+        let reject = self.rejects(direction).map(|entry| Rejected {
+            name: &entry.name,
+            destination: View::destination(&policy.reject, &entry.name),
+            addresses: &entry.peers,
+            refused: entry.packets,
         });
         let refused = self.refused(direction).map(|refused| RefusedFacts {
             address: refused.dst,
@@ -165,11 +184,13 @@ impl<'a> View<'a> {
             port: refused.port,
             count: refused.count,
             seconds_ago: refused.seconds_ago,
-            allow: self.allow(refused),
+            allow: refused.rejected_by.is_none().then(|| self.allow(refused)),
+            rejected_by: refused.rejected_by.as_deref(),
         });
         Side {
-            policy: self.policy(direction).policy,
+            policy: policy.policy,
             accept: accept.collect(),
+            reject: reject.collect(),
             refused: refused.collect(),
         }
     }
@@ -198,36 +219,34 @@ impl<'a> View<'a> {
     }
 
     fn direction_lines(&self, direction: Direction, style: Style) -> Vec<String> {
-        let (word, _) = words(direction);
-        let some = self.entries(direction).next().is_some();
-        let verdict = self.policy(direction).policy;
-        let policy = match (verdict, some) {
+        let word = word(direction);
+        let some = self.accepts(direction).next().is_some();
+        let policy = self.policy(direction);
+        let verdict = match (policy.policy, some) {
+            (Verdict::Accept, _) if !policy.reject.is_empty() => "accept the rest",
             (Verdict::Accept, _) => "accept all",
             (Verdict::Reject, true) => "reject all but",
             (Verdict::Reject, false) => "reject all",
             (Verdict::Drop, true) => "drop all but",
             (Verdict::Drop, false) => "drop all",
         };
-        let mut lines = vec![style.strong(&format!("{word}: {policy}"))];
+        let mut lines = Vec::new();
+        if !policy.reject.is_empty() {
+            // It is looked at first.
+            lines.push(style.strong(&format!("{word}: reject in any case")));
+            let mut table = Table::new().indent(2);
+            for entry in self.rejects(direction) {
+                let destination = View::destination(&policy.reject, &entry.name);
+                table.row(row(entry, destination, true, "refused", "refused"));
+            }
+            lines.extend(table.lines(style));
+        }
+        lines.push(style.strong(&format!("{word}: {verdict}")));
         let mut table = Table::new().indent(2);
-        for entry in self.entries(direction) {
-            let destination = self.destination(direction, &entry.name);
-            let peers = peers(entry, &destination);
-            let nowhere = entry.peers.is_empty() && verdict != Verdict::Accept;
-            let peers = match nowhere {
-                true => Cell::new("no address").tone(Tone::Warn),
-                false => Cell::new(peers),
-            };
-            let count = match entry.packets {
-                1 => "1 connection".to_owned(),
-                count => format!("{count} connections"),
-            };
-            table.row(vec![
-                (&entry.name).into(),
-                destination.into(),
-                peers,
-                Cell::new(count).right(),
-            ]);
+        for entry in self.accepts(direction) {
+            let destination = View::destination(&policy.accept, &entry.name);
+            let counts = policy.policy != Verdict::Accept;
+            table.row(row(entry, destination, counts, "connection", "connections"));
         }
         lines.extend(table.lines(style));
         lines.extend(self.refused_lines(direction, style));
@@ -255,7 +274,7 @@ impl<'a> View<'a> {
         }
         for (row, refused) in table.lines(style).into_iter().zip(&refused) {
             lines.push(row);
-            lines.push(clean(&format!("       allow: {}", self.allow(refused))).into_owned());
+            lines.push(clean(&format!("       {}", self.way_out(refused))).into_owned());
         }
         if more > 0 {
             lines.push(format!(
@@ -273,6 +292,17 @@ impl<'a> View<'a> {
             (None, _) => plain,
             (Some(name), 0) => format!("{name} ({})", refused.dst),
             (Some(name), port) => format!("{name}:{port} ({})", refused.dst),
+        }
+    }
+
+    /// What would allow it, or what rejects it whatever would.
+    fn way_out(&self, refused: &Refused) -> String {
+        match &refused.rejected_by {
+            Some(name) => {
+                let word = word(refused.direction);
+                format!("rejected by [firewall.{word}.reject] {name}")
+            }
+            None => format!("allow: {}", self.allow(refused)),
         }
     }
 
@@ -305,18 +335,15 @@ impl<'a> View<'a> {
         match refused.direction {
             Direction::Out => format!("metactl {name} allow {}", quoted(&entry)),
             Direction::In => {
-                let (_, section) = words(refused.direction);
-                format!(
-                    "metactl {name} set {}",
-                    quoted(&format!("{section}:{entry}"))
-                )
+                let entry = format!("firewall.in.accept:{entry}");
+                format!("metactl {name} set {}", quoted(&entry))
             }
         }
     }
 }
 
 /// The addresses behind a destination, and how long they are good for: `10.2.0.20, 4m left`.
-fn peers(entry: &metactl_lifecycle::FirewallEntry, destination: &str) -> String {
+fn peers(entry: &FirewallEntry, destination: &str) -> String {
     // What stands there as an address already is not told twice.
     let known = |peer: &&String| destination.contains(peer.trim_end_matches("/32"));
     if entry.peers.iter().all(|peer| known(&peer)) {
@@ -349,12 +376,48 @@ fn when(refused: &Refused) -> String {
     at.to_string()
 }
 
-/// The word for a direction, and its section.
-fn words(direction: Direction) -> (&'static str, &'static str) {
+/// The word for a direction.
+fn word(direction: Direction) -> &'static str {
     match direction {
-        Direction::Out => ("out", "firewall.out.accept"),
-        Direction::In => ("in", "firewall.in.accept"),
+        Direction::Out => "out",
+        Direction::In => "in",
     }
+}
+
+/// Those of a direction, each line once.
+fn lines_of(
+    entries: &[FirewallEntry],
+    direction: Direction,
+) -> impl Iterator<Item = &FirewallEntry> {
+    let mut before = None;
+    entries
+        .iter()
+        .filter(move |entry| entry.direction == direction)
+        .filter(move |entry| before.replace(&entry.name) != Some(&entry.name))
+}
+
+/// A line of a list. `counts`: the list has an effect, so no address is worth a remark.
+fn row(
+    entry: &FirewallEntry,
+    destination: String,
+    counts: bool,
+    one: &str,
+    many: &str,
+) -> Vec<Cell> {
+    let peers = match entry.peers.is_empty() && counts {
+        true => Cell::new("no address").tone(Tone::Warn),
+        false => Cell::new(peers(entry, &destination)),
+    };
+    let count = match entry.packets {
+        1 => format!("1 {one}"),
+        count => format!("{count} {many}"),
+    };
+    vec![
+        (&entry.name).into(),
+        destination.into(),
+        peers,
+        Cell::new(count).right(),
+    ]
 }
 
 /// An address with its port; IPv6 in brackets.
@@ -380,6 +443,7 @@ mod tests {
             port,
             count: 14,
             seconds_ago: 3,
+            rejected_by: None,
         }
     }
 
@@ -387,9 +451,11 @@ mod tests {
         let policy = || Policy {
             policy: Verdict::Reject,
             accept: Vec::new(),
+            reject: Vec::new(),
         };
         let status = FirewallStatus {
             entries: Vec::new(),
+            rejects: Vec::new(),
             refused: vec![
                 refused(Direction::Out, "10.9.2.9", "tcp", 25),
                 refused(Direction::Out, "10.9.2.8", "tcp", 25),
@@ -454,7 +520,7 @@ mod tests {
 
     #[test]
     fn addresses_have_a_life() {
-        let entry = metactl_lifecycle::FirewallEntry {
+        let entry = FirewallEntry {
             direction: Direction::Out,
             name: "database".to_owned(),
             peers: vec!["10.2.0.20".to_owned(), "10.2.0.21".to_owned()],
