@@ -84,7 +84,7 @@ mod tests {
             "10.9.9.0/24:443/udp",
             "*.evil.example",
             "bad.example.org",
-            "2001:db8::/32:25/tcp",
+            "[2001:db8::]/32:25/tcp",
         ]
         .iter()
         .flat_map(|text| parse_entry(text, text).unwrap())
@@ -106,7 +106,7 @@ mod tests {
             ("bad.example.org/icmp", Some("bad.example.org")),
             ("*.example.org", None),
             ("good.example.org", None),
-            ("[2001:db8::9]:25/tcp", Some("2001:db8::/32:25/tcp")),
+            ("[2001:db8::9]:25/tcp", Some("[2001:db8::]/32:25/tcp")),
             ("[2001:db8::9]:25", None),
         ] {
             let entry = parse_entry("asked", text).unwrap().remove(0);

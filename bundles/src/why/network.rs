@@ -11,7 +11,7 @@ use ipnet::IpNet;
 use super::{Allow, Answer, Because, Verdict};
 use crate::app::App;
 use crate::interpolate::{self, Part};
-use crate::layers::{Config, LayerKind};
+use crate::layers::Config;
 use crate::model::inbound;
 use crate::network::services::Services;
 use crate::network::{self, Entry, Mode, Peer, Policy, PortRange, Protocol, parse_entry};
@@ -72,6 +72,14 @@ impl Network<'_> {
         names.sort_unstable();
         names.dedup();
         names
+    }
+
+    /// Whether the addresses of host names could make a "no" of a "yes": the reject list has the name of an address, or
+    /// the address of a name.
+    pub fn addresses_may_reject(&self, asked: &Entry, direction: Direction) -> bool {
+        let reject = &self.policy(direction).reject;
+        let is_host = |entry: &Entry| matches!(entry.peer, Peer::Host(_));
+        !reject.is_empty() && (is_host(asked) || reject.iter().any(is_host))
     }
 
     /// The answer for `asked`, whose ports are those at the destination.
@@ -174,10 +182,7 @@ impl Network<'_> {
             }
             because.push(reason);
             let key = format!("{list}:{}", found.entry.name);
-            let command = match value.origin.layer {
-                LayerKind::Local => vec!["unset".to_owned(), key],
-                _ => vec!["unset".to_owned(), "--gone".to_owned(), key],
-            };
+            let command = vec!["unset".to_owned(), key];
             allow.push(Allow {
                 command,
                 lines: format!("[{list}]\nunset {}", found.entry.name),
