@@ -239,7 +239,7 @@ impl Compiler<'_> {
             if !self.open(direction) {
                 result.chains.extend(self.remember(direction));
                 result.chains.push(self.refuse(direction));
-                result.chains.extend(self.rejections(direction));
+                result.chains.extend(self.readable(direction));
             }
         }
         result.chains.push(self.output());
@@ -329,7 +329,7 @@ impl Compiler<'_> {
             rules.extend(kernel_icmp);
         } else {
             rules.extend(kernel_icmp);
-            rules.push(Rule::new().jump(&reject_chain(direction)));
+            rules.extend(self.rejections(direction));
             rules.extend(self.lookups(direction));
         }
         match self.policy(direction) {
@@ -351,24 +351,27 @@ impl Compiler<'_> {
 
     /// What the reject list names is refused. So is what has no ports that can be read, like a first fragment without
     /// them: no set would find it, and it would be put together behind the rules.
-    fn rejections(&self, direction: Direction) -> Option<Chain> {
-        let rejects = self.rejects(direction);
-        if rejects.is_empty() {
-            return None;
-        }
+    fn rejections(&self, direction: Direction) -> Vec<Rule> {
         let refuse = refuse_chain(direction);
         let found = |(set, shape): (&str, Shape)| {
             let rule = Rule::new().found_in(selector(direction, shape), shape, set);
             rule.goto(&refuse)
         };
-        let mut rules: Vec<Rule> = rejects.lookups().map(found).collect();
-        let readable = Rule::new().ports(End::Destination, 0, u16::MAX);
-        rules.push(readable.back());
-        rules.push(Rule::new().goto(&refuse));
-        Some(Chain {
-            name: reject_chain(direction),
+        let mut rules: Vec<Rule> = self.rejects(direction).lookups().map(found).collect();
+        rules.push(Rule::new().jump(&readable_chain(direction)));
+        rules
+    }
+
+    /// A rule cannot ask for what is not there: so what is there comes back, and the rest is refused.
+    fn readable(&self, direction: Direction) -> Option<Chain> {
+        let needed = !self.rejects(direction).is_empty();
+        needed.then(|| Chain {
+            name: readable_chain(direction),
             hook: None,
-            rules,
+            rules: vec![
+                Rule::new().ports(End::Destination, 0, u16::MAX).back(),
+                Rule::new().goto(&refuse_chain(direction)),
+            ],
         })
     }
 
@@ -469,8 +472,8 @@ fn refuse_chain(direction: Direction) -> String {
     format!("refuse_{}", direction.word())
 }
 
-fn reject_chain(direction: Direction) -> String {
-    format!("reject_{}", direction.word())
+fn readable_chain(direction: Direction) -> String {
+    format!("readable_{}", direction.word())
 }
 
 fn selector(direction: Direction, shape: Shape) -> Selector {

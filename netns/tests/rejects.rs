@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use common::{MACHINE, MACHINE6, Sandbox, World, entry, names, spec, world};
 use metactl_bundles::network::{Entry, Mode, NetworkSpec, Policy, Verdict};
-use metactl_netns::policy::{Direction, cut, replace, status, unwanted};
+use metactl_netns::policy::{Direction, cut, learn, replace, status, unwanted};
 
 const APP: &str = "198.51.100.5";
 const APP6: &str = "2001:db8:1::5";
@@ -274,7 +274,10 @@ fn without_a_list_there_is_no_rule_for_it() {
     };
     for verdict in [Verdict::Accept, Verdict::Reject, Verdict::Drop] {
         let without = rules(policy(verdict, &["a = 10.0.0.1:80"], &[]));
-        assert!(!without.contains("reject_"), "{without}");
+        assert!(
+            !without.contains("reject_") && !without.contains("jump"),
+            "{without}"
+        );
         // Entries of a family that the instance does not have leave nothing behind either.
         let mut only4 = with_out(policy(
             verdict,
@@ -285,7 +288,62 @@ fn without_a_list_there_is_no_rule_for_it() {
         let text = metactl_netns::policy::ruleset(&only4, &names(&[]))
             .unwrap()
             .to_string();
-        assert!(!text.contains("reject_"), "{text}");
-        assert!(rules(policy(verdict, &[], &["b = 2001:db8::1/128"])).contains("jump reject_out"));
+        assert!(
+            !text.contains("reject_") && !text.contains("jump"),
+            "{text}"
+        );
+        assert!(
+            rules(policy(verdict, &[], &["b = 2001:db8::1/128"]))
+                .contains("@reject_out6_hosts goto refuse_out")
+        );
+    }
+}
+
+#[test]
+fn what_is_learned_has_nothing_of_what_is_rejected() {
+    let Some(world) = world("what_is_learned_has_nothing_of_what_is_rejected") else {
+        return;
+    };
+    world.machine.serve_tcp(25);
+    world.machine.serve_tcp(80);
+    for verdict in [Verdict::Reject, Verdict::Accept] {
+        let app = start(&world, policy(verdict, &[], &["mail = 198.51.100.9:25"]));
+        let (netns, none) = (app.ns.fd(), names(&[]));
+        learn::start(netns, &app.spec, &none, Duration::from_secs(30)).unwrap();
+        reaches(&app, MACHINE, 80);
+        assert_reset(&app, MACHINE, 25);
+        let (learned, _) = learn::read(netns).unwrap();
+        let ports: Vec<u16> = learned.iter().map(|one| one.port).collect();
+        assert_eq!(ports, [80], "{verdict:?}");
+        learn::stop(netns, &app.spec, &none).unwrap();
+        assert_reset(&app, MACHINE, 25);
+        world.stop(app);
+    }
+}
+
+#[test]
+fn a_chain_that_was_emptied_opens_nothing_and_is_mended() {
+    let Some(world) = world("a_chain_that_was_emptied_opens_nothing_and_is_mended") else {
+        return;
+    };
+    world.machine.serve_tcp(25);
+    world.machine.serve_tcp(80);
+    let app = start(
+        &world,
+        policy(Verdict::Accept, &[], &["mail = 198.51.100.9:25"]),
+    );
+    let dir = world.server_dir();
+    for chain in ["readable_out", "refuse_out", "output"] {
+        app.ns.sh(&format!("nft flush chain inet metactl {chain}"));
+        assert!(app.ns.connect(MACHINE, 25).0.is_err(), "{chain}");
+        let mend =
+            || metactl_netns::mend::mend(&app.spec, &names(&[]), app.ns.fd(), &dir, "myapp", None);
+        let said = world.server.run(mend).unwrap();
+        assert!(
+            said.iter().any(|line| line.contains("lost its rules")),
+            "{chain}: {said:?}"
+        );
+        assert_reset(&app, MACHINE, 25);
+        reaches(&app, MACHINE, 80);
     }
 }

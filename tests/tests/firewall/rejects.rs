@@ -56,7 +56,7 @@ fn everything_but_this_is_reached() {
             let key = format!("firewall.out.reject:{line}");
             why(
                 host,
-                to,
+                &format!("{to}/tcp"),
                 "no",
                 &[
                     "[firewall.out.reject]",
@@ -82,7 +82,7 @@ fn everything_but_this_is_reached() {
             (mail["name"].as_str(), mail["refused"].as_u64()),
             (Some("mail"), Some(3))
         );
-        assert_eq!(facts["out"]["refused"][0]["rejectedBy"], "mail", "{facts}");
+        assert_eq!(facts["out"]["refused"][1]["rejectedBy"], "mail", "{facts}");
         host.run(&["hello", "stop"]).ok();
     });
 }
@@ -102,7 +102,7 @@ fn a_list_changes_while_a_connection_lives() {
         ])
         .ok()
         .says(&[
-            "live, open connections kept",
+            "live; open connections kept",
             "perl (",
             "metactl hello reload --cut",
             "Undo: metactl hello unset firewall.out.reject:db",
