@@ -20,23 +20,27 @@
 
 mod dns;
 pub mod learn;
+mod lists;
 mod live;
 mod named;
 mod replace;
 mod sets;
+mod show;
 mod unwanted;
 
 use std::net::IpAddr;
 
 use ipnet::IpNet;
-use metactl_bundles::network::{Entry, NetworkSpec, Policy, Verdict};
-use serde::Serialize;
+use metactl_bundles::network::{NetworkSpec, Verdict};
 
 pub use dns::RESOLVER_PORT;
 pub(crate) use dns::rebinding;
+pub use lists::Direction;
+pub(crate) use lists::{DIRECTIONS, List};
 pub use live::{EntryStatus, FirewallStatus, Refused, status};
 pub(crate) use named::{EntryId, Grant, NamedSets, flow_peers};
 pub use replace::{differ_in_policy_only, replace};
+pub(crate) use show::summary;
 pub use unwanted::{cut, unwanted};
 
 use crate::nftables::{
@@ -44,76 +48,6 @@ use crate::nftables::{
 };
 use crate::{NetError, Resolved};
 use sets::ListSets;
-
-/// Which way a packet goes, seen from the instance.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Direction {
-    /// Out of the instance.
-    Out,
-    /// Into the instance.
-    In,
-}
-
-impl Direction {
-    fn word(self) -> &'static str {
-        match self {
-            Direction::Out => "out",
-            Direction::In => "in",
-        }
-    }
-
-    /// What the specification says of it.
-    fn policy(self, spec: &NetworkSpec) -> &Policy {
-        match self {
-            Direction::Out => &spec.out,
-            Direction::In => &spec.inbound,
-        }
-    }
-
-    /// Where the peer stands in a packet of this direction.
-    fn peer(self) -> End {
-        match self {
-            Direction::Out => End::Destination,
-            Direction::In => End::Source,
-        }
-    }
-}
-
-pub(crate) const DIRECTIONS: [Direction; 2] = [Direction::Out, Direction::In];
-
-/// Which list of a direction.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(crate) enum List {
-    /// What passes.
-    Accept,
-    /// What is refused in any case.
-    Reject,
-}
-
-impl List {
-    fn word(self) -> &'static str {
-        match self {
-            List::Accept => "accept",
-            List::Reject => "reject",
-        }
-    }
-
-    /// What the names of its sets begin with.
-    fn prefix(self) -> &'static str {
-        match self {
-            List::Accept => "",
-            List::Reject => "reject_",
-        }
-    }
-
-    fn entries(self, policy: &Policy) -> &[Entry] {
-        match self {
-            List::Accept => &policy.accept,
-            List::Reject => &policy.reject,
-        }
-    }
-}
 
 /// How long a refusal is remembered, in milliseconds.
 const REFUSED_FOR: u64 = 3_600_000;
@@ -539,78 +473,4 @@ fn dynamic(name: String, shape: Shape, kind: Kind) -> Set {
         kind,
         elements: Vec::new(),
     }
-}
-
-/// The firewall in one line, for the plan.
-pub(crate) fn summary(spec: &NetworkSpec, names: &Resolved) -> String {
-    let shown = |list: &[Entry], verb: &str| -> String {
-        let shown = list.iter().map(|entry| shown_entry(entry, names, verb));
-        shown.collect::<Vec<_>>().join(", ")
-    };
-    let direction = |policy: &Policy| {
-        let verdict = match policy.policy {
-            Verdict::Accept => "accept",
-            Verdict::Reject => "reject",
-            Verdict::Drop => "drop",
-        };
-        let mut text = match (policy.policy, policy.accept.is_empty()) {
-            (Verdict::Accept, _) => verdict.to_owned(),
-            (_, true) => format!("{verdict} all"),
-            (_, false) => format!("{verdict} all but {}", shown(&policy.accept, "accepted")),
-        };
-        if !policy.reject.is_empty() {
-            text.push_str(&format!(
-                ", before that reject {}",
-                shown(&policy.reject, "rejected")
-            ));
-        }
-        text
-    };
-    format!(
-        "table inet metactl: out {}; in {}",
-        direction(&spec.out),
-        direction(&spec.inbound)
-    )
-}
-
-/// `database = mysql.example.org:3306 (10.2.0.20)`.
-fn shown_entry(entry: &Entry, names: &Resolved, verb: &str) -> String {
-    use metactl_bundles::network::{Peer, Protocol};
-    let range = |range: &metactl_bundles::network::PortRange| match range.first == range.last {
-        true => range.first.to_string(),
-        false => format!("{}-{}", range.first, range.last),
-    };
-    let ports: Vec<String> = entry.ports.iter().map(range).collect();
-    let ports = if ports.is_empty() {
-        String::new()
-    } else {
-        format!(":{}", ports.join(","))
-    };
-    let protocol = match entry.protocol {
-        Some(Protocol::Tcp) => "/tcp",
-        Some(Protocol::Udp) => "/udp",
-        Some(Protocol::Icmp) => "/icmp",
-        None => "",
-    };
-    let peer = match &entry.peer {
-        Peer::Net(net) if net.prefix_len() == net.max_prefix_len() => net.addr().to_string(),
-        Peer::Net(net) => net.to_string(),
-        Peer::Host(name) => name.clone(),
-        Peer::Suffix(suffix) => format!("*.{suffix}"),
-    };
-    let known = match &entry.peer {
-        Peer::Net(_) => String::new(),
-        Peer::Suffix(_) => " (as they are asked for)".into(),
-        Peer::Host(name) => match names.get(name).filter(|list| !list.is_empty()) {
-            Some(list) => format!(
-                " ({})",
-                list.iter()
-                    .map(IpAddr::to_string)
-                    .collect::<Vec<_>>()
-                    .join(" ")
-            ),
-            None => format!(" (no address yet: nothing {verb})"),
-        },
-    };
-    format!("{} = {peer}{ports}{protocol}{known}", entry.name)
 }

@@ -3,10 +3,16 @@
 //! The same judgement as the firewall's (`netns::policy`), made from the configuration: what a reject list names first. What is left
 //! open in the question (a port, a protocol) may be any; what is named has to be accepted whole.
 
+mod rejects;
+mod text;
+
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use ipnet::IpNet;
+
+pub use text::text_of;
+use text::{ports_text, protocol_text, short};
 
 use super::{Allow, Answer, Because, Verdict};
 use crate::app::App;
@@ -14,7 +20,7 @@ use crate::interpolate::{self, Part};
 use crate::layers::Config;
 use crate::model::inbound;
 use crate::network::services::Services;
-use crate::network::{self, Entry, Mode, Peer, Policy, PortRange, Protocol, parse_entry};
+use crate::network::{self, Entry, Mode, Peer, Policy, parse_entry};
 
 /// The addresses of host names.
 pub type Resolved = BTreeMap<String, Vec<IpAddr>>;
@@ -72,14 +78,6 @@ impl Network<'_> {
         names.sort_unstable();
         names.dedup();
         names
-    }
-
-    /// Whether the addresses of host names could make a "no" of a "yes": the reject list has the name of an address, or
-    /// the address of a name.
-    pub fn addresses_may_reject(&self, asked: &Entry, direction: Direction) -> bool {
-        let reject = &self.policy(direction).reject;
-        let is_host = |entry: &Entry| matches!(entry.peer, Peer::Host(_));
-        !reject.is_empty() && (is_host(asked) || reject.iter().any(is_host))
     }
 
     /// The answer for `asked`, whose ports are those at the destination.
@@ -164,36 +162,6 @@ impl Network<'_> {
             allow,
         };
         (answer, accepted)
-    }
-
-    /// The reject list names it: which lines, and the way to be rid of them.
-    fn rejection(&self, rejected: &[Match<'_>], direction: Direction) -> Answer {
-        let list = format!("{}.reject", direction.section());
-        let (mut because, mut allow): (Vec<Because>, Vec<Allow>) = (Vec::new(), Vec::new());
-        for found in rejected {
-            let Some(value) = self.config.get(&list, &found.entry.name) else {
-                continue;
-            };
-            let notes = found.notes().filter(|_| !value.sensitive);
-            let text = format!("[{list}] {}{}", found.entry.name, notes.unwrap_or_default());
-            let reason = Because::value(self.config, value, text);
-            if because.contains(&reason) || because.len() >= MOST_REASONS {
-                continue;
-            }
-            because.push(reason);
-            let key = format!("{list}:{}", found.entry.name);
-            let command = vec!["unset".to_owned(), key];
-            allow.push(Allow {
-                command,
-                lines: format!("[{list}]\nunset {}", found.entry.name),
-            });
-        }
-        Answer {
-            verdict: Verdict::No,
-            how: None,
-            because,
-            allow,
-        }
     }
 
     fn policy(&self, direction: Direction) -> &Policy {
@@ -535,46 +503,4 @@ fn limit(entry: &Entry, asked: &Entry) -> Option<String> {
         parts.push(protocol_text(protocol).to_ascii_uppercase());
     }
     (!parts.is_empty()).then(|| format!("only {}", parts.join(", ")))
-}
-
-/// A destination as it is written in an accept list.
-pub fn text_of(entry: &Entry) -> String {
-    let mut text = match &entry.peer {
-        Peer::Host(name) => name.clone(),
-        Peer::Suffix(suffix) => format!("*.{suffix}"),
-        Peer::Net(net @ IpNet::V6(_)) if !entry.ports.is_empty() => format!("[{}]", short(net)),
-        Peer::Net(net) => short(net),
-    };
-    if !entry.ports.is_empty() {
-        text.push_str(&format!(":{}", ports_text(&entry.ports)));
-    }
-    if let Some(protocol) = entry.protocol {
-        text.push_str(&format!("/{}", protocol_text(protocol)));
-    }
-    text
-}
-
-fn ports_text(ports: &[PortRange]) -> String {
-    let one = |range: &PortRange| match range.first == range.last {
-        true => range.first.to_string(),
-        false => format!("{}-{}", range.first, range.last),
-    };
-    ports.iter().map(one).collect::<Vec<_>>().join(",")
-}
-
-fn protocol_text(protocol: Protocol) -> &'static str {
-    match protocol {
-        Protocol::Tcp => "tcp",
-        Protocol::Udp => "udp",
-        Protocol::Icmp => "icmp",
-    }
-}
-
-/// A single address without its prefix length.
-fn short(net: &IpNet) -> String {
-    if net.prefix_len() == net.max_prefix_len() {
-        net.addr().to_string()
-    } else {
-        net.to_string()
-    }
 }

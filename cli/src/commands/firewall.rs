@@ -1,5 +1,6 @@
 //! `metactl APP firewall`: the policy in force, its counters, what was refused, and what would allow it.
 
+mod rows;
 mod watch;
 
 use std::collections::BTreeMap;
@@ -12,6 +13,8 @@ use metactl_bundles::why::network::text_of;
 use metactl_bundles::why::quoted;
 use metactl_lifecycle::{Direction, Firewall, FirewallEntry, OpenConnection, Refused};
 use serde::Serialize;
+
+use rows::{lines_of, row};
 
 use super::reload::connection;
 use super::{Context, asked};
@@ -342,33 +345,6 @@ impl<'a> View<'a> {
     }
 }
 
-/// The addresses behind a destination, and how long they are good for: `10.2.0.20, 4m left`.
-fn peers(entry: &FirewallEntry, destination: &str) -> String {
-    // What stands there as an address already is not told twice.
-    let known = |peer: &&String| destination.contains(peer.trim_end_matches("/32"));
-    if entry.peers.iter().all(|peer| known(&peer)) {
-        return String::new();
-    }
-    let texts = entry
-        .peers
-        .iter()
-        .map(|peer| match entry.expires.get(peer) {
-            Some(left) => format!("{peer}, {} left", short(*left)),
-            None => peer.clone(),
-        });
-    let separator = if entry.expires.is_empty() { " " } else { "; " };
-    texts.collect::<Vec<_>>().join(separator)
-}
-
-/// `45s`, `4m`, `2h`.
-fn short(seconds: u64) -> String {
-    match seconds {
-        0..60 => format!("{seconds}s"),
-        60..3600 => format!("{}m", seconds / 60),
-        _ => format!("{}h", seconds / 3600),
-    }
-}
-
 /// When it was refused last, RFC 3339.
 fn when(refused: &Refused) -> String {
     let ago = SignedDuration::from_secs(i64::try_from(refused.seconds_ago).unwrap_or_default());
@@ -384,42 +360,6 @@ fn word(direction: Direction) -> &'static str {
     }
 }
 
-/// Those of a direction, each line once.
-fn lines_of(
-    entries: &[FirewallEntry],
-    direction: Direction,
-) -> impl Iterator<Item = &FirewallEntry> {
-    let mut before = None;
-    entries
-        .iter()
-        .filter(move |entry| entry.direction == direction)
-        .filter(move |entry| before.replace(&entry.name) != Some(&entry.name))
-}
-
-/// A line of a list. `counts`: the list has an effect, so no address is worth a remark.
-fn row(
-    entry: &FirewallEntry,
-    destination: String,
-    counts: bool,
-    one: &str,
-    many: &str,
-) -> Vec<Cell> {
-    let peers = match entry.peers.is_empty() && counts {
-        true => Cell::new("no address").tone(Tone::Warn),
-        false => Cell::new(peers(entry, &destination)),
-    };
-    let count = match entry.packets {
-        1 => format!("1 {one}"),
-        count => format!("{count} {many}"),
-    };
-    vec![
-        (&entry.name).into(),
-        destination.into(),
-        peers,
-        Cell::new(count).right(),
-    ]
-}
-
 /// An address with its port; IPv6 in brackets.
 pub fn end(address: IpAddr, port: u16) -> String {
     match (address, port) {
@@ -431,6 +371,7 @@ pub fn end(address: IpAddr, port: u16) -> String {
 
 #[cfg(test)]
 mod tests {
+    use super::rows::peers;
     use super::*;
     use metactl_bundles::network::{FORMAT, Mode, NetworkSpec};
     use metactl_lifecycle::FirewallStatus;
