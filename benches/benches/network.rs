@@ -46,10 +46,12 @@ fn spec(entries: u16) -> NetworkSpec {
         out: Policy {
             policy: Verdict::Reject,
             accept: (0..entries).map(entry).collect(),
+            reject: Vec::new(),
         },
         inbound: Policy {
             policy: Verdict::Accept,
             accept: Vec::new(),
+            reject: Vec::new(),
         },
     }
 }

@@ -5,12 +5,15 @@
 
 mod parse;
 mod publish;
+mod rejects;
+pub(crate) mod services;
 
 use std::borrow::Cow;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 pub use parse::{EntryError, parse_entry};
 pub use publish::parse_publish;
+pub use rejects::Rejects;
 
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
@@ -73,13 +76,14 @@ pub enum Mode {
     Host,
 }
 
-/// What happens to a packet that no entry accepts.
+/// What happens to a packet that no entry names.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Verdict {
     /// It passes.
     Accept,
-    /// It is refused at once: TCP reset, else ICMP administratively prohibited.
+    /// It is refused at once: TCP reset, else ICMP administratively prohibited. What a reject list names is refused so
+    /// with every policy but [`Verdict::Drop`].
     Reject,
     /// It vanishes.
     Drop,
@@ -89,13 +93,32 @@ pub enum Verdict {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 pub struct Policy {
-    /// For everything that `accept` does not name.
+    /// For everything that no list names.
     pub policy: Verdict,
-    /// The entries, in the order of the configuration.
+    /// What passes, in the order of the configuration.
     pub accept: Vec<Entry>,
+    /// What is refused whatever the policy and `accept` say, in the order of the configuration.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub reject: Vec<Entry>,
 }
 
-/// One line of an accept list: `database = mysql.example.org:3306`.
+impl Policy {
+    /// A policy that lists nothing.
+    pub fn bare(policy: Verdict) -> Policy {
+        Policy {
+            policy,
+            accept: Vec::new(),
+            reject: Vec::new(),
+        }
+    }
+
+    /// Everything passes.
+    pub fn is_open(&self) -> bool {
+        self.policy == Verdict::Accept && self.reject.is_empty()
+    }
+}
+
+/// One line of an accept or reject list: `database = mysql.example.org:3306`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 pub struct Entry {
@@ -195,7 +218,10 @@ pub enum Protocol {
 impl NetworkSpec {
     /// The host names that the policy needs addresses for, each once, sorted.
     pub fn host_names(&self) -> Vec<&str> {
-        let entries = self.out.accept.iter().chain(&self.inbound.accept);
+        let lists = [&self.out, &self.inbound];
+        let entries = lists
+            .into_iter()
+            .flat_map(|policy| policy.accept.iter().chain(&policy.reject));
         let mut names: Vec<&str> = entries
             .filter_map(|e| match &e.peer {
                 Peer::Host(name) => Some(name.as_str()),

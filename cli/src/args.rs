@@ -163,7 +163,8 @@ something, `unset KEY` is written, which takes that away. --gone and --inherit w
     #[command(
         override_usage = "metactl APP allow NAME=DESTINATION... [--later]",
         after_help = "\
-What runs is allowed it at once: nothing is restarted, and open connections stay.
+What runs is allowed it at once: nothing is restarted, and open connections stay. What [firewall.out.reject] names stays
+refused, and that is said.
 Example: metactl myapp allow smtp=smtp.example.org:25"
     )]
     Allow(Allow),
@@ -299,7 +300,7 @@ Examples: metactl myapp cron
 object on a line whenever something changed.
 learn lets everything leave for a while, and enter where [firewall.in] restricts that, records it, and proposes the
 smallest lists of entries that allow it. When the time is over the kernel itself goes back to the policy, also when this
-command was killed. Ctrl-C ends it early.
+command was killed. Ctrl-C ends it early. What a reject list names is refused all the while.
 Examples: metactl myapp firewall --watch
           metactl myapp firewall learn --for 30m
           metactl myapp firewall learn --for 2h --write"

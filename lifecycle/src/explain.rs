@@ -211,7 +211,8 @@ fn why_network(
     };
     let answer = network.answer(asked, direction);
     let names = network.names(asked, direction);
-    if answer.verdict == Verdict::Yes || names.is_empty() {
+    let enough = answer.verdict == Verdict::Yes && !network.addresses_may_reject(asked, direction);
+    if enough || names.is_empty() {
         return answer;
     }
     let names: Vec<&str> = names.iter().map(String::as_str).collect();

@@ -9,7 +9,7 @@ use std::os::fd::AsFd;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use metactl_bundles::network::{Entry, Verdict};
+use metactl_bundles::network::{Entry, Rejects, Verdict, parse_entry};
 use metactl_netns::policy::learn::{self, Learned};
 use metactl_netns::policy::{Direction, status};
 use serde::{Deserialize, Serialize};
@@ -177,24 +177,41 @@ impl Instance {
         let taken_of = |entries: &[Entry]| -> BTreeSet<String> {
             entries.iter().map(|entry| entry.name.clone()).collect()
         };
-        let (names, out, inbound, open) = match self.live_network() {
+        let (names, out, inbound, open, rejects) = match self.live_network() {
             Ok(live) => {
                 let open = live.spec.out.policy == Verdict::Accept;
                 let (out, inbound) = (&live.spec.out.accept, &live.spec.inbound.accept);
                 let taken = (taken_of(out), taken_of(inbound));
-                (live.known_names()?, taken.0, taken.1, open)
+                let known = live.known_names()?;
+                let rejects = [live.spec.out.reject, live.spec.inbound.reject];
+                (known, taken.0, taken.1, open, rejects)
             }
             Err(LifecycleError::NotRunning { .. }) => Default::default(),
             Err(error) => return Err(error),
         };
         let mut all = lessons(Direction::Out, &learned, &names, out);
         all.extend(lessons(Direction::In, &learned, &names, inbound));
+        let [out, inbound] = rejects.each_ref().map(|list| Rejects::of(list));
+        all.retain(|lesson| {
+            let list = match lesson.direction {
+                Direction::Out => &out,
+                Direction::In => &inbound,
+            };
+            !is_rejected(lesson, list)
+        });
         Ok(Proposal {
             lessons: all,
             open,
             early,
         })
     }
+}
+
+/// A reject list names all of it: it passed by another name, or before the list said so.
+fn is_rejected(lesson: &Lesson, rejects: &Rejects<'_>) -> bool {
+    let entries = parse_entry(&lesson.name, &lesson.destination).unwrap_or_default();
+    let rejected = |entry| rejects.covering(entry).is_some();
+    !entries.is_empty() && entries.iter().all(rejected)
 }
 
 /// What was used of one destination.
@@ -359,8 +376,6 @@ fn free_name(label: &str, taken: &mut BTreeSet<String>) -> String {
 
 #[cfg(test)]
 mod tests {
-    use metactl_bundles::network::parse_entry;
-
     use super::*;
 
     fn learned(dst: &str, proto: &str, port: u16) -> Learned {

@@ -136,6 +136,7 @@ mod tests {
         let open = || Policy {
             policy: Verdict::Accept,
             accept: Vec::new(),
+            reject: Vec::new(),
         };
         NetworkSpec {
             format: FORMAT,

@@ -101,11 +101,11 @@ fn policy_inside(
     })
 }
 
-/// A chain at a hook has no rule. What else a running policy may have become by changes is nobody's damage.
+/// A chain has no rule. What else a running policy may have become by changes is nobody's damage.
 fn is_torn(rules: &Ruleset, socket: &mut Netlink) -> Result<bool, Refusal> {
     let counts = nftables::dump::rules_by_chain(socket)?;
-    let mut hooked = rules.chains.iter().filter(|chain| chain.hook.is_some());
-    Ok(hooked.any(|chain| !counts.contains_key(&chain.name)))
+    let mut chains = rules.chains.iter();
+    Ok(chains.any(|chain| !counts.contains_key(&chain.name)))
 }
 
 /// The living outer device of the instance, whatever it is called by now: by its alternative name, or, where somebody

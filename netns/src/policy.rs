@@ -1,4 +1,4 @@
-//! The firewall inside the sandbox: accept lists become sets, the rules around them stay the same.
+//! The firewall inside the sandbox: accept and reject lists become sets, the rules around them stay the same.
 //!
 //! Destinations are elements of sets, never rules, so a packet costs the same with one destination and with a
 //! thousand. There are at most a few sets per family and direction (see `policy/sets.rs`): exact services and hosts in hash
@@ -14,60 +14,40 @@
 //!   touches this set; without such a difference it does not exist.
 //! - ICMP errors, echo replies and neighbour discovery pass: path MTU depends on them, and only the kernel can
 //!   send them.
+//!
+//! What a reject list names is looked for next, before anything is accepted: the list decides who may begin to talk, as the
+//! policy does. Without such a list there is no rule for it.
 
 mod dns;
 pub mod learn;
+mod lists;
 mod live;
 mod named;
 mod replace;
 mod sets;
+mod show;
 mod unwanted;
 
 use std::net::IpAddr;
 
 use ipnet::IpNet;
 use metactl_bundles::network::{NetworkSpec, Verdict};
-use serde::Serialize;
 
 pub use dns::RESOLVER_PORT;
 pub(crate) use dns::rebinding;
+pub use lists::Direction;
+pub(crate) use lists::{DIRECTIONS, List};
 pub use live::{EntryStatus, FirewallStatus, Refused, status};
 pub(crate) use named::{EntryId, Grant, NamedSets, flow_peers};
 pub use replace::{differ_in_policy_only, replace};
+pub(crate) use show::summary;
 pub use unwanted::{cut, unwanted};
 
 use crate::nftables::{
     At, Chain, Element, End, Family, Hook, Key, Kind, Rule, Ruleset, Selector, Set, Shape,
 };
 use crate::{NetError, Resolved};
-use sets::AcceptSets;
-
-/// Which way a packet goes, seen from the instance.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Direction {
-    /// Out of the instance.
-    Out,
-    /// Into the instance.
-    In,
-}
-
-impl Direction {
-    fn word(self) -> &'static str {
-        match self {
-            Direction::Out => "out",
-            Direction::In => "in",
-        }
-    }
-
-    /// Where the peer stands in a packet of this direction.
-    fn peer(self) -> End {
-        match self {
-            Direction::Out => End::Destination,
-            Direction::In => End::Source,
-        }
-    }
-}
+use sets::ListSets;
 
 /// How long a refusal is remembered, in milliseconds.
 const REFUSED_FOR: u64 = 3_600_000;
@@ -97,28 +77,37 @@ fn flow_set(family: Family) -> String {
 pub fn ruleset(spec: &NetworkSpec, names: &Resolved) -> Result<Ruleset, NetError> {
     let compiler = Compiler {
         spec,
-        out: AcceptSets::of(spec, Direction::Out)?,
-        inbound: AcceptSets::of(spec, Direction::In)?,
+        out: ListSets::of(spec, Direction::Out, List::Accept)?,
+        inbound: ListSets::of(spec, Direction::In, List::Accept)?,
+        out_rejects: ListSets::of(spec, Direction::Out, List::Reject)?,
+        in_rejects: ListSets::of(spec, Direction::In, List::Reject)?,
     };
     Ok(compiler.compile(names))
 }
 
 struct Compiler<'a> {
     spec: &'a NetworkSpec,
-    out: AcceptSets,
-    inbound: AcceptSets,
+    out: ListSets,
+    inbound: ListSets,
+    out_rejects: ListSets,
+    in_rejects: ListSets,
 }
 
 impl Compiler<'_> {
     fn policy(&self, direction: Direction) -> Verdict {
+        direction.policy(self.spec).policy
+    }
+
+    fn rejects(&self, direction: Direction) -> &ListSets {
         match direction {
-            Direction::Out => self.spec.out.policy,
-            Direction::In => self.spec.inbound.policy,
+            Direction::Out => &self.out_rejects,
+            Direction::In => &self.in_rejects,
         }
     }
 
+    /// Everything passes.
     fn open(&self, direction: Direction) -> bool {
-        self.policy(direction) == Verdict::Accept
+        self.policy(direction) == Verdict::Accept && self.rejects(direction).is_empty()
     }
 
     fn own(&self, family: Family) -> Vec<IpAddr> {
@@ -172,13 +161,19 @@ impl Compiler<'_> {
                 }
             }
         }
-        for accept in [&self.out, &self.inbound] {
-            result.sets.extend(accept.sets(names));
+        for list in [
+            &self.out,
+            &self.inbound,
+            &self.out_rejects,
+            &self.in_rejects,
+        ] {
+            result.sets.extend(list.sets(names));
         }
-        for direction in [Direction::Out, Direction::In] {
+        for direction in DIRECTIONS {
             if !self.open(direction) {
                 result.chains.extend(self.remember(direction));
                 result.chains.push(self.refuse(direction));
+                result.chains.extend(self.readable(direction));
             }
         }
         result.chains.push(self.output());
@@ -239,14 +234,11 @@ impl Compiler<'_> {
 
     /// The part that both directions have in common.
     fn judge(&self, direction: Direction, rules: &mut Vec<Rule>) {
-        let end = direction.peer();
         if self.open(direction) {
-            if self.needs_flows() {
-                rules.extend(self.families().map(|family| open_flow(end, family)));
-            }
-            rules.push(Rule::new().accept());
+            rules.extend(self.accept_all(direction));
             return;
         }
+        let end = direction.peer();
         rules.extend(self.before_ports(direction));
         match direction {
             Direction::Out => rules.extend(self.dns_out()),
@@ -262,30 +254,75 @@ impl Compiler<'_> {
                     .accept(),
             );
         }
+        let kernel_icmp = self.families().flat_map(|family| {
+            let kinds = kernel_icmp(family).iter();
+            kinds.map(move |kind| Rule::new().icmp(family, *kind).accept())
+        });
+        if self.rejects(direction).is_empty() {
+            rules.extend(self.lookups(direction));
+            rules.extend(kernel_icmp);
+        } else {
+            rules.extend(kernel_icmp);
+            rules.extend(self.rejections(direction));
+            rules.extend(self.lookups(direction));
+        }
+        match self.policy(direction) {
+            Verdict::Accept => rules.extend(self.accept_all(direction)),
+            _ => rules.push(Rule::new().goto(&refuse_chain(direction))),
+        }
+    }
+
+    /// The rest passes; its answers have to, too.
+    fn accept_all(&self, direction: Direction) -> Vec<Rule> {
+        let mut rules = Vec::new();
+        if self.needs_flows() {
+            let end = direction.peer();
+            rules.extend(self.families().map(|family| open_flow(end, family)));
+        }
+        rules.push(Rule::new().accept());
+        rules
+    }
+
+    /// What the reject list names is refused. So is what has no ports that can be read, like a first fragment without
+    /// them: no set would find it, and it would be put together behind the rules.
+    fn rejections(&self, direction: Direction) -> Vec<Rule> {
+        let refuse = refuse_chain(direction);
+        let found = |(set, shape): (&str, Shape)| {
+            let rule = Rule::new().found_in(selector(direction, shape), shape, set);
+            rule.goto(&refuse)
+        };
+        let mut rules: Vec<Rule> = self.rejects(direction).lookups().map(found).collect();
+        rules.push(Rule::new().jump(&readable_chain(direction)));
+        rules
+    }
+
+    /// A rule cannot ask for what is not there: so what is there comes back, and the rest is refused.
+    fn readable(&self, direction: Direction) -> Option<Chain> {
+        let needed = !self.rejects(direction).is_empty();
+        needed.then(|| Chain {
+            name: readable_chain(direction),
+            hook: None,
+            rules: vec![
+                Rule::new().ports(End::Destination, 0, u16::MAX).back(),
+                Rule::new().goto(&refuse_chain(direction)),
+            ],
+        })
+    }
+
+    /// What the accept list names passes.
+    fn lookups(&self, direction: Direction) -> Vec<Rule> {
         let accept = match direction {
             Direction::Out => &self.out,
             Direction::In => &self.inbound,
         };
-        for (set, shape) in accept.lookups() {
-            let selector = match shape {
-                Shape::Address(_) => Selector::Address(end),
-                _ => Selector::Service(end),
-            };
-            let rule = Rule::new().found_in(selector, shape, set);
-            rules.push(if self.remembers(direction) {
-                rule.goto(&remember_chain(direction))
-            } else {
-                rule.accept()
-            });
-        }
-        for family in self.families() {
-            rules.extend(
-                kernel_icmp(family)
-                    .iter()
-                    .map(|kind| Rule::new().icmp(family, *kind).accept()),
-            );
-        }
-        rules.push(Rule::new().goto(&format!("refuse_{}", direction.word())));
+        let found = |(set, shape): (&str, Shape)| {
+            let rule = Rule::new().found_in(selector(direction, shape), shape, set);
+            match self.remembers(direction) {
+                true => rule.goto(&remember_chain(direction)),
+                false => rule.accept(),
+            }
+        };
+        accept.lookups().map(found).collect()
     }
 
     /// What has to be said of a packet before its ports are looked at.
@@ -295,7 +332,11 @@ impl Compiler<'_> {
             // ipv6(7) IPV6_RTHDR); what follows goes to whom that names, and is no first packet any more.
             Direction::Out => self
                 .families()
-                .map(|family| Rule::new().routed_by_source(family).goto("refuse_out"))
+                .map(|family| {
+                    Rule::new()
+                        .routed_by_source(family)
+                        .goto(&refuse_chain(direction))
+                })
                 .collect(),
             // IPv4 puts fragments together before it asks here, IPv6 afterwards. The first one, with the ports, is
             // judged, and has to hold them (RFC 7112); without it the others come to nothing.
@@ -316,7 +357,7 @@ impl Compiler<'_> {
     }
 
     fn remember(&self, direction: Direction) -> Option<Chain> {
-        if !self.remembers(direction) {
+        if !self.remembers(direction) || self.policy(direction) == Verdict::Accept {
             return None;
         }
         let mut rules: Vec<Rule> = self
@@ -348,16 +389,31 @@ impl Compiler<'_> {
             let other = Rule::new().not_protocol(6).not_protocol(17);
             rules.push(other.update(Selector::Other(end), shape, &set, true));
         }
-        if self.policy(direction) == Verdict::Reject {
+        if self.policy(direction) != Verdict::Drop {
             rules.push(Rule::new().protocol(6).reset());
             rules.push(Rule::new().prohibit());
         }
         rules.push(Rule::new().drop());
         Chain {
-            name: format!("refuse_{}", direction.word()),
+            name: refuse_chain(direction),
             hook: None,
             rules,
         }
+    }
+}
+
+fn refuse_chain(direction: Direction) -> String {
+    format!("refuse_{}", direction.word())
+}
+
+fn readable_chain(direction: Direction) -> String {
+    format!("readable_{}", direction.word())
+}
+
+fn selector(direction: Direction, shape: Shape) -> Selector {
+    match shape {
+        Shape::Address(_) => Selector::Address(direction.peer()),
+        _ => Selector::Service(direction.peer()),
     }
 }
 
@@ -417,72 +473,4 @@ fn dynamic(name: String, shape: Shape, kind: Kind) -> Set {
         kind,
         elements: Vec::new(),
     }
-}
-
-/// The firewall in one line, for the plan.
-pub(crate) fn summary(spec: &NetworkSpec, names: &Resolved) -> String {
-    let direction = |policy: &metactl_bundles::network::Policy| {
-        let verdict = match policy.policy {
-            Verdict::Accept => return "accept".to_string(),
-            Verdict::Reject => "reject",
-            Verdict::Drop => "drop",
-        };
-        let shown = policy
-            .accept
-            .iter()
-            .map(|entry| shown_entry(entry, names))
-            .collect::<Vec<_>>();
-        if shown.is_empty() {
-            format!("{verdict} all")
-        } else {
-            format!("{verdict} all but {}", shown.join(", "))
-        }
-    };
-    format!(
-        "table inet metactl: out {}; in {}",
-        direction(&spec.out),
-        direction(&spec.inbound)
-    )
-}
-
-/// `database = mysql.example.org:3306 (10.2.0.20)`.
-fn shown_entry(entry: &metactl_bundles::network::Entry, names: &Resolved) -> String {
-    use metactl_bundles::network::{Peer, Protocol};
-    let range = |range: &metactl_bundles::network::PortRange| match range.first == range.last {
-        true => range.first.to_string(),
-        false => format!("{}-{}", range.first, range.last),
-    };
-    let ports: Vec<String> = entry.ports.iter().map(range).collect();
-    let ports = if ports.is_empty() {
-        String::new()
-    } else {
-        format!(":{}", ports.join(","))
-    };
-    let protocol = match entry.protocol {
-        Some(Protocol::Tcp) => "/tcp",
-        Some(Protocol::Udp) => "/udp",
-        Some(Protocol::Icmp) => "/icmp",
-        None => "",
-    };
-    let peer = match &entry.peer {
-        Peer::Net(net) if net.prefix_len() == net.max_prefix_len() => net.addr().to_string(),
-        Peer::Net(net) => net.to_string(),
-        Peer::Host(name) => name.clone(),
-        Peer::Suffix(suffix) => format!("*.{suffix}"),
-    };
-    let known = match &entry.peer {
-        Peer::Net(_) => String::new(),
-        Peer::Suffix(_) => " (as they are asked for)".into(),
-        Peer::Host(name) => match names.get(name).filter(|list| !list.is_empty()) {
-            Some(list) => format!(
-                " ({})",
-                list.iter()
-                    .map(IpAddr::to_string)
-                    .collect::<Vec<_>>()
-                    .join(" ")
-            ),
-            None => " (no address yet: nothing accepted)".into(),
-        },
-    };
-    format!("{} = {peer}{ports}{protocol}{known}", entry.name)
 }

@@ -5,8 +5,8 @@
 //! into the instance's sets, which is before the application gets the answer. It dies, and what is connected stays
 //! connected, nothing opens, and addresses vanish after their time; the next one reads from the kernel what there is.
 //!
-//! With policy `reject` or `drop` a question that no entry lists is not passed on to anybody, and what is passed on is
-//! the name alone: no way out. Answers are made anew from the records that belong to the chain of the
+//! With policy `reject` or `drop` a question that no entry lists is not passed on to anybody, with any policy none that the
+//! reject list names, and what is passed on is the name alone: no way out. Answers are made anew from the records that belong to the chain of the
 //! question. Nothing is cached: what one instance asked for cannot be seen by another.
 //!
 //! | room | what it holds | kernel |
@@ -14,6 +14,7 @@
 //! | `name`, [`message`] | names and messages, read strictly | no |
 //! | [`system`] | resolv.conf, hosts | no |
 //! | `grants` | addresses with their times, bounded | no |
+//! | `rejected` | addresses that names of reject lists lead to | no |
 //! | `record` | what was asked for, for people | files |
 //! | `instances` | who is there, and their sets | netlink |
 //! | `questions` | what becomes of a question | |
@@ -36,6 +37,7 @@ mod name;
 mod pace;
 mod questions;
 mod record;
+mod rejected;
 mod serve;
 pub mod system;
 mod upstream;

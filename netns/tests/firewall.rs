@@ -340,6 +340,8 @@ fn the_text_of_a_ruleset_is_what_nft_lists() {
         "wide = wide.example.org:1000-9000",
     ]);
     spec.inbound = reject(&["web = 0.0.0.0/0:80", "ping = 10.0.0.0/8/icmp"]);
+    spec.out.reject = reject(&["bad = 10.0.0.9:80-90", "worse = bad.example.org"]).accept;
+    spec.inbound.reject = reject(&["guests = 10.9.0.0/16"]).accept;
     let app = world.start(spec, &names(&[]));
     let listed = app.ns.sh("nft list ruleset");
     let ours = app.plan.ruleset().unwrap().to_string();

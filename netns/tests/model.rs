@@ -1,4 +1,4 @@
-//! The sets of a firewall against the plainest reading of the accept lists: for any list and any packet both decide
+//! The sets of a firewall against the plainest reading of the accept and reject lists: for any list and any packet both decide
 //! alike. Pure; what the kernel makes of the sets is in `firewall.rs`.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
@@ -58,10 +58,10 @@ fn holds(set: &Set, element: &Element, packet: &Packet) -> bool {
     }
 }
 
-/// Whether a lookup in one of the accept sets of the direction and the packet's family finds it.
-fn found(rules: &Ruleset, direction: &str, packet: &Packet) -> bool {
+/// Whether a lookup in one of the sets of the list (`out`, `reject_out`) and the packet's family finds it.
+fn found(rules: &Ruleset, list: &str, packet: &Packet) -> bool {
     let family = if packet.peer.is_ipv4() { '4' } else { '6' };
-    let prefix = format!("{direction}{family}");
+    let prefix = format!("{list}{family}");
     rules
         .sets
         .iter()
@@ -175,20 +175,29 @@ proptest! {
     fn the_sets_decide_like_the_lists(
         list in proptest::collection::vec(entry(), 0..12),
         inbound in proptest::collection::vec(entry(), 0..4),
+        rejected in proptest::collection::vec(entry(), 0..8),
         names in names(),
         packets in proptest::collection::vec(packet(), 1..40),
     ) {
         let mut spec = spec("model", Mode::Routed, &["198.51.100.5", "2001:db8:1::5"]);
-        spec.out = Policy { policy: Verdict::Reject, accept: list };
-        spec.inbound = Policy { policy: Verdict::Drop, accept: inbound };
+        spec.out = Policy { policy: Verdict::Reject, accept: list, reject: rejected.clone() };
+        // The accept list has no effect here, the reject list has.
+        spec.inbound = Policy { policy: Verdict::Accept, accept: inbound, reject: rejected };
         let rules = ruleset(&spec, &names).unwrap();
         for set in &rules.sets {
             prop_assert!(is_loadable(set), "{}", set);
         }
         for packet in &packets {
-            for (direction, policy) in [("out", &spec.out), ("in", &spec.inbound)] {
-                let wanted = policy.accept.iter().any(|entry| reads(entry, &names, packet));
-                prop_assert_eq!(found(&rules, direction, packet), wanted, "{} {:?}", direction, packet);
+            let (out, inbound) = (&spec.out, &spec.inbound);
+            let lists = [
+                ("out", &out.accept),
+                ("reject_out", &out.reject),
+                ("in", &Vec::new()),
+                ("reject_in", &inbound.reject),
+            ];
+            for (name, list) in lists {
+                let wanted = list.iter().any(|entry| reads(entry, &names, packet));
+                prop_assert_eq!(found(&rules, name, packet), wanted, "{} {:?}", name, packet);
             }
         }
     }

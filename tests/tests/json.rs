@@ -36,6 +36,8 @@ nightly = @daily true
 policy = reject
 [firewall.out.accept]
 database = %(DB_HOST):3306
+[firewall.out.reject]
+mail = 10.9.9.9:25
 [health.up]
 command = true
 ";

@@ -52,12 +52,20 @@ pub const SECTIONS: &[SectionSpec] = &[
         doc: "Where the application may connect to.",
     },
     SectionSpec {
+        name: "firewall.out.reject",
+        doc: "Where the application may not connect to, whatever accepts it.",
+    },
+    SectionSpec {
         name: "firewall.in",
         doc: "What may enter the sandbox.",
     },
     SectionSpec {
         name: "firewall.in.accept",
         doc: "Who may connect to the application.",
+    },
+    SectionSpec {
+        name: "firewall.in.reject",
+        doc: "Who may not connect to the application, whatever accepts them.",
     },
     SectionSpec {
         name: "sandbox",

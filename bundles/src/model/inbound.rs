@@ -14,7 +14,7 @@ pub(crate) const PING: &str = "ping";
 
 impl Builder<'_> {
     pub(super) fn inbound(&mut self, daemons: &BTreeMap<String, Daemon>, net: &Net) -> Policy {
-        let written = self.policy("firewall.in", "firewall.in.accept", Verdict::Accept);
+        let written = self.policy("firewall.in", Verdict::Accept);
         let decided = self.value("firewall.in", "policy").is_some();
         let firewalled = matches!(net.mode, Mode::Routed | Mode::Nat);
         let says_which = daemons.values().any(|daemon| daemon.port.is_some());
@@ -57,6 +57,7 @@ impl Builder<'_> {
         Policy {
             policy: Verdict::Reject,
             accept,
+            reject: written.reject,
         }
     }
 }

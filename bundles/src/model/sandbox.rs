@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use super::Builder;
 use crate::app::{Daemon, HostMount, Net, Sandbox};
 use crate::keys::values;
-use crate::network::{Mode, Policy, Verdict, parse_entry, parse_publish};
+use crate::network::{Entry, Mode, Policy, Verdict, parse_entry, parse_publish};
 
 impl Builder<'_> {
     pub(super) fn sandbox(&mut self, daemons: &BTreeMap<String, Daemon>) -> Sandbox {
@@ -21,7 +21,7 @@ impl Builder<'_> {
             capabilities: self
                 .typed("sandbox", "capabilities", values::capabilities)
                 .unwrap_or_default(),
-            out: self.policy("firewall.out", "firewall.out.accept", Verdict::Reject),
+            out: self.policy("firewall.out", Verdict::Reject),
             inbound: self.inbound(daemons, &net),
             net,
         };
@@ -123,8 +123,8 @@ impl Builder<'_> {
         }
     }
 
-    /// The policy of a section, with its accept list.
-    pub(super) fn policy(&mut self, section: &str, list: &str, fallback: Verdict) -> Policy {
+    /// The policy of a section, with its lists.
+    pub(super) fn policy(&mut self, section: &str, fallback: Verdict) -> Policy {
         let policy = match self
             .value(section, "policy")
             .map(|value| value.text.as_str())
@@ -134,12 +134,17 @@ impl Builder<'_> {
             Some("drop") => Verdict::Drop,
             _ => fallback,
         };
-        let accept = self.usable(list);
-        let entries = accept.filter_map(|(name, value)| parse_entry(name, &value.text).ok());
         Policy {
             policy,
-            accept: entries.flatten().collect(),
+            accept: self.entries(&[section, ".accept"].concat()),
+            reject: self.entries(&[section, ".reject"].concat()),
         }
+    }
+
+    fn entries(&mut self, list: &str) -> Vec<Entry> {
+        let lines = self.usable(list);
+        let entries = lines.filter_map(|(name, value)| parse_entry(name, &value.text).ok());
+        entries.flatten().collect()
     }
 
     /// The firewall is in the instance's own network. In the server's it could not be.
@@ -154,12 +159,15 @@ impl Builder<'_> {
             ("firewall.out", &sandbox.out),
             ("firewall.in", &sandbox.inbound),
         ] {
+            let message = format!("`mode = host` has no firewall: [{section}] cannot be enforced");
             if policy.policy != Verdict::Accept {
-                let message =
-                    format!("`mode = host` has no firewall: [{section}] cannot be enforced");
                 let hint = format!(
                     "write `policy = accept` in [{section}] as well, to say that this is meant"
                 );
+                self.error(&mode.origin, message, Some(&hint));
+            } else if !policy.reject.is_empty() {
+                let hint =
+                    format!("remove what [{section}.reject] lists (`unset *` in a higher layer)");
                 self.error(&mode.origin, message, Some(&hint));
             }
         }

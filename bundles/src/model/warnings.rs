@@ -5,7 +5,8 @@ use crate::app::App;
 use crate::diagnostics::{Diagnostic, MAX_DIAGNOSTICS};
 use crate::layers::{Config, Section};
 use crate::maps::Named;
-use crate::network::{Mode, Verdict};
+use crate::network::{Mode, Policy, Rejects, Verdict};
+use crate::why::network::text_of;
 
 /// Words that a shell would understand, and a program gets as they are.
 const SHELL_WORDS: [&str; 9] = ["|", "||", "&&", "&", ";", ">", ">>", "<", "2>&1"];
@@ -25,7 +26,7 @@ pub fn warnings(config: &Config, app: &App) -> Vec<Diagnostic> {
             return found;
         }
     }
-    found.extend(accept_lists(config, app));
+    found.extend(firewall_lists(config, app));
     found
 }
 
@@ -57,28 +58,80 @@ fn nobody_to_ask(config: &Config, section: &Section) -> Option<Diagnostic> {
     )
 }
 
-/// Accept lists that change nothing.
-fn accept_lists(config: &Config, app: &App) -> Vec<Diagnostic> {
+/// Lists and entries that change nothing.
+fn firewall_lists(config: &Config, app: &App) -> Vec<Diagnostic> {
     let mut found = Vec::new();
     let sandbox = &app.sandbox;
-    for (section, list, policy) in [
-        ("firewall.out", "firewall.out.accept", &sandbox.out),
-        ("firewall.in", "firewall.in.accept", &sandbox.inbound),
+    for (section, policy) in [
+        ("firewall.out", &sandbox.out),
+        ("firewall.in", &sandbox.inbound),
     ] {
-        let Some((_, first)) = config.section(list).and_then(|mut values| values.next()) else {
+        let (accept, reject) = ([section, ".accept"].concat(), [section, ".reject"].concat());
+        let without_network = sandbox.net.mode == Mode::None;
+        let none = "`mode = none` has no network";
+        if policy.policy == Verdict::Accept {
+            let why = format!("[{section}] accepts everything");
+            let hint = format!("write `policy = reject` in [{section}], or remove the list");
+            found.extend(list_without_use(config, &accept, &why, &hint));
+        } else if without_network {
+            found.extend(list_without_use(config, &accept, none, "remove the list"));
+        } else {
+            found.extend(rejected_entries(config, policy, &accept, &reject));
+        }
+        if without_network {
+            found.extend(list_without_use(config, &reject, none, "remove the list"));
+        }
+    }
+    found
+}
+
+fn list_without_use(config: &Config, list: &str, why: &str, hint: &str) -> Option<Diagnostic> {
+    let (_, first) = config.section(list).and_then(|mut values| values.next())?;
+    Some(
+        Diagnostic::warning(format!("[{list}] changes nothing: {why}"))
+            .at(place(config, &first.origin))
+            .hint(hint),
+    )
+}
+
+/// Entries that accept nothing, since the reject list names all of it. No error: a site may well reject what an
+/// application accepts.
+fn rejected_entries(
+    config: &Config,
+    policy: &Policy,
+    accept: &str,
+    reject: &str,
+) -> Vec<Diagnostic> {
+    let rejects = Rejects::of(&policy.reject);
+    let mut found: Vec<Diagnostic> = Vec::new();
+    for entry in &policy.accept {
+        if found.len() >= MAX_DIAGNOSTICS {
+            break;
+        }
+        let Some(by) = rejects.covering(entry) else {
             continue;
         };
-        let why = match (policy.policy, sandbox.net.mode) {
-            (Verdict::Accept, _) => format!("[{section}] accepts everything"),
-            (_, Mode::None) => "`mode = none` has no network".to_owned(),
-            _ => continue,
+        let values = (
+            config.get(accept, &entry.name),
+            config.get(reject, &by.name),
+        );
+        let (Some(value), Some(stronger)) = values else {
+            continue;
+        };
+        let text = match value.sensitive || stronger.sensitive {
+            true => String::new(),
+            false => format!(" ({})", text_of(entry)),
         };
         found.push(
-            Diagnostic::warning(format!("[{list}] changes nothing: {why}"))
-                .at(place(config, &first.origin))
-                .hint(format!(
-                    "write `policy = reject` in [{section}], or remove the list"
-                )),
+            Diagnostic::warning(format!(
+                "`{}`{text} is rejected all the same: `{}` of [{reject}] goes first",
+                entry.name, by.name
+            ))
+            .at(place(config, &value.origin))
+            .hint(format!(
+                "{} rejects it; remove one of the two",
+                stronger.origin
+            )),
         );
     }
     found

@@ -1,4 +1,4 @@
-//! Lines of accept lists: `mysql.example.org:3306`, `10.1.1.0/24`, `[2001:db8::1]:80,443/tcp`.
+//! Lines of accept and reject lists: `mysql.example.org:3306`, `10.1.1.0/24`, `[2001:db8::1]:80,443/tcp`.
 
 use std::borrow::Cow;
 use std::net::IpAddr;

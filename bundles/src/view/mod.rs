@@ -222,7 +222,14 @@ fn nameservers(app: &App, place: &Placement) -> Vec<IpAddr> {
         Mode::Routed | Mode::Nat => {}
     }
     let out = &app.sandbox.out;
-    let named = |server: &IpAddr| out.accept.iter().any(|entry| names_dns(entry, server));
+    let named = |server: &IpAddr| {
+        let rejects = |entry: &network::Entry| {
+            let whole = matches!(&entry.peer, Peer::Net(net) if net.contains(server))
+                && entry.ports.is_empty();
+            whole || names_dns(entry, server)
+        };
+        out.accept.iter().any(|entry| names_dns(entry, server)) && !out.reject.iter().any(rejects)
+    };
     let asked: Vec<IpAddr> = match out.policy {
         Verdict::Accept => Vec::new(),
         _ => place.nameservers.iter().copied().filter(named).collect(),

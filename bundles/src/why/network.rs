@@ -1,23 +1,26 @@
 //! May an instance connect to this, or be connected to from there?
 //!
-//! The same judgement as the firewall's (`netns::policy`), made from the configuration. What is left
+//! The same judgement as the firewall's (`netns::policy`), made from the configuration: what a reject list names first. What is left
 //! open in the question (a port, a protocol) may be any; what is named has to be accepted whole.
 
-mod services;
+mod rejects;
+mod text;
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use ipnet::IpNet;
 
-use services::Services;
+pub use text::text_of;
+use text::{ports_text, protocol_text, short};
 
 use super::{Allow, Answer, Because, Verdict};
 use crate::app::App;
 use crate::interpolate::{self, Part};
 use crate::layers::Config;
 use crate::model::inbound;
-use crate::network::{self, Entry, Mode, Peer, Policy, PortRange, Protocol, parse_entry};
+use crate::network::services::Services;
+use crate::network::{self, Entry, Mode, Peer, Policy, parse_entry};
 
 /// The addresses of host names.
 pub type Resolved = BTreeMap<String, Vec<IpAddr>>;
@@ -61,9 +64,11 @@ pub struct Network<'a> {
 impl Network<'_> {
     /// The host names whose addresses could change the answer to `asked`.
     pub fn names(&self, asked: &Entry, direction: Direction) -> Vec<String> {
-        let accept = &self.policy(direction).accept;
-        let hosts = accept
+        let policy = self.policy(direction);
+        let hosts = policy
+            .accept
             .iter()
+            .chain(&policy.reject)
             .chain([asked])
             .filter_map(|entry| match &entry.peer {
                 Peer::Host(name) => Some(name.clone()),
@@ -81,15 +86,58 @@ impl Network<'_> {
             return answer;
         }
         let policy = self.policy(direction);
+        let rejected = self.matches(asked, &policy.reject);
+        let mut gone = Services::default();
+        for found in rejected.iter().filter(|found| found.whole) {
+            gone.add(&found.services);
+        }
+        if Services::of(asked).without(&gone).is_empty() {
+            return self.rejection(&rejected, direction);
+        }
+        let (answer, accepted) = self.by_policy(asked, direction);
+        let clashes = |found: &&Match<'_>| !found.services.within(&accepted).is_empty();
+        let rejected: Vec<Match<'_>> = rejected
+            .into_iter()
+            .filter(|found| clashes(&found))
+            .collect();
+        if answer.verdict == Verdict::No || rejected.is_empty() {
+            return answer;
+        }
+        let rejection = self.rejection(&rejected, direction);
+        if accepted.without(&gone).is_empty() {
+            return rejection;
+        }
+        let mut because = rejection.because;
+        because.extend(answer.because);
+        because.truncate(MOST_REASONS);
+        Answer {
+            verdict: Verdict::Partly,
+            because,
+            allow: rejection.allow,
+            ..answer
+        }
+    }
+
+    /// The answer without the reject list, and what of the question is accepted by it.
+    fn by_policy(&self, asked: &Entry, direction: Direction) -> (Answer, Services) {
+        let policy = self.policy(direction);
         let section = direction.section();
         if policy.policy == network::Verdict::Accept {
-            let because = self.setting(section, "policy", "accepts everything");
-            return Answer::new(Verdict::Yes, because);
+            let text = match policy.reject.is_empty() {
+                true => "accepts everything",
+                false => "accepts everything that is not rejected",
+            };
+            let because = self.setting(section, "policy", text);
+            return (Answer::new(Verdict::Yes, because), Services::of(asked));
         }
-        let matches = self.matches(asked, policy);
+        let matches = self.matches(asked, &policy.accept);
+        let mut accepted = Services::default();
+        matches
+            .iter()
+            .for_each(|found| accepted.add(&found.services));
         let verdict = verdict(asked, &matches);
         if verdict == Verdict::No {
-            return self.refusal(asked, direction);
+            return (self.refusal(asked, direction), accepted);
         }
         let whole = matches.iter().filter(|found| found.whole);
         let told: Vec<&Match<'_>> = match verdict {
@@ -107,12 +155,13 @@ impl Network<'_> {
             Verdict::Partly => vec![self.allow(asked, direction)],
             _ => Vec::new(),
         };
-        Answer {
+        let answer = Answer {
             verdict,
             how: None,
             because,
             allow,
-        }
+        };
+        (answer, accepted)
     }
 
     fn policy(&self, direction: Direction) -> &Policy {
@@ -192,11 +241,11 @@ impl Network<'_> {
         }
     }
 
-    /// The entries that accept something of what is asked.
-    fn matches<'e>(&self, asked: &Entry, policy: &'e Policy) -> Vec<Match<'e>> {
+    /// The entries of a list that name something of what is asked.
+    fn matches<'e>(&self, asked: &Entry, list: &'e [Entry]) -> Vec<Match<'e>> {
         let wanted = Services::of(asked);
         let mut found = Vec::new();
-        for entry in &policy.accept {
+        for entry in list {
             let Some((whole, note)) = self.peer(entry, asked) else {
                 continue;
             };
@@ -276,18 +325,14 @@ impl Network<'_> {
 
     fn reason(&self, found: &Match<'_>, section: &str) -> Because {
         let mut text = found.entry.name.clone();
-        let notes: Vec<&str> = [found.limit.as_deref(), found.note.as_deref()]
-            .into_iter()
-            .flatten()
-            .collect();
         let value = self
             .config
             .get(&format!("{section}.accept"), &found.entry.name);
         if value.is_none() && section == Direction::In.section() {
             return self.served(&found.entry.name);
         }
-        if !notes.is_empty() && value.is_none_or(|value| !value.sensitive) {
-            text.push_str(&format!(" ({})", notes.join("; ")));
+        if let (Some(notes), true) = (found.notes(), value.is_none_or(|value| !value.sensitive)) {
+            text.push_str(&notes);
         }
         match value {
             Some(value) => Because::value(self.config, value, text),
@@ -320,11 +365,7 @@ impl Network<'_> {
         for request in self.config.requests().iter().filter(|r| r.section == list) {
             // What takes no effect is not in the model, but may be what was meant.
             let entries = parse_entry(&request.key, &self.config.substituted(&request.value));
-            let policy = Policy {
-                policy: network::Verdict::Reject,
-                accept: entries.unwrap_or_default(),
-            };
-            if !self.matches(asked, &policy).is_empty() {
+            if !self.matches(asked, &entries.unwrap_or_default()).is_empty() {
                 answer.because.push(Because::denied(request));
                 answer.allow.push(Allow {
                     command: Vec::new(),
@@ -346,7 +387,7 @@ impl Network<'_> {
             protocol: None,
             ..asked.clone()
         };
-        let matches = self.matches(&any, self.policy(direction));
+        let matches = self.matches(&any, &self.policy(direction).accept);
         let tell = |found| self.reason(found, direction.section());
         matches.iter().map(tell).collect()
     }
@@ -409,16 +450,25 @@ impl Network<'_> {
     }
 }
 
-/// An entry that accepts something of what is asked.
+/// An entry that names something of what is asked.
 struct Match<'e> {
     entry: &'e Entry,
     /// It is about the whole peer.
     whole: bool,
     /// How peer and entry belong together.
     note: Option<String>,
-    /// What of it is accepted, when the question left that open.
+    /// What of it is named, when the question left that open.
     limit: Option<String>,
     services: Services,
+}
+
+impl Match<'_> {
+    /// What has to be said besides the name of the entry: ` (only port 25; smtp.example.org is 10.20.0.66 now)`.
+    fn notes(&self) -> Option<String> {
+        let notes = [self.limit.as_deref(), self.note.as_deref()];
+        let notes: Vec<&str> = notes.into_iter().flatten().collect();
+        (!notes.is_empty()).then(|| format!(" ({})", notes.join("; ")))
+    }
 }
 
 fn verdict(asked: &Entry, matches: &[Match<'_>]) -> Verdict {
@@ -453,46 +503,4 @@ fn limit(entry: &Entry, asked: &Entry) -> Option<String> {
         parts.push(protocol_text(protocol).to_ascii_uppercase());
     }
     (!parts.is_empty()).then(|| format!("only {}", parts.join(", ")))
-}
-
-/// A destination as it is written in an accept list.
-pub fn text_of(entry: &Entry) -> String {
-    let mut text = match &entry.peer {
-        Peer::Host(name) => name.clone(),
-        Peer::Suffix(suffix) => format!("*.{suffix}"),
-        Peer::Net(net @ IpNet::V6(_)) if !entry.ports.is_empty() => format!("[{}]", short(net)),
-        Peer::Net(net) => short(net),
-    };
-    if !entry.ports.is_empty() {
-        text.push_str(&format!(":{}", ports_text(&entry.ports)));
-    }
-    if let Some(protocol) = entry.protocol {
-        text.push_str(&format!("/{}", protocol_text(protocol)));
-    }
-    text
-}
-
-fn ports_text(ports: &[PortRange]) -> String {
-    let one = |range: &PortRange| match range.first == range.last {
-        true => range.first.to_string(),
-        false => format!("{}-{}", range.first, range.last),
-    };
-    ports.iter().map(one).collect::<Vec<_>>().join(",")
-}
-
-fn protocol_text(protocol: Protocol) -> &'static str {
-    match protocol {
-        Protocol::Tcp => "tcp",
-        Protocol::Udp => "udp",
-        Protocol::Icmp => "icmp",
-    }
-}
-
-/// A single address without its prefix length.
-fn short(net: &IpNet) -> String {
-    if net.prefix_len() == net.max_prefix_len() {
-        net.addr().to_string()
-    } else {
-        net.to_string()
-    }
 }

@@ -385,3 +385,63 @@ fn commands_are_quoted_for_a_shell() {
     assert_eq!(quoted("a=[::1]:5"), "'a=[::1]:5'");
     assert_eq!(quoted("it's"), r"'it'\''s'");
 }
+
+#[test]
+fn what_a_list_rejects_is_told_with_its_line() {
+    let local = "[firewall.out.reject]\nmail = 10.1.1.0/24:25/tcp\nbad = *.bad.example\nhost = shared.example.org\n";
+    let scene = Scene::new(APP, SITE, local);
+    let line = "no: nodes/myapp.conf:2 [firewall.out.reject] mail";
+    for (asked, expected) in [
+        ("10.1.1.7:80", "yes: .metactl:21 testlan"),
+        ("10.1.1.7:25/tcp", line),
+        ("10.1.1.7:25/udp", "yes: .metactl:21 testlan"),
+        (
+            "10.1.1.7:25",
+            "partly: nodes/myapp.conf:2 [firewall.out.reject] mail (only TCP)",
+        ),
+        (
+            "10.1.1.7",
+            "partly: nodes/myapp.conf:2 [firewall.out.reject] mail (only port 25, TCP)",
+        ),
+        (
+            "x.y.bad.example:443",
+            "no: nodes/myapp.conf:3 [firewall.out.reject] bad",
+        ),
+        // Not accepted anyway: that comes first.
+        (
+            "10.9.9.9:25",
+            "no: .metactl:16 [firewall.out] policy: reject",
+        ),
+    ] {
+        assert!(
+            scene.out(asked).starts_with(expected),
+            "{asked}: {}",
+            scene.out(asked)
+        );
+    }
+    let answer = scene.ask("10.1.1.7:25/tcp", Direction::Out);
+    assert_eq!(
+        answer.allow[0].command,
+        ["unset", "firewall.out.reject:mail"]
+    );
+    assert_eq!(answer.allow[0].lines, "[firewall.out.reject]\nunset mail");
+
+    let open = format!(
+        "[firewall.out]\npolicy = accept\n{local}[firewall.in.reject]\nguests = 10.9.0.0/16\n"
+    );
+    let scene = Scene::new(APP, SITE, &open);
+    let rest =
+        "yes: nodes/myapp.conf:2 [firewall.out] policy: accepts everything that is not rejected";
+    assert!(
+        scene.out("10.9.9.9:25").starts_with(rest),
+        "{}",
+        scene.out("10.9.9.9:25")
+    );
+    assert!(scene.out("10.1.1.7:25/tcp").starts_with("no:"));
+    assert!(scene.out("10.1.0.0/16:25/tcp").starts_with("partly:"));
+    let guests = said(&scene.ask("10.9.1.1:80", Direction::In));
+    assert!(
+        guests.starts_with("no: nodes/myapp.conf:8 [firewall.in.reject] guests"),
+        "{guests}"
+    );
+}

@@ -133,10 +133,12 @@ pub fn app(name: &str) -> App {
             out: Policy {
                 policy: Verdict::Reject,
                 accept: Vec::new(),
+                reject: Vec::new(),
             },
             inbound: Policy {
                 policy: Verdict::Accept,
                 accept: Vec::new(),
+                reject: Vec::new(),
             },
         },
     }

@@ -27,7 +27,7 @@ struct Facts<'a> {
     needed: Vec<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     undo: Option<String>,
-    /// Of a change of accept lists: what became of it in what runs.
+    /// Of a change of accept and reject lists: what became of it in what runs.
     #[serde(skip_serializing_if = "Option::is_none")]
     reload: Option<super::reload::Facts<'a>>,
     warnings: &'a [String],
@@ -138,7 +138,7 @@ fn split(word: &str, form: &str, hint: &str) -> Result<(String, String), Failure
     }
 }
 
-/// Changes the local layer. Accept lists alone are made so in what runs, too, if `live` says so.
+/// Changes the local layer. Accept and reject lists alone are made so in what runs, too, if `live` says so.
 pub fn change(context: &mut Context, edits: &[Edit], doing: &str, live: bool) -> Outcome {
     let instance = context.instance()?;
     let name = instance.name();
@@ -150,8 +150,10 @@ pub fn change(context: &mut Context, edits: &[Edit], doing: &str, live: bool) ->
     let changed = edited.keys.iter().filter(|key| key.changed);
     let sections: Vec<&str> = changed.map(|key| key.section.as_str()).collect();
     let only = |what: fn(&&str) -> bool| edited.runs && sections.iter().all(what);
-    let only_lists =
-        only(|section| section.starts_with("firewall.") && section.ends_with(".accept"));
+    let only_lists = only(|section| {
+        let list = section.strip_prefix("firewall.");
+        list.is_some_and(|list| list.ends_with(".accept") || list.ends_with(".reject"))
+    });
     let only_firewall = only(|section| section.starts_with("firewall."));
     if !context.output.json {
         let short = short(&edited.file);

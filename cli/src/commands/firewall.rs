@@ -1,5 +1,6 @@
 //! `metactl APP firewall`: the policy in force, its counters, what was refused, and what would allow it.
 
+mod rows;
 mod watch;
 
 use std::collections::BTreeMap;
@@ -10,8 +11,10 @@ use jiff::{SignedDuration, Timestamp};
 use metactl_bundles::network::{Entry, Policy, Verdict};
 use metactl_bundles::why::network::text_of;
 use metactl_bundles::why::quoted;
-use metactl_lifecycle::{Direction, Firewall, OpenConnection, Refused};
+use metactl_lifecycle::{Direction, Firewall, FirewallEntry, OpenConnection, Refused};
 use serde::Serialize;
+
+use rows::{lines_of, row};
 
 use super::reload::connection;
 use super::{Context, asked};
@@ -43,6 +46,7 @@ struct Facts<'a> {
 struct Side<'a> {
     policy: Verdict,
     accept: Vec<Accepted<'a>>,
+    reject: Vec<Rejected<'a>>,
     refused: Vec<RefusedFacts<'a>>,
 }
 
@@ -59,6 +63,16 @@ struct Accepted<'a> {
 }
 
 #[derive(Serialize)]
+struct Rejected<'a> {
+    name: &'a str,
+    destination: String,
+    /// The addresses and prefixes that are rejected at the moment.
+    addresses: &'a [String],
+    /// How many packets were.
+    refused: u64,
+}
+
+#[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 struct RefusedFacts<'a> {
     address: IpAddr,
@@ -69,7 +83,11 @@ struct RefusedFacts<'a> {
     count: u64,
     seconds_ago: u64,
     /// The command that would allow it.
-    allow: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    allow: Option<String>,
+    /// The entry of the reject list that names it instead.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    rejected_by: Option<&'a str>,
 }
 
 /// Prints both directions.
@@ -108,10 +126,10 @@ impl<'a> View<'a> {
         }
     }
 
-    /// What an entry accepts; one line may name several destinations.
-    fn destination(&self, direction: Direction, name: &str) -> String {
-        let entries = self.policy(direction).accept.iter();
-        let texts: Vec<String> = entries
+    /// What an entry of a list names; one line may name several destinations.
+    fn destination(list: &[Entry], name: &str) -> String {
+        let texts: Vec<String> = list
+            .iter()
             .filter(|entry| entry.name == name)
             .map(|entry: &Entry| text_of(entry))
             .collect();
@@ -123,15 +141,12 @@ impl<'a> View<'a> {
         refused.filter(move |refused| refused.direction == direction)
     }
 
-    fn entries(
-        &self,
-        direction: Direction,
-    ) -> impl Iterator<Item = &'a metactl_lifecycle::FirewallEntry> {
-        let entries = self.firewall.status.entries.iter();
-        let mut before = None;
-        entries
-            .filter(move |entry| entry.direction == direction)
-            .filter(move |entry| before.replace(&entry.name) != Some(&entry.name))
+    fn accepts(&self, direction: Direction) -> impl Iterator<Item = &'a FirewallEntry> {
+        lines_of(&self.firewall.status.entries, direction)
+    }
+
+    fn rejects(&self, direction: Direction) -> impl Iterator<Item = &'a FirewallEntry> {
+        lines_of(&self.firewall.status.rejects, direction)
     }
 
     fn name(&self, refused: &Refused) -> Option<&'a str> {
@@ -151,12 +166,19 @@ impl<'a> View<'a> {
     }
 
     fn side(&self, direction: Direction) -> Side<'a> {
-        let accept = self.entries(direction).map(|entry| Accepted {
+        let policy = self.policy(direction);
+        let accept = self.accepts(direction).map(|entry| Accepted {
             name: &entry.name,
-            destination: self.destination(direction, &entry.name),
+            destination: View::destination(&policy.accept, &entry.name),
             addresses: &entry.peers,
             expires: &entry.expires,
             connections: entry.packets,
+        });
+        let reject = self.rejects(direction).map(|entry| Rejected {
+            name: &entry.name,
+            destination: View::destination(&policy.reject, &entry.name),
+            addresses: &entry.peers,
+            refused: entry.packets,
         });
         let refused = self.refused(direction).map(|refused| RefusedFacts {
             address: refused.dst,
@@ -165,11 +187,13 @@ impl<'a> View<'a> {
             port: refused.port,
             count: refused.count,
             seconds_ago: refused.seconds_ago,
-            allow: self.allow(refused),
+            allow: refused.rejected_by.is_none().then(|| self.allow(refused)),
+            rejected_by: refused.rejected_by.as_deref(),
         });
         Side {
-            policy: self.policy(direction).policy,
+            policy: policy.policy,
             accept: accept.collect(),
+            reject: reject.collect(),
             refused: refused.collect(),
         }
     }
@@ -198,36 +222,34 @@ impl<'a> View<'a> {
     }
 
     fn direction_lines(&self, direction: Direction, style: Style) -> Vec<String> {
-        let (word, _) = words(direction);
-        let some = self.entries(direction).next().is_some();
-        let verdict = self.policy(direction).policy;
-        let policy = match (verdict, some) {
+        let word = word(direction);
+        let some = self.accepts(direction).next().is_some();
+        let policy = self.policy(direction);
+        let verdict = match (policy.policy, some) {
+            (Verdict::Accept, _) if !policy.reject.is_empty() => "accept the rest",
             (Verdict::Accept, _) => "accept all",
             (Verdict::Reject, true) => "reject all but",
             (Verdict::Reject, false) => "reject all",
             (Verdict::Drop, true) => "drop all but",
             (Verdict::Drop, false) => "drop all",
         };
-        let mut lines = vec![style.strong(&format!("{word}: {policy}"))];
+        let mut lines = Vec::new();
+        if !policy.reject.is_empty() {
+            // It is looked at first.
+            lines.push(style.strong(&format!("{word}: reject in any case")));
+            let mut table = Table::new().indent(2);
+            for entry in self.rejects(direction) {
+                let destination = View::destination(&policy.reject, &entry.name);
+                table.row(row(entry, destination, true, "refused", "refused"));
+            }
+            lines.extend(table.lines(style));
+        }
+        lines.push(style.strong(&format!("{word}: {verdict}")));
         let mut table = Table::new().indent(2);
-        for entry in self.entries(direction) {
-            let destination = self.destination(direction, &entry.name);
-            let peers = peers(entry, &destination);
-            let nowhere = entry.peers.is_empty() && verdict != Verdict::Accept;
-            let peers = match nowhere {
-                true => Cell::new("no address").tone(Tone::Warn),
-                false => Cell::new(peers),
-            };
-            let count = match entry.packets {
-                1 => "1 connection".to_owned(),
-                count => format!("{count} connections"),
-            };
-            table.row(vec![
-                (&entry.name).into(),
-                destination.into(),
-                peers,
-                Cell::new(count).right(),
-            ]);
+        for entry in self.accepts(direction) {
+            let destination = View::destination(&policy.accept, &entry.name);
+            let counts = policy.policy != Verdict::Accept;
+            table.row(row(entry, destination, counts, "connection", "connections"));
         }
         lines.extend(table.lines(style));
         lines.extend(self.refused_lines(direction, style));
@@ -255,7 +277,7 @@ impl<'a> View<'a> {
         }
         for (row, refused) in table.lines(style).into_iter().zip(&refused) {
             lines.push(row);
-            lines.push(clean(&format!("       allow: {}", self.allow(refused))).into_owned());
+            lines.push(clean(&format!("       {}", self.way_out(refused))).into_owned());
         }
         if more > 0 {
             lines.push(format!(
@@ -273,6 +295,17 @@ impl<'a> View<'a> {
             (None, _) => plain,
             (Some(name), 0) => format!("{name} ({})", refused.dst),
             (Some(name), port) => format!("{name}:{port} ({})", refused.dst),
+        }
+    }
+
+    /// What would allow it, or what rejects it whatever would.
+    fn way_out(&self, refused: &Refused) -> String {
+        match &refused.rejected_by {
+            Some(name) => {
+                let word = word(refused.direction);
+                format!("rejected by [firewall.{word}.reject] {name}")
+            }
+            None => format!("allow: {}", self.allow(refused)),
         }
     }
 
@@ -305,40 +338,10 @@ impl<'a> View<'a> {
         match refused.direction {
             Direction::Out => format!("metactl {name} allow {}", quoted(&entry)),
             Direction::In => {
-                let (_, section) = words(refused.direction);
-                format!(
-                    "metactl {name} set {}",
-                    quoted(&format!("{section}:{entry}"))
-                )
+                let entry = format!("firewall.in.accept:{entry}");
+                format!("metactl {name} set {}", quoted(&entry))
             }
         }
-    }
-}
-
-/// The addresses behind a destination, and how long they are good for: `10.2.0.20, 4m left`.
-fn peers(entry: &metactl_lifecycle::FirewallEntry, destination: &str) -> String {
-    // What stands there as an address already is not told twice.
-    let known = |peer: &&String| destination.contains(peer.trim_end_matches("/32"));
-    if entry.peers.iter().all(|peer| known(&peer)) {
-        return String::new();
-    }
-    let texts = entry
-        .peers
-        .iter()
-        .map(|peer| match entry.expires.get(peer) {
-            Some(left) => format!("{peer}, {} left", short(*left)),
-            None => peer.clone(),
-        });
-    let separator = if entry.expires.is_empty() { " " } else { "; " };
-    texts.collect::<Vec<_>>().join(separator)
-}
-
-/// `45s`, `4m`, `2h`.
-fn short(seconds: u64) -> String {
-    match seconds {
-        0..60 => format!("{seconds}s"),
-        60..3600 => format!("{}m", seconds / 60),
-        _ => format!("{}h", seconds / 3600),
     }
 }
 
@@ -349,11 +352,11 @@ fn when(refused: &Refused) -> String {
     at.to_string()
 }
 
-/// The word for a direction, and its section.
-fn words(direction: Direction) -> (&'static str, &'static str) {
+/// The word for a direction.
+fn word(direction: Direction) -> &'static str {
     match direction {
-        Direction::Out => ("out", "firewall.out.accept"),
-        Direction::In => ("in", "firewall.in.accept"),
+        Direction::Out => "out",
+        Direction::In => "in",
     }
 }
 
@@ -368,6 +371,7 @@ pub fn end(address: IpAddr, port: u16) -> String {
 
 #[cfg(test)]
 mod tests {
+    use super::rows::peers;
     use super::*;
     use metactl_bundles::network::{FORMAT, Mode, NetworkSpec};
     use metactl_lifecycle::FirewallStatus;
@@ -380,6 +384,7 @@ mod tests {
             port,
             count: 14,
             seconds_ago: 3,
+            rejected_by: None,
         }
     }
 
@@ -387,9 +392,11 @@ mod tests {
         let policy = || Policy {
             policy: Verdict::Reject,
             accept: Vec::new(),
+            reject: Vec::new(),
         };
         let status = FirewallStatus {
             entries: Vec::new(),
+            rejects: Vec::new(),
             refused: vec![
                 refused(Direction::Out, "10.9.2.9", "tcp", 25),
                 refused(Direction::Out, "10.9.2.8", "tcp", 25),
@@ -454,7 +461,7 @@ mod tests {
 
     #[test]
     fn addresses_have_a_life() {
-        let entry = metactl_lifecycle::FirewallEntry {
+        let entry = FirewallEntry {
             direction: Direction::Out,
             name: "database".to_owned(),
             peers: vec!["10.2.0.20".to_owned(), "10.2.0.21".to_owned()],

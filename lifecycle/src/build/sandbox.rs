@@ -152,6 +152,7 @@ impl Workshop {
         sandbox.out = Policy {
             policy: Verdict::Accept,
             accept: app.build.accept.clone(),
+            reject: Vec::new(),
         };
         sandbox.inbound = Policy {
             policy: match sandbox.net.mode {
@@ -159,6 +160,7 @@ impl Workshop {
                 _ => Verdict::Reject,
             },
             accept: Vec::new(),
+            reject: Vec::new(),
         };
         App {
             name: app.name.clone(),

@@ -116,6 +116,7 @@ pub(super) mod tests {
         let policy = Policy {
             policy: Verdict::Reject,
             accept: Vec::new(),
+            reject: Vec::new(),
         };
         NetworkSpec {
             format: FORMAT,

@@ -88,6 +88,7 @@ fn sample() -> NetworkSpec {
             .into_iter()
             .filter_map(entry)
             .collect(),
+        reject: Vec::new(),
     };
     NetworkSpec {
         format: FORMAT,

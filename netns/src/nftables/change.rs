@@ -157,12 +157,13 @@ struct Change {
 }
 
 impl Change {
-    /// `keeps` says of which entries the elements stay that the ruleset does not have.
+    /// `keeps` says, by the name of the set and the comment, of which entries the elements stay that the ruleset does not
+    /// have.
     fn plan(
         socket: &mut Netlink,
         live: &Live,
         ruleset: &Ruleset,
-        keeps: &dyn Fn(&str) -> bool,
+        keeps: &dyn Fn(&str, &str) -> bool,
     ) -> Result<Change, Refusal> {
         let mut change = Change::default();
         let mut used = BTreeSet::new();
@@ -235,7 +236,7 @@ impl Change {
         set: &Set,
         name: &str,
         there: &[ReadElement],
-        keeps: &dyn Fn(&str) -> bool,
+        keeps: &dyn Fn(&str, &str) -> bool,
     ) {
         let wanted: BTreeMap<Key, &Element> = set
             .elements
@@ -248,7 +249,7 @@ impl Change {
             .collect();
         let other = |key: &Key, comment: &str| match wanted.get(key) {
             Some(element) => shown_comment(&element.comment) != comment,
-            None => !keeps(comment),
+            None => !keeps(&set.name, comment),
         };
         let less: Vec<Key> = has
             .iter()
@@ -275,9 +276,9 @@ impl Change {
 }
 
 /// What a set is to have, with what stays of what it has.
-fn with_kept(set: &Set, there: &[ReadElement], keeps: &dyn Fn(&str) -> bool) -> Vec<Element> {
+fn with_kept(set: &Set, there: &[ReadElement], keeps: &dyn Fn(&str, &str) -> bool) -> Vec<Element> {
     let mut wanted = set.elements.clone();
-    for old in there.iter().filter(|old| keeps(&old.comment)) {
+    for old in there.iter().filter(|old| keeps(&set.name, &old.comment)) {
         if !wanted
             .iter()
             .any(|element| (element.first, element.last) == (old.first, old.last))
@@ -308,7 +309,7 @@ fn is_same(wanted: &[Element], there: &[ReadElement]) -> bool {
 pub(crate) fn exchange(
     socket: &mut Netlink,
     ruleset: &Ruleset,
-    keeps: &dyn Fn(&str) -> bool,
+    keeps: &dyn Fn(&str, &str) -> bool,
 ) -> Result<(), Refusal> {
     let live = Live::read(socket)?;
     let change = Change::plan(socket, &live, ruleset, keeps)?;

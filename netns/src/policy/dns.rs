@@ -3,13 +3,14 @@
 //! Whatever the application thinks its name server is, it asks the server's resolver
 //! ([`crate::resolver`]): packets to port 53 go to [`RESOLVER`] or [`RESOLVER6`] and a port of its own, so that it is in
 //! nobody's way who serves port 53 on the server. Only that traffic is seen by conntrack, which everything else would
-//! pay for. With policy accept only what is sent to these addresses themselves goes there. A name server that an entry
-//! names with port 53 is asked directly.
+//! pay for. With policy accept only what is sent to these addresses themselves goes there, unless the reject list has
+//! names: those shall not be had from another name server. A name server that an accept entry names with port 53 is asked
+//! directly.
 
 use std::net::{IpAddr, Ipv6Addr};
 
 use ipnet::IpNet;
-use metactl_bundles::network::{Entry, Peer, Protocol, RESOLVER, RESOLVER6};
+use metactl_bundles::network::{Entry, Peer, Protocol, RESOLVER, RESOLVER6, Verdict};
 
 use super::sets::cells_of_port;
 use super::{Compiler, Direction, digit};
@@ -104,18 +105,25 @@ impl Compiler<'_> {
     }
 
     fn question(&self, family: Family, protocol: u8) -> Rule {
-        let rule = match self.open(Direction::Out) {
-            true => {
+        let rule = match self.leads_all_questions() {
+            false => {
                 let to = IpNet::from(resolver(family));
                 Rule::new().address(End::Destination, &to, true)
             }
-            false => Rule::new().family(family),
+            true => Rule::new().family(family),
         };
         rule.transport(protocol).port(End::Destination, DNS)
     }
 
+    /// Whatever name server is asked, the resolver answers.
+    fn leads_all_questions(&self) -> bool {
+        let out = &self.spec.out;
+        let named = |entry: &Entry| entry.peer.written_name().is_some();
+        out.policy != Verdict::Accept || out.reject.iter().any(named)
+    }
+
     fn direct(&self, family: Family) -> Option<Set> {
-        if self.open(Direction::Out) {
+        if !self.leads_all_questions() {
             return None;
         }
         let named =

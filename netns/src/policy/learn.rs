@@ -252,6 +252,7 @@ mod tests {
         let policy = |policy| Policy {
             policy,
             accept: Vec::new(),
+            reject: Vec::new(),
         };
         let spec = NetworkSpec {
             format: 1,

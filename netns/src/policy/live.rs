@@ -9,8 +9,9 @@ use metactl_bundles::network::{Mode, NetworkSpec};
 use rustix::io::Errno;
 use serde::Serialize;
 
-use super::sets::AcceptSets;
-use super::{Direction, FAMILIES, REFUSED_FOR, refused_set};
+use super::sets::ListSets;
+use super::unwanted::Named;
+use super::{DIRECTIONS, Direction, FAMILIES, List, REFUSED_FOR, refused_set};
 use crate::NetError;
 use crate::netlink::{Netlink, Refusal, inside};
 use crate::nftables::{self, ReadElement, Shape, change::Live};
@@ -20,6 +21,8 @@ use crate::nftables::{self, ReadElement, Shape, change::Live};
 pub struct FirewallStatus {
     /// One per line of the accept lists, in their order; first those of `out`.
     pub entries: Vec<EntryStatus>,
+    /// The same of the reject lists; `packets` were refused.
+    pub rejects: Vec<EntryStatus>,
     /// What was refused within the last hour, the most frequent first; at most 1024 per family and direction.
     pub refused: Vec<Refused>,
     /// While it learns ([`super::learn`]): the seconds that are left.
@@ -27,7 +30,7 @@ pub struct FirewallStatus {
     pub learning: Option<u64>,
 }
 
-/// One line of an accept list.
+/// One line of a list.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct EntryStatus {
     /// The list it stands in.
@@ -35,7 +38,7 @@ pub struct EntryStatus {
     /// The key of the line.
     pub name: String,
     /// The addresses and prefixes that are in the kernel at the moment, sorted. Empty for a name without
-    /// address, and in a direction with policy accept, where the lists have no effect.
+    /// address, and of an accept list in a direction with policy accept, where it has no effect.
     pub peers: Vec<String>,
     /// For those of the peers that are only there for a time: the seconds that are left.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
@@ -59,14 +62,19 @@ pub struct Refused {
     pub count: u64,
     /// Seconds since the last one.
     pub seconds_ago: u64,
+    /// The key of the line of the reject list that names it now, if there is one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rejected_by: Option<String>,
 }
 
 /// Reads counters and refused destinations from inside the namespace. A sandbox with an address but without its
 /// firewall is an error.
 pub fn status(netns: BorrowedFd<'_>, spec: &NetworkSpec) -> Result<FirewallStatus, NetError> {
-    let mut accepted = Vec::new();
-    for direction in [Direction::Out, Direction::In] {
-        accepted.push((direction, AcceptSets::of(spec, direction)?));
+    let mut lists = Vec::new();
+    for direction in DIRECTIONS {
+        for list in [List::Accept, List::Reject] {
+            lists.push((direction, list, ListSets::of(spec, direction, list)?));
+        }
     }
     inside(netns, || {
         let read = |refusal: Refusal| refusal.during("read the firewall of the sandbox");
@@ -78,15 +86,24 @@ pub fn status(netns: BorrowedFd<'_>, spec: &NetworkSpec) -> Result<FirewallStatu
         }
         let mut status = FirewallStatus {
             entries: Vec::new(),
+            rejects: Vec::new(),
             refused: Vec::new(),
             learning: None,
         };
         let live = Live::read(&mut socket).map_err(read)?;
-        for (direction, sets) in &accepted {
+        for (direction, list, sets) in &lists {
             let found = Found::read(&mut socket, sets, &live).map_err(read)?;
-            status.entries.extend(found.entries(spec, *direction));
+            let all = match list {
+                List::Accept => &mut status.entries,
+                List::Reject => &mut status.rejects,
+            };
+            all.extend(found.entries(sets, *direction));
         }
         status.refused = refused(&mut socket).map_err(read)?;
+        let rejects = Named::of(spec, List::Reject, &status.rejects);
+        for one in &mut status.refused {
+            one.rejected_by = rejects.refused(one).map(|entry| entry.name.clone());
+        }
         let left = super::learn::left(&mut socket).map_err(read)?;
         status.learning = left.map(|left| left.as_secs());
         Ok(status)
@@ -102,7 +119,7 @@ struct Found {
 }
 
 impl Found {
-    fn read(socket: &mut Netlink, sets: &AcceptSets, live: &Live) -> Result<Found, Refusal> {
+    fn read(socket: &mut Netlink, sets: &ListSets, live: &Live) -> Result<Found, Refusal> {
         let mut found = Found::default();
         for (name, shape) in sets.lookups() {
             for element in nftables::elements(socket, live.name_of(name), shape)? {
@@ -122,11 +139,7 @@ impl Found {
         Ok(found)
     }
 
-    fn entries(&self, spec: &NetworkSpec, direction: Direction) -> Vec<EntryStatus> {
-        let policy = match direction {
-            Direction::Out => &spec.out,
-            Direction::In => &spec.inbound,
-        };
+    fn entries(&self, sets: &ListSets, direction: Direction) -> Vec<EntryStatus> {
         let one = |entry: &metactl_bundles::network::Entry| EntryStatus {
             direction,
             name: entry.name.clone(),
@@ -148,7 +161,7 @@ impl Found {
                 .copied()
                 .unwrap_or_default(),
         };
-        policy.accept.iter().map(one).collect()
+        sets.entries().iter().map(one).collect()
     }
 }
 
@@ -203,6 +216,7 @@ fn refused(socket: &mut Netlink) -> Result<Vec<Refused>, Refusal> {
                 port,
                 count,
                 seconds_ago,
+                rejected_by: None,
             },
         )
         .collect();

@@ -4,18 +4,19 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::IpAddr;
 use std::time::Duration;
 
-use metactl_bundles::network::{NetworkSpec, Peer};
+use metactl_bundles::network::{Entry, NetworkSpec, Peer, Rejects, Verdict};
 
-use super::sets::AcceptSets;
-use super::{Direction, FAMILIES, flow_set};
+use super::sets::ListSets;
+use super::{DIRECTIONS, Direction, FAMILIES, List, flow_set};
 use crate::NetError;
 use crate::netlink::{Netlink, Refusal};
 use crate::nftables::{self, Batch, Element, Key, Set, Shape, change::Live, shown_comment};
 
-/// A line of an accept list.
+/// A line of a list.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct EntryId {
     pub direction: Direction,
+    pub list: List,
     /// Its place in the list.
     pub index: usize,
 }
@@ -26,8 +27,9 @@ pub(crate) type Grant = (IpAddr, EntryId);
 /// The parts of a policy that names fill.
 pub(crate) struct NamedSets {
     spec: NetworkSpec,
-    out: AcceptSets,
-    inbound: AcceptSets,
+    lists: BTreeMap<(Direction, List), ListSets>,
+    /// Whether the outward reject list has names.
+    rejects_names: bool,
     /// The entries by their host names, and by what stands behind their stars.
     hosts: HashMap<String, Vec<EntryId>>,
     suffixes: HashMap<String, Vec<EntryId>>,
@@ -39,9 +41,19 @@ pub(crate) struct NamedSets {
 impl NamedSets {
     /// Errors are entries that cannot be enforced.
     pub fn of(spec: NetworkSpec) -> Result<NamedSets, NetError> {
+        let mut lists = BTreeMap::new();
+        for direction in DIRECTIONS {
+            for list in [List::Accept, List::Reject] {
+                lists.insert((direction, list), ListSets::of(&spec, direction, list)?);
+            }
+        }
         let mut sets = NamedSets {
-            out: AcceptSets::of(&spec, Direction::Out)?,
-            inbound: AcceptSets::of(&spec, Direction::In)?,
+            lists,
+            rejects_names: spec
+                .out
+                .reject
+                .iter()
+                .any(|entry| entry.peer.written_name().is_some()),
             spec,
             hosts: HashMap::new(),
             suffixes: HashMap::new(),
@@ -61,7 +73,7 @@ impl NamedSets {
     /// Finds out what the sets are called in the kernel now.
     pub fn locate(&mut self, socket: &mut Netlink) -> Result<(), Refusal> {
         let live = Live::read(socket)?;
-        let named = self.out.named().chain(self.inbound.named());
+        let named = self.lists.values().flat_map(ListSets::named);
         let found = named.map(|set| (set.name.clone(), live.name_of(&set.name).to_owned()));
         self.kernel = found.filter(|(name, kernel)| name != kernel).collect();
         Ok(())
@@ -81,59 +93,120 @@ impl NamedSets {
         &self.spec
     }
 
-    fn of_direction(&self, direction: Direction) -> &AcceptSets {
-        match direction {
-            Direction::Out => &self.out,
-            Direction::In => &self.inbound,
-        }
+    fn list(&self, id: EntryId) -> Option<&ListSets> {
+        self.lists.get(&(id.direction, id.list))
     }
 
-    /// The entries by which `name` is meant, as [`Peer::covers_name`] says.
+    fn of_address(&self, (address, id): Grant) -> Vec<(&Set, Vec<Element>)> {
+        let list = self.list(id);
+        list.map_or_else(Vec::new, |list| list.of_address(id.index, address))
+    }
+
+    /// Whether the outward reject list has names at all.
+    pub fn rejects_names(&self) -> bool {
+        self.rejects_names
+    }
+
+    /// The entries of the accept lists by which `name` is meant, as [`Peer::covers_name`] says.
     pub fn entries_of(&self, name: &str) -> Vec<EntryId> {
+        self.named_so(name, List::Accept)
+    }
+
+    /// Those of the reject lists.
+    pub fn rejects_of(&self, name: &str) -> Vec<EntryId> {
+        self.named_so(name, List::Reject)
+    }
+
+    fn named_so(&self, name: &str, list: List) -> Vec<EntryId> {
         let mut found = self.hosts.get(name).cloned().unwrap_or_default();
         let mut rest = name;
         while let Some((_, suffix)) = rest.split_once('.') {
             found.extend(self.suffixes.get(suffix).into_iter().flatten());
             rest = suffix;
         }
+        found.retain(|id| id.list == list);
         found
     }
 
-    /// Whether an entry has this very name.
+    /// The key of the line that rejects every question for `name`: one that leaves no port of it, or that leaves none
+    /// of those that are accepted.
+    pub fn rejects_whole(&self, name: &str) -> Option<&str> {
+        let of_out = |ids: Vec<EntryId>| -> Vec<Entry> {
+            let out = ids.into_iter().filter(|id| id.direction == Direction::Out);
+            let entries = out.filter_map(|id| self.entry(id));
+            // Whatever their names are written like, here it is this one that counts.
+            let peer = Peer::Host(name.to_owned());
+            let as_asked = |entry: &Entry| Entry {
+                peer: peer.clone(),
+                ..entry.clone()
+            };
+            entries.map(as_asked).collect()
+        };
+        let rejecting = self.rejects_of(name);
+        if rejecting.is_empty() {
+            return None;
+        }
+        let accepted = match self.spec.out.policy {
+            Verdict::Accept => Vec::new(),
+            _ => of_out(self.entries_of(name)),
+        };
+        let everything = Entry {
+            name: String::new(),
+            peer: Peer::Host(name.to_owned()),
+            ports: Vec::new(),
+            protocol: None,
+        };
+        let wanted = match accepted.is_empty() {
+            true => vec![everything],
+            false => accepted,
+        };
+        let list = of_out(rejecting.clone());
+        let rejects = Rejects::of(&list);
+        if !wanted.iter().all(|entry| rejects.covering(entry).is_some()) {
+            return None;
+        }
+        let mut ids = rejecting.into_iter();
+        let first = ids.find(|id| id.direction == Direction::Out)?;
+        self.entry(first).map(|entry| entry.name.as_str())
+    }
+
+    /// Whether an entry of an accept list has this very name.
     pub fn names(&self, name: &str) -> bool {
-        self.hosts.contains_key(name)
+        let mut entries = self.hosts.get(name).into_iter().flatten();
+        entries.any(|id| id.list == List::Accept)
+    }
+
+    /// Whether an entry of a reject list has this very name.
+    pub fn rejects_host(&self, name: &str) -> bool {
+        let mut entries = self.hosts.get(name).into_iter().flatten();
+        entries.any(|id| id.list == List::Reject)
     }
 
     /// The entries with names.
     fn named(&self) -> Vec<EntryId> {
-        let lists = [
-            (Direction::Out, &self.spec.out),
-            (Direction::In, &self.spec.inbound),
-        ];
         let mut found = Vec::new();
-        for (direction, list) in lists {
-            let entries = list.accept.iter().enumerate();
+        for ((direction, list), sets) in &self.lists {
+            let entries = sets.entries().iter().enumerate();
             let named = entries.filter(|(_, entry)| entry.peer.written_name().is_some());
-            found.extend(named.map(|(index, _)| EntryId { direction, index }));
+            found.extend(named.map(|(index, _)| EntryId {
+                direction: *direction,
+                list: *list,
+                index,
+            }));
         }
         found
     }
 
     /// How many elements one address of an entry takes.
-    pub fn weight(&self, (address, id): Grant) -> usize {
-        let sets = self
-            .of_direction(id.direction)
-            .of_address(id.index, address);
+    pub fn weight(&self, grant: Grant) -> usize {
+        let sets = self.of_address(grant);
         sets.iter().map(|(_, elements)| elements.len()).sum()
     }
 
     fn changes(&self, grants: &[Grant]) -> BTreeMap<&str, (Set, Vec<Element>)> {
         let mut changes: BTreeMap<&str, (Set, Vec<Element>)> = BTreeMap::new();
-        for (address, id) in grants {
-            for (set, elements) in self
-                .of_direction(id.direction)
-                .of_address(id.index, *address)
-            {
+        for grant in grants {
+            for (set, elements) in self.of_address(*grant) {
                 let new = || (self.in_kernel(set), Vec::new());
                 let change = changes.entry(&set.name).or_insert_with(new);
                 change.1.extend(elements);
@@ -193,49 +266,71 @@ impl NamedSets {
         socket: &mut Netlink,
         addresses: &BTreeSet<IpAddr>,
     ) -> Result<(), Refusal> {
-        let names = self.named();
+        let mut names = self.named();
+        names.retain(|id| id.list == List::Accept);
         let grants: Vec<Grant> = addresses
             .iter()
             .flat_map(|address| names.iter().map(|id| (*address, *id)))
             .collect();
-        let changes = self.changes(&grants);
-        let mut there = Vec::new();
-        for (set, elements) in changes.values() {
-            let known: BTreeSet<(Key, Key)> = nftables::elements(socket, &set.name, set.shape)?
-                .into_iter()
-                .map(|one| (one.first, one.last))
-                .collect();
-            let is_there = |one: &&Element| known.contains(&(one.first, one.last));
-            let elements: Vec<Element> = elements.iter().filter(is_there).cloned().collect();
-            there.push((set, elements));
-        }
+        remove(socket, &self.changes(&grants))
+    }
+
+    /// Rejects `more` from now on and `less` no longer, of `all` that were rejected before. Rejected addresses have no time in the kernel: they stay rejected
+    /// also when nobody follows names any more.
+    pub fn reject(
+        &self,
+        socket: &mut Netlink,
+        more: &[Grant],
+        less: &[Grant],
+        all: &[Grant],
+    ) -> Result<(), Refusal> {
         let mut batch = Batch::new(socket);
         let mut some = false;
-        for (set, elements) in &there {
-            batch.remove_elements(set, elements);
+        for (set, elements) in self.changes(more).values() {
+            batch.elements(set, elements);
             some |= !elements.is_empty();
         }
-        if some { batch.commit() } else { Ok(()) }
+        if some {
+            batch.commit()?;
+        }
+        if less.is_empty() {
+            return Ok(());
+        }
+        // An element may be there for several entries.
+        let stays: Vec<Grant> = all
+            .iter()
+            .filter(|grant| !less.contains(grant))
+            .chain(more)
+            .copied()
+            .collect();
+        let stays = self.changes(&stays);
+        let mut changes = self.changes(less);
+        for (name, (_, elements)) in &mut changes {
+            let kept = stays.get(name).map_or(&[][..], |(_, kept)| kept.as_slice());
+            let key = |one: &Element| (one.first, one.last);
+            let kept: BTreeSet<(Key, Key)> = kept.iter().map(key).collect();
+            elements.retain(|element| !kept.contains(&key(element)));
+        }
+        remove(socket, &changes)
     }
 
     /// What names have put into the firewall, with the time that is left; none for what was there from the
     /// start.
     pub fn read(&self, socket: &mut Netlink) -> Result<Vec<(Grant, Option<Duration>)>, Refusal> {
-        let mut by_comment: BTreeMap<(Direction, &str), EntryId> = BTreeMap::new();
+        let mut by_comment: BTreeMap<(Direction, List, &str), EntryId> = BTreeMap::new();
         for id in self.named() {
             if let Some(entry) = self.entry(id) {
                 by_comment
-                    .entry((id.direction, shown_comment(&entry.name)))
+                    .entry((id.direction, id.list, shown_comment(&entry.name)))
                     .or_insert(id);
             }
         }
         let mut found: BTreeMap<Grant, Option<Duration>> = BTreeMap::new();
-        for direction in [Direction::Out, Direction::In] {
-            let accept = self.of_direction(direction);
-            for set in accept.named() {
+        for ((direction, list), sets) in &self.lists {
+            for set in sets.named() {
                 let kernel = self.in_kernel(set);
                 for element in nftables::elements(socket, &kernel.name, set.shape)? {
-                    let id = by_comment.get(&(direction, element.comment.as_str()));
+                    let id = by_comment.get(&(*direction, *list, element.comment.as_str()));
                     let own = set.elements.iter().any(|one| one.first == element.first);
                     if let (Some(id), false) = (id, own) {
                         let left = element.expires.map(Duration::from_millis);
@@ -247,13 +342,33 @@ impl NamedSets {
         Ok(found.into_iter().collect())
     }
 
-    fn entry(&self, id: EntryId) -> Option<&metactl_bundles::network::Entry> {
-        let list = match id.direction {
-            Direction::Out => &self.spec.out.accept,
-            Direction::In => &self.spec.inbound.accept,
-        };
-        list.get(id.index)
+    fn entry(&self, id: EntryId) -> Option<&Entry> {
+        self.list(id)?.entries().get(id.index)
     }
+}
+
+/// Takes elements out of their sets. Those that vanish meanwhile are no error.
+fn remove(
+    socket: &mut Netlink,
+    changes: &BTreeMap<&str, (Set, Vec<Element>)>,
+) -> Result<(), Refusal> {
+    let mut there = Vec::new();
+    for (set, elements) in changes.values() {
+        let known: BTreeSet<(Key, Key)> = nftables::elements(socket, &set.name, set.shape)?
+            .into_iter()
+            .map(|one| (one.first, one.last))
+            .collect();
+        let is_there = |one: &&Element| known.contains(&(one.first, one.last));
+        let elements: Vec<Element> = elements.iter().filter(is_there).cloned().collect();
+        there.push((set, elements));
+    }
+    let mut batch = Batch::new(socket);
+    let mut some = false;
+    for (set, elements) in &there {
+        batch.remove_elements(set, elements);
+        some |= !elements.is_empty();
+    }
+    if some { batch.commit() } else { Ok(()) }
 }
 
 /// The peers with which UDP packets were exchanged within the last half minute.

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use metactl_bundles::network::{Entry, Mode, NetworkSpec, Peer};
 
-use super::{learn, ruleset};
+use super::{DIRECTIONS, Direction, List, learn, ruleset};
 use crate::netlink::{Netlink, Refusal, inside};
 use crate::nftables::{self, Ruleset, change, shown_comment};
 use crate::{NetError, Resolved};
@@ -76,24 +76,45 @@ pub(super) fn is_guarded(spec: &NetworkSpec) -> bool {
     matches!(spec.mode, Mode::Routed | Mode::Nat)
 }
 
-fn exchange(socket: &mut Netlink, rules: &Ruleset, kept: &BTreeSet<String>) -> Result<(), Refusal> {
+fn exchange(socket: &mut Netlink, rules: &Ruleset, kept: &Kept) -> Result<(), Refusal> {
     match nftables::table_exists(socket)? {
-        true => change::exchange(socket, rules, &|comment| kept.contains(comment)),
+        true => change::exchange(socket, rules, &|set, comment| {
+            list_of(set).is_some_and(|list| kept.contains(&(list, comment.to_owned())))
+        }),
         false => nftables::load(socket, rules),
     }
 }
 
-/// The comments of entries with a host name that are in both, word for word: their addresses stay.
-fn kept(before: &NetworkSpec, after: &NetworkSpec) -> BTreeSet<String> {
+/// A list, and the comment of an entry of it.
+type Kept = BTreeSet<((Direction, List), String)>;
+
+/// The entries with a host name that are in both, word for word: their addresses stay.
+fn kept(before: &NetworkSpec, after: &NetworkSpec) -> Kept {
     let named = |entry: &&Entry| matches!(entry.peer, Peer::Host(_) | Peer::Suffix(_));
-    let pairs = [(&before.out, &after.out), (&before.inbound, &after.inbound)];
-    let mut kept = BTreeSet::new();
-    for (old, new) in pairs {
-        let entries = new.accept.iter().filter(named);
-        let same = entries.filter(|entry| old.accept.contains(entry));
-        kept.extend(same.map(|entry| shown_comment(&entry.name).to_owned()));
+    let mut kept = Kept::new();
+    for direction in DIRECTIONS {
+        for list in [List::Accept, List::Reject] {
+            let of = |spec| list.entries(direction.policy(spec));
+            let entries = of(after).iter().filter(named);
+            let same = entries.filter(|entry| of(before).contains(entry));
+            let comment = |entry: &Entry| shown_comment(&entry.name).to_owned();
+            kept.extend(same.map(|entry| ((direction, list), comment(entry))));
+        }
     }
     kept
+}
+
+/// The list whose entries a set holds.
+fn list_of(set: &str) -> Option<(Direction, List)> {
+    let (list, rest) = match set.strip_prefix(List::Reject.prefix()) {
+        Some(rest) => (List::Reject, rest),
+        None => (List::Accept, set),
+    };
+    let direction = DIRECTIONS.into_iter().find(|direction| {
+        let families = rest.strip_prefix(direction.word());
+        families.is_some_and(|rest| rest.starts_with(['4', '6']))
+    });
+    direction.map(|direction| (direction, list))
 }
 
 /// Whether two descriptions of a network differ in nothing but what [`replace`] can change.

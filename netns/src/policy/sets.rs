@@ -1,4 +1,4 @@
-//! Accept lists as sets.
+//! Accept and reject lists as sets.
 //!
 //! | set | holds | found by |
 //! | --- | --- | --- |
@@ -7,16 +7,16 @@
 //! | `out4_net1`, ... | prefixes and port ranges | interval; a second one only for entries that overlap |
 //! | `out4_name_3f2a9c01` | a host name with a wide range of ports; each entry has its own | interval |
 //!
-//! and the same for `out6`, `in4`, `in6`. A set exists when an entry can put something in it, now or when a name
-//! gets a new address.
+//! and the same for `out6`, `in4`, `in6`, and with `reject_` in front for what a reject list names. A set exists when
+//! an entry can put something in it, now or when a name gets a new address.
 
 use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use ipnet::IpNet;
-use metactl_bundles::network::{Entry, NetworkSpec, Peer, Policy, PortRange, Protocol, Verdict};
+use metactl_bundles::network::{Entry, NetworkSpec, Peer, PortRange, Protocol, Verdict};
 
-use super::{Direction, FAMILIES, digit, rebinding};
+use super::{Direction, FAMILIES, List, digit, rebinding};
 use crate::nftables::{Element, Family, Key, Kind, Set, Shape};
 use crate::{NetError, Resolved};
 
@@ -33,8 +33,10 @@ struct Plan {
     names: Vec<usize>,
 }
 
-/// The accept sets of one direction.
-pub(super) struct AcceptSets {
+/// The sets of one list of one direction.
+pub(super) struct ListSets {
+    direction: Direction,
+    list: List,
     plans: Vec<Plan>,
     entries: Vec<Entry>,
 }
@@ -118,19 +120,22 @@ fn span(net: &IpNet) -> (IpAddr, IpAddr) {
     }
 }
 
-impl AcceptSets {
-    pub(super) fn of(spec: &NetworkSpec, direction: Direction) -> Result<AcceptSets, NetError> {
-        let policy = match direction {
-            Direction::Out => &spec.out,
-            Direction::In => &spec.inbound,
-        };
-        check(spec, policy, direction)?;
-        let mut result = AcceptSets {
+impl ListSets {
+    pub(super) fn of(
+        spec: &NetworkSpec,
+        direction: Direction,
+        list: List,
+    ) -> Result<ListSets, NetError> {
+        let policy = direction.policy(spec);
+        let mut result = ListSets {
+            direction,
+            list,
             plans: Vec::new(),
-            entries: policy.accept.clone(),
+            entries: list.entries(policy).to_vec(),
         };
-        // With policy accept no entry changes anything, and no packet pays for looking.
-        if policy.policy == Verdict::Accept {
+        check(spec, &result)?;
+        // With policy accept no entry accepts anything else, and no packet pays for looking.
+        if (list, policy.policy) == (List::Accept, Verdict::Accept) {
             return Ok(result);
         }
         for family in FAMILIES {
@@ -139,14 +144,19 @@ impl AcceptSets {
                 .iter()
                 .any(|address| Family::of(address) == family)
             {
-                result.plan_family(direction, family);
+                result.plan_family(family);
             }
         }
         Ok(result)
     }
 
-    fn plan_family(&mut self, direction: Direction, family: Family) {
-        let base = format!("{}{}", direction.word(), digit(family));
+    fn plan_family(&mut self, family: Family) {
+        let base = format!(
+            "{}{}{}",
+            self.list.prefix(),
+            self.direction.word(),
+            digit(family)
+        );
         let service = Shape::Service(family);
         let mut exact = Plan::empty(base.clone(), service, Kind::Hash);
         let mut hosts = Plan::empty(format!("{base}_hosts"), Shape::Address(family), Kind::Hash);
@@ -189,6 +199,16 @@ impl AcceptSets {
             plan.set.elements = elements;
             self.plans.push(plan);
         }
+    }
+
+    /// No packet can be found in them, now or ever.
+    pub(super) fn is_empty(&self) -> bool {
+        self.plans.is_empty()
+    }
+
+    /// The list itself.
+    pub(super) fn entries(&self) -> &[Entry] {
+        &self.entries
     }
 
     /// Names and shapes of the sets, in the order in which they are looked through.
@@ -251,13 +271,16 @@ impl AcceptSets {
             .iter()
             .filter_map(|index| self.entries.get(*index))
         {
-            let Some(name) = entry.peer.written_name() else {
-                continue;
-            };
-            let addresses = names.get(name.as_ref()).into_iter().flatten();
+            // A name of another entry may be below a star that is rejected.
+            let covers = |name: &str| self.list == List::Reject && entry.peer.covers_name(name);
+            let written = entry.peer.written_name();
+            let addresses = names
+                .iter()
+                .filter(|(name, _)| written.as_deref() == Some(name) || covers(name))
+                .flat_map(|(_, addresses)| addresses);
             for address in addresses.filter(|address| Family::of(address) == family) {
                 // Whoever looked it up: a name leads to no such address.
-                if rebinding(address).is_none() {
+                if self.list == List::Reject || rebinding(address).is_none() {
                     elements.extend(plan.elements_of(*address, entry));
                 }
             }
@@ -419,23 +442,23 @@ fn number(address: IpAddr) -> u128 {
 }
 
 /// What cannot be enforced is an error, never ignored.
-fn check(spec: &NetworkSpec, policy: &Policy, direction: Direction) -> Result<(), NetError> {
-    let section = direction.word();
+fn check(spec: &NetworkSpec, sets: &ListSets) -> Result<(), NetError> {
+    let (section, list) = (sets.direction.word(), sets.list.word());
     let fail = |entry: &Entry, reason: &str| {
-        let reason = format!("[firewall.{section}.accept] {}: {reason}", entry.name);
+        let reason = format!("[firewall.{section}.{list}] {}: {reason}", entry.name);
         Err(NetError::Spec {
             instance: spec.instance.clone(),
             reason,
         })
     };
-    for entry in &policy.accept {
+    for entry in &sets.entries {
         if entry.protocol == Some(Protocol::Icmp) && !entry.ports.is_empty() {
             return fail(entry, "icmp has no ports; leave them out");
         }
         if entry.ports.iter().any(|range| range.first > range.last) {
             return fail(entry, "a range of ports ends before it begins");
         }
-        if direction == Direction::In && matches!(entry.peer, Peer::Suffix(_)) {
+        if sets.direction == Direction::In && matches!(entry.peer, Peer::Suffix(_)) {
             return fail(
                 entry,
                 "who has a name below a suffix cannot be known for what comes in",

@@ -4,10 +4,11 @@ use std::net::IpAddr;
 use std::os::fd::BorrowedFd;
 
 use ipnet::IpNet;
-use metactl_bundles::network::{Entry, NetworkSpec, Peer, Policy, Protocol, Verdict};
+use metactl_bundles::network::{Entry, NetworkSpec, Peer, Protocol, Verdict};
 
+use super::live::{EntryStatus, FirewallStatus, Refused, status};
 use super::replace::is_guarded;
-use super::{Direction, FAMILIES, FirewallStatus, flow_set, status};
+use super::{DIRECTIONS, Direction, FAMILIES, List, flow_set};
 use crate::NetError;
 use crate::connections::{self, Connection};
 use crate::netlink::{Netlink, Refusal, inside};
@@ -15,6 +16,8 @@ use crate::nftables::{self, Batch, Key, Kind, Set, Shape, change::Live};
 
 const TCP: u8 = 6;
 const UDP: u8 = 17;
+const ICMP: u8 = 1;
+const ICMP6: u8 = 58;
 
 /// The connections of a sandbox that could not be opened any more. TCP as long as it is open, UDP as long as
 /// the socket has a peer.
@@ -22,7 +25,7 @@ pub fn unwanted(netns: BorrowedFd<'_>, spec: &NetworkSpec) -> Result<Vec<Connect
     if !is_guarded(spec) {
         return Ok(Vec::new());
     }
-    let judge = Judge::new(spec, status(netns, spec)?);
+    let judge = Judge::new(spec, &status(netns, spec)?);
     let mut all = connections::list(netns)?;
     all.retain(|one| {
         let protocol = if one.proto == "tcp" { TCP } else { UDP };
@@ -38,7 +41,7 @@ pub fn cut(
     spec: &NetworkSpec,
     unwanted: &[Connection],
 ) -> Result<usize, NetError> {
-    let judge = Judge::new(spec, status(netns, spec)?);
+    let judge = Judge::new(spec, &status(netns, spec)?);
     inside(netns, || {
         forget(&judge).map_err(|refusal| refusal.during("forget exchanges of UDP packets"))
     })?;
@@ -81,15 +84,40 @@ fn forget(judge: &Judge<'_>) -> Result<(), Refusal> {
 /// What the rules say, for a single packet.
 struct Judge<'a> {
     spec: &'a NetworkSpec,
-    /// By entry of `out`, then of `in`: what is in the sets for it.
-    peers: Vec<(Direction, &'a Entry, Vec<IpNet>)>,
+    accepts: Named<'a>,
+    rejects: Named<'a>,
 }
 
 impl<'a> Judge<'a> {
-    fn new(spec: &'a NetworkSpec, status: FirewallStatus) -> Judge<'a> {
-        let entries = spec.out.accept.iter().chain(&spec.inbound.accept);
-        let known = status.entries.into_iter().zip(entries);
-        let peers = known.map(|(status, entry)| {
+    fn new(spec: &'a NetworkSpec, status: &FirewallStatus) -> Judge<'a> {
+        Judge {
+            spec,
+            accepts: Named::of(spec, List::Accept, &status.entries),
+            rejects: Named::of(spec, List::Reject, &status.rejects),
+        }
+    }
+
+    fn accepts(&self, direction: Direction, peer: IpAddr, protocol: u8, port: u16) -> bool {
+        let found = |list: &Named<'_>| list.entry(direction, peer, protocol, port).is_some();
+        if found(&self.rejects) {
+            return false;
+        }
+        direction.policy(self.spec).policy == Verdict::Accept || found(&self.accepts)
+    }
+}
+
+/// The lists of one kind, with the addresses that names have at the moment.
+pub(super) struct Named<'a> {
+    /// First those of `out`.
+    entries: Vec<(Direction, &'a Entry, Vec<IpNet>)>,
+}
+
+impl<'a> Named<'a> {
+    /// `status` is of the same entries.
+    pub(super) fn of(spec: &'a NetworkSpec, list: List, status: &[EntryStatus]) -> Named<'a> {
+        let entries = DIRECTIONS.map(|direction| list.entries(direction.policy(spec)));
+        let known = status.iter().zip(entries.into_iter().flatten());
+        let entries = known.map(|(status, entry)| {
             let nets = match &entry.peer {
                 Peer::Net(net) => vec![*net],
                 // Whatever addresses its name has at the moment.
@@ -97,36 +125,44 @@ impl<'a> Judge<'a> {
             };
             (status.direction, entry, nets)
         });
-        Judge {
-            peers: peers.collect(),
-            spec,
+        Named {
+            entries: entries.collect(),
         }
     }
 
-    fn policy(&self, direction: Direction) -> &Policy {
-        match direction {
-            Direction::Out => &self.spec.out,
-            Direction::In => &self.spec.inbound,
-        }
-    }
-
-    fn accepts(&self, direction: Direction, peer: IpAddr, protocol: u8, port: u16) -> bool {
-        if self.policy(direction).policy == Verdict::Accept {
-            return true;
-        }
-        let mut entries = self.peers.iter().filter(|(of, _, _)| *of == direction);
-        entries.any(|(_, entry, nets)| {
+    fn entry(
+        &self,
+        direction: Direction,
+        peer: IpAddr,
+        protocol: u8,
+        port: u16,
+    ) -> Option<&'a Entry> {
+        let mut entries = self.entries.iter().filter(|(of, _, _)| *of == direction);
+        let found = entries.find(|(_, entry, nets)| {
             let protocol = match entry.protocol {
-                None => true,
+                None => entry.ports.is_empty() || matches!(protocol, TCP | UDP),
                 Some(Protocol::Tcp) => protocol == TCP,
                 Some(Protocol::Udp) => protocol == UDP,
-                Some(Protocol::Icmp) => false,
+                Some(Protocol::Icmp) => matches!(protocol, ICMP | ICMP6),
             };
             let mut ports = entry.ports.iter();
             let port = entry.ports.is_empty()
                 || ports.any(|range| (range.first..=range.last).contains(&port));
             protocol && port && nets.iter().any(|net| net.contains(&peer))
-        })
+        });
+        found.map(|(_, entry, _)| *entry)
+    }
+
+    /// The entry that names what was refused.
+    pub(super) fn refused(&self, one: &Refused) -> Option<&'a Entry> {
+        let protocol = match one.proto.as_str() {
+            "tcp" => TCP,
+            "udp" => UDP,
+            "icmp" => ICMP,
+            "icmpv6" => ICMP6,
+            number => number.parse().ok()?,
+        };
+        self.entry(one.direction, one.dst, protocol, one.port)
     }
 }
 

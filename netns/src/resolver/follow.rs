@@ -1,5 +1,5 @@
 //! Names that entries list are looked up again and again, so that who keeps an address for good, or has a resolver of
-//! its own kind, is not locked out of what the policy accepts.
+//! its own kind, is not locked out of what the policy accepts, and does not get at what it rejects.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::IpAddr;
@@ -115,7 +115,8 @@ impl Server {
             let mut users = self.instances.by_user.values();
             users.any(|one| {
                 let spec = one.sets.spec();
-                spec.addresses.iter().any(|address| address.is_ipv6() == v6) && one.sets.names(name)
+                let named = one.sets.names(name) || one.sets.rejects_host(name);
+                named && spec.addresses.iter().any(|address| address.is_ipv6() == v6)
             })
         };
         [(false, A), (true, AAAA)]
@@ -143,11 +144,27 @@ impl Server {
         for instance in self.instances.by_user.values_mut() {
             let entries = instance.sets.entries_of(name);
             let listed = instance.sets.names(name);
+            let rejects = instance.sets.rejects_of(name);
             let family = |v6: bool| {
                 let addresses = &instance.sets.spec().addresses;
                 addresses.iter().any(|address| address.is_ipv6() == v6)
             };
-            if !listed || !family(kind == AAAA) {
+            let followed = listed || instance.sets.rejects_host(name);
+            if !followed || !family(kind == AAAA) {
+                continue;
+            }
+            let places = self.places.as_ref();
+            if !rejects.is_empty() {
+                let those = (rejects.as_slice(), chain.addresses.as_slice());
+                let looked_up = Some(kind == AAAA);
+                let done = instance.reject(&self.kernel, places, those, looked_up, ttl + grace);
+                if let Err(refusal) = done
+                    && !is_gone(&refusal)
+                {
+                    failed.push(format!("{}: {name}: {}", instance.user, refusal.source));
+                }
+            }
+            if !listed {
                 continue;
             }
             let addresses: Vec<IpAddr> = chain
@@ -156,7 +173,6 @@ impl Server {
                 .copied()
                 .filter(|address| instance.forbids(address).is_none())
                 .collect();
-            let places = self.places.as_ref();
             let times = (ttl, grace);
             let granted = instance.grant(&self.kernel, places, &entries, &addresses, times);
             if let Err(refusal) = granted

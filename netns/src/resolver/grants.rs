@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
-use crate::policy::{Direction, EntryId, Grant};
+use crate::policy::{Direction, EntryId, Grant, List};
 
 /// So many addresses per instance.
 pub(super) const ADDRESSES_MOST: usize = 1024;
@@ -62,6 +62,7 @@ impl Grants {
     pub fn has(&self, address: &IpAddr) -> bool {
         let first = EntryId {
             direction: Direction::Out,
+            list: List::Accept,
             index: 0,
         };
         let mut from = self.until.range((*address, first)..);
@@ -115,6 +116,7 @@ mod tests {
     fn grant(number: u32) -> Grant {
         let id = EntryId {
             direction: Direction::Out,
+            list: List::Accept,
             index: 0,
         };
         (std::net::Ipv4Addr::from_bits(number).into(), id)

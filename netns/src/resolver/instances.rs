@@ -15,10 +15,11 @@ use super::Places;
 use super::grants::Grants;
 use super::pace::Pace;
 use super::record::{self, NamesAsked, unix_now};
+use super::rejected::Rejected;
 use super::system::{Stamp, stamp};
 use crate::link::{GROUP, Holder, Links};
 use crate::netlink::{Netlink, Refusal, visit};
-use crate::policy::{EntryId, Grant, NamedSets, flow_peers, rebinding};
+use crate::policy::{EntryId, Grant, List, NamedSets, flow_peers, rebinding};
 use crate::{connections, server};
 
 /// Said of addresses that only a name leads to that somebody here has written down.
@@ -38,6 +39,7 @@ pub(super) struct Instance {
     pub sets: NamedSets,
     version: String,
     grants: Grants,
+    rejected: Rejected,
     asked: NamesAsked,
     /// When the record was written, if it has to be again.
     unwritten: bool,
@@ -116,6 +118,12 @@ fn is_at_least(release: &str, major: u32, minor: u32) -> bool {
 }
 
 impl Instance {
+    /// Why a question for `name` is refused whatever the policy; nothing when it is not.
+    pub fn rejects(&self, name: &str) -> Option<String> {
+        let line = self.sets.rejects_whole(name)?;
+        Some(format!("`{line}` of [firewall.out.reject] names it"))
+    }
+
     /// Everything may be asked for and reached.
     pub fn is_open(&self) -> bool {
         self.sets.spec().out.policy == Verdict::Accept
@@ -193,6 +201,37 @@ impl Instance {
         Ok(())
     }
 
+    /// Rejects `addresses` of entries of reject lists. With `looked_up` (of IPv6 or of IPv4) those are all that they have,
+    /// for `life`. False: there is no room for more.
+    pub fn reject(
+        &mut self,
+        kernel: &Kernel,
+        places: &dyn Places,
+        (entries, addresses): (&[EntryId], &[IpAddr]),
+        looked_up: Option<bool>,
+        life: Duration,
+    ) -> Result<bool, Refusal> {
+        let now = Instant::now();
+        let Some(change) = self.rejected.seen(entries, addresses, looked_up, now) else {
+            return Ok(false);
+        };
+        if !(change.more.is_empty() && change.less.is_empty()) {
+            let (more, less, all) = (&change.more, &change.less, self.rejected.all());
+            let mut socket = kernel.firewall(places, &self.user)?;
+            match self.sets.reject(&mut socket, more, less, &all) {
+                // The policy was replaced a moment ago, and has made sets anew.
+                Err(refusal) if refusal.is(rustix::io::Errno::NOENT) => {
+                    self.sets.locate(&mut socket)?;
+                    self.sets.reject(&mut socket, more, less, &all)?;
+                }
+                rejected => rejected?,
+            }
+            self.rejected.done(&change);
+        }
+        self.rejected.renew(entries, addresses, now + life);
+        Ok(true)
+    }
+
     /// Addresses whose time ends within `grace / 2` stay for another `grace` when something is connected to them.
     pub fn keep_connected(
         &mut self,
@@ -240,6 +279,7 @@ impl Instance {
         let mut timeless = Vec::new();
         for (grant, left) in self.sets.read(&mut socket)? {
             match left {
+                _ if grant.1.list == List::Reject => self.rejected.set(grant, now + grace),
                 Some(left) => self.grants.set(grant, now + left, self.sets.weight(grant)),
                 None => timeless.push(grant),
             }
@@ -397,6 +437,7 @@ fn enter(
         sets: NamedSets::of(spec).map_err(|error| Refusal::from(io::Error::other(error)))?,
         version,
         grants: Grants::default(),
+        rejected: Rejected::default(),
         asked: NamesAsked::default(),
         unwritten: false,
         written: Instant::now(),

@@ -112,6 +112,14 @@ impl Server {
             };
         }
         let mut candidates: VecDeque<Name> = self.resolving.candidates(&query.name).into();
+        if let Some(why) = instance.rejects(&text) {
+            instance.refuse(&text, &why);
+            return Judged::Now(query.empty(NXDOMAIN, Some(&why)));
+        }
+        let instance_rejects_names = instance.sets.rejects_names();
+        if instance_rejects_names {
+            candidates.retain(|name| instance.rejects(&name.to_string()).is_none());
+        }
         if !open {
             let listed = |name: &str| !instance.sets.entries_of(name).is_empty();
             if !listed(&text) {
@@ -131,6 +139,8 @@ impl Server {
         if let (true, Some((name, chain))) = (addresses, self.in_hosts(&candidates, query.kind)) {
             return Judged::Now(self.answer(user, who, query, &name, &chain, true));
         }
+        // Where names are rejected it is looked at what an answer leads by.
+        let open = open && !(addresses && instance_rejects_names);
         let relay = match (addresses, open) {
             // With policy accept an answer stays as it is, unless it leads inside; only short names are completed.
             (_, true) if candidates.len() < 2 => Relay::Whole(message.to_vec()),
@@ -179,10 +189,13 @@ impl Server {
         ours: bool,
     ) -> Vec<u8> {
         let grace = self.settings().grace;
+        let text = query.name.to_string();
+        if let Err(answer) = self.reject_answer(user, query, base, chain) {
+            return answer;
+        }
         let Some(instance) = self.instances.by_user.get_mut(user) else {
             return query.empty(SERVFAIL, None);
         };
-        let text = query.name.to_string();
         let ours = ours || instance.sets.names(&text) || instance.sets.names(&base.to_string());
         let mut addresses = Vec::new();
         let mut forbidden = None;
@@ -240,6 +253,63 @@ impl Server {
 }
 
 impl Server {
+    /// Nothing that leads by way of a rejected name is told; of names that are rejected in part, the addresses are rejected
+    /// before the answer is sent. An error is the answer instead.
+    fn reject_answer(
+        &mut self,
+        user: &str,
+        query: &Query,
+        base: &Name,
+        chain: &Chain,
+    ) -> Result<(), Vec<u8>> {
+        let Some(instance) = self.instances.by_user.get_mut(user) else {
+            return Err(query.empty(SERVFAIL, None));
+        };
+        if !instance.sets.rejects_names() {
+            return Ok(());
+        }
+        let text = query.name.to_string();
+        let mut names = vec![text.clone(), base.to_string()];
+        names.extend(chain.names.iter().map(|(name, _)| name.to_string()));
+        if let Some(why) = names.iter().find_map(|name| instance.rejects(name)) {
+            instance.refuse(&text, &why);
+            return Err(query.empty(NXDOMAIN, Some(&why)));
+        }
+        let life = Duration::from_secs(chain.ttl.min(TTL_MOST).into());
+        self.reject_in_part(user, &names, &chain.addresses, life)
+            .map_err(|why| query.empty(SERVFAIL, Some(&why)))
+    }
+
+    fn reject_in_part(
+        &mut self,
+        user: &str,
+        names: &[String],
+        addresses: &[IpAddr],
+        life: Duration,
+    ) -> Result<(), String> {
+        let life = life + self.settings().grace;
+        let Some(instance) = self.instances.by_user.get_mut(user) else {
+            return Ok(());
+        };
+        let of = |name: &String| instance.sets.rejects_of(name);
+        let mut entries: Vec<_> = names.iter().flat_map(of).collect();
+        entries.sort_unstable();
+        entries.dedup();
+        if entries.is_empty() || addresses.is_empty() {
+            return Ok(());
+        }
+        let places = self.places.as_ref();
+        let those = (entries.as_slice(), addresses);
+        let problem = match instance.reject(&self.kernel, places, those, None, life) {
+            Ok(true) => return Ok(()),
+            Ok(false) => "more addresses are rejected than there is room for".to_owned(),
+            Err(refusal) => refusal.source.to_string(),
+        };
+        let name = names.first().map_or("", String::as_str);
+        self.say(&format!("{user}: {name}: {problem}"));
+        Err(problem)
+    }
+
     /// An answer that is passed on as it is (whole, with policy accept), unless it tells of an address that no name
     /// leads to.
     pub(super) fn relay(
@@ -252,10 +322,22 @@ impl Server {
         whole: bool,
     ) -> Vec<u8> {
         let room = room(who, query);
+        let text = query.name.to_string();
         let Some(instance) = self.instances.by_user.get_mut(user) else {
             return query.empty(SERVFAIL, None);
         };
-        let ours = instance.sets.names(&query.name.to_string());
+        if instance.sets.rejects_names() {
+            // Hints of HTTPS and SVCB records.
+            let (names, hints) = ([text.clone()], response.addresses());
+            let life = Duration::from_secs(TTL_MOST.into());
+            if let Err(why) = self.reject_in_part(user, &names, &hints, life) {
+                return query.empty(SERVFAIL, Some(&why));
+            }
+        }
+        let Some(instance) = self.instances.by_user.get_mut(user) else {
+            return query.empty(SERVFAIL, None);
+        };
+        let ours = instance.sets.names(&text);
         // Each address is a question to the kernel, for which everybody else waits: too many are not looked at.
         let forbidden = |addresses: &[IpAddr]| -> Option<String> {
             if addresses.len() > ADDRESSES_MOST {
@@ -275,7 +357,7 @@ impl Server {
                 Err(_) => query.empty(SERVFAIL, None),
             },
             Some(why) => {
-                instance.refuse(&query.name.to_string(), &why);
+                instance.refuse(&text, &why);
                 query.empty(NOERROR, Some(&why))
             }
             None if whole && forbidden(&response.addresses_behind()).is_none() => {

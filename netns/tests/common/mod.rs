@@ -332,6 +332,7 @@ pub fn spec(instance: &str, mode: Mode, addresses: &[&str]) -> NetworkSpec {
     let open = || Policy {
         policy: Verdict::Accept,
         accept: Vec::new(),
+        reject: Vec::new(),
     };
     NetworkSpec {
         format: 1,
@@ -402,6 +403,7 @@ pub fn reject(lines: &[&str]) -> Policy {
     Policy {
         policy: Verdict::Reject,
         accept: lines.iter().map(|line| entry(line)).collect(),
+        reject: Vec::new(),
     }
 }
 

@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod packets;
+mod rejects;
 
 use std::fs;
 use std::time::{Duration, Instant};

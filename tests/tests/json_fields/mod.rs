@@ -155,6 +155,11 @@ pub const MEANINGS: &[(&str, &str)] = &[
     ("says", "what it says of itself (`STATUS=`, sd_notify(3))"),
     ("heapdump: path", "the file, as the server sees it"),
     ("heapdump: size", "its size in bytes"),
+    ("reject", "the entries of the reject list"),
+    (
+        "firewall: out.reject[].refused",
+        "how many packets it refused",
+    ),
     (
         "firewall learn: entries[].count",
         "how many connections (for others than TCP: packets) passed",

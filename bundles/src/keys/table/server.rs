@@ -12,7 +12,7 @@ pub(in crate::keys) const SERVER: &[Key] = &[
             "firewall.out",
             "policy",
             POLICY,
-            "What happens to what no entry accepts.",
+            "What happens to what no entry names.",
         )
     },
     Key {
@@ -37,10 +37,16 @@ pub(in crate::keys) const SERVER: &[Key] = &[
         )
     },
     key(
+        "firewall.out.reject",
+        "*",
+        Kind::Destinations,
+        "Destinations that are refused whatever the policy and `[firewall.out.accept]` say, written like those there. Questions for such a name are refused, and the addresses that it has.",
+    ),
+    key(
         "firewall.in",
         "policy",
         POLICY,
-        "What happens to what no entry accepts. Unless this is written, the `port` of each daemon is open to everybody (or to whom an entry for that port names), ping is answered, and the rest is rejected; everything is accepted when no daemon says a port.",
+        "What happens to what no entry names. Unless this is written, the `port` of each daemon is open to everybody (or to whom an entry for that port names), ping is answered, and the rest is rejected; everything is accepted when no daemon says a port.",
     ),
     Key {
         default: Some("any"),
@@ -63,6 +69,12 @@ pub(in crate::keys) const SERVER: &[Key] = &[
             "Who may come in, written like a destination; the port is the application's own.",
         )
     },
+    key(
+        "firewall.in.reject",
+        "*",
+        Kind::Sources,
+        "Who may not come in whatever the policy and `[firewall.in.accept]` say, written like those there.",
+    ),
     // [sandbox]
     Key {
         grant: Grant::Trusted,

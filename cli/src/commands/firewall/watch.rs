@@ -7,7 +7,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use metactl_lifecycle::{Direction, Firewall, Instance, Interrupt, LifecycleError};
 
-use super::{View, when, words};
+use super::{View, when, word};
 use crate::commands::Context;
 use crate::failure::Outcome;
 use crate::output::{clean, time};
@@ -115,13 +115,13 @@ impl Shown {
             // Forgotten after an hour, or with the sandbox, it begins at one again.
             let new = refused.count.checked_sub(before).unwrap_or(refused.count);
             if self.begun && new > 0 {
-                let (word, _) = words(refused.direction);
                 let line = format!(
-                    "{}  {word}  {new}×  {} {}  allow: {}",
+                    "{}  {}  {new}×  {} {}  {}",
                     time::local(&when(refused)),
+                    word(refused.direction),
                     view.end(refused),
                     refused.proto,
-                    view.allow(refused)
+                    view.way_out(refused)
                 );
                 context.output.line(clean(&line))?;
             }

@@ -8,7 +8,9 @@ use super::{FIRST, Rule};
 
 const VERDICT_DROP: i32 = 0;
 const VERDICT_ACCEPT: i32 = 1;
+const VERDICT_JUMP: i32 = -3;
 const VERDICT_GOTO: i32 = -4;
+const VERDICT_RETURN: i32 = -5;
 
 impl Rule {
     /// Adds the key of the packet to `set`, or refreshes it. Ends the rule when the set is full.
@@ -58,6 +60,16 @@ impl Rule {
 
     pub(crate) fn goto(self, chain: &str) -> Rule {
         self.verdict("goto", VERDICT_GOTO, Some(chain))
+    }
+
+    /// On behind this rule when `chain` has no verdict.
+    pub(crate) fn jump(self, chain: &str) -> Rule {
+        self.verdict("jump", VERDICT_JUMP, Some(chain))
+    }
+
+    /// Out of a chain that was jumped to.
+    pub(crate) fn back(self) -> Rule {
+        self.verdict("return", VERDICT_RETURN, None)
     }
 
     /// Only for TCP.
