@@ -64,7 +64,7 @@ const DETAILS: [(&str, &str); 6] = [
     ("Unit", "ActiveEnterTimestampMonotonic"),
 ];
 
-/// What there is to ask of hundreds. Each question is half a tenth of a millisecond of systemd's time.
+/// What there is to ask of hundreds: each question takes a hundredth of a millisecond of systemd's time.
 const SUMMARY: [(&str, &str); 2] = [
     ("Service", "NRestarts"),
     ("Unit", "ActiveEnterTimestampMonotonic"),
