@@ -1,6 +1,7 @@
 //! Where metactl keeps things. Every root directory can be moved, so that tests and unprivileged
 //! users can have a whole metactl of their own under one folder.
 
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
 /// The root directories of one metactl.
@@ -88,6 +89,16 @@ impl Paths {
     }
 }
 
+/// What a file is called that is being written whole beside `path`, to replace it: `.<name>.new`. It is always the same, so
+/// that what a crash left is overwritten by the next one, and hidden, so that nobody who reads the folder takes it for one
+/// of those that are whole.
+pub fn unfinished(path: &Path) -> PathBuf {
+    let mut name = OsString::from(".");
+    name.push(path.file_name().unwrap_or_default());
+    name.push(".new");
+    path.with_file_name(name)
+}
+
 /// `<name>.conf` in a folder.
 fn conf(mut folder: PathBuf, name: &str) -> PathBuf {
     folder.push(name);
@@ -98,6 +109,17 @@ fn conf(mut folder: PathBuf, name: &str) -> PathBuf {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_file_is_unfinished_beside_its_place() {
+        for (path, expected) in [
+            ("/run/a/state.json", "/run/a/.state.json.new"),
+            ("pid", ".pid.new"),
+            ("/a.b/c", "/a.b/.c.new"),
+        ] {
+            assert_eq!(unfinished(path.as_ref()), Path::new(expected));
+        }
+    }
 
     #[test]
     fn single_directories_win_over_the_root() {

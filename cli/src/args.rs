@@ -296,8 +296,8 @@ Examples: metactl myapp cron
     #[command(
         override_usage = "metactl APP firewall [--watch]\n       metactl APP firewall learn [--for TIME] [--write]",
         after_help = "\
---watch shows it as it changes; where the output is no terminal, a line for every new refusal, and with --json an
-object on a line whenever something changed.
+--watch shows it as it changes; where the output is no terminal, a line for every new refusal and when the instance stops
+or runs again, and with --json an object on a line whenever something changed.
 learn lets everything leave for a while, and enter where [firewall.in] restricts that, records it, and proposes the
 smallest lists of entries that allow it. When the time is over the kernel itself goes back to the policy, also when this
 command was killed. Ctrl-C ends it early. What a reject list names is refused all the while.

@@ -1,6 +1,5 @@
 //! `metactl doctor`: what on this server would stop instances, and the command that mends it.
 
-mod mending;
 mod server;
 
 use std::collections::BTreeSet;
@@ -72,7 +71,7 @@ impl Manager {
         let mut findings = doctor::examine(&subject)?;
         findings.extend(legacy());
         findings.extend(elsewhere(&subject)?);
-        findings.extend(self.mending()?);
+        findings.extend(self.service_manager()?.kind.manager().mending(self)?);
         let changed = metactl_netns::server::changed_sysctls(runtime.server_dir())?;
         let uplinks = match facts::gather(server.uplink.as_deref()) {
             Ok(facts) => facts

@@ -5,6 +5,7 @@ use std::io::{self, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
+use metactl_bundles::paths::unfinished;
 use rustix::fs::OFlags;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -45,9 +46,9 @@ pub(crate) fn prepare_owned(
     mode: u32,
     owner: Option<(u32, u32)>,
 ) -> Result<Prepared> {
-    let temporary = temporary(path);
     let prepared = Prepared {
-        temporary,
+        // Each file has one writer at a time: it is written under a lock.
+        temporary: unfinished(path),
         path: path.to_path_buf(),
     };
     let write = || -> io::Result<()> {
@@ -70,16 +71,9 @@ pub(crate) fn prepare_owned(
     Ok(prepared)
 }
 
-/// The name is always the same, so that what a crash left is overwritten by the next one. Each
-/// file has one writer at a time: it is written under a lock.
-fn temporary(path: &Path) -> PathBuf {
-    let name = path.file_name().unwrap_or_default().to_string_lossy();
-    path.with_file_name(format!(".{name}.new"))
-}
-
 /// Removes what a crash left of a file that was being written.
 pub(crate) fn forget_prepared(path: &Path) -> Result<()> {
-    remove_file(&temporary(path)).map(drop)
+    remove_file(&unfinished(path)).map(drop)
 }
 
 impl Prepared {
@@ -198,7 +192,8 @@ pub(crate) fn entries(dir: &Path) -> Result<Vec<PathBuf>> {
     for entry in list {
         paths.push(entry.on("read", dir)?.path());
     }
-    paths.sort();
+    // All are of one directory: their bytes are in the order that their names are in, and compared sooner than paths.
+    paths.sort_unstable_by(|one, other| one.as_os_str().cmp(other.as_os_str()));
     Ok(paths)
 }
 

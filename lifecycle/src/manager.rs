@@ -165,8 +165,9 @@ impl Manager {
             manager: self.clone(),
             name,
         };
-        let seen = survey.map_or(Ok(None), |survey| survey.see(&instance));
-        match seen.and_then(|seen| instance.summary_as(seen)) {
+        let known = instance.known_already();
+        let seen = survey.map_or(Ok(None), |survey| survey.see(&instance, known.as_ref()));
+        match seen.and_then(|seen| instance.summary_as(seen, known)) {
             Ok(summary) => Ok(summary),
             // Who may not look at one may look at none.
             Err(error @ LifecycleError::NoReader { .. }) => Err(error),

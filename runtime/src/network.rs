@@ -6,6 +6,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use metactl_bundles::network::{FORMAT, Mode, NetworkSpec};
+use metactl_bundles::paths::unfinished;
 use metactl_netns::apply::Applied;
 use metactl_netns::facts::HostFacts;
 use metactl_netns::plan::{LinkIds, NetPlan};
@@ -16,7 +17,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::journal::{self, Intent, Journal, JournalError};
 use crate::request::{LaunchRequest, Network, NetworkFiles};
-use crate::state::{unfinished, write_atomically};
+use crate::state::write_atomically;
 use crate::sys;
 
 /// What must be undone, beside a pin.

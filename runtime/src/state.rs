@@ -15,6 +15,7 @@ use std::io::{self, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
+use metactl_bundles::paths::unfinished;
 use rustix::fs::{FlockOperation, flock};
 use serde::{Deserialize, Serialize};
 
@@ -299,14 +300,10 @@ impl StateDir {
     /// undone.
     pub fn destroy(&self) -> Result<Vec<String>, crate::Error> {
         let undone = crate::journal::replay(&self.journal())?;
-        for name in [
-            "state.json",
-            "config.json",
-            "start",
-            "state.json.new",
-            "config.json.new",
-        ] {
-            remove_if_there(&self.path.join(name))?;
+        for name in ["state.json", "config.json", "start"] {
+            let path = self.path.join(name);
+            remove_if_there(&unfinished(&path))?;
+            remove_if_there(&path)?;
         }
         match fs::remove_dir(&self.path) {
             Err(e) if e.kind() != io::ErrorKind::NotFound => {
@@ -381,13 +378,6 @@ pub fn list(root: &Path) -> Result<Vec<State>, StateError> {
     }
     states.sort_by(|a, b| a.id.cmp(&b.id));
     Ok(states)
-}
-
-/// The name of a file that is being written.
-pub fn unfinished(path: &Path) -> PathBuf {
-    let mut name = path.as_os_str().to_owned();
-    name.push(".new");
-    PathBuf::from(name)
 }
 
 /// Writes a file under a temporary name beside it and renames it into place.

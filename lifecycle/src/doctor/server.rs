@@ -16,8 +16,7 @@ use nix::unistd::{Group, User};
 use super::Diagnosis;
 use crate::error::Result;
 use crate::manager::Manager;
-use crate::materialize;
-use crate::service::upstart;
+use crate::{files, materialize, names};
 
 /// With less room than this a deployment will not get far.
 const ROOM: u64 = 256 << 20;
@@ -39,7 +38,8 @@ impl Manager {
         }
         found.extend(self.runtime_runs());
         found.extend(git());
-        found.extend(upstart::findings(self)?);
+        found.extend(misnamed(&self.paths.config.join("nodes"))?);
+        found.extend(self.service_manager()?.kind.manager().findings(self)?);
         // What else is wrong with that file is told with each instance.
         let server = Server::read(&self.paths).ok();
         found.extend(server.and_then(|server| self.lost_site(&server)));
@@ -147,6 +147,28 @@ impl Manager {
     }
 }
 
+/// Local layers whose names no instance can have: nobody reads them.
+fn misnamed(nodes: &Path) -> Result<Vec<Finding>> {
+    let mut found = Vec::new();
+    for path in files::entries(nodes)? {
+        let Some(stem) = files::name_of(&path).strip_suffix(".conf") else {
+            continue;
+        };
+        let Err(error) = names::check(stem) else {
+            continue;
+        };
+        found.push(Finding {
+            check: "name",
+            what: format!("{} is of no instance: {error}", path.display()),
+            place: path.display().to_string(),
+            why: "list and all other commands pass it over".to_owned(),
+            mend: vec![format!("ls {}", nodes.display())],
+            lasting: "give it another name, or take it away".to_owned(),
+        });
+    }
+    Ok(found)
+}
+
 /// The names in a list that nobody has.
 fn unknown(list: &str) -> BTreeSet<String> {
     let listed = persons(list).unwrap_or_default().into_iter();
@@ -237,6 +259,23 @@ mod tests {
         let found = unknown("root, @root no-such-account @no-such-group");
         let found: Vec<&str> = found.iter().map(String::as_str).collect();
         assert_eq!(found, ["account no-such-account", "group no-such-group"]);
+    }
+
+    #[test]
+    fn local_layers_that_nobody_reads_are_found() {
+        let dir = tempfile::tempdir().unwrap();
+        for name in ["shop.conf", "my.shop.conf", "list.conf", "notes.txt"] {
+            std::fs::write(dir.path().join(name), "").unwrap();
+        }
+        let found = misnamed(dir.path()).unwrap();
+        let found: Vec<&str> = found.iter().map(|one| one.what.as_str()).collect();
+        let [command, dotted] = found[..] else {
+            panic!("{found:?}");
+        };
+        assert!(command.contains("list.conf is of no instance"), "{command}");
+        assert!(command.contains("it is a command"), "{command}");
+        assert!(dotted.contains("my.shop.conf"), "{dotted}");
+        assert_eq!(misnamed(&dir.path().join("none")).unwrap(), []);
     }
 
     #[test]

@@ -30,26 +30,27 @@ impl Instance {
         Ok(status)
     }
 
-    /// The line of `list`, from what was seen a moment ago, if that is so.
-    pub(crate) fn summary_as(&self, seen: Option<Seen>) -> Result<Summary> {
+    /// The line of `list`, from what was seen a moment ago, if that is so. `known`:
+    /// [`known_already`](Instance::known_already).
+    pub(crate) fn summary_as(&self, seen: Option<Seen>, known: Option<Known>) -> Result<Summary> {
+        let known =
+            known.filter(|known| seen.as_ref().is_some_and(|seen| self.in_order(seen, known)));
         // A lock is a file that is made and removed: with hundreds of instances that is a third of the time.
-        if let Some(known) = seen.as_ref().and_then(|seen| self.in_order(seen)) {
-            return inspect::summary(self, seen, Some(known), Vec::new());
+        if known.is_some() {
+            return inspect::summary(self, seen, known, Vec::new());
         }
         let (seen, notes) = self.put_right(seen)?;
         inspect::summary(self, seen, None, notes)
     }
 
-    /// What is known of one of which nothing is to be put right or brought up to date, as far as that can be seen
-    /// without the lock.
-    fn in_order(&self, seen: &Seen) -> Option<Known> {
+    /// Whether nothing is to be put right or brought up to date, as far as that can be seen without the lock.
+    fn in_order(&self, seen: &Seen, known: &Known) -> bool {
         if !seen.settled || deploy::is_underway(self) {
-            return None;
+            return false;
         }
-        let known = self.known_already()?;
         let wanted = seen.look.wanted.as_ref();
         let agrees = wanted.is_none_or(|wanted| wanted.bundle == known.bundle);
-        (agrees && dns::leftovers(&self.dns_journal()).is_none()).then_some(known)
+        agrees && dns::leftovers(&self.dns_journal()).is_none()
     }
 
     /// Puts right what was killed, if this is root and nobody else is at it. What was seen before, as far as it still

@@ -32,13 +32,14 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use metactl_bundles::bundle::EntryRef;
+use metactl_netns::doctor::Finding;
 
 pub use choice::{Choice, Kind};
 
 pub(crate) use systemd::{Following, Journal, Starts};
 
 use crate::error::Result;
-use crate::instance::{Instance, LineSink};
+use crate::instance::{Instance, Known, LineSink};
 use crate::manager::Manager;
 use crate::standalone::records::{Report, Wanted};
 use crate::status::Exit;
@@ -95,6 +96,15 @@ pub(crate) trait ServiceManager {
         false
     }
 
+    /// What keeps that from its work which looks after networks and names where no supervisor does, for `metactl doctor
+    /// network`; none: nothing that is known.
+    fn mending(&self, manager: &Manager) -> Result<Option<Finding>>;
+
+    /// What else of the server stands in the way of instances, for `metactl doctor`.
+    fn findings(&self, _manager: &Manager) -> Result<Vec<Finding>> {
+        Ok(Vec::new())
+    }
+
     /// Nothing is left that would have to be looked after again and again: what asks `crate::tend` to ends. `is_left` is asked
     /// once more after that, since somebody may just have come.
     fn rest(&self, _is_left: &dyn Fn() -> Result<bool>) -> Result<()> {
@@ -148,14 +158,16 @@ pub(crate) trait ServiceManager {
     fn log_since(&self, instance: &Instance, entry: &str, mark: u64, count: usize) -> Vec<String>;
 }
 
-/// [`await_report`](ServiceManager::await_report) of those that have to be asked again and again, `tick` apart.
+/// [`await_report`](ServiceManager::await_report) of those that have to be asked again and again: no later than an eighth of
+/// the time that it has taken so far, but at most every tenth of `tick` and at least every `tick`.
 fn poll(
     tick: Duration,
     limit: Duration,
     done: &mut Judge<'_>,
-    look: impl Fn() -> Result<Report>,
+    mut look: impl FnMut() -> Result<Report>,
 ) -> Result<bool> {
-    let deadline = Instant::now() + limit;
+    let begun = Instant::now();
+    let deadline = begun + limit;
     loop {
         if done(&look()?)? {
             return Ok(true);
@@ -163,7 +175,7 @@ fn poll(
         if Instant::now() > deadline {
             return Ok(false);
         }
-        std::thread::sleep(tick);
+        std::thread::sleep((begun.elapsed() / 8).clamp(tick / 10, tick));
     }
 }
 
@@ -192,8 +204,9 @@ pub(crate) struct Look {
 
 /// What is known of all instances at a moment.
 pub(crate) trait Survey: Sync {
-    /// What is known of one; `None`: it has to be looked at by itself.
-    fn see(&self, instance: &Instance) -> Result<Option<Seen>>;
+    /// What is known of one; `None`: it has to be looked at by itself. `known`: what is published of its bundle, if that
+    /// is up to date.
+    fn see(&self, instance: &Instance, known: Option<&Known>) -> Result<Option<Seen>>;
 }
 
 /// An instance, looked at.

@@ -5,11 +5,12 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use metactl_bundles::bundle::{EntryRef, read_manifest};
+use metactl_netns::doctor::Finding;
 use metactl_runtime::ProcessId;
 
 use super::{Journal, Judge, Kept, Look, Seen, ServiceManager, Survey};
 use crate::error::{LifecycleError, Result};
-use crate::instance::{Instance, LineSink};
+use crate::instance::{Instance, Known, LineSink};
 use crate::manager::Manager;
 use crate::standalone::Server;
 use crate::standalone::records::Wanted;
@@ -27,7 +28,7 @@ struct All {
 }
 
 impl Survey for All {
-    fn see(&self, instance: &Instance) -> Result<Option<Seen>> {
+    fn see(&self, instance: &Instance, _known: Option<&Known>) -> Result<Option<Seen>> {
         let look = look(instance, self.supervisor.as_ref())?;
         let prefix = format!("{}.", instance.name);
         let mut ids = self.sandboxes.range(prefix.clone()..);
@@ -128,6 +129,11 @@ impl ServiceManager for Standalone {
 
     fn has_supervisor(&self) -> bool {
         true
+    }
+
+    fn mending(&self, _: &Manager) -> Result<Option<Finding>> {
+        // Each instance that runs has a supervisor, and one whose supervisor was killed gets another from the next command.
+        Ok(None)
     }
 
     fn look_again(&self, instance: &Instance) {

@@ -10,7 +10,7 @@ use metactl_runtime::process::exit_status;
 use rustix::process::{WaitId, WaitIdOptions, waitid};
 
 use super::entry::Silence;
-use super::supervisor::is_dead;
+use super::process::is_dead;
 use crate::error::LifecycleError;
 use crate::files;
 use crate::status::Exit;

@@ -13,6 +13,7 @@
 //! | `schedule`, `calendar` | when cron jobs run, and what a clock that is moved does to that |
 //! | `jobs` | what is remembered of cron jobs |
 //! | `network` | the network, and the resolver kept running |
+//! | `process` | processes by their descriptors |
 //! | `exits` | how a process ended, in words |
 //! | `notify` | telling somebody that an entry point failed |
 //! | `told` | what daemons tell by themselves: ready, alive, and how they are |
@@ -24,6 +25,7 @@ pub(crate) mod exits;
 pub(crate) mod jobs;
 pub(crate) mod network;
 pub(crate) mod notify;
+mod process;
 pub(crate) mod records;
 mod rotate;
 pub(crate) mod schedule;

@@ -15,6 +15,8 @@
 //! ```
 
 use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -261,7 +263,7 @@ impl RunDir {
 
     /// Opens the fifo that wakes the supervisor, for the supervisor. (Open for writing too, so that
     /// it never sees its end: fifo(7).)
-    pub(crate) fn open_wake(&self) -> Result<std::fs::File> {
+    pub(crate) fn open_wake(&self) -> Result<File> {
         let path = self.wake_file();
         match rustix::fs::mknodat(rustix::fs::CWD, &path, FileType::Fifo, Mode::from(0o600), 0) {
             Ok(()) | Err(rustix::io::Errno::EXIST) => {}
@@ -288,6 +290,20 @@ impl RunDir {
     /// Whether there is anything.
     pub(crate) fn exists(&self) -> bool {
         self.0.is_dir()
+    }
+}
+
+/// Reads all bytes that somebody has woken a supervisor with. Whether there were any.
+pub(super) fn drain(wake: &mut File) -> bool {
+    let mut buffer = [0; 64];
+    let mut woken = false;
+    loop {
+        match wake.read(&mut buffer) {
+            Ok(64) => woken = true,
+            Ok(some) => return woken || some > 0,
+            // Nothing to read.
+            Err(_) => return woken,
+        }
     }
 }
 

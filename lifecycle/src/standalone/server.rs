@@ -29,8 +29,8 @@ use nix::sys::signalfd::SignalFd;
 use rustix::event::{PollFd, PollFlags, poll};
 use serde::{Deserialize, Serialize};
 
-use super::records::{FORMAT, Report, RunDir};
-use super::supervisor::{current, drain};
+use super::process::{current, send};
+use super::records::{FORMAT, Report, RunDir, drain};
 use crate::error::{LifecycleError, OnPath, Result};
 use crate::instance::Instance;
 use crate::launcher::append;
@@ -373,7 +373,7 @@ pub(super) fn displace(process: &ProcessId) -> Result<()> {
     let Some(pidfd) = process.open().on("open", proc)? else {
         return Ok(());
     };
-    super::supervisor::send(&pidfd, rustix::process::Signal::KILL.as_raw());
+    send(&pidfd, rustix::process::Signal::KILL.as_raw());
     let dead = metactl_runtime::process::wait_dead(&pidfd, Some(PATIENCE)).on("wait for", proc)?;
     match dead {
         true => Ok(()),

@@ -18,7 +18,7 @@ mod stack;
 
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::io::{Read, Write};
+use std::io::Write;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
@@ -28,15 +28,14 @@ use metactl_bundles::app::{Dns, Notify};
 use metactl_bundles::bundle::{EntryKind, EntryRef, read_manifest};
 use metactl_bundles::schedule::CronSettings;
 use metactl_runtime::ProcessId;
-use metactl_runtime::process::wait_dead;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::process::{Signal, pidfd_send_signal};
 
 use super::entry::{Daemon, Phase};
 use super::jobs::JobRecords;
 use super::network::Network;
 use super::notify::Notifier;
-use super::records::{FORMAT, Report, RunDir, SupervisorRecord, Wanted};
+use super::process::current;
+use super::records::{FORMAT, Report, RunDir, SupervisorRecord, Wanted, drain};
 use super::rotate;
 use super::schedule::Job;
 use super::told::Listener;
@@ -467,44 +466,4 @@ impl Supervisor {
             eprintln!("{line} ({error})");
         }
     }
-}
-
-pub(super) fn current() -> Result<ProcessId> {
-    ProcessId::current().on("read", "/proc/self".as_ref())
-}
-
-fn open_even_if_dead(process: &ProcessId) -> Result<Option<OwnedFd>> {
-    let Some(pid) = rustix::process::Pid::from_raw(process.pid) else {
-        return Ok(None);
-    };
-    match rustix::process::pidfd_open(pid, rustix::process::PidfdFlags::empty()) {
-        Ok(fd) => Ok(Some(fd)),
-        Err(rustix::io::Errno::SRCH) => Ok(None),
-        Err(error) => Err(error).on("open", "/proc".as_ref()),
-    }
-}
-
-/// Sends a signal by its number; to who is gone already, it is none.
-pub(super) fn send(pidfd: &OwnedFd, number: i32) {
-    let signal = Signal::from_named_raw(number).unwrap_or(Signal::TERM);
-    let _gone = pidfd_send_signal(pidfd, signal);
-}
-
-/// Reads all bytes that somebody woke it with. Whether there were any.
-pub(super) fn drain(wake: &mut File) -> bool {
-    let mut buffer = [0; 64];
-    let mut woken = false;
-    loop {
-        match wake.read(&mut buffer) {
-            Ok(64) => woken = true,
-            Ok(some) => return woken || some > 0,
-            // Nothing to read.
-            Err(_) => return woken,
-        }
-    }
-}
-
-/// Waits for the end of a process that may be anybody's.
-pub(super) fn is_dead(pidfd: BorrowedFd<'_>) -> bool {
-    wait_dead(pidfd, Some(Duration::ZERO)).unwrap_or(false)
 }

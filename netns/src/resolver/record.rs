@@ -7,6 +7,7 @@ use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use metactl_bundles::paths::unfinished;
 use serde::{Deserialize, Serialize};
 
 /// The format number of the file.
@@ -118,7 +119,7 @@ impl NamesAsked {
     pub(super) fn write(&self, server_dir: &Path, user: &str) -> io::Result<()> {
         let path = path(server_dir, user);
         fs::create_dir_all(dir(server_dir))?;
-        let new = path.with_extension("new");
+        let new = unfinished(&path);
         fs::write(&new, serde_json::to_vec(self)?)?;
         fs::rename(new, path)
     }

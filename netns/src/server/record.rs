@@ -6,6 +6,7 @@ use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
+use metactl_bundles::paths::unfinished;
 use serde::{Deserialize, Serialize};
 
 use crate::NetError;
@@ -77,10 +78,6 @@ pub(super) fn forget_unfinished(server_dir: &Path) -> Result<(), NetError> {
         true => Locked::open(server_dir)?.save(),
         false => Ok(()),
     }
-}
-
-fn unfinished(path: &Path) -> PathBuf {
-    path.with_extension("new")
 }
 
 /// The record as it is, without a lock: it is replaced as a whole. None when there is none of this boot.

@@ -8,6 +8,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use metactl_bundles::paths::unfinished;
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
 
 use crate::cgroup::{self, Joined, freezer};
@@ -369,7 +370,7 @@ impl Launch<'_> {
         }
         // It gets its name only when it is whole.
         intents.extend(self.request.pid_file.as_ref().map(|path| Intent::File {
-            path: state::unfinished(&std::path::absolute(path).unwrap_or_else(|_| path.clone())),
+            path: unfinished(&std::path::absolute(path).unwrap_or_else(|_| path.clone())),
         }));
         let own = self.plan.cgroup.directories().iter();
         intents.extend(own.map(|path| Intent::Cgroup { path: path.clone() }));

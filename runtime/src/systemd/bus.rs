@@ -1,6 +1,6 @@
 //! A connection to a systemd manager: its private socket, or a bus.
 
-use std::io::{self, Read, Write};
+use std::io::{self, BufReader, Read, Write};
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{SocketAddr, UnixStream};
 use std::time::Duration;
@@ -23,8 +23,10 @@ const BUS: Target<'_> = Target {
 /// An open, authenticated connection.
 #[derive(Debug)]
 pub struct Bus {
-    stream: UnixStream,
+    stream: BufReader<UnixStream>,
     serial: u32,
+    /// Calls that are not written yet.
+    unsent: Vec<u8>,
     /// Signals that came while an answer was awaited.
     signals: Vec<Message>,
     /// Nobody is between us and systemd, who sends us all its signals then.
@@ -76,8 +78,9 @@ impl Bus {
             })?;
         }
         let mut bus = Bus {
-            stream,
+            stream: BufReader::new(stream),
             serial: 0,
+            unsent: Vec::new(),
             signals: Vec::new(),
             direct,
         };
@@ -157,24 +160,27 @@ impl Bus {
         body: &[u8],
         unit: &str,
     ) -> Result<Message, SystemdError> {
-        let serial = self.send(target, signature, body)?;
+        let serial = self.prepare(target, signature, body);
+        self.flush()?;
         self.answer(serial, target.member, unit)
     }
 
-    /// Call a method, and wait for nothing: [`answer`](Bus::answer) does.
+    /// Prepare a call, whose number this is: [`flush`](Bus::flush) sends it with all others, and
+    /// [`answer`](Bus::answer) waits.
+    pub(super) fn prepare(&mut self, target: Target<'_>, signature: &str, body: &[u8]) -> u32 {
+        self.serial += 1;
+        let bytes = wire::call(self.serial, target, signature, body);
+        self.unsent.extend(bytes);
+        self.serial
+    }
+
+    /// Send all calls that are prepared.
     ///
     /// # Errors
     /// A broken connection.
-    pub(super) fn send(
-        &mut self,
-        target: Target<'_>,
-        signature: &str,
-        body: &[u8],
-    ) -> Result<u32, SystemdError> {
-        self.serial += 1;
-        let bytes = wire::call(self.serial, target, signature, body);
-        self.write(&bytes)?;
-        Ok(self.serial)
+    pub(super) fn flush(&mut self) -> Result<(), SystemdError> {
+        let bytes = std::mem::take(&mut self.unsent);
+        self.write(&bytes)
     }
 
     /// The answer to a call. Answers to earlier ones are lost; systemd gives them in order.
@@ -201,6 +207,19 @@ impl Bus {
                 _ => {}
             }
         }
+    }
+
+    /// Waits as long as it takes, or as usual no longer than a busy systemd needs for an answer.
+    ///
+    /// # Errors
+    /// A broken connection.
+    pub(super) fn be_patient(&mut self, patient: bool) -> Result<(), SystemdError> {
+        let limit = (!patient).then_some(TIMEOUT);
+        let set = self.stream.get_ref().set_read_timeout(limit);
+        set.map_err(|source| SystemdError::Io {
+            action: "set up the connection to",
+            source,
+        })
     }
 
     /// The next signal.
@@ -236,10 +255,13 @@ impl Bus {
     }
 
     fn write(&mut self, bytes: &[u8]) -> Result<(), SystemdError> {
-        self.stream.write_all(bytes).map_err(|e| SystemdError::Io {
-            action: "write to",
-            source: late(e),
-        })
+        self.stream
+            .get_mut()
+            .write_all(bytes)
+            .map_err(|e| SystemdError::Io {
+                action: "write to",
+                source: late(e),
+            })
     }
 }
 
@@ -256,6 +278,7 @@ fn late(error: io::Error) -> io::Error {
 fn known(member: &str) -> &'static str {
     [
         "StartTransientUnit",
+        "StartUnit",
         "StopUnit",
         "ResetFailedUnit",
         "SetUnitProperties",

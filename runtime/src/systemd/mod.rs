@@ -5,7 +5,7 @@
 //!   `linux.resources`.
 //! * [`manager`] asks systemd for it, over [`bus`] with messages of [`wire`]: a small synchronous
 //!   D-Bus client for the handful of calls that are needed.
-//! * [`units`] asks how units are, hundreds of them at once.
+//! * [`units`] asks how units are, hundreds of them at once; [`jobs`] starts and stops them.
 //!
 //! A scope begins with a process in it. [`start`] gives it one that does nothing
 //! ([`Started`]), so that the container can be cloned into a cgroup that is there already, like
@@ -15,6 +15,7 @@
 
 pub mod bus;
 mod error;
+pub mod jobs;
 pub mod manager;
 pub mod scope;
 pub mod units;

@@ -5,9 +5,9 @@ use super::bus::Bus;
 use super::wire::{Message, Target, Writer};
 use super::{SystemdError, Value};
 
-/// So many calls are on their way at once: a bus refuses more than 128 (dbus-daemon(1), `max_replies_per_connection`),
-/// and neither side may wait for the other with all buffers full.
-const WINDOW: usize = 64;
+/// So many calls are written at once, and as many again while those are answered: a bus refuses more than 128
+/// (dbus-daemon(1), `max_replies_per_connection`), and neither side may wait for the other with all buffers full.
+const WINDOW: usize = 32;
 
 /// A unit in the list of those that systemd has in memory.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -40,20 +40,22 @@ const MANAGER: Target<'_> = Target {
     member: "",
 };
 
-/// The units in memory whose names fit a pattern (glob(7)). One that is not in memory does not run.
+/// The units in memory whose names fit one of these patterns (glob(7)). One that is not in memory does not run.
 ///
 /// # Errors
 /// When systemd refuses, or does not answer.
-pub fn list(bus: &mut Bus, pattern: &str) -> Result<Vec<Listed>, SystemdError> {
+pub fn list(bus: &mut Bus, patterns: &[&str]) -> Result<Vec<Listed>, SystemdError> {
     let mut body = Writer::default();
     // In any state.
     body.array(4, |_| {});
-    body.array(4, |list| list.str(pattern));
+    body.array(4, |list| {
+        patterns.iter().for_each(|pattern| list.str(pattern))
+    });
     let target = Target {
         member: "ListUnitsByPatterns",
         ..MANAGER
     };
-    listed(&bus.call(target, "asas", &body.into_bytes(), pattern)?)
+    listed(&bus.call(target, "asas", &body.into_bytes(), &patterns.join(" "))?)
 }
 
 /// These units, also those that are not in memory: then they are read from their files.
@@ -81,18 +83,20 @@ fn listed(answer: &Message) -> Result<Vec<Listed>, SystemdError> {
     while reader.position() < end {
         reader.align(8)?;
         let name = reader.str()?;
-        let _description = reader.str()?;
+        // Its description.
+        reader.skip_str()?;
         units.push(Listed {
             name,
             load: reader.str()?,
             active: reader.str()?,
             sub: reader.str()?,
         });
-        let _followed = reader.str()?;
-        let _path = reader.str()?;
-        let _job = reader.u32()?;
-        let _kind = reader.str()?;
-        let _path_of_job = reader.str()?;
+        // Which one it follows, its object, and its job: number, kind, object.
+        reader.skip_str()?;
+        reader.skip_str()?;
+        reader.u32()?;
+        reader.skip_str()?;
+        reader.skip_str()?;
     }
     Ok(units)
 }
@@ -103,22 +107,43 @@ fn listed(answer: &Message) -> Result<Vec<Listed>, SystemdError> {
 /// # Errors
 /// When systemd does not answer.
 pub fn ask(bus: &mut Bus, questions: &[Question<'_>]) -> Result<Vec<Option<Value>>, SystemdError> {
+    let mut serials = Vec::with_capacity(questions.len());
     let mut values = Vec::with_capacity(questions.len());
     for some in questions.chunks(WINDOW) {
-        let mut serials = [0; WINDOW];
-        for (serial, question) in serials.iter_mut().zip(some) {
+        let before = serials.len();
+        for question in some {
             let interface = format!("org.freedesktop.systemd1.{}", question.interface);
-            *serial = get(bus, &path(question.unit), &interface, question.property)?;
+            serials.push(get(
+                bus,
+                &path(question.unit),
+                &interface,
+                question.property,
+            ));
         }
-        for (serial, question) in serials.iter().zip(some) {
-            values.push(match bus.answer(*serial, "Get", question.unit) {
-                Ok(answer) => answer.value()?,
-                Err(SystemdError::Refused { .. }) => None,
-                Err(error) => return Err(error),
-            });
-        }
+        bus.flush()?;
+        // While systemd looks for the answers to these, there are those to the ones before.
+        hear(bus, &serials[..before], questions, &mut values)?;
     }
+    hear(bus, &serials, questions, &mut values)?;
     Ok(values)
+}
+
+/// Waits for the answers that are still missing to calls with these numbers.
+fn hear(
+    bus: &mut Bus,
+    serials: &[u32],
+    questions: &[Question<'_>],
+    values: &mut Vec<Option<Value>>,
+) -> Result<(), SystemdError> {
+    let missing = serials.iter().zip(questions).skip(values.len());
+    for (serial, question) in missing {
+        values.push(match bus.answer(*serial, "Get", question.unit) {
+            Ok(answer) => answer.value()?,
+            Err(SystemdError::Refused { .. }) => None,
+            Err(error) => return Err(error),
+        });
+    }
+    Ok(())
 }
 
 /// The version of the systemd that runs: 252. `None`: it says none that can be understood.
@@ -126,7 +151,8 @@ pub fn ask(bus: &mut Bus, questions: &[Question<'_>]) -> Result<Vec<Option<Value
 /// # Errors
 /// When systemd does not answer.
 pub fn version(bus: &mut Bus) -> Result<Option<u32>, SystemdError> {
-    let serial = get(bus, MANAGER.path, MANAGER.interface, "Version")?;
+    let serial = get(bus, MANAGER.path, MANAGER.interface, "Version");
+    bus.flush()?;
     let answer = bus.answer(serial, "Get", "the manager")?.value()?;
     Ok(match answer {
         Some(Value::Str(text)) => number(&text),
@@ -141,7 +167,8 @@ fn number(text: &str) -> Option<u32> {
     text[..end.unwrap_or(text.len())].parse().ok()
 }
 
-fn get(bus: &mut Bus, path: &str, interface: &str, property: &str) -> Result<u32, SystemdError> {
+/// Prepares the question for a property; its number.
+fn get(bus: &mut Bus, path: &str, interface: &str, property: &str) -> u32 {
     let target = Target {
         path,
         interface: "org.freedesktop.DBus.Properties",
@@ -151,7 +178,7 @@ fn get(bus: &mut Bus, path: &str, interface: &str, property: &str) -> Result<u32
     let mut body = Writer::default();
     body.str(interface);
     body.str(property);
-    bus.send(target, "ss", &body.into_bytes())
+    bus.prepare(target, "ss", &body.into_bytes())
 }
 
 /// The object of a unit: what is no letter or digit is `_` and its number (sd_bus_path_encode(3)).

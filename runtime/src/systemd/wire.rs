@@ -399,6 +399,12 @@ impl Reader<'_> {
         self.text(length)
     }
 
+    /// A text that nobody wants to know.
+    pub(super) fn skip_str(&mut self) -> Result<(), SystemdError> {
+        let length = self.length()?;
+        self.take(length + 1).map(drop)
+    }
+
     fn signature(&mut self) -> Result<String, SystemdError> {
         let length = self.byte()?;
         self.text(length.into())

@@ -145,7 +145,7 @@ fn files_that_are_written_lead_nowhere_else() {
     for (what, trap) in traps {
         let dir = host.path("files");
         fs::create_dir_all(&dir).unwrap();
-        for name in ["pid", "pid.new", "exit", "exit.new"] {
+        for name in ["pid", ".pid.new", "exit", ".exit.new"] {
             trap(&dir.join(name));
         }
         let (pid, exit) = (dir.join("pid"), dir.join("exit"));

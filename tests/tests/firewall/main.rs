@@ -431,5 +431,14 @@ fn a_watch_shows_what_is_new_and_ends_well() {
         screen.press("\x03");
         assert_eq!(screen.wait(SOON), 0);
         host.run(&["hello", "stop"]).ok();
+        // That there is nothing to see is said, once.
+        let mut down = host.spawn(&["hello", "firewall", "--watch"]);
+        down.wait_for("hello does not run", SOON);
+        host.run(&["hello", "start"]).ok();
+        down.wait_for("hello runs again", SOON);
+        assert_eq!(down.output().matches("does not run").count(), 1);
+        down.signal(Signal::SIGINT);
+        down.wait(SOON).ok();
+        host.run(&["hello", "stop"]).ok();
     });
 }

@@ -49,6 +49,8 @@ struct Shown {
     counts: BTreeMap<(Direction, IpAddr, String, u16), u64>,
     last: String,
     begun: bool,
+    /// Whether it was said that the instance does not run.
+    down: bool,
 }
 
 impl Shown {
@@ -60,8 +62,13 @@ impl Shown {
         match (&view, context.output.json, context.output.terminal) {
             (Some(view), true, _) => self.object(context, view)?,
             (_, false, true) => screen(context, name, view.as_ref())?,
-            (Some(view), false, false) => self.refusals(context, view)?,
-            (None, _, _) => {}
+            (view, false, false) => {
+                self.comings(context, name, view.is_some())?;
+                if let Some(view) = view {
+                    self.refusals(context, view)?;
+                }
+            }
+            (None, true, _) => {}
         }
         Ok(context.output.flush()?)
     }
@@ -98,6 +105,22 @@ impl Shown {
         if text != self.last {
             context.output.facts_line(&view.facts())?;
             self.last = text;
+        }
+        Ok(())
+    }
+
+    /// A line when the instance is found stopped, and when it runs again.
+    fn comings(&mut self, context: &mut Context, name: &str, runs: bool) -> Outcome {
+        if self.down == runs {
+            self.down = !runs;
+            let now = time::local(&Timestamp::now().to_string());
+            let news = match runs {
+                true => "runs again",
+                false => "does not run",
+            };
+            context
+                .output
+                .line(clean(&format!("{now}  {name} {news}")))?;
         }
         Ok(())
     }

@@ -38,11 +38,13 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use metactl_bundles::bundle::EntryRef;
+use metactl_netns::doctor::Finding;
 
 use self::control::{OfSystem, Programs};
 use super::{Journal, Judge, Kept, Look, ServiceManager, poll};
 use crate::error::Result;
 use crate::instance::{Instance, LineSink};
+use crate::manager::Manager;
 use crate::standalone::records::Wanted;
 use crate::status::Exit;
 use crate::tail;
@@ -124,6 +126,11 @@ impl ServiceManager for Smf {
         sink: &mut LineSink<'_>,
     ) -> Result<Exit> {
         jobs::run(PROGRAMS, instance, entry, sink)
+    }
+
+    fn mending(&self, _: &Manager) -> Result<Option<Finding>> {
+        // Whoever runs the server has a line of cron for it, wherever they keep such lines.
+        Ok(None)
     }
 
     fn look_again(&self, _: &Instance) {

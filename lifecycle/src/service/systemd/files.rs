@@ -44,12 +44,13 @@ pub(super) fn own(text: &str) -> Option<Own> {
 /// The unit files of an instance, by name.
 pub(super) fn of_instance(dir: &Path, instance: &str) -> Result<BTreeMap<String, Own>> {
     let mut found = BTreeMap::new();
-    for path in files::entries(dir)? {
-        let name = files::name_of(&path);
-        let begins = name.starts_with(&format!("metactl-{instance}"));
-        if !begins && name != names::network(instance) && name != names::slice(instance) {
+    let begin = format!("metactl-{instance}");
+    let others = [names::network(instance), names::slice(instance)];
+    for name in files::names(dir, "metactl-")? {
+        if !name.starts_with(&begin) && !others.contains(&name) {
             continue;
         }
+        let path = dir.join(&name);
         // A directory of drop-ins, a link of `enable`.
         if !path.symlink_metadata().is_ok_and(|meta| meta.is_file()) {
             continue;
@@ -58,7 +59,7 @@ pub(super) fn of_instance(dir: &Path, instance: &str) -> Result<BTreeMap<String,
         if let Some(own) = own(&String::from_utf8_lossy(&text))
             && own.instance.as_deref() == Some(instance)
         {
-            found.insert(name.to_owned(), own);
+            found.insert(name, own);
         }
     }
     Ok(found)
@@ -67,21 +68,20 @@ pub(super) fn of_instance(dir: &Path, instance: &str) -> Result<BTreeMap<String,
 /// The unit files of all instances, by instance and name.
 pub(super) fn of_all(dir: &Path) -> Result<BTreeMap<String, BTreeMap<String, Own>>> {
     let mut found: BTreeMap<String, BTreeMap<String, Own>> = BTreeMap::new();
-    for path in files::entries(dir)? {
-        let name = files::name_of(&path);
+    for name in files::names(dir, "metactl-")? {
         let is_unit = [".service", ".target", ".timer", ".socket"];
-        if !name.starts_with("metactl-") || !is_unit.iter().any(|end| name.ends_with(end)) {
+        if !is_unit.iter().any(|end| name.ends_with(end)) {
             continue;
         }
         // Never through a link; of a directory nothing can be read.
-        let Ok(Some(text)) = files::read(&path) else {
+        let Ok(Some(text)) = files::read(&dir.join(&name)) else {
             continue;
         };
         if let Some(own) = own(&String::from_utf8_lossy(&text))
             && let Some(instance) = own.instance.clone()
         {
             let of_instance = found.entry(instance).or_default();
-            of_instance.insert(name.to_owned(), own);
+            of_instance.insert(name, own);
         }
     }
     Ok(found)

@@ -21,7 +21,7 @@ pub(super) fn run(instance: &Instance, entry: &EntryRef, sink: &mut LineSink<'_>
     let mark = Systemd.log_mark(instance, &entry.name);
     jobs::begin_now(instance, || match runs_since(instance, entry)? {
         Some(since) => Err(jobs::runs_already(instance, entry, Some(&since))),
-        None => control::act("start", &[names::service(&instance.name, &entry.name)]),
+        None => control::start(&[names::service(&instance.name, &entry.name)]),
     })?;
     while runs_since(instance, entry)?.is_some() {
         std::thread::sleep(TICK);

@@ -66,7 +66,7 @@ pub(super) fn rest(is_left: &dyn Fn() -> Result<bool>) -> Result<()> {
     if !is_active()? {
         return Ok(());
     }
-    control::act("stop", &[names::MEND_TIMER.to_owned()])?;
+    control::stop(&[names::MEND_TIMER.to_owned()])?;
     match is_left()? {
         true => control::begin(&[names::MEND_TIMER.to_owned()]),
         false => Ok(()),
@@ -83,7 +83,7 @@ pub(super) fn rest_without_file() -> Result<()> {
 
 /// What keeps the timer from its work.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Trouble {
+pub(super) enum Trouble {
     /// A unit has no file: those of the instances are of an older metactl, or somebody removed it.
     Missing(&'static str),
     /// A unit may not be started.
@@ -105,7 +105,7 @@ pub(crate) enum Trouble {
 }
 
 /// What keeps the timer from its work; nothing when it does it.
-pub(crate) fn trouble() -> Result<Option<Trouble>> {
+pub(super) fn trouble() -> Result<Option<Trouble>> {
     let units = [names::MEND_TIMER, names::MEND];
     if let Some(missing) = units
         .into_iter()

@@ -12,19 +12,20 @@
 //! | `report` | what runs, in metactl's words |
 //! | `states` | how units are, by systemd's bus |
 //! | `survey` | all instances at one moment, for `list` |
-//! | `control` | `systemctl` and `journalctl` |
+//! | `control` | jobs over systemd's bus, `systemctl` and `journalctl` |
 //! | `steps` | what the units ask of metactl, as far as that is systemd's own |
 //! | `jobs` | running a cron job now |
 //! | `journal` | the logs; `starts`: when daemons were started |
-//! | `mend` | the timer by which networks and names are looked after |
+//! | `mend` | the timer by which networks and names are looked after; `doctor`: what is said when it does not do that |
 
 mod calendar;
 mod control;
+mod doctor;
 mod files;
 mod jobs;
 mod journal;
-pub(crate) mod mend;
-pub(crate) mod names;
+mod mend;
+mod names;
 mod render;
 mod report;
 mod starts;
@@ -41,6 +42,7 @@ pub(crate) use starts::{Following, Starts};
 pub(crate) use steps::{ended, network_up};
 
 use metactl_bundles::bundle::EntryRef;
+use metactl_netns::doctor::Finding;
 
 use super::jobs::forget_boots;
 use super::{Judge, Look, ServiceManager, Survey, poll};
@@ -53,7 +55,7 @@ use crate::status::Exit;
 
 /// There exactly when systemd is the service manager (sd_booted(3)).
 pub(super) const BOOTED: &str = "/run/systemd/system";
-/// How often units are looked at while something is awaited.
+/// How often units are looked at, when something is awaited for long.
 const TICK: Duration = Duration::from_millis(50);
 
 /// Where the unit files are.
@@ -79,7 +81,7 @@ impl ServiceManager for Systemd {
     }
 
     fn look(&self, instance: &Instance) -> Result<Look> {
-        report::Units::look(instance)?.told(instance, instance.server()?.uplink)
+        report::Units::look(instance)?.told(instance, instance.server()?.uplink, None)
     }
 
     fn survey(&self, manager: &Manager) -> Result<Option<Box<dyn Survey>>> {
@@ -93,8 +95,11 @@ impl ServiceManager for Systemd {
         limit: Duration,
         done: &mut Judge<'_>,
     ) -> Result<bool> {
+        // Nobody writes unit files meanwhile: the lock is ours.
+        let mut units = report::Units::look(instance)?;
         poll(TICK, limit, done, || {
-            report::Units::look(instance)?.report(instance, wanted)
+            units.look_again()?;
+            units.report(instance, wanted, None)
         })
     }
 
@@ -109,6 +114,10 @@ impl ServiceManager for Systemd {
         sink: &mut LineSink<'_>,
     ) -> Result<Exit> {
         jobs::run(instance, entry, sink)
+    }
+
+    fn mending(&self, manager: &Manager) -> Result<Option<Finding>> {
+        doctor::mending(manager)
     }
 
     fn rest(&self, is_left: &dyn Fn() -> Result<bool>) -> Result<()> {
@@ -131,11 +140,9 @@ impl ServiceManager for Systemd {
     }
 
     fn enable(&self, instance: &Instance, enabled: bool) -> Result<()> {
-        let target = [names::target(&instance.name)];
-        match (enabled, self.is_enabled(instance)) {
-            (true, false) => control::act("enable", &target),
-            (false, true) => control::act("disable", &target),
-            _ => Ok(()),
+        match self.is_enabled(instance) == enabled {
+            true => Ok(()),
+            false => control::enable(&names::target(&instance.name), enabled),
         }
     }
 
@@ -144,7 +151,7 @@ impl ServiceManager for Systemd {
         if units.is_any_active() {
             // Stopped by hand, the last one leaves the network.
             if units.only_network() {
-                control::act("stop", &[names::network(&instance.name)])?;
+                control::stop(&[names::network(&instance.name)])?;
                 instance.clear_run_dir()?;
             }
             return Ok(Vec::new());

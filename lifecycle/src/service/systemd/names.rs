@@ -6,8 +6,8 @@ use std::fmt::Write;
 pub(super) const RESOLVER: &str = "metactl-resolver.service";
 
 /// What looks after the networks and names of all instances, and when.
-pub(crate) const MEND: &str = "metactl-mend.service";
-pub(crate) const MEND_TIMER: &str = "metactl-mend.timer";
+pub(super) const MEND: &str = "metactl-mend.service";
+pub(super) const MEND_TIMER: &str = "metactl-mend.timer";
 
 /// `metactl-<instance>-<entry>.service`
 pub(super) fn service(instance: &str, entry: &str) -> String {
@@ -29,9 +29,12 @@ pub(super) fn target(instance: &str) -> String {
     format!("metactl-{instance}.target")
 }
 
+/// What the networks of instances begin with.
+pub(super) const NETWORK: &str = "metactl-net@";
+
 /// `metactl-net@<instance>.service`
 pub(super) fn network(instance: &str) -> String {
-    format!("metactl-net@{instance}.service")
+    format!("{NETWORK}{instance}.service")
 }
 
 /// `metactl-<instance>.slice`. A dash in the name of a slice leads to the slice above (systemd.slice(5)), and the

@@ -12,7 +12,7 @@ use super::states::{self, UnitState};
 use super::{dir, monotonic_micros, names};
 use crate::dns;
 use crate::error::Result;
-use crate::instance::Instance;
+use crate::instance::{Instance, Known};
 use crate::service::ended::Ended;
 use crate::service::{Kept, Look};
 use crate::standalone::jobs::JobRecord;
@@ -32,14 +32,20 @@ pub(super) struct Units {
 impl Units {
     /// Looks at all that have a file.
     pub(super) fn look(instance: &Instance) -> Result<Units> {
-        let files = files::of_instance(dir(), &instance.name)?;
-        let names: Vec<String> = files
-            .keys()
-            .filter(|n| !n.ends_with(".slice"))
-            .cloned()
-            .collect();
-        let states = states::of(&names)?;
-        Ok(Units { files, states })
+        let mut units = Units {
+            files: files::of_instance(dir(), &instance.name)?,
+            states: BTreeMap::new(),
+        };
+        units.look_again()?;
+        Ok(units)
+    }
+
+    /// Looks at the same again.
+    pub(super) fn look_again(&mut self) -> Result<()> {
+        let names = self.files.keys().filter(|name| !name.ends_with(".slice"));
+        let names: Vec<String> = names.cloned().collect();
+        self.states = states::of(&names)?;
+        Ok(())
     }
 
     pub(super) fn state(&self, unit: &str) -> Option<&UnitState> {
@@ -59,7 +65,7 @@ impl Units {
     pub(super) fn only_network(&self) -> bool {
         let active = self.states.iter().filter(|(_, state)| state.is_active());
         let mut names = active.map(|(name, _)| name.as_str());
-        names.all(|name| name.starts_with("metactl-net@"))
+        names.all(|name| name.starts_with(names::NETWORK))
     }
 
     /// The services of daemons, or of cron jobs, with the names of their entry points.
@@ -115,10 +121,17 @@ impl Units {
         })
     }
 
-    /// All that is known of the instance.
-    pub(super) fn told(&self, instance: &Instance, uplink: Option<String>) -> Result<Look> {
+    /// All that is known of the instance. `known`: what is published of its bundle, if that is up to date.
+    pub(super) fn told(
+        &self,
+        instance: &Instance,
+        uplink: Option<String>,
+        known: Option<&Known>,
+    ) -> Result<Look> {
         let wanted = self.wanted(instance, uplink);
-        let report = wanted.as_ref().map(|wanted| self.report(instance, wanted));
+        let report = wanted
+            .as_ref()
+            .map(|wanted| self.report(instance, wanted, known));
         let kept = match wanted.is_some() || self.is_any_active() {
             true => Kept::System,
             false => Kept::No,
@@ -130,9 +143,14 @@ impl Units {
         })
     }
 
-    /// What runs, for who wants `wanted`.
-    pub(super) fn report(&self, instance: &Instance, wanted: &Wanted) -> Result<Report> {
-        let outline = Outline::of(instance, &wanted.bundle)?;
+    /// What runs, for who wants `wanted`. `known` as above.
+    pub(super) fn report(
+        &self,
+        instance: &Instance,
+        wanted: &Wanted,
+        known: Option<&Known>,
+    ) -> Result<Report> {
+        let outline = Outline::of(instance, &wanted.bundle, known)?;
         let mut entries = BTreeMap::new();
         for entry in &outline.entries {
             let unit = names::service(&instance.name, &entry.name);
@@ -165,8 +183,14 @@ struct Outline {
 }
 
 impl Outline {
-    /// Bundles are root's alone; for the others there is what is published of the one in use.
-    fn of(instance: &Instance, digest: &str) -> Result<Outline> {
+    /// Bundles are root's alone; for the others there is what is published of the one in use, which is read sooner, too.
+    fn of(instance: &Instance, digest: &str, known: Option<&Known>) -> Result<Outline> {
+        if let Some(known) = known.filter(|known| known.bundle == digest) {
+            return Ok(Outline {
+                entries: known.entries.clone(),
+                cron: known.cron.clone(),
+            });
+        }
         if !nix::unistd::geteuid().is_root() {
             let known = instance.known()?;
             let (entries, cron) = known.map(|known| (known.entries, known.cron)).unzip();
@@ -291,7 +315,7 @@ fn job(
 /// The process of a unit, and since when it runs.
 fn process(state: &UnitState) -> EntryReport {
     let process = state.pid.and_then(|pid| ProcessId::of(pid).ok());
-    let since = state.since.filter(|_| process.is_some()).map(|since| {
+    let since = state.since.filter(|_| state.is_active()).map(|since| {
         let ago = monotonic_micros().saturating_sub(since);
         let ago = jiff::SignedDuration::from_micros(i64::try_from(ago).unwrap_or(0));
         let now = jiff::Timestamp::now();

@@ -6,6 +6,7 @@ use metactl_runtime::systemd::bus::Bus;
 use metactl_runtime::systemd::units::{self, Listed, Question};
 use metactl_runtime::systemd::{SystemdError, Value, manager};
 
+use super::names;
 use crate::error::{LifecycleError, Result};
 use crate::standalone::told::clean;
 
@@ -28,7 +29,7 @@ pub(super) struct UnitState {
     pub(super) result: String,
     /// Since when it is active, in microseconds of the monotonic clock.
     pub(super) since: Option<u64>,
-    /// What it says of itself (`STATUS=`, sd_notify(3)); asked for by [`of`] alone, since no list shows it.
+    /// What it says of itself (`STATUS=`, sd_notify(3)).
     pub(super) says: String,
 }
 
@@ -38,6 +39,15 @@ impl UnitState {
         !matches!(self.active.as_str(), "" | "inactive" | "failed")
     }
 
+    /// Whether a process of it is there, or is about to.
+    pub(super) fn has_process(&self) -> bool {
+        let waits = matches!(
+            &*self.sub,
+            "exited" | "auto-restart" | "auto-restart-queued"
+        );
+        self.is_active() && !waits
+    }
+
     /// Whether somebody wants it to run: also when it has failed.
     pub(super) fn is_wanted(&self) -> bool {
         self.load != "not-found" && (self.is_active() || self.active == "failed")
@@ -45,16 +55,27 @@ impl UnitState {
 }
 
 /// What is asked of a service beyond what every list of units says, with the interface that has it.
-const DETAILS: [(&str, &str); 5] = [
+const DETAILS: [(&str, &str); 6] = [
     ("Service", "MainPID"),
     ("Service", "NRestarts"),
     ("Service", "Result"),
+    ("Service", "StatusText"),
     ("Unit", "InvocationID"),
     ("Unit", "ActiveEnterTimestampMonotonic"),
 ];
 
-/// What else one wants to know of a few services.
-const SAYS: (&str, &str) = ("Service", "StatusText");
+/// What there is to ask of hundreds: each question takes a hundredth of a millisecond of systemd's time.
+const SUMMARY: [(&str, &str); 2] = [
+    ("Service", "NRestarts"),
+    ("Unit", "ActiveEnterTimestampMonotonic"),
+];
+/// The units that count in there: what limits them is no news.
+const KINDS: [&str; 4] = [
+    "metactl-*.service",
+    "metactl-*.socket",
+    "metactl-*.target",
+    "metactl-*.timer",
+];
 
 /// How these units are, by name.
 pub(super) fn of(names: &[String]) -> Result<BTreeMap<String, UnitState>> {
@@ -63,22 +84,29 @@ pub(super) fn of(names: &[String]) -> Result<BTreeMap<String, UnitState>> {
     }
     told(Bus::connect(false).and_then(|mut bus| {
         let listed = units::list_named(&mut bus, names)?;
-        detailed(&mut bus, listed, &[SAYS])
+        detailed(&mut bus, listed, |_| DETAILS.to_vec())
     }))
 }
 
-/// How all units are that are called like those of metactl, and that systemd has in memory.
-pub(super) fn all() -> Result<BTreeMap<String, UnitState>> {
+/// How all units are that are called like those of metactl, and that systemd has in memory. Of what runs there is no
+/// word for this run of it, and no process unless somebody wants `processes`: hundreds of answers that a summary does
+/// without.
+pub(super) fn all(processes: bool) -> Result<BTreeMap<String, UnitState>> {
     told(Bus::connect(false).and_then(|mut bus| {
-        let listed = units::list(&mut bus, "metactl-*")?;
-        detailed(&mut bus, listed, &[])
+        let listed = units::list(&mut bus, &KINDS)?;
+        detailed(&mut bus, listed, |unit| {
+            let mut asked = SUMMARY.to_vec();
+            asked.extend((unit.active == "failed").then_some(("Service", "Result")));
+            asked.extend(processes.then_some(("Service", "MainPID")));
+            asked
+        })
     }))
 }
 
 fn detailed(
     bus: &mut Bus,
     listed: Vec<Listed>,
-    more: &[(&'static str, &'static str)],
+    details: impl Fn(&Listed) -> Vec<(&'static str, &'static str)>,
 ) -> std::result::Result<BTreeMap<String, UnitState>, SystemdError> {
     let mut found: BTreeMap<String, UnitState> = BTreeMap::new();
     let mut questions = Vec::new();
@@ -89,14 +117,18 @@ fn detailed(
             sub: unit.sub.clone(),
             ..UnitState::default()
         };
-        // Of one that does not run nothing more is of interest.
-        if state.is_wanted() && unit.name.ends_with(".service") {
-            let details = DETAILS.iter().chain(more);
-            questions.extend(details.map(|(interface, property)| Question {
-                unit: &unit.name,
-                interface,
-                property,
-            }));
+        // Of one that does not run nothing more is of interest, nor of a network, which has no process.
+        let is_network = unit.name.starts_with(names::NETWORK);
+        if state.is_wanted() && unit.name.ends_with(".service") && !is_network {
+            questions.extend(
+                details(unit)
+                    .into_iter()
+                    .map(|(interface, property)| Question {
+                        unit: &unit.name,
+                        interface,
+                        property,
+                    }),
+            );
         }
         found.insert(unit.name.clone(), state);
     }

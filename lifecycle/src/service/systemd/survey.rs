@@ -11,7 +11,7 @@ use super::states::{self, UnitState};
 use super::{Systemd, dir, names};
 use crate::error::Result;
 use crate::files as small;
-use crate::instance::Instance;
+use crate::instance::{Instance, Known};
 use crate::manager::Manager;
 use crate::service::{Seen, Survey};
 
@@ -22,21 +22,29 @@ pub(super) struct All {
     files: BTreeMap<String, BTreeMap<String, Own>>,
     /// How units are.
     states: BTreeMap<String, UnitState>,
-    /// The sandboxes that there are, or of which something is left.
-    sandboxes: BTreeSet<String>,
+    /// The sandboxes that there are, or of which something is left; `None`: only root may look at them.
+    sandboxes: Option<BTreeSet<String>>,
     /// The device towards the network, when `metactl.conf` names one.
     uplink: Option<String>,
 }
 
 impl All {
     pub(super) fn look(manager: &Manager) -> Result<All> {
-        let files = files::of_all(dir())?;
-        let states = states::all()?;
-        let sandboxes = small::names(&manager.paths.runtime_root(), "")?;
+        let is_root = nix::unistd::geteuid().is_root();
+        // The files are read while systemd looks for its answers.
+        let (states, files) = std::thread::scope(|scope| {
+            let asked = scope.spawn(|| states::all(!is_root));
+            let files = files::of_all(dir());
+            (asked.join(), files)
+        });
+        let states = states.unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
+        let files = files?;
+        let sandboxes = || small::names(&manager.paths.runtime_root(), "");
+        let sandboxes = is_root.then(sandboxes).transpose()?;
         Ok(All {
             files,
             states,
-            sandboxes: sandboxes.into_iter().collect(),
+            sandboxes: sandboxes.map(|names| names.into_iter().collect()),
             uplink: Server::read(&manager.paths)?.uplink,
         })
     }
@@ -53,8 +61,24 @@ impl All {
     /// Whether anything is left of a sandbox of it.
     fn has_sandbox(&self, instance: &str) -> bool {
         let prefix = format!("{instance}.");
-        let mut from = self.sandboxes.range(prefix.clone()..);
-        from.next().is_some_and(|id| id.starts_with(&prefix))
+        let first = |all: &BTreeSet<String>| {
+            let mut from = all.range(prefix.clone()..);
+            from.next().is_some_and(|id| id.starts_with(&prefix))
+        };
+        self.sandboxes.as_ref().is_some_and(first)
+    }
+
+    /// Whether each process that systemd has for it is in a sandbox, whose record says which it is. Only where nobody may
+    /// read that systemd was asked.
+    fn has_all_sandboxes(&self, instance: &str, units: &Units) -> bool {
+        let Some(sandboxes) = &self.sandboxes else {
+            return true;
+        };
+        let mut services = units.services("daemon").chain(units.services("cron"));
+        services.all(|(unit, entry)| {
+            let has_process = units.state(unit).is_some_and(UnitState::has_process);
+            !has_process || sandboxes.contains(&format!("{instance}.{entry}"))
+        })
     }
 
     /// Whether there is nothing that a command has to put right: everything is as systemd has it, or nothing is there,
@@ -74,14 +98,17 @@ impl All {
 }
 
 impl Survey for All {
-    fn see(&self, instance: &Instance) -> Result<Option<Seen>> {
+    fn see(&self, instance: &Instance, known: Option<&Known>) -> Result<Option<Seen>> {
         if instance.is_supervised()? {
             return Ok(None);
         }
         let units = self.units(&instance.name);
+        if !self.has_all_sandboxes(&instance.name, &units) {
+            return Ok(None);
+        }
         Ok(Some(Seen {
             service: &Systemd,
-            look: units.told(instance, self.uplink.clone())?,
+            look: units.told(instance, self.uplink.clone(), known)?,
             settled: self.is_settled(instance, &units),
         }))
     }
@@ -90,6 +117,39 @@ impl Survey for All {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn whose_process_nobody_knows_is_looked_at_by_itself() {
+        let web = "metactl-a-web.service".to_owned();
+        let own = Own {
+            instance: Some("a".to_owned()),
+            entry: Some("web".to_owned()),
+            kind: Some("daemon".to_owned()),
+            ..Own::default()
+        };
+        let all = |active: &str, sub: &str, sandbox: &str| {
+            let state = UnitState {
+                load: "loaded".to_owned(),
+                active: active.to_owned(),
+                sub: sub.to_owned(),
+                ..UnitState::default()
+            };
+            let all = All {
+                files: [("a".to_owned(), [(web.clone(), own.clone())].into())].into(),
+                states: [(web.clone(), state)].into(),
+                sandboxes: Some([sandbox.to_owned()].into()),
+                uplink: None,
+            };
+            all.has_all_sandboxes("a", &all.units("a"))
+        };
+        assert!(all("active", "running", "a.web"));
+        assert!(!all("active", "running", "a.other"));
+        assert!(!all("deactivating", "stop-sigterm", "b.web"));
+        // These have no process.
+        assert!(all("activating", "auto-restart", "b.web"));
+        assert!(all("failed", "failed", "b.web"));
+        assert!(all("active", "exited", "b.web"));
+    }
 
     #[test]
     fn an_instance_is_settled_when_all_of_it_runs_or_nothing_is_left() {
@@ -115,7 +175,7 @@ mod tests {
         let mut all = All {
             files: BTreeMap::new(),
             states: BTreeMap::new(),
-            sandboxes: BTreeSet::from(["a-b.web".to_owned()]),
+            sandboxes: Some(["a-b.web".to_owned()].into()),
             uplink: None,
         };
         for unit in ["metactl-net@a.service", "metactl-a-web.service"] {
@@ -125,9 +185,8 @@ mod tests {
         }
         let settled = |all: &All| all.is_settled(&instance, &all.units("a"));
         assert!(settled(&all));
-        let mut left = all.sandboxes.clone();
-        left.insert("a.web".to_owned());
-        std::mem::swap(&mut left, &mut all.sandboxes);
+        let none = all.sandboxes.clone();
+        all.sandboxes = Some(["a-b.web", "a.web"].map(str::to_owned).into());
         assert!(!settled(&all), "something is left of a sandbox");
         let network = "metactl-net@a.service".to_owned();
         all.states.insert(network, state("active"));
@@ -136,7 +195,7 @@ mod tests {
         all.states.insert(web, state("activating"));
         assert!(settled(&all));
         all.states.clear();
-        all.sandboxes = left;
+        all.sandboxes = none;
         std::fs::create_dir_all(&instance.run_dir().0).unwrap();
         assert!(!settled(&all), "its run directory is left");
     }

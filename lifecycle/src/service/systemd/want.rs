@@ -4,6 +4,7 @@ use std::path::Path;
 
 use metactl_bundles::bundle::{self, EntryKind, Manifest, read_manifest};
 use metactl_bundles::network::{Mode, NetworkSpec};
+use metactl_runtime::systemd::jobs::Aim;
 use serde_json::Value;
 
 use super::control;
@@ -62,7 +63,7 @@ pub(super) fn want(instance: &Instance, wanted: &Wanted) -> Result<()> {
         network,
         &others,
     );
-    control::act("stop", &plan.stop)?;
+    control::stop(&plan.stop)?;
     install(instance, &units)?;
     start(instance, &plan, wanted, &units)
 }
@@ -71,9 +72,9 @@ pub(super) fn want(instance: &Instance, wanted: &Wanted) -> Result<()> {
 pub(super) fn nothing(instance: &Instance) -> Result<()> {
     let now = Units::look(instance)?;
     let active: Vec<String> = of_state(&now, |state| state.is_active());
-    control::act("stop", &active)?;
+    control::stop(&active)?;
     let failed = of_state(&Units::look(instance)?, |state| state.active == "failed");
-    control::act("reset-failed", &failed)?;
+    states::forget_failures(&failed)?;
     instance.clear_run_dir()?;
     agree(instance)?;
     // What stays in a /tmp stands in nobody's way.
@@ -106,7 +107,7 @@ pub(super) fn agree(instance: &Instance) -> Result<()> {
             install(instance, &units)
         }
         None => {
-            control::act("disable", &[names::target(&instance.name)])?;
+            control::enable(&names::target(&instance.name), false)?;
             match files::remove(dir(), &instance.name)? {
                 true => control::reload(),
                 false => Ok(()),
@@ -311,29 +312,26 @@ fn start(instance: &Instance, plan: &Plan, wanted: &Wanted, units: &[Unit]) -> R
     let network = names::network(name);
     let has_network = units.iter().any(|unit| unit.name == network);
     let anything = !plan.daemons.is_empty() || !plan.timers.is_empty();
-    if has_network && anything {
-        let mark = instance.service()?.log_mark(instance, "");
-        control::act("start", std::slice::from_ref(&network)).map_err(|error| {
-            LifecycleError::Start {
-                entry: "the network".to_owned(),
-                why: error.to_string(),
-                log: format!("journalctl --unit={network}").into(),
-                tail: control::journal_since(&network, mark, TAIL),
-            }
-        })?;
-    }
     // So that each begins to count anew: a restart by somebody is none of those that `restart.limit` is about.
     states::forget_failures(&plan.daemons)?;
-    if let Err(error) = control::act("start", &plan.daemons) {
-        // One that does not come up is told by its state; one that systemd cannot even begin has none.
-        let states = states::of(&plan.daemons)?;
-        if states.values().any(|state| state.load != "loaded") {
-            return Err(error);
-        }
+    let mark = instance.service()?.log_mark(instance, "");
+    let first = (has_network && anything).then(|| network.clone());
+    // Each comes after the network by itself.
+    let all: Vec<String> = first.iter().chain(&plan.daemons).cloned().collect();
+    // A daemon that does not come up is told by its state.
+    let done = control::start_each(&all)?;
+    let made = done.iter().find(|done| done.unit == network);
+    if let Some(made) = made.filter(|made| !made.is_good()) {
+        return Err(LifecycleError::Start {
+            entry: "the network".to_owned(),
+            why: control::not_done(Aim::Start, made).to_string(),
+            log: format!("journalctl --unit={network}").into(),
+            tail: control::journal_since(&network, mark, TAIL),
+        });
     }
-    control::act("start", &plan.timers)?;
+    control::start(&plan.timers)?;
     if wanted.cron {
-        control::start_alone(&names::target(name))?;
+        control::start_alone(names::target(name))?;
     }
     Ok(())
 }

@@ -9,17 +9,12 @@ use super::{dir, files, kernel};
 use crate::error::Result;
 use crate::files as small;
 use crate::manager::Manager;
-use crate::service::Kind;
 
 /// Where cron(8) is, as Debian and as others call it.
 const CRONS: [&str; 3] = ["/usr/sbin/cron", "/usr/sbin/crond", "/usr/sbin/fcron"];
 
-/// What stands in the way of instances, or of those who believe that they are alone; none when Upstart is not who keeps
-/// them running.
-pub(crate) fn findings(manager: &Manager) -> Result<Vec<Finding>> {
-    if manager.service_manager()?.kind != Kind::Upstart {
-        return Ok(Vec::new());
-    }
+/// What stands in the way of instances, or of those who believe that they are alone.
+pub(super) fn findings(manager: &Manager) -> Result<Vec<Finding>> {
     let mut found = Vec::new();
     let mut has_cron = false;
     for name in manager.instances()? {

@@ -4,6 +4,8 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use metactl_bundles::paths::unfinished;
+
 use super::names;
 use super::render::{Job, MARK};
 use crate::error::{LifecycleError, OnPath, Result};
@@ -104,7 +106,7 @@ pub(super) fn bundle(state_dir: &Path) -> Result<Option<String>> {
 /// Leads the link to a bundle: to the old one or to the new one, also after a crash.
 pub(super) fn lead_to(state_dir: &Path, digest: &str) -> Result<()> {
     let link = link(state_dir);
-    let new = link.with_file_name(format!(".{LINK}.new"));
+    let new = unfinished(&link);
     files::remove_file(&new)?;
     std::os::unix::fs::symlink(Path::new("bundles").join(digest), &new).on("make", &new)?;
     std::fs::rename(&new, &link).on("replace", &link)?;

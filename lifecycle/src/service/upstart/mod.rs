@@ -34,13 +34,14 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use metactl_bundles::bundle::EntryRef;
+use metactl_netns::doctor::Finding;
 
-pub(crate) use doctor::findings;
 pub(crate) use steps::{booted, event, job, prepare, stopped};
 
 use super::{Journal, Judge, Kept, Look, ServiceManager, jobs, poll};
 use crate::error::Result;
 use crate::instance::{Instance, LineSink};
+use crate::manager::Manager;
 use crate::standalone::exits;
 use crate::standalone::jobs::JobRecords;
 use crate::standalone::records::Wanted;
@@ -149,6 +150,15 @@ impl ServiceManager for Upstart {
         let lines = self.log_since(instance, &entry.name, mark, jobs::LINES);
         jobs::print(entry, &lines, &names::log(&job), sink)?;
         Ok(exit)
+    }
+
+    fn mending(&self, _: &Manager) -> Result<Option<Finding>> {
+        // Whoever runs the server has a line of cron for it, wherever they keep such lines.
+        Ok(None)
+    }
+
+    fn findings(&self, manager: &Manager) -> Result<Vec<Finding>> {
+        doctor::findings(manager)
     }
 
     fn look_again(&self, _: &Instance) {

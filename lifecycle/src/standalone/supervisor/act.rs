@@ -7,8 +7,9 @@ use rustix::process::Signal;
 
 use super::super::entry::{Action, Phase, Silence};
 use super::super::exits;
+use super::super::process::{open_even_if_dead, send};
 use super::super::records::{FORMAT, Launched};
-use super::{Alive, Supervisor, open_even_if_dead, send};
+use super::{Alive, Supervisor};
 use crate::error::{LifecycleError, Result};
 use crate::events::{self, Event};
 use crate::files;

@@ -1,32 +1,26 @@
-//! Whether what looks after networks and names under systemd does its work: no process of metactl stays there, so nobody
-//! else would notice.
+//! What `metactl doctor` says about the timer that looks after networks and names: no process of metactl stays, so nobody
+//! else would notice that it does not do its work.
 
 use metactl_netns::doctor::Finding;
 
+use super::mend::{self, Trouble};
+use super::names::{MEND, MEND_TIMER};
 use crate::error::Result;
 use crate::manager::Manager;
-use crate::service::Kind;
-use crate::service::systemd::mend::{self, Trouble};
-use crate::service::systemd::names::{MEND, MEND_TIMER};
 
-impl Manager {
-    /// What keeps the timer of systemd from its work, where there is some for it.
-    pub(super) fn mending(&self) -> Result<Option<Finding>> {
-        if self.service_manager()?.kind != Kind::Systemd {
-            return Ok(None);
-        }
-        let instances = self.looked_after_by_timer()?;
-        let Some(first) = instances.first() else {
-            return Ok(None);
-        };
-        let asked = match mend::trouble() {
-            Ok(trouble) => trouble,
-            Err(error) => Some(Trouble::Unknown {
-                why: error.to_string(),
-            }),
-        };
-        Ok(asked.map(|trouble| finding(&trouble, first, instances.len())))
-    }
+/// What keeps the timer from its work, where there is some for it.
+pub(super) fn mending(manager: &Manager) -> Result<Option<Finding>> {
+    let instances = manager.looked_after_by_timer()?;
+    let Some(first) = instances.first() else {
+        return Ok(None);
+    };
+    let asked = match mend::trouble() {
+        Ok(trouble) => trouble,
+        Err(error) => Some(Trouble::Unknown {
+            why: error.to_string(),
+        }),
+    };
+    Ok(asked.map(|trouble| finding(&trouble, first, instances.len())))
 }
 
 fn finding(trouble: &Trouble, first: &str, count: usize) -> Finding {
