@@ -22,11 +22,14 @@ static OF_SECTIONS: LazyLock<Vec<List<Entry>>> = LazyLock::new(|| {
         NET => of_net("nat"),
         _ => rows(spec).collect(),
     };
-    keys::specs().iter().map(of).collect()
+    keys::specs()
+        .iter()
+        .map(|spec| of(spec).indexed())
+        .collect()
 });
 
 /// Those of `[sandbox.net]` with an address.
-static WITH_ADDRESS: LazyLock<List<Entry>> = LazyLock::new(|| of_net("routed"));
+static WITH_ADDRESS: LazyLock<List<Entry>> = LazyLock::new(|| of_net("routed").indexed());
 
 /// The defaults of daemons of a platform: those of what `port` and `health` of [`Platform`] are about, and of
 /// others.
@@ -43,8 +46,8 @@ static OF_PLATFORMS: LazyLock<Vec<OfPlatform>> = LazyLock::new(|| {
     });
     let of = |(platform, name): (&'static Platform, &'static str)| OfPlatform {
         name,
-        web: of_daemon(platform, name, platform.port),
-        other: of_daemon(platform, name, None),
+        web: of_daemon(platform, name, platform.port).indexed(),
+        other: of_daemon(platform, name, None).indexed(),
     };
     found.map(of).collect()
 });
@@ -113,7 +116,7 @@ fn entry(row: &'static Key, text: Str) -> Entry {
     Entry {
         key: Str::built_in(row.name),
         row,
-        shown: text.clone(),
+        shown: None,
         value: Value {
             text: text.clone(),
             raw: text,
@@ -121,7 +124,7 @@ fn entry(row: &'static Key, text: Str) -> Entry {
             overrides: Vec::new(),
             sensitive: false,
         },
-        words: Vec::new(),
+        words: None,
         for_all: false,
         unusable: false,
     }

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use super::APP_DIR;
 use crate::app::{JavaNeed, Launch};
 use crate::layers::Origin;
+use crate::text::Str;
 
 /// The launch of a line of `[crontab]`.
 ///
@@ -16,7 +17,7 @@ pub fn cron(command: &str, origin: &Origin) -> Launch {
         ..JavaNeed::default()
     });
     Launch {
-        platform: "cron".to_owned(),
+        platform: Str::built_in("cron"),
         args: vec!["/bin/sh".to_owned(), "-c".to_owned(), command.to_owned()],
         cwd: PathBuf::from(APP_DIR),
         java,
