@@ -70,16 +70,6 @@ impl<T: Named> List<T> {
         }
     }
 
-    /// The same, to be asked for often: for names that mostly are not there a hash is quicker also when
-    /// there are few.
-    pub(crate) fn indexed(mut self) -> List<T> {
-        let index = self.index.get_or_insert_default();
-        for (at, item) in self.items.iter().enumerate() {
-            index.entry(item.name().clone()).or_insert(at);
-        }
-        self
-    }
-
     /// Where the one of this name is.
     pub(crate) fn position(&self, name: &str) -> Option<usize> {
         if self.marks & mark(name.as_bytes()) == 0 {
@@ -106,7 +96,7 @@ impl<T: Named> List<T> {
         let at = self.items.len();
         self.marks |= mark(item.name().bytes_of());
         self.items.push(item);
-        if self.items.len() > FEW || self.index.is_some() {
+        if self.items.len() > FEW {
             let known = if self.index.is_some() { at } else { 0 };
             let index = self.index.get_or_insert_default();
             for (at, item) in self.items.iter().enumerate().skip(known) {

@@ -198,6 +198,23 @@ pub(crate) fn split_at_byte(text: &str, byte: u8) -> Option<(&str, &str)> {
     Some((&text[..at], &text[at + 1..]))
 }
 
+/// As [`str::split_whitespace`], see [`trim_start`].
+pub(crate) fn words(text: &str) -> impl Iterator<Item = &str> {
+    let ends = |byte: u8| matches!(byte, b'\t'..=b'\r' | b' ') || !byte.is_ascii();
+    let mut rest = text;
+    std::iter::from_fn(move || {
+        let word = trim_start(rest);
+        let mut end = word.bytes().position(ends).unwrap_or(word.len());
+        if !word[end..].is_empty() && !word.as_bytes()[end].is_ascii() {
+            let space = word[end..].find(char::is_whitespace);
+            end = space.map_or(word.len(), |at| end + at);
+        }
+        let (word, behind) = word.split_at(end);
+        rest = behind;
+        (!word.is_empty()).then_some(word)
+    })
+}
+
 /// As [`str::trim_start`]. Mostly what stands there is ASCII, and no character has to be decoded.
 pub(crate) fn trim_start(text: &str) -> &str {
     let rest = text.trim_ascii_start();
@@ -221,7 +238,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn trimmed_like_the_standard_library_does() {
+    fn trimmed_and_split_like_the_standard_library_does() {
         let spaces = [
             "",
             " ",
@@ -242,6 +259,9 @@ mod tests {
             let text = format!("{before}{inner}{after}");
             assert_eq!(trim_start(&text), text.trim_start(), "{text:?}");
             assert_eq!(trim_end(&text), text.trim_end(), "{text:?}");
+            for text in [&text, &format!("{text}{text}é x\u{a0}{text}")] {
+                assert!(words(text).eq(text.split_whitespace()), "{text:?}");
+            }
         }
     }
 

@@ -22,14 +22,11 @@ static OF_SECTIONS: LazyLock<Vec<List<Entry>>> = LazyLock::new(|| {
         NET => of_net("nat"),
         _ => rows(spec).collect(),
     };
-    keys::specs()
-        .iter()
-        .map(|spec| of(spec).indexed())
-        .collect()
+    keys::specs().iter().map(of).collect()
 });
 
 /// Those of `[sandbox.net]` with an address.
-static WITH_ADDRESS: LazyLock<List<Entry>> = LazyLock::new(|| of_net("routed").indexed());
+static WITH_ADDRESS: LazyLock<List<Entry>> = LazyLock::new(|| of_net("routed"));
 
 /// The defaults of daemons of a platform: those of what `port` and `health` of [`Platform`] are about, and of
 /// others.
@@ -46,8 +43,8 @@ static OF_PLATFORMS: LazyLock<Vec<OfPlatform>> = LazyLock::new(|| {
     });
     let of = |(platform, name): (&'static Platform, &'static str)| OfPlatform {
         name,
-        web: of_daemon(platform, name, platform.port).indexed(),
-        other: of_daemon(platform, name, None).indexed(),
+        web: of_daemon(platform, name, platform.port),
+        other: of_daemon(platform, name, None),
     };
     found.map(of).collect()
 });

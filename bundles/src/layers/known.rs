@@ -181,6 +181,16 @@ mod tests {
     }
 
     #[test]
+    fn others_may_use_the_short_name_of_a_daemon_that_is_known() {
+        let texts = Texts::default();
+        let app = read(&texts, "a", "[daemon.web]\ncommand = x\nport = 80\n");
+        let local = Source::new(LayerKind::Local, Path::new("b"), "[web]\nport = 81\n");
+        let config = Config::from_sources(vec![app, local]).unwrap();
+        let port = config.get("daemon.web", "port").unwrap();
+        assert_eq!((port.text.as_str(), port.overrides.len()), ("81", 1));
+    }
+
+    #[test]
     fn what_is_wrong_with_a_text_or_needs_others_is_not_kept() {
         let texts = Texts::default();
         for text in [

@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 
 use crate::redact;
-use crate::text::split_at_byte;
+use crate::text::{split_at_byte, words};
 
 use super::{Entry, Peer, PortRange, Protocol};
 
@@ -59,7 +59,7 @@ fn error(destination: &str, problem: String) -> EntryError {
 
 /// Splits at white space and commas, but keeps `host:80,443` together.
 fn destinations(text: &str) -> impl Iterator<Item = &str> {
-    let parts = text.split_whitespace().flat_map(|word| {
+    let parts = words(text).flat_map(|word| {
         let mut rest = Some(word);
         std::iter::from_fn(move || {
             let word = rest?;

@@ -6,13 +6,13 @@ use std::path::PathBuf;
 use super::APP_DIR;
 use crate::app::{JavaNeed, Launch};
 use crate::layers::Origin;
-use crate::text::Str;
+use crate::text::{Str, words};
 
 /// The launch of a line of `[crontab]`.
 ///
 /// A command that starts with `java` needs a Java of the host, like a daemon of platform `jvm`.
 pub fn cron(command: &str, origin: &Origin) -> Launch {
-    let java = (command.split_whitespace().next() == Some("java")).then(|| JavaNeed {
+    let java = (words(command).next() == Some("java")).then(|| JavaNeed {
         origin: Some(origin.clone()),
         ..JavaNeed::default()
     });
