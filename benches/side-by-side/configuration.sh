@@ -44,7 +44,7 @@ paste -d' ' "$dir/ours" "$dir/theirs" "$dir/floor" "$dir/all" "$dir/layers" "$di
     ours[NR] = $1; memory[NR] = $2; theirs[NR] = $3; waited[NR] = $4; ratio[NR] = $3 / $1
     files[NR] = $5; lines[NR] = $6; most[NR] = $3 / $5
     passed[NR] = $7; spent[NR] = $8; processors = $9; faster[NR] = $4 / $7
-    layers[NR] = $10; layersratio[NR] = $3 / $10; layerspassed[NR] = $12; layersfaster[NR] = $4 / $12
+    layers[NR] = $10; layersratio[NR] = $3 / $10; layerspassed[NR] = $12; layersspent[NR] = $13; layersfaster[NR] = $4 / $12
   }
   END {
     printf "%d instances of four layers, microseconds for one\n", count
@@ -58,7 +58,7 @@ paste -d' ' "$dir/ours" "$dir/theirs" "$dir/floor" "$dir/all" "$dir/layers" "$di
     printf "    the floor: only opened, read and closed %8.1f   ratio %.1f\n", median(files, NR), median(most, NR)
     printf "               and split into lines         %8.1f\n", median(lines, NR)
     printf "  all %d processors, the time that passes (wanted: a ratio of at least %d)\n", processors, wanted
-    printf "    metactl, layers              %8.1f   ratio %.1f\n", median(layerspassed, NR), median(layersfaster, NR)
+    printf "    metactl, layers              %8.1f   ratio %.1f   CPU %.1f\n", median(layerspassed, NR), median(layersfaster, NR), median(layersspent, NR)
     printf "    metactl, and the model       %8.1f   ratio %.1f   CPU %.1f\n", median(passed, NR), median(faster, NR), median(spent, NR)
     printf "    configparser (one thread)    %8.1f\n", median(waited, NR)
   }'
