@@ -33,7 +33,7 @@ pub struct App {
     /// Where it is registered by name.
     pub dns: Option<Dns>,
     /// `[env]`: what every entry point gets, interpolated.
-    pub env: BTreeMap<String, EnvValue>,
+    pub env: BTreeMap<Str, EnvValue>,
     /// `[secrets]`, by name.
     pub secrets: BTreeMap<String, Secret>,
     /// How a release is made.

@@ -24,7 +24,7 @@ use std::sync::Arc;
 use crate::diagnostics::{Collector, Diagnostic, Place};
 use crate::maps::{List, Named};
 use crate::redact;
-use crate::text::{Str, trim_end, trim_start};
+use crate::text::{Str, split_at_byte, trim_end, trim_start};
 
 pub use document::{Content, Document, Entry, Piece, Section, Span, Text};
 
@@ -75,13 +75,6 @@ pub(crate) fn parse_shared(file: &Path, text: &Arc<str>, out: &mut Collector) ->
 /// Whether a byte is a control character, or part of a character that may be one.
 fn is_suspect(byte: u8) -> bool {
     (byte < b' ') & (byte != b'\t') & (byte != b'\n') | (byte >= 0x7f)
-}
-
-/// `text` before and behind the first `byte`, an ASCII character.
-fn split_at_byte(text: &str, byte: u8) -> Option<(&str, &str)> {
-    // Mostly it is near.
-    let at = text.bytes().position(|one| one == byte)?;
-    Some((&text[..at], &text[at + 1..]))
 }
 
 /// A section while it is being read.

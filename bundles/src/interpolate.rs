@@ -178,7 +178,7 @@ impl Resolved {
 }
 
 /// A text without the passwords of URLs.
-fn printable(text: Str) -> Str {
+pub(crate) fn printable(text: Str) -> Str {
     let masked = match redact::redact(&text) {
         Cow::Borrowed(_) => None,
         Cow::Owned(masked) => Some(masked.into()),
@@ -228,7 +228,7 @@ struct Name<'a> {
     text: &'a Str,
     definition: Definition<'a>,
     /// What it stands for, once it was asked for; nothing in it: that failed, and was told.
-    done: Option<Option<Resolved>>,
+    done: Option<Option<Box<Resolved>>>,
 }
 
 impl Named for Name<'_> {
@@ -244,6 +244,8 @@ pub struct Interpolator<'a> {
     /// The names that are being resolved, each in the value of the one before.
     stack: Vec<usize>,
     spent: usize,
+    /// What a value is put together in. Values within it have their own.
+    scratch: String,
     /// Whether an unknown name is no fault.
     lenient: bool,
 }
@@ -277,6 +279,14 @@ impl<'a> Interpolator<'a> {
         self.names.iter().map(|name| name.text.as_str())
     }
 
+    /// Whether a value of `length` bytes in which nothing is replaced can be there beside the others;
+    /// then it counts.
+    pub(crate) fn has_room(&mut self, length: usize) -> bool {
+        let fits = length <= MAX_TOTAL.saturating_sub(self.spent);
+        self.spent += if fits { length } else { 0 };
+        fits
+    }
+
     /// A value of any section but `[env]`.
     ///
     /// # Errors
@@ -294,7 +304,10 @@ impl<'a> Interpolator<'a> {
         if self.names.at(at).done.is_none() {
             self.define(at)?;
         }
-        self.names.at(at).done.clone().flatten().ok_or(None)
+        match &self.names.at(at).done {
+            Some(Some(resolved)) => Ok(Resolved::clone(resolved)),
+            _ => Err(None),
+        }
     }
 
     /// Resolves a name for the first time.
@@ -315,7 +328,7 @@ impl<'a> Interpolator<'a> {
                 if redact::is_secret_name(name) && !resolved.text.is_empty() {
                     resolved.shown = Str::built_in(redact::MASK);
                 }
-                (Some(resolved), Ok(()))
+                (Some(Box::new(resolved)), Ok(()))
             }
             Err(failure) => (None, Err(failure)),
         };
@@ -353,14 +366,14 @@ impl<'a> Interpolator<'a> {
         here: &impl Fn(Range<usize>) -> Step,
     ) -> Result<Resolved, Failure> {
         // Before any name is looked at.
-        if let Some(Err(bad)) = pieces(raw).find(Result::is_err) {
-            return Err(here(bad.range).fault(FaultKind::Syntax(bad.problem)));
-        }
+        let parts =
+            parts(raw).map_err(|bad| here(bad.range).fault(FaultKind::Syntax(bad.problem)))?;
         let mut out = Resolved::default();
-        let mut text = String::with_capacity(raw.len() + 32);
+        let mut text = std::mem::take(&mut self.scratch);
+        text.clear();
         // What may be printed, once that is not the text itself.
         let mut shown: Option<String> = None;
-        for part in pieces(raw).flatten() {
+        for part in parts {
             match part {
                 Part::Text(part) => {
                     text.push_str(part);
@@ -384,7 +397,8 @@ impl<'a> Interpolator<'a> {
                 return Err(here(0..raw.len()).fault(FaultKind::TooLong));
             }
         }
-        out.text = text.into();
+        out.text = text.as_str().into();
+        self.scratch = text;
         out.shown = shown.map_or_else(|| out.text.clone(), Str::from);
         Ok(out)
     }

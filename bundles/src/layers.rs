@@ -9,6 +9,7 @@
 //! | `read` | which files there are, and what makes one unreadable |
 //! | `all` | the same for many instances, by all processors |
 //! | `trust` | whether somebody else could have written one |
+//! | `known` | texts that several instances have in common are understood once |
 //! | `files`, `faults` | places in their texts, and what a bad reference looks like |
 //! | `names` | sections and keys get their canonical names; unknown ones are errors |
 //! | `merge` | later layers win; `unset`; what the app layer may not say |
@@ -34,6 +35,7 @@ mod defaults;
 mod faults;
 mod files;
 mod finish;
+mod known;
 mod merge;
 mod names;
 mod own;
@@ -45,8 +47,7 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use crate::diagnostics::Collector;
-use crate::ini::{self, Document};
+use known::Known;
 
 pub use all::of_all;
 pub(crate) use config::Section;
@@ -155,15 +156,8 @@ pub struct Source {
     pub path: Arc<Path>,
     /// Its content.
     pub text: Arc<str>,
-    /// The same parsed, when several instances have the file in common and nothing is wrong with it.
-    parsed: Option<Arc<Parsed>>,
-}
-
-/// What a text is when it is parsed.
-#[derive(Debug)]
-struct Parsed {
-    text: Arc<str>,
-    document: Document,
+    /// What its text says, when that was found out for several instances and nothing is wrong with it.
+    known: Option<Arc<Known>>,
 }
 
 impl Source {
@@ -173,27 +167,21 @@ impl Source {
             layer,
             path: path.into(),
             text: text.into(),
-            parsed: None,
+            known: None,
         }
     }
 
-    /// Parses it at once, for those that have it in common. What is wrong with it is told to each of
-    /// them, when they parse it themselves.
-    fn parsed(mut self) -> Source {
-        let mut out = Collector::default();
-        // Parsed is what it would be without the mark that it may begin with.
-        if !self.text.starts_with('\u{feff}') {
-            let document = ini::parse_shared(&self.path, &self.text, &mut out);
-            let text = Arc::clone(&self.text);
-            self.parsed = out.is_empty().then(|| Arc::new(Parsed { text, document }));
-        }
+    /// Understands it at once, for those that have it in common. What is wrong with it is told to each
+    /// of them, when they understand it themselves.
+    fn understood(mut self) -> Source {
+        self.known = Known::of(&self).map(Arc::new);
         self
     }
 
-    /// What it was parsed to, unless it was given another text since.
-    fn document(&self) -> Option<&Document> {
-        let parsed = self.parsed.as_ref()?;
-        Arc::ptr_eq(&parsed.text, &self.text).then_some(&parsed.document)
+    /// What it says, unless it was given another text since.
+    fn known(&self) -> Option<&Known> {
+        let known = self.known.as_deref()?;
+        known.is_of(&self.text).then_some(known)
     }
 }
 

@@ -36,14 +36,26 @@ const FEW: usize = 24;
 #[derive(Debug, Clone)]
 pub(crate) struct List<T> {
     items: Vec<T>,
+    /// The [`mark`] of each name: mostly it says at once that a name is not there.
+    marks: u64,
     /// Where each is, once there are more than [`FEW`].
     index: Option<Box<HashMap<Str, usize>>>,
+}
+
+/// One bit of 64, by what is quickly seen of a name: its length and its first and last byte.
+fn mark(name: &[u8]) -> u64 {
+    let (Some(first), Some(last)) = (name.first(), name.last()) else {
+        return 1;
+    };
+    let sum = usize::from(*first) + 3 * usize::from(*last) + 11 * name.len();
+    1 << (sum % 64)
 }
 
 impl<T> Default for List<T> {
     fn default() -> List<T> {
         List {
             items: Vec::new(),
+            marks: 0,
             index: None,
         }
     }
@@ -60,6 +72,9 @@ impl<T: Named> List<T> {
 
     /// Where the one of this name is.
     pub(crate) fn position(&self, name: &str) -> Option<usize> {
+        if self.marks & mark(name.as_bytes()) == 0 {
+            return None;
+        }
         match &self.index {
             None => self.items.iter().position(|item| *item.name() == *name),
             Some(index) => index.get(name).copied(),
@@ -79,6 +94,7 @@ impl<T: Named> List<T> {
     /// Adds one; where it is now.
     pub(crate) fn push(&mut self, item: T) -> usize {
         let at = self.items.len();
+        self.marks |= mark(item.name().bytes_of());
         self.items.push(item);
         if self.items.len() > FEW {
             let known = if self.index.is_some() { at } else { 0 };
@@ -115,6 +131,11 @@ impl<T: Named> List<T> {
 
     pub(crate) fn iter(&self) -> std::slice::Iter<'_, T> {
         self.items.iter()
+    }
+
+    /// All of them, of which the names have to stay.
+    pub(crate) fn iter_mut(&mut self) -> std::slice::IterMut<'_, T> {
+        self.items.iter_mut()
     }
 
     /// Without what `keep` says no to.

@@ -33,6 +33,7 @@ use crate::diagnostics::{Collector, Diagnostic, Report};
 use crate::keys::values;
 use crate::layers::{Config, Origin, Section, Source, Value};
 use crate::maps::Named;
+use crate::text::Str;
 
 pub use warnings::warnings;
 
@@ -145,15 +146,19 @@ impl<'a> Builder<'a> {
         found
     }
 
-    fn env(&self) -> BTreeMap<String, EnvValue> {
+    fn env(&self) -> BTreeMap<Str, EnvValue> {
         let value = |value: &Value| EnvValue {
             value: value.text.clone(),
             origin: value.origin.clone(),
             sensitive: value.sensitive,
         };
-        self.usable("env")
-            .map(|(name, found)| (name.to_owned(), value(found)))
-            .collect()
+        let Some(section) = self.part("env") else {
+            return BTreeMap::new();
+        };
+        let mut variables = Vec::with_capacity(section.len());
+        let found = section.usable_entries();
+        variables.extend(found.map(|(name, found)| (name.clone(), value(found))));
+        variables.into_iter().collect()
     }
 
     fn notify(&mut self) -> Notify {
@@ -200,6 +205,17 @@ impl<'a> Builder<'a> {
         section.into_iter().flat_map(Section::usable_values)
     }
 
+    /// The usable values of a section whose keys begin with `prefix`, by what stands behind it.
+    fn usable_below<'p>(
+        &self,
+        section: &str,
+        prefix: &'p str,
+    ) -> impl Iterator<Item = (&'a str, &'a Value)> + use<'a, 'p> {
+        let section = self.part(section).into_iter();
+        let found = section.flat_map(move |section| section.usable_below(prefix));
+        found.map(|(key, value)| (&key[prefix.len()..], value))
+    }
+
     /// A value as `parse` understands it.
     fn typed<T, E: ToString>(
         &mut self,
@@ -208,6 +224,17 @@ impl<'a> Builder<'a> {
         parse: impl Fn(&'a str) -> Result<T, E>,
     ) -> Option<T> {
         let value = self.value(section, key)?;
+        self.typed_value(section, key, value, parse)
+    }
+
+    /// As [`Builder::typed`], of the value that it has.
+    fn typed_value<T, E: ToString>(
+        &mut self,
+        section: &str,
+        key: &str,
+        value: &'a Value,
+        parse: impl Fn(&'a str) -> Result<T, E>,
+    ) -> Option<T> {
         match parse(&value.text) {
             Ok(typed) => Some(typed),
             Err(problem) => {
@@ -225,9 +252,10 @@ impl<'a> Builder<'a> {
         key: &str,
         parse: impl Fn(&'a str) -> Result<T, E>,
     ) -> Option<T> {
-        match self.value(section, key) {
-            Some(value) if value.text != *"unlimited" => self.typed(section, key, parse),
-            _ => None,
+        let value = self.value(section, key)?;
+        match value.text == *"unlimited" {
+            true => None,
+            false => self.typed_value(section, key, value, parse),
         }
     }
 

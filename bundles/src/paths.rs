@@ -53,13 +53,18 @@ impl Paths {
 
     /// The local layer of an instance: `nodes/<instance>.conf`.
     pub fn local_layer(&self, instance: &str) -> PathBuf {
-        conf(self.config.join("nodes"), instance)
+        conf(&self.config.join("nodes"), instance)
     }
 
     /// The site layers, lowest first: `sites/<site>/site.conf`, then `sites/<site>/<app>.conf`.
     pub fn site_layers(&self, site: &str, app: &str) -> [PathBuf; 2] {
-        let dir = self.config.join("sites").join(site);
-        [dir.join("site.conf"), conf(dir, app)]
+        let dir = self.site(site);
+        [dir.join("site.conf"), conf(&dir, app)]
+    }
+
+    /// The layers of a site: `sites/<site>`.
+    pub fn site(&self, site: &str) -> PathBuf {
+        self.config.join("sites").join(site)
     }
 
     /// The state of an instance: releases, data, bundles.
@@ -100,10 +105,13 @@ pub fn unfinished(path: &Path) -> PathBuf {
 }
 
 /// `<name>.conf` in a folder.
-fn conf(mut folder: PathBuf, name: &str) -> PathBuf {
-    folder.push(name);
-    folder.as_mut_os_string().push(".conf");
-    folder
+pub(crate) fn conf(folder: &Path, name: &str) -> PathBuf {
+    let length = folder.as_os_str().len() + "/".len() + name.len() + ".conf".len();
+    let mut path = PathBuf::with_capacity(length);
+    path.push(folder);
+    path.push(name);
+    path.as_mut_os_string().push(".conf");
+    path
 }
 
 #[cfg(test)]

@@ -26,7 +26,8 @@ const SECRET_NAMES: [&str; 8] = [
 /// `text` with every password of a URL replaced by `***`.
 pub fn redact(text: &str) -> Cow<'_, str> {
     let ranges = password_ranges(text);
-    if ranges.is_empty() {
+    // Often it was masked before, as a part of something else.
+    if ranges.iter().all(|range| text[range.clone()] == *MASK) {
         return Cow::Borrowed(text);
     }
     let mut out = String::with_capacity(text.len());

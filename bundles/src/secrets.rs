@@ -152,7 +152,7 @@ pub fn read(app: &mut App, config: &Config) -> Result<Secrets, Report> {
             origin,
             sensitive: true,
         };
-        app.env.insert(variable, value);
+        app.env.insert(variable.into(), value);
     }
     Ok(secrets)
 }

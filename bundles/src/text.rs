@@ -5,6 +5,7 @@
 //! the program itself. A clone costs a counter, never a copy.
 
 use std::borrow::Borrow;
+use std::cmp::Ordering;
 use std::fmt;
 use std::hash::{Hash, Hasher};
 use std::ops::{Deref, Range};
@@ -63,7 +64,7 @@ impl Str {
     }
 
     /// Its bytes, for which no boundary of a character has to be looked for.
-    fn bytes_of(&self) -> &[u8] {
+    pub(crate) fn bytes_of(&self) -> &[u8] {
         match &self.0 {
             Kept::Built(text) => text.as_bytes(),
             Kept::Part { whole, start, len } => {
@@ -171,10 +172,47 @@ impl PartialEq for Str {
 
 impl Eq for Str {}
 
+impl PartialOrd for Str {
+    fn partial_cmp(&self, other: &Str) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+// As texts are ordered, by which maps of these are searched.
+impl Ord for Str {
+    fn cmp(&self, other: &Str) -> Ordering {
+        self.bytes_of().cmp(other.bytes_of())
+    }
+}
+
 impl Hash for Str {
     fn hash<H: Hasher>(&self, state: &mut H) {
         self.as_str().hash(state);
     }
+}
+
+/// `text` before and behind the first `byte`, an ASCII character.
+pub(crate) fn split_at_byte(text: &str, byte: u8) -> Option<(&str, &str)> {
+    // Mostly it is near.
+    let at = text.bytes().position(|one| one == byte)?;
+    Some((&text[..at], &text[at + 1..]))
+}
+
+/// As [`str::split_whitespace`], see [`trim_start`].
+pub(crate) fn words(text: &str) -> impl Iterator<Item = &str> {
+    let ends = |byte: u8| matches!(byte, b'\t'..=b'\r' | b' ') || !byte.is_ascii();
+    let mut rest = text;
+    std::iter::from_fn(move || {
+        let word = trim_start(rest);
+        let mut end = word.bytes().position(ends).unwrap_or(word.len());
+        if !word[end..].is_empty() && !word.as_bytes()[end].is_ascii() {
+            let space = word[end..].find(char::is_whitespace);
+            end = space.map_or(word.len(), |at| end + at);
+        }
+        let (word, behind) = word.split_at(end);
+        rest = behind;
+        (!word.is_empty()).then_some(word)
+    })
 }
 
 /// As [`str::trim_start`]. Mostly what stands there is ASCII, and no character has to be decoded.
@@ -200,7 +238,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn trimmed_like_the_standard_library_does() {
+    fn trimmed_and_split_like_the_standard_library_does() {
         let spaces = [
             "",
             " ",
@@ -221,6 +259,9 @@ mod tests {
             let text = format!("{before}{inner}{after}");
             assert_eq!(trim_start(&text), text.trim_start(), "{text:?}");
             assert_eq!(trim_end(&text), text.trim_end(), "{text:?}");
+            for text in [&text, &format!("{text}{text}é x\u{a0}{text}")] {
+                assert!(words(text).eq(text.split_whitespace()), "{text:?}");
+            }
         }
     }
 

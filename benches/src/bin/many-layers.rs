@@ -2,10 +2,12 @@
 //!
 //! * `many-layers make DIRECTORY COUNT`: writes four layers for each of COUNT instances, and prints
 //!   the files of each, a line an instance;
-//! * `many-layers read DIRECTORY COUNT`: reads, merges, interpolates and checks all of them in one thread,
-//!   and prints the microseconds of CPU that one took, and the peak of memory in KiB;
-//! * `many-layers all DIRECTORY COUNT`: the same as commands do it that look at all instances, with all
-//!   processors; prints the microseconds that passed for one, those of CPU, and the number of processors;
+//! * `many-layers read DIRECTORY COUNT`: reads, merges, interpolates and checks all of them in one thread, and
+//!   makes the model of each; prints the microseconds of CPU that one took, and the peak of memory in KiB;
+//! * `many-layers all DIRECTORY COUNT`: the same with all processors; prints the microseconds that passed for
+//!   one, those of CPU, and the number of processors;
+//! * `many-layers read-layers`, `many-layers all-layers`: the same without the model, as commands do it that
+//!   look at all instances of a server;
 //! * `many-layers floor DIRECTORY COUNT`: what nobody gets below: opens the same files, reads them into
 //!   one buffer and closes them; and once more, also splitting them into lines. Prints the
 //!   microseconds of CPU that one instance took in each;
@@ -19,7 +21,7 @@
 use metactl_benches::{sample, statistics};
 use metactl_bundles::bundle;
 use metactl_bundles::diagnostics::Report;
-use metactl_bundles::layers::{self, Reader, Request, Source};
+use metactl_bundles::layers::{self, Config, Reader, Request, Source};
 use metactl_bundles::model;
 use metactl_bundles::paths::Paths;
 use metactl_bundles::view::HostView;
@@ -104,17 +106,21 @@ fn local(index: usize) -> String {
 fn main() -> ExitCode {
     let words: Vec<String> = std::env::args().skip(1).collect();
     let [verb, directory, count] = words.as_slice() else {
-        eprintln!("usage: many-layers make|read|all|floor|bundle DIRECTORY COUNT");
+        eprintln!(
+            "usage: many-layers make|read|all|read-layers|all-layers|floor|bundle DIRECTORY COUNT"
+        );
         return ExitCode::from(64);
     };
     let directory = Path::new(directory);
     let result = match (verb.as_str(), count.parse()) {
         ("make", Ok(count)) => make(directory, count),
-        ("read", Ok(count)) => read(directory, count),
-        ("all", Ok(count)) => read_all(directory, count),
+        ("read", Ok(count)) => read(directory, count, load),
+        ("all", Ok(count)) => read_all(directory, count, load),
+        ("read-layers", Ok(count)) => read(directory, count, check),
+        ("all-layers", Ok(count)) => read_all(directory, count, check),
         ("floor", Ok(count)) => floor(directory, count),
         ("bundle", Ok(count)) => materialize(directory, count),
-        _ => Err("make, read, all, floor or bundle, and a number".to_owned()),
+        _ => Err("what to do, and a number".to_owned()),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
@@ -160,7 +166,10 @@ fn make(directory: &Path, count: usize) -> Result<(), String> {
     Ok(())
 }
 
-fn read(directory: &Path, count: usize) -> Result<(), String> {
+/// What is done with the layers of an instance.
+type Look = fn(&Request<'_>, Result<Vec<Source>, Report>) -> Result<(), String>;
+
+fn read(directory: &Path, count: usize, look: Look) -> Result<(), String> {
     let paths = Paths::under(directory);
     let before = cpu()?;
     let reader = Reader::new(&paths).map_err(|report| report.to_string())?;
@@ -171,7 +180,7 @@ fn read(directory: &Path, count: usize) -> Result<(), String> {
             instance: &name,
             app_layer: Some(&app_layer),
         };
-        load(&request, reader.read(&request))?;
+        look(&request, reader.read(&request))?;
     }
     let spent = cpu()? - before;
     let usage = getrusage(UsageWho::RUSAGE_SELF).map_err(|error| error.to_string())?;
@@ -185,7 +194,14 @@ fn load(request: &Request<'_>, sources: Result<Vec<Source>, Report>) -> Result<(
     Ok(())
 }
 
-fn read_all(directory: &Path, count: usize) -> Result<(), String> {
+/// Everything but the model.
+fn check(_: &Request<'_>, sources: Result<Vec<Source>, Report>) -> Result<(), String> {
+    let config = sources.and_then(Config::from_sources);
+    black_box(config.map_err(|report| report.to_string())?);
+    Ok(())
+}
+
+fn read_all(directory: &Path, count: usize, look: Look) -> Result<(), String> {
     let paths = Paths::under(directory);
     let (begin, before) = (Instant::now(), cpu()?);
     let named = |index| (name(index), app_layer(directory, index));
@@ -197,7 +213,7 @@ fn read_all(directory: &Path, count: usize) -> Result<(), String> {
             app_layer: Some(app_layer),
         });
     }
-    let all = layers::of_all(&paths, &requests, load);
+    let all = layers::of_all(&paths, &requests, look);
     all.into_iter().collect::<Result<(), String>>()?;
     let (passed, spent) = (begin.elapsed().as_secs_f64() * 1e6, cpu()? - before);
     let (count, processors) = (count.max(1) as f64, std::thread::available_parallelism());

@@ -7,12 +7,13 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 use crate::layers::Origin;
+use crate::text::Str;
 
 /// What the platform made of a daemon's or cron job's section.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Launch {
     /// The canonical name of the platform, `jetty9` for example.
-    pub platform: String,
+    pub platform: Str,
     /// The command line as seen inside the sandbox. `args[0]` may be a bare name looked up in PATH.
     pub args: Vec<String>,
     /// Environment that the platform adds (below `[env]`, which wins).
@@ -157,11 +158,11 @@ pub struct HostNeed {
     /// A file below `path` that shows that the right thing is there: `start.jar`.
     pub probe: Option<PathBuf>,
     /// What for, as a person would say it: "Java 17", "Jetty 9".
-    pub what: String,
+    pub what: Cow<'static, str>,
     /// The key that made it necessary, for messages.
     pub origin: Option<Origin>,
     /// What to do when it is missing: `apt-get install jetty9`.
-    pub hint: String,
+    pub hint: Cow<'static, str>,
 }
 
 /// A small file that the platform generates into the bundle.

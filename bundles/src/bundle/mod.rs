@@ -368,7 +368,7 @@ fn entry_ref(entry: &Composed<'_>, place: &Placement) -> EntryRef {
         name: entry.name.clone(),
         title: entry.name.clone(),
         kind: EntryKind::Daemon,
-        platform: entry.launch.platform.clone(),
+        platform: entry.launch.platform.to_string(),
         dir: entry.dir.clone(),
         tmp: place.tmp_dir(&entry.name),
         schedule: None,

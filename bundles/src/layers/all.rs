@@ -126,8 +126,8 @@ mod tests {
     #[test]
     fn a_text_that_was_replaced_is_parsed_anew() {
         let path = std::path::Path::new("site.conf");
-        let mut source = Source::new(LayerKind::Site, path, "[env]\nA = 1\n").parsed();
-        assert!(source.document().is_some());
+        let mut source = Source::new(LayerKind::Site, path, "[env]\nA = 1\n").understood();
+        assert!(source.known().is_some());
         source.text = "[env]\nA = 2\n".into();
         let config = Config::from_sources(vec![source]).unwrap();
         assert_eq!(config.get("env", "A").unwrap().text, "2");

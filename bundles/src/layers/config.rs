@@ -1,5 +1,7 @@
 //! The merged configuration.
 
+use std::sync::Arc;
+
 use super::files::Files;
 use super::{LayerKind, Origin, Source, finish, merge, names};
 use crate::diagnostics::{Collector, Diagnostic, Place, Report};
@@ -55,10 +57,10 @@ pub(crate) struct Entry {
     pub(super) key: Str,
     pub(super) row: &'static Key,
     pub(super) value: Value,
-    /// The text without what must not be printed.
-    pub(super) shown: Str,
+    /// The text without what must not be printed, when there is such.
+    pub(super) shown: Option<Str>,
     /// The argument words of keys that hold some.
-    pub(super) words: Vec<String>,
+    pub(super) words: Option<Arc<[String]>>,
     /// It comes from `[daemon.*]`.
     pub(super) for_all: bool,
     /// A fault of it was reported, or a name in it is not known yet.
@@ -75,6 +77,17 @@ pub(crate) struct Section {
     pub(super) entries: List<Entry>,
     /// What holds for the keys that are not.
     pub(super) defaults: &'static List<Entry>,
+}
+
+impl Entry {
+    fn words(&self) -> &[String] {
+        self.words.as_deref().unwrap_or_default()
+    }
+
+    /// The text as it may be printed.
+    pub(super) fn shown(&self) -> &str {
+        self.shown.as_ref().unwrap_or(&self.value.text)
+    }
 }
 
 impl Named for Entry {
@@ -109,7 +122,7 @@ impl Section {
 
     /// As [`Config::words`].
     pub(crate) fn words(&self, key: &str) -> Option<&[String]> {
-        self.entry(key).map(|entry| entry.words.as_slice())
+        self.entry(key).map(Entry::words)
     }
 
     /// A value of which no fault was reported, and in which every name is known.
@@ -133,10 +146,39 @@ impl Section {
         self.all().map(|entry| (&*entry.key, &entry.value))
     }
 
+    /// As [`Section::iter`], those whose keys begin with `prefix`.
+    pub(crate) fn below(&self, prefix: &str) -> impl Iterator<Item = (&str, &Value)> {
+        self.entries_below(prefix)
+            .map(|entry| (&*entry.key, &entry.value))
+    }
+
+    /// As [`Section::below`], those that are usable.
+    pub(crate) fn usable_below<'a>(
+        &'a self,
+        prefix: &str,
+    ) -> impl Iterator<Item = (&'a str, &'a Value)> {
+        self.entries_below(prefix)
+            .filter(|entry| !entry.unusable)
+            .map(|entry| (&*entry.key, &entry.value))
+    }
+
+    fn entries_below(&self, prefix: &str) -> impl Iterator<Item = &Entry> {
+        let begins = move |entry: &&Entry| entry.key.starts_with(prefix);
+        let is_default = |entry: &&Entry| !self.entries.contains(&entry.key);
+        let defaults = self.defaults.iter().filter(begins).filter(is_default);
+        self.entries.iter().filter(begins).chain(defaults)
+    }
+
     /// Those that are usable.
-    pub(crate) fn usable_values(&self) -> impl Iterator<Item = (&str, &Value)> {
+    pub(crate) fn usable_entries(&self) -> impl Iterator<Item = (&Str, &Value)> {
         let usable = self.all().filter(|entry| !entry.unusable);
-        usable.map(|entry| (&*entry.key, &entry.value))
+        usable.map(|entry| (&entry.key, &entry.value))
+    }
+
+    /// As [`Section::usable_entries`].
+    pub(crate) fn usable_values(&self) -> impl Iterator<Item = (&str, &Value)> {
+        self.usable_entries()
+            .map(|(key, value)| (key.as_str(), value))
     }
 }
 
@@ -180,11 +222,9 @@ impl Config {
     pub(crate) fn assemble(sources: Vec<Source>, lenient: bool) -> (Config, Collector) {
         let files = Files::new(sources);
         let mut out = Collector::default();
-        let documents = files.documents(&mut out);
-        let said = names::understand(&files, &documents, &mut out);
+        let said = names::understand(&files, &mut out);
         let (mut config, out) = finish::finish(merge::merge(&files, &said, out), lenient);
         drop(said);
-        drop(documents);
         config.sources = files.sources;
         (config, out)
     }
@@ -212,12 +252,12 @@ impl Config {
     /// The argument words of a value: split as written, then interpolated, so that a variable with
     /// spaces is still one argument. Empty for keys that hold no arguments.
     pub fn words(&self, section: &str, key: &str) -> Option<Vec<String>> {
-        self.entry(section, key).map(|entry| entry.words.clone())
+        self.entry(section, key).map(|entry| entry.words().to_vec())
     }
 
     /// The text of a value as it may be printed: passwords are `***`.
     pub fn shown(&self, section: &str, key: &str) -> Option<&str> {
-        self.entry(section, key).map(|entry| entry.shown.as_str())
+        self.entry(section, key).map(Entry::shown)
     }
 
     /// A section, to look several keys of it up.

@@ -113,7 +113,7 @@ fn entry(row: &'static Key, text: Str) -> Entry {
     Entry {
         key: Str::built_in(row.name),
         row,
-        shown: text.clone(),
+        shown: None,
         value: Value {
             text: text.clone(),
             raw: text,
@@ -121,7 +121,7 @@ fn entry(row: &'static Key, text: Str) -> Entry {
             overrides: Vec::new(),
             sensitive: false,
         },
-        words: Vec::new(),
+        words: None,
         for_all: false,
         unusable: false,
     }

@@ -1,14 +1,13 @@
 //! The texts of all layers, and places in them.
 
-use std::borrow::Cow;
 use std::cell::OnceCell;
 use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
 
 use super::{LayerKind, Origin, Source};
-use crate::diagnostics::{Collector, Place};
-use crate::ini::{self, Document, Span, Text};
+use crate::diagnostics::Place;
+use crate::ini::{self, Span, Text};
 
 /// The texts of all layers.
 pub(super) struct Files {
@@ -55,15 +54,6 @@ impl Files {
         self.sources
             .get(source)
             .map_or(Path::new(""), |source| &source.path)
-    }
-
-    /// Every source parsed, in their order.
-    pub(super) fn documents<'s>(&'s self, out: &mut Collector) -> Vec<Cow<'s, Document>> {
-        let document = |source: &'s Source| match source.document() {
-            Some(document) => Cow::Borrowed(document),
-            None => Cow::Owned(ini::parse_shared(&source.path, &source.text, out)),
-        };
-        self.sources.iter().map(document).collect()
     }
 
     pub(super) fn layer(&self, source: usize) -> LayerKind {

@@ -6,6 +6,7 @@ use super::config::{Config, Entry, Needed, Section, Value};
 use super::defaults;
 use super::faults::Told;
 use super::files::{At, Files};
+use super::known::Plain;
 use super::merge::{ALL_DAEMONS, Merged, Merging, Slot, Written};
 use super::{LayerKind, Origin};
 use crate::diagnostics::{Collector, Diagnostic, Place};
@@ -125,6 +126,24 @@ impl<'a> Finisher<'a> {
         };
         let origin = self.files.origin(at);
         let raw = &written.text.text;
+        if let Some(plain) = self.plain(slot, written, interpolator) {
+            let value = Value {
+                text: raw.clone(),
+                raw: raw.clone(),
+                origin,
+                overrides: slot.overrides.clone(),
+                sensitive: plain.shown.is_some(),
+            };
+            return Entry {
+                key: slot.key.clone(),
+                row: slot.row,
+                value,
+                shown: plain.shown.clone(),
+                words: plain.words.clone(),
+                for_all: written.for_all,
+                unusable: false,
+            };
+        }
         let is_env = section.spec.name == "env";
         let resolved = match section.spec.name {
             _ if is_env => interpolator.name(slot.key),
@@ -149,13 +168,15 @@ impl<'a> Finisher<'a> {
         let pending = !resolved.missing.is_empty();
         // A word of arguments is split before names are replaced.
         let split = match slot.row.has_words() {
-            true => split_words(raw).map_err(|problem| problem.to_string()),
-            false => Ok(Vec::new()),
+            true => split_words(raw)
+                .map(Some)
+                .map_err(|problem| problem.to_string()),
+            false => Ok(None),
         };
         let wrong = !failed && !pending && !self.check(section, slot, written, &resolved, &split);
         let words = match split {
-            Ok(words) if !failed && !wrong => replaced(words, interpolator),
-            _ => Vec::new(),
+            Ok(Some(words)) if !failed && !wrong => Some(replaced(words, interpolator).into()),
+            _ => None,
         };
         let Resolved {
             text, mut shown, ..
@@ -165,7 +186,8 @@ impl<'a> Finisher<'a> {
         {
             shown = Str::built_in(redact::MASK);
         }
-        let sensitive = shown != text;
+        let shown = Some(shown).filter(|shown| *shown != text);
+        let sensitive = shown.is_some();
         let value = Value {
             text,
             raw: raw.clone(),
@@ -184,6 +206,19 @@ impl<'a> Finisher<'a> {
         }
     }
 
+    /// What is known of a value with which nothing can be wrong any more.
+    fn plain<'w>(
+        &self,
+        slot: &Slot<'_>,
+        written: &Written<'w>,
+        interpolator: &mut Interpolator<'_>,
+    ) -> Option<&'w Plain> {
+        let plain = written.plain?;
+        let may_say = slot.row.grant == Grant::Any || written.layer.is_trusted();
+        let fits = interpolator.has_room(written.text.text.len());
+        (may_say && fits).then_some(plain)
+    }
+
     /// Whether the value is of its type and may be said by who says it; faults are told.
     fn check(
         &mut self,
@@ -191,7 +226,7 @@ impl<'a> Finisher<'a> {
         slot: &Slot<'_>,
         written: &Written<'_>,
         resolved: &Resolved,
-        words: &Result<Vec<String>, String>,
+        words: &Result<Option<Vec<String>>, String>,
     ) -> bool {
         let (files, row) = (self.files, slot.row);
         let place = || files.place_in(written.source, written.text, 0..written.text.text.len());

@@ -2,7 +2,8 @@
 //! app layer may not say becomes a request.
 
 use super::files::{At, Files};
-use super::names::{Line, Said, Statement};
+use super::known::Plain;
+use super::names::{Line, OfFile, Said, Statement};
 use super::{Denied, LayerKind, Origin};
 use crate::diagnostics::{Collector, Diagnostic};
 use crate::ini::{Content, Span, Text};
@@ -20,9 +21,11 @@ const MAX_SPREAD: usize = 8 * 1024 * 1024;
 const SLOT: usize = 256;
 
 /// A value as it was written.
-#[derive(Debug, Clone, Copy)]
+#[derive(Clone, Copy)]
 pub(super) struct Written<'a> {
     pub(super) text: &'a Text,
+    /// What was found out about it before.
+    pub(super) plain: Option<&'a Plain>,
     pub(super) source: usize,
     pub(super) layer: LayerKind,
     /// It comes from `[daemon.*]`.
@@ -87,7 +90,7 @@ const FEW_KEYS: usize = 6;
 const FEW_SECTIONS: usize = 10;
 
 /// Merges what each of the files says, lowest layer first.
-pub(super) fn merge<'a>(files: &'a Files, said: &'a [Vec<Said<'a>>], out: Collector) -> Merged<'a> {
+pub(super) fn merge<'a>(files: &'a Files, said: &'a [OfFile<'a>], out: Collector) -> Merged<'a> {
     let mut merged = Merged {
         files,
         out,
@@ -127,13 +130,13 @@ pub(super) fn merge<'a>(files: &'a Files, said: &'a [Vec<Said<'a>>], out: Collec
     merged
 }
 
-fn is_for_all(said: &Said<'_>) -> bool {
+fn is_for_all(said: &Said) -> bool {
     said.spec.name == ALL_DAEMONS && said.section == *ALL_DAEMONS
 }
 
-fn daemon_sections<'a>(said: &'a [Vec<Said<'a>>]) -> List<&'a Str> {
+fn daemon_sections<'a>(said: &'a [OfFile<'a>]) -> List<&'a Str> {
     let mut daemons = List::default();
-    for said in said.iter().flatten() {
+    for said in said.iter().flat_map(|file| file.iter()) {
         if said.spec.name == ALL_DAEMONS && !is_for_all(said) {
             daemons.entry(&said.section, || &said.section);
         }
@@ -146,7 +149,7 @@ const FIREWALLS: [&str; 2] = ["firewall.out", "firewall.in"];
 
 /// The firewall sections in which site, server or local say `grant = site`, or anything else that is
 /// not `any`.
-fn closed_sections(said: &[Vec<Said<'_>>], files: &Files) -> Vec<&'static str> {
+fn closed_sections(said: &[OfFile<'_>], files: &Files) -> Vec<&'static str> {
     let mut closed = Vec::new();
     for (source, file) in said.iter().enumerate() {
         if !files.layer(source).is_trusted() {
@@ -241,14 +244,14 @@ impl<'a> Merged<'a> {
                 self.sections.at_mut(at).declared = Some(here(span));
             }
             Statement::UnsetAll(span) => self.unset_all(at, span, by),
-            Statement::Line(line) => match line.content {
+            Statement::Line(line) => match &line.content {
                 Content::Unset => self.unset(at, &line.key, line.row, line.span, by),
                 Content::Value(text) => self.set(at, line, text, by),
             },
         }
     }
 
-    fn set(&mut self, at: usize, line: &'a Line<'a>, text: &'a Text, by: By) {
+    fn set(&mut self, at: usize, line: &'a Line, text: &'a Text, by: By) {
         let (key, row) = (&line.key, line.row);
         let section = self.sections.at(at).name;
         if by.layer.is_trusted() {
@@ -261,6 +264,7 @@ impl<'a> Merged<'a> {
         }
         let written = Written {
             text,
+            plain: line.plain.as_ref(),
             source: by.source,
             layer: by.layer,
             for_all: by.for_all,
@@ -287,9 +291,10 @@ impl<'a> Merged<'a> {
         })
     }
 
-    /// Remembers who has the last word about what the app layer could only ask for.
+    /// Remembers who has the last word about what the app layer could only ask for. That is the lowest of the
+    /// layers, so all that it asks for is known before.
     fn decide(&mut self, section: &Str, key: &Str, row: &Key) {
-        if row.grant != Grant::Any {
+        if row.grant != Grant::Any && !self.requests.is_empty() {
             self.decided.push((section.clone(), key.clone()));
         }
     }

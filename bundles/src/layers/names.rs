@@ -2,48 +2,51 @@
 //! names become errors with a suggestion.
 
 use std::borrow::Cow;
-use std::cell::LazyCell;
+use std::ops::Deref;
 
-use super::LayerKind;
 use super::files::{At, Files};
+use super::known::Plain;
+use super::{LayerKind, Source};
 use crate::diagnostics::{Collector, Diagnostic};
-use crate::ini::{Content, Document, Entry, Section, Span};
+use crate::ini::{self, Content, Document, Entry, Section, Span};
 use crate::keys::{self, Key, SECTIONS, SectionMeaning, Spec, suggest};
 use crate::maps::{List, Named};
 use crate::redact;
 use crate::text::Str;
 
 /// What a file says in a section, in words of the table.
-pub(super) struct Said<'a> {
+pub(super) struct Said {
     pub(super) section: Str,
     /// What it is in the table.
     pub(super) spec: Spec,
     /// How the section is written.
-    written: &'a Str,
+    written: Str,
     /// Where `unset *` stands, if it does.
     unset_all: Option<Span>,
     /// Where the header is; nothing when the section is there to be taken away only.
     header: Option<Span>,
-    lines: List<Line<'a>>,
+    pub(super) lines: List<Line>,
 }
 
 /// `key = value` or `unset key`.
-pub(super) struct Line<'a> {
+pub(super) struct Line {
     pub(super) key: Str,
     pub(super) row: &'static Key,
-    pub(super) content: &'a Content,
+    pub(super) content: Content,
     pub(super) span: Span,
     /// How the key is written.
-    written: &'a Str,
+    written: Str,
+    /// What is known of the value, when the text is one that several instances have in common.
+    pub(super) plain: Option<Plain>,
 }
 
-impl Named for Said<'_> {
+impl Named for Said {
     fn name(&self) -> &Str {
         &self.section
     }
 }
 
-impl Named for Line<'_> {
+impl Named for Line {
     fn name(&self) -> &Str {
         &self.key
     }
@@ -57,13 +60,13 @@ pub(super) enum Statement<'a> {
     /// `[section]` is there.
     Header(Span),
     /// A line about a key.
-    Line(&'a Line<'a>),
+    Line(&'a Line),
 }
 
-impl<'a> Said<'a> {
+impl Said {
     /// What is said, in the order in which it counts: what the section says itself is not taken away
     /// by its `unset *`.
-    pub(super) fn statements(&'a self) -> impl Iterator<Item = Statement<'a>> {
+    pub(super) fn statements(&self) -> impl Iterator<Item = Statement<'_>> {
         let unset_all = self.unset_all.map(Statement::UnsetAll);
         let header = self.header.map(Statement::Header);
         let lines = self.lines.iter().map(Statement::Line);
@@ -71,45 +74,93 @@ impl<'a> Said<'a> {
     }
 }
 
+/// What a file says: found out for it, or before.
+pub(super) enum OfFile<'a> {
+    /// For it.
+    Own(Vec<Said>),
+    /// Before, for all who have the same text.
+    Known(&'a [Said]),
+}
+
+impl Deref for OfFile<'_> {
+    type Target = [Said];
+
+    fn deref(&self) -> &[Said] {
+        match self {
+            OfFile::Own(said) => said,
+            OfFile::Known(said) => said,
+        }
+    }
+}
+
 /// What every file says. What is in `[server]` is checked and left out: it describes the server, not
 /// an application.
-pub(super) fn understand<'a>(
+pub(super) fn understand<'a>(files: &'a Files, out: &mut Collector) -> Vec<OfFile<'a>> {
+    // Parsed are those of which not all is known, before any of them is understood.
+    let document = |source: &Source| match source.known() {
+        Some(_) => None,
+        None => Some(ini::parse_shared(&source.path, &source.text, out)),
+    };
+    let documents: Vec<Option<Document>> = files.sources.iter().map(document).collect();
+    let daemons = daemon_names(files, &documents);
+    let of_file = |(source, document): (usize, Option<Document>)| match document {
+        Some(document) => OfFile::Own(of_document(files, source, document, &daemons, out)),
+        None => OfFile::Known(
+            files.sources[source]
+                .known()
+                .map_or(&[], |known| &known.said),
+        ),
+    };
+    documents.into_iter().enumerate().map(of_file).collect()
+}
+
+/// What the file `source` says, which was parsed to `document`; `daemons` are those of all files.
+pub(super) fn of_document(
     files: &Files,
-    documents: &'a [Cow<'_, Document>],
+    source: usize,
+    document: Document,
+    daemons: &List<Str>,
     out: &mut Collector,
-) -> Vec<Vec<Said<'a>>> {
-    let daemons = LazyCell::new(|| daemon_names(documents));
-    let mut all = Vec::with_capacity(documents.len());
-    for (source, document) in documents.iter().enumerate() {
-        let mut reader = Reader {
-            files,
-            source,
-            daemons: &daemons,
-            out,
-            said: List::with_capacity(document.sections.len()),
-        };
-        for section in &document.sections {
-            reader.section(section);
-        }
-        let mut said = reader.said.into_vec();
-        said.retain(|section| section.spec.name != "server");
-        all.push(said);
+) -> Vec<Said> {
+    let mut reader = Reader {
+        files,
+        source,
+        daemons,
+        out,
+        said: List::with_capacity(document.sections.len()),
+    };
+    for section in document.sections {
+        reader.section(section);
     }
-    all
+    let mut said = reader.said.into_vec();
+    said.retain(|section| section.spec.name != "server");
+    said
 }
 
 /// The daemons that any layer names: as `[daemon.NAME]`, or as `[NAME]` with a key that marks one.
-fn daemon_names(documents: &[Cow<'_, Document>]) -> List<Str> {
+/// Only what is no section of the table asks for them.
+fn daemon_names(files: &Files, documents: &[Option<Document>]) -> List<Str> {
     let mut names = List::default();
-    for section in documents.iter().flat_map(|document| &document.sections) {
-        match section.name.strip_prefix("daemon.") {
-            Some(name) if keys::is_daemon_name(name) => {
-                names.entry(name, || Str::from(name));
-            }
-            _ if is_bare_daemon(section) => {
-                names.entry(&section.name, || section.name.clone());
-            }
-            _ => {}
+    let mut sections = documents.iter().flatten().flat_map(|one| &one.sections);
+    if sections.all(|section| keys::spec(&section.name).is_some()) {
+        return names;
+    }
+    let mut add = |name: &Str, is_bare: bool| match name.strip_prefix("daemon.") {
+        Some(name) if keys::is_daemon_name(name) => {
+            names.entry(name, || Str::from(name));
+        }
+        _ if is_bare => {
+            names.entry(name, || name.clone());
+        }
+        _ => {}
+    };
+    for (source, document) in files.sources.iter().zip(documents) {
+        for section in document.iter().flat_map(|document| &document.sections) {
+            add(&section.name, is_bare_daemon(section));
+        }
+        // There is no short name in those that are known.
+        for said in source.known().into_iter().flat_map(|known| &known.said) {
+            add(&said.section, false);
         }
     }
     names
@@ -124,17 +175,16 @@ fn is_bare_daemon(section: &Section) -> bool {
             .any(|entry| keys::marks_a_daemon(&entry.key))
 }
 
-struct Reader<'a, 'o, F> {
+struct Reader<'o> {
     files: &'o Files,
     source: usize,
-    /// Only what is no section of the table asks for them.
-    daemons: &'o LazyCell<List<Str>, F>,
+    daemons: &'o List<Str>,
     out: &'o mut Collector,
     /// What this file says so far.
-    said: List<Said<'a>>,
+    said: List<Said>,
 }
 
-impl<'a, F: FnOnce() -> List<Str>> Reader<'a, '_, F> {
+impl Reader<'_> {
     fn at(&self, span: Span) -> At {
         At {
             source: self.source,
@@ -142,8 +192,8 @@ impl<'a, F: FnOnce() -> List<Str>> Reader<'a, '_, F> {
         }
     }
 
-    fn section(&mut self, section: &'a Section) {
-        let Some((name, spec)) = self.meaning(section) else {
+    fn section(&mut self, section: Section) {
+        let Some((name, spec)) = self.meaning(&section) else {
             return;
         };
         let is_empty = section.entries.is_empty();
@@ -152,12 +202,12 @@ impl<'a, F: FnOnce() -> List<Str>> Reader<'a, '_, F> {
         let mut said = Said {
             section: name,
             spec,
-            written: &section.name,
+            written: section.name,
             unset_all: section.unset_all,
             header: (section.unset_all.is_none() || !is_empty).then_some(section.span),
             lines: List::with_capacity(section.entries.len()),
         };
-        for entry in &section.entries {
+        for entry in section.entries {
             if let Some(line) = self.line(&said, before, entry) {
                 said.lines.push(line);
             }
@@ -195,14 +245,9 @@ impl<'a, F: FnOnce() -> List<Str>> Reader<'a, '_, F> {
 
     /// What an entry of a section says, of which `said` is known so far; `before` is where the same
     /// section stands under its other name.
-    fn line(
-        &mut self,
-        said: &Said<'a>,
-        before: Option<usize>,
-        entry: &'a Entry,
-    ) -> Option<Line<'a>> {
+    fn line(&mut self, said: &Said, before: Option<usize>, entry: Entry) -> Option<Line> {
         let (files, at) = (self.files, self.at(entry.span));
-        let (spec, written) = (said.spec, said.written);
+        let (spec, written) = (said.spec, &said.written);
         let Some((row, key)) = spec.find(&entry.key) else {
             self.out.error(|| {
                 Diagnostic::error(format!("unknown key `{}` in [{written}]", entry.key))
@@ -236,9 +281,9 @@ impl<'a, F: FnOnce() -> List<Str>> Reader<'a, '_, F> {
         };
         let before = before.map(|before| self.said.at(before));
         let mut there = before.into_iter().chain([said]);
-        let first = there.find_map(|one| Some((one.written, one.lines.get(&key)?)));
+        let first = there.find_map(|one| Some((&one.written, one.lines.get(&key)?)));
         if let Some((first_section, first)) = first {
-            let other = first.written;
+            let other = &first.written;
             // The same word twice was told by the parser already.
             if (first_section, other) != (written, &entry.key) {
                 let (source, name) = (self.source, &said.section);
@@ -260,9 +305,10 @@ impl<'a, F: FnOnce() -> List<Str>> Reader<'a, '_, F> {
         Some(Line {
             key,
             row,
-            content: &entry.content,
+            content: entry.content,
             span: entry.span,
-            written: &entry.key,
+            written: entry.key,
+            plain: None,
         })
     }
 }

@@ -1,6 +1,6 @@
 //! Which files an instance's configuration is made of.
 
-use std::cell::OnceCell;
+use std::cell::{OnceCell, RefCell};
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
@@ -8,12 +8,13 @@ use rustix::buffer::spare_capacity;
 use rustix::fs::{FileType, Mode, OFlags};
 use rustix::io::Errno;
 
+use super::known::Texts;
 use super::trust::{Hands, Trust};
 use super::{LayerKind, Request, Source};
 use crate::diagnostics::{Collector, Diagnostic, Place, Report};
 use crate::ini::{self, Content};
 use crate::keys::values;
-use crate::paths::Paths;
+use crate::paths::{Paths, conf};
 use crate::server::Server;
 
 /// The largest file of configuration, in bytes.
@@ -28,30 +29,33 @@ pub fn read(paths: &Paths, request: &Request<'_>) -> Result<Vec<Source>, Report>
 }
 
 /// What was read of a file: its text, or nothing when there is none.
-type Found = Result<Option<String>, Box<Diagnostic>>;
+type Found<T = String> = Result<Option<T>, Box<Diagnostic>>;
 
-/// The same of a file that several instances have in common.
-type Common = Result<Option<Source>, Box<Diagnostic>>;
-
-/// Reads the layers of instances. What they have in common is read and parsed once: `metactl.conf`, and
-/// the site's layer for all applications.
+/// Reads the layers of instances. What they have in common is read and understood once: `metactl.conf`,
+/// the site's layer for all applications, and texts that stand in the files of several.
 #[derive(Debug)]
-pub struct Reader<'a> {
-    paths: &'a Paths,
+pub struct Reader {
     trust: Trust,
-    server: Server,
+    /// `nodes`.
+    nodes: PathBuf,
+    /// The folder of the server's site.
+    site: Option<PathBuf>,
     /// `metactl.conf`.
     server_conf: Option<Source>,
     /// `site.conf`, once somebody asked for it.
-    site_conf: OnceCell<Common>,
+    site_conf: OnceCell<Found<Source>>,
+    /// The texts of other files that were read.
+    texts: Texts,
+    /// What a file is read into.
+    buffer: RefCell<Vec<u8>>,
 }
 
-impl<'a> Reader<'a> {
+impl Reader {
     /// For the instances of this server.
     ///
     /// # Errors
     /// What is wrong with `metactl.conf` as a file, and in its `[server]` section.
-    pub fn new(paths: &'a Paths) -> Result<Reader<'a>, Report> {
+    pub fn new(paths: &Paths) -> Result<Reader, Report> {
         let trust = Trust::new(&paths.config);
         let path = paths.server_conf();
         let text = read_trusted(&trust, &path).map_err(|diagnostic| *diagnostic)?;
@@ -59,22 +63,41 @@ impl<'a> Reader<'a> {
             Some(text) => Server::parse(&path, text)?,
             None => Server::default(),
         };
-        let source = |text: String| Source::new(LayerKind::Server, path, text).parsed();
+        let source = |text: String| Source::new(LayerKind::Server, path, text).understood();
         Ok(Reader {
             server_conf: text.map(source),
-            paths,
+            nodes: paths.config.join("nodes"),
+            site: server.site.as_deref().map(|site| paths.site(site)),
             trust,
-            server,
             site_conf: OnceCell::new(),
+            texts: Texts::default(),
+            buffer: RefCell::default(),
         })
     }
 
-    /// The layer of `site` for all applications.
-    fn site_conf(&self, path: PathBuf) -> &Common {
+    /// The layer for all applications of the site whose folder is `site`.
+    fn site_conf(&self, site: &Path) -> &Found<Source> {
         self.site_conf.get_or_init(|| {
+            let path = site.join("site.conf");
             let text = read_trusted(&self.trust, &path)?;
-            Ok(text.map(|text| Source::new(LayerKind::Site, path, text).parsed()))
+            Ok(text.map(|text| Source::new(LayerKind::Site, path, text).understood()))
         })
+    }
+
+    /// A layer that is an instance's own. What many say is in layers of application and site.
+    fn layer(&self, layer: LayerKind, path: &Path) -> Found<Source> {
+        let file = match layer {
+            LayerKind::App => open_untrusted(path)?,
+            _ => open_trusted(&self.trust, path)?,
+        };
+        let Some(file) = file else { return Ok(None) };
+        let trust = layer.is_trusted().then_some(&self.trust);
+        let mut buffer = self.buffer.borrow_mut();
+        let text = read_file(path, &file, trust, &mut buffer)?;
+        Ok(Some(match layer {
+            LayerKind::App | LayerKind::Site => self.texts.source(layer, path, text),
+            _ => Source::new(layer, path, text),
+        }))
     }
 
     /// Reads the files that exist of an instance's layers, lowest first.
@@ -94,38 +117,29 @@ impl<'a> Reader<'a> {
         }
         let mut out = Collector::default();
         let mut sources = Vec::with_capacity(LayerKind::ALL.len());
-        let mut add = |found: Common| match found {
+        let mut add = |found: Found<Source>| match found {
             Ok(source) => sources.extend(source),
             Err(diagnostic) => out.error(|| *diagnostic),
         };
         if let Some(path) = request.app_layer {
-            add(source(LayerKind::App, path, read_untrusted(path)));
+            add(self.layer(LayerKind::App, path));
         }
-        let path = self.paths.local_layer(request.instance);
-        let local = source(LayerKind::Local, &path, read_trusted(&self.trust, &path));
-        if let Some(site) = &self.server.site {
+        let path = conf(&self.nodes, request.instance);
+        let local = self.layer(LayerKind::Local, &path);
+        if let Some(site) = &self.site {
             let name = match &local {
                 Ok(Some(local)) => app_name(&local.text),
                 _ => None,
             };
             let app = name.as_deref().unwrap_or(request.instance);
-            let [for_all, own] = self.paths.site_layers(site, app);
-            add(self.site_conf(for_all).clone());
-            add(source(
-                LayerKind::Site,
-                &own,
-                read_trusted(&self.trust, &own),
-            ));
+            add(self.site_conf(site).clone());
+            add(self.layer(LayerKind::Site, &conf(site, app)));
         }
         add(Ok(self.server_conf.clone()));
         add(local);
         out.finish()?;
         Ok(sources)
     }
-}
-
-fn source(layer: LayerKind, path: &Path, text: Found) -> Common {
-    Ok(text?.map(|text| Source::new(layer, path, text)))
 }
 
 /// The name by which a site knows an instance: `[app] name` of its local layer, else its own.
@@ -159,30 +173,36 @@ pub(crate) fn app_name(text: &str) -> Option<String> {
 /// It comes from a repository: a link is not followed, for a link to `/etc/shadow` would be printed
 /// in messages.
 pub(crate) fn read_untrusted(path: &Path) -> Found {
-    match open(path) {
-        Ok(Some(file)) => read_file(path, &file, None),
-        Ok(None) => Ok(None),
-        Err(error) => Err(cannot_open(path, error)),
-    }
+    whole(path, open_untrusted(path)?, None)
 }
 
 /// The text of a file below the configuration directory, which only root and the caller may be able
 /// to write; `None` when there is none.
 pub(crate) fn read_trusted(trust: &Trust, path: &Path) -> Found {
+    whole(path, open_trusted(trust, path)?, Some(trust))
+}
+
+fn whole(path: &Path, file: Option<OwnedFd>, trust: Option<&Trust>) -> Found {
+    let text = |file| read_file(path, &file, trust, &mut Vec::new()).map(str::to_owned);
+    file.map(text).transpose()
+}
+
+/// The file of the app layer, when there is one.
+fn open_untrusted(path: &Path) -> Found<OwnedFd> {
+    open(path).map_err(|error| cannot_open(path, error))
+}
+
+/// A file below the configuration directory, when there is one.
+fn open_trusted(trust: &Trust, path: &Path) -> Found<OwnedFd> {
     // Mostly it is no link, in a folder that was looked at for another instance: one call less.
     match trust.in_known_folder(path, |folder, name| open_at(folder, Path::new(name))) {
-        Some(Ok(Some(file))) => return read_file(path, &file, Some(trust)),
-        Some(Ok(None)) => return Ok(None),
+        Some(Ok(file)) => return Ok(file),
         None | Some(Err(Errno::LOOP)) => {}
         Some(Err(error)) => return Err(cannot_open(path, error)),
     }
-    let Some(real) = trust.real_path(path)? else {
-        return Ok(None);
-    };
-    match open(&real) {
-        Ok(Some(file)) => read_file(path, &file, Some(trust)),
-        Ok(None) => Ok(None),
-        Err(error) => Err(cannot_open(path, error)),
+    match trust.real_path(path)? {
+        Some(real) => open(&real).map_err(|error| cannot_open(path, error)),
+        None => Ok(None),
     }
 }
 
@@ -215,9 +235,14 @@ fn cannot_open(path: &Path, error: Errno) -> Box<Diagnostic> {
     fail(path, message, "make it readable, or run metactl as root")
 }
 
-/// The text of an open file, which is called `path`. With `trust` only when nobody else can write
-/// it.
-fn read_file(path: &Path, file: &OwnedFd, trust: Option<&Trust>) -> Found {
+/// The text of an open file, which is called `path`, read into `buffer`. With `trust` only when nobody
+/// else can write it.
+fn read_file<'b>(
+    path: &Path,
+    file: &OwnedFd,
+    trust: Option<&Trust>,
+    buffer: &'b mut Vec<u8>,
+) -> Result<&'b str, Box<Diagnostic>> {
     let cannot_read = |error: Errno| {
         let message = format!("cannot read the configuration: {error}");
         fail(path, message, "is it a regular file?")
@@ -239,45 +264,36 @@ fn read_file(path: &Path, file: &OwnedFd, trust: Option<&Trust>) -> Found {
         trust.check(path, path, hands)?;
     }
     let size = usize::try_from(facts.st_size).unwrap_or(usize::MAX);
-    let bytes = match read_to_end(file, size).map_err(cannot_read)? {
-        Some(bytes) => bytes,
-        None => {
-            return Err(fail(
-                path,
-                "larger than 1 MiB".to_owned(),
-                "a configuration is a page or two of text",
-            ));
-        }
-    };
-    match String::from_utf8(bytes) {
-        Ok(text) => Ok(Some(text)),
-        Err(error) => Err(Box::new(not_utf8(
+    if !read_to_end(file, size, buffer).map_err(cannot_read)? {
+        return Err(fail(
             path,
-            error.as_bytes(),
-            error.utf8_error().valid_up_to(),
-        ))),
+            "larger than 1 MiB".to_owned(),
+            "a configuration is a page or two of text",
+        ));
     }
+    str::from_utf8(buffer).map_err(|error| Box::new(not_utf8(path, buffer, error.valid_up_to())))
 }
 
-/// The bytes of a regular file that says it has `size` of them; `None`: more than [`MAX_FILE`].
-fn read_to_end(file: &OwnedFd, size: usize) -> Result<Option<Vec<u8>>, Errno> {
+/// Reads a regular file that says it has `size` bytes; `false`: it has more than [`MAX_FILE`].
+fn read_to_end(file: &OwnedFd, size: usize, bytes: &mut Vec<u8>) -> Result<bool, Errno> {
     let most = usize::try_from(MAX_FILE).unwrap_or(usize::MAX);
+    bytes.clear();
     if size > most {
-        return Ok(None);
+        return Ok(false);
     }
     // One byte more than there should be: when it stays empty, the end was reached. The size is a
     // hint only, the file may grow meanwhile.
-    let mut bytes = Vec::with_capacity(size + 1);
+    bytes.reserve(size + 1);
     loop {
-        let read = match rustix::io::read(file, spare_capacity(&mut bytes)) {
+        let read = match rustix::io::read(file, spare_capacity(bytes)) {
             Err(Errno::INTR) => continue,
             read => read?,
         };
         if bytes.len() > most {
-            return Ok(None);
+            return Ok(false);
         }
         if read == 0 || bytes.len() == size {
-            return Ok(Some(bytes));
+            return Ok(true);
         }
         if bytes.len() == bytes.capacity() {
             bytes.reserve(bytes.len().max(4096));

@@ -115,7 +115,7 @@ impl Config {
                 rows.push(Row {
                     section: section.to_owned(),
                     key: entry.key.to_string(),
-                    value: entry.shown.to_string(),
+                    value: entry.shown().to_owned(),
                     written: hide(&entry.value.raw),
                     origin: entry.value.origin.clone(),
                     overrides: overrides

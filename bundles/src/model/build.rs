@@ -17,10 +17,8 @@ impl<'a> Builder<'a> {
         let repo = self.value("build", "repo");
         let tag = self.value("build", "tag");
         let command = self.value("build", "command");
-        let variables = self.usable("build");
-        let env = variables.filter_map(|(key, value)| {
-            Some((key.strip_prefix("env.")?.to_owned(), value.text.to_string()))
-        });
+        let variables = self.usable_below("build", "env.");
+        let env = variables.map(|(name, value)| (name.to_owned(), value.text.to_string()));
         let env = env.collect();
         let word = |key: &str| self.value("build", key).map(|value| value.text.as_str());
         let submodules = match word("submodules") {
@@ -91,11 +89,9 @@ impl<'a> Builder<'a> {
     /// `repo.NAME` and `tag.NAME`: checked out into the folder `NAME`.
     fn more_repositories(&mut self) -> BTreeMap<String, Repository> {
         let mut more = BTreeMap::new();
-        let written: Vec<(&'a str, &'a Value)> = self.usable("build").collect();
-        for (key, value) in &written {
-            let Some(name) = key.strip_prefix("repo.") else {
-                continue;
-            };
+        let repositories: Vec<_> = self.usable_below("build", "repo.").collect();
+        for (name, value) in repositories {
+            let key = format!("repo.{name}");
             if values::name(name).is_err() || name.starts_with('.') {
                 let message = format!("`{key}` in [build]: {name} cannot be the name of a folder");
                 self.error(&value.origin, message, Some("letters, digits, `-` and `_`"));
@@ -117,12 +113,10 @@ impl<'a> Builder<'a> {
             };
             more.insert(name.to_owned(), repository);
         }
-        for (key, value) in &written {
-            let name = key.strip_prefix("tag.");
-            if let Some(name) = name.filter(|name| !more.contains_key(*name))
-                && self.value("build", &format!("repo.{name}")).is_none()
-            {
-                let message = format!("`{key}` in [build] is the tag of nothing");
+        let tags: Vec<_> = self.usable_below("build", "tag.").collect();
+        for (name, value) in tags {
+            if !more.contains_key(name) && self.value("build", &format!("repo.{name}")).is_none() {
+                let message = format!("`tag.{name}` in [build] is the tag of nothing");
                 let hint = format!("add `repo.{name} = URL`, or take the line away");
                 self.error(&value.origin, message, Some(&hint));
             }

@@ -10,12 +10,13 @@ use crate::keys::{suggest, values};
 use crate::layers::{Origin, Section, Value};
 use crate::maps::HashSet;
 use crate::platforms::{self, DaemonSection, PlatformError};
+use crate::text::Str;
 
 /// Names in a bundle that a daemon's directory cannot have.
 const RESERVED: [&str; 2] = ["cron", "rootfs"];
 
 impl<'a> Builder<'a> {
-    pub(super) fn daemons(&mut self, env: &BTreeMap<String, EnvValue>) -> BTreeMap<String, Daemon> {
+    pub(super) fn daemons(&mut self, env: &BTreeMap<Str, EnvValue>) -> BTreeMap<String, Daemon> {
         let config = self.config;
         let sections = config
             .sections()
@@ -36,7 +37,7 @@ impl<'a> Builder<'a> {
         &mut self,
         section: &'a str,
         name: &str,
-        env: &BTreeMap<String, EnvValue>,
+        env: &BTreeMap<Str, EnvValue>,
     ) -> Option<Daemon> {
         let origin = self.first_origin(section)?;
         if RESERVED.contains(&name) {
@@ -81,10 +82,7 @@ impl<'a> Builder<'a> {
         let part = self.part(section).filter(|part| part.is_usable())?;
         let get = |key: &str| part.get(key);
         let words = |key: &str| part.words(key).map(<[String]>::to_vec);
-        let below = |prefix: &str| -> Vec<(&str, &Value)> {
-            let values = part.iter();
-            values.filter(|(key, _)| key.starts_with(prefix)).collect()
-        };
+        let below = |prefix: &str| -> Vec<(&str, &Value)> { part.below(prefix).collect() };
         let view = DaemonSection {
             name,
             get: &get,
@@ -193,7 +191,7 @@ impl<'a> Builder<'a> {
     /// `after` and `requires` name daemons that there are, and never lead back.
     fn check_order(&mut self, daemons: &BTreeMap<String, Daemon>) {
         for (name, daemon) in daemons.iter().filter(|(_, one)| !one.after.is_empty()) {
-            let section = format!("daemon.{name}");
+            let section = ["daemon.", name].concat();
             for other in &daemon.after {
                 let key = match daemon.requires.contains(other) {
                     true => "requires",
@@ -203,7 +201,7 @@ impl<'a> Builder<'a> {
                     continue;
                 };
                 // One that could not be made was told about.
-                if self.config.section(&format!("daemon.{other}")).is_some() {
+                if self.config.part(&["daemon.", other].concat()).is_some() {
                     continue;
                 }
                 let hint = match suggest::nearest(other, daemons.keys().map(String::as_str)) {
@@ -320,8 +318,10 @@ impl<'a> Builder<'a> {
 fn cycle(daemons: &BTreeMap<String, Daemon>) -> Option<Vec<String>> {
     let mut finished: HashSet<&str> = HashSet::default();
     let mut on_path: HashSet<&str> = HashSet::default();
+    // Who waits for nobody is on no way back.
+    let waits = |name: &str| daemons.get(name).is_some_and(|one| !one.after.is_empty());
     for start in daemons.keys() {
-        if finished.contains(start.as_str()) {
+        if !waits(start) || finished.contains(start.as_str()) {
             continue;
         }
         // The way from `start`, each with how many of its `after` were followed.
@@ -344,7 +344,7 @@ fn cycle(daemons: &BTreeMap<String, Daemon>) -> Option<Vec<String>> {
                     names.push(next.to_owned());
                     return Some(names);
                 }
-                Some(next) if finished.contains(next) => {}
+                Some(next) if !waits(next) || finished.contains(next) => {}
                 Some(next) => {
                     on_path.insert(next);
                     path.push((next, 0));

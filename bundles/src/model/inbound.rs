@@ -24,7 +24,7 @@ impl Builder<'_> {
         // A daemon's port is TCP; what is published beside those is served too.
         let mut served: Vec<(String, u16, Protocol)> = Vec::new();
         let of_daemons = daemons.iter().filter_map(|(name, daemon)| {
-            Some((format!("daemon.{name}"), daemon.port?, Protocol::Tcp))
+            Some((["daemon.", name].concat(), daemon.port?, Protocol::Tcp))
         });
         let published = net
             .publish

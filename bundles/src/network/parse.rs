@@ -6,6 +6,7 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 
 use crate::redact;
+use crate::text::{split_at_byte, words};
 
 use super::{Entry, Peer, PortRange, Protocol};
 
@@ -58,7 +59,7 @@ fn error(destination: &str, problem: String) -> EntryError {
 
 /// Splits at white space and commas, but keeps `host:80,443` together.
 fn destinations(text: &str) -> impl Iterator<Item = &str> {
-    let parts = text.split_whitespace().flat_map(|word| {
+    let parts = words(text).flat_map(|word| {
         let mut rest = Some(word);
         std::iter::from_fn(move || {
             let word = rest?;
@@ -76,14 +77,15 @@ fn destinations(text: &str) -> impl Iterator<Item = &str> {
 
 /// Whether the comma of a word stands between two destinations, not between two ports.
 fn separates(word: &str, comma: usize) -> bool {
-    let next = word[comma + 1..].split(',').next().unwrap_or("");
+    let next = &word[comma + 1..];
+    let next = split_at_byte(next, b',').map_or(next, |(next, _)| next);
     let has_port = port_part(&word[..comma]).is_some();
     !(has_port && next.starts_with(|c: char| c.is_ascii_digit()) && is_port_like(next))
 }
 
 /// `443`, `1-9` or `443/tcp`.
 fn is_port_like(text: &str) -> bool {
-    let ports = text.split_once('/').map_or(text, |(ports, _)| ports);
+    let ports = split_at_byte(text, b'/').map_or(text, |(ports, _)| ports);
     ports.bytes().all(|b| b.is_ascii_digit() || b == b'-')
 }
 
@@ -94,8 +96,8 @@ fn port_part(destination: &str) -> Option<(&str, &str)> {
         let colon = destination[close..].find(':')? + close;
         return Some((&destination[..colon], &destination[colon + 1..]));
     }
-    let (host, ports) = destination.split_once(':')?;
-    (!ports.contains(':')).then_some((host, ports))
+    let (host, ports) = split_at_byte(destination, b':')?;
+    (!ports.as_bytes().contains(&b':')).then_some((host, ports))
 }
 
 fn parse_destination(name: &str, text: &str) -> Result<Entry, EntryError> {
@@ -126,9 +128,10 @@ fn parse_destination(name: &str, text: &str) -> Result<Entry, EntryError> {
 
 /// `/tcp`, `/udp` or `/icmp` at the end. `/24` is none.
 fn split_protocol(text: &str) -> Result<(&str, Option<Protocol>), EntryError> {
-    let Some((rest, last)) = text.rsplit_once('/') else {
+    let Some(slash) = text.bytes().rposition(|byte| byte == b'/') else {
         return Ok((text, None));
     };
+    let (rest, last) = (&text[..slash], &text[slash + 1..]);
     match last {
         "tcp" => Ok((rest, Some(Protocol::Tcp))),
         "udp" => Ok((rest, Some(Protocol::Udp))),
@@ -148,8 +151,14 @@ fn parse_ports(whole: &str, text: &str) -> Result<Vec<PortRange>, EntryError> {
         text.parse::<u16>().ok().filter(|port| digits && *port > 0)
     };
     let mut ranges = Vec::with_capacity(1);
-    for part in text.split(',') {
-        let (first, last) = part.split_once('-').unwrap_or((part, part));
+    let mut rest = Some(text);
+    while let Some(text) = rest {
+        let (part, behind) = match split_at_byte(text, b',') {
+            Some((part, behind)) => (part, Some(behind)),
+            None => (text, None),
+        };
+        rest = behind;
+        let (first, last) = split_at_byte(part, b'-').unwrap_or((part, part));
         match port(first).zip(port(last)) {
             Some((first, last)) if first <= last => ranges.push(PortRange { first, last }),
             _ => {
@@ -165,7 +174,7 @@ fn parse_ports(whole: &str, text: &str) -> Result<Vec<PortRange>, EntryError> {
 
 fn parse_peer(whole: &str, host: &str) -> Result<Peer, EntryError> {
     let address = unbracketed(host);
-    if let Some((address, length)) = address.split_once('/') {
+    if let Some((address, length)) = split_at_byte(&address, b'/') {
         return match (address.parse::<IpAddr>(), length.parse::<u8>()) {
             (Ok(address), Ok(length)) if length.to_string().len() == host_len(host) => {
                 prefix(whole, address, length)
@@ -183,7 +192,8 @@ fn parse_peer(whole: &str, host: &str) -> Result<Peer, EntryError> {
         };
     }
     // A name is no address, and it is quickly seen that it cannot be one.
-    let may_be = address.contains(':') || address.starts_with(|c: char| c.is_ascii_digit());
+    let may_be =
+        address.as_bytes().contains(&b':') || address.starts_with(|c: char| c.is_ascii_digit());
     if let Some(address) = may_be.then(|| address.parse::<IpAddr>().ok()).flatten() {
         return prefix(whole, address, if address.is_ipv4() { 32 } else { 128 });
     }

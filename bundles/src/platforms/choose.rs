@@ -43,9 +43,9 @@ pub(super) fn choose(
     launch.needs.extend(way.needs.iter().map(|path| HostNeed {
         path: path.clone(),
         probe: None,
-        what: choice.what.clone(),
+        what: choice.what.clone().into(),
         origin: choice.origin.clone(),
-        hint: choice.hint.clone(),
+        hint: choice.hint.clone().into(),
     }));
 }
 

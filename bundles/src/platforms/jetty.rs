@@ -229,7 +229,7 @@ pub(super) fn launch(platform: &str, daemon: &DaemonSection<'_>) -> Result<Launc
     launch.needs.push(HostNeed {
         path: home,
         probe: Some(PathBuf::from("start.jar")),
-        what: ["Jetty ", version(platform)].concat(),
+        what: ["Jetty ", version(platform)].concat().into(),
         origin: daemon
             .origin("jetty.home")
             .or_else(|| daemon.origin("platform")),
@@ -253,13 +253,14 @@ fn version(platform: &str) -> &str {
     platform.trim_start_matches("jetty")
 }
 
-fn missing_hint(platform: &str) -> String {
+fn missing_hint(platform: &str) -> Cow<'static, str> {
     match platform {
-        "jetty9" => "apt-get install jetty9, or name its folder with jetty.home".to_owned(),
+        "jetty9" => "apt-get install jetty9, or name its folder with jetty.home".into(),
         _ => format!(
             "unpack Jetty {} and name its folder with jetty.home",
             version(platform)
-        ),
+        )
+        .into(),
     }
 }
 

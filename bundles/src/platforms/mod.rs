@@ -30,6 +30,7 @@ use std::sync::LazyLock;
 use crate::app::{EnvValue, Health, Launch, Limits};
 use crate::keys::Key;
 use crate::layers::{Origin, Value};
+use crate::text::Str;
 
 pub use cron::cron;
 
@@ -58,7 +59,7 @@ pub struct DaemonSection<'a> {
     /// The daemon's own limits.
     pub limits: &'a Limits,
     /// The environment of the instance.
-    pub env: &'a BTreeMap<String, EnvValue>,
+    pub env: &'a BTreeMap<Str, EnvValue>,
 }
 
 impl<'a> DaemonSection<'a> {
@@ -198,7 +199,7 @@ pub fn launch(platform: &str, daemon: &DaemonSection<'_>) -> Result<Launch, Plat
         _ => Health::Tcp,
     };
     Ok(Launch {
-        platform: name.to_owned(),
+        platform: Str::built_in(name),
         health,
         is_init: found.is_init,
         ..launch

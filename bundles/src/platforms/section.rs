@@ -81,13 +81,19 @@ impl DaemonSection<'_> {
     }
 
     /// A program of the host that starts the daemon. `key` made it necessary.
-    pub(super) fn program(&self, path: &str, what: &str, key: &str, hint: &str) -> HostNeed {
+    pub(super) fn program(
+        &self,
+        path: &str,
+        what: &'static str,
+        key: &str,
+        hint: &'static str,
+    ) -> HostNeed {
         HostNeed {
             path: path.into(),
             probe: None,
-            what: what.to_owned(),
+            what: what.into(),
             origin: self.origin(key).or_else(|| self.origin("platform")),
-            hint: hint.to_owned(),
+            hint: hint.into(),
         }
     }
 

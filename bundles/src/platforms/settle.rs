@@ -61,9 +61,9 @@ fn settle_java(
     launch.needs.push(HostNeed {
         path: home.clone(),
         probe: Some(PathBuf::from("bin/java")),
-        what: "Java".to_owned(),
+        what: "Java".into(),
         origin: need.origin.clone(),
-        hint: JAVA_HINT.to_owned(),
+        hint: JAVA_HINT.into(),
     });
     let version = host.java_versions.get(home).copied();
     if let (Some(least), Some(version)) = (need.at_least, version)

@@ -100,11 +100,12 @@ fn launch(platform: &str, daemon: &DaemonSection<'_>) -> Result<Launch, Platform
     launch.needs.push(HostNeed {
         path: home,
         probe: Some(PathBuf::from("bin/bootstrap.jar")),
-        what: format!("Tomcat {}", platform.trim_start_matches("tomcat")),
+        what: format!("Tomcat {}", platform.trim_start_matches("tomcat")).into(),
         origin: origin("tomcat.home"),
         hint: format!(
             "apt-get install {platform}-common, or unpack one and name its folder with tomcat.home"
-        ),
+        )
+        .into(),
     });
     Ok(launch)
 }

@@ -187,7 +187,7 @@ pub fn env(app: &mut App, name: &str, value: &str, sensitive: bool) {
         origin: origin(2),
         sensitive,
     };
-    app.env.insert(name.to_owned(), value);
+    app.env.insert(name.into(), value);
 }
 
 /// A placement below `state`, with the release `release`.

@@ -1,5 +1,6 @@
 //! The sandbox of a build: an application with one entry point, which sees the checkout.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, lchown};
@@ -13,6 +14,7 @@ use metactl_bundles::app::{
 use metactl_bundles::bundle::{self, Placement};
 use metactl_bundles::layers::Origin;
 use metactl_bundles::network::{Entry, Mode, Peer, Policy, Verdict};
+use metactl_bundles::text::Str;
 use metactl_bundles::view::HostView;
 
 use super::{ENTRY, Job, SRC, Workshop, script};
@@ -93,17 +95,17 @@ impl Workshop {
     fn app(&self, understood: &Understood, job: &Job, src: &Path) -> App {
         let app = &understood.app;
         let built_in = Origin::default_value();
-        let mut env: BTreeMap<String, EnvValue> = BTreeMap::new();
+        let mut env: BTreeMap<Str, EnvValue> = BTreeMap::new();
         for (name, value) in job.env.iter().chain(&app.build.env) {
             let value = EnvValue {
                 value: value.as_str().into(),
                 origin: built_in.clone(),
                 sensitive: false,
             };
-            env.insert(name.clone(), value);
+            env.insert(name.as_str().into(), value);
         }
         let launch = Launch {
-            platform: ENTRY.to_owned(),
+            platform: Str::built_in(ENTRY),
             args: ["/bin/sh", "-c", script::READ].map(str::to_owned).to_vec(),
             cwd: SRC.into(),
             needs: tools(),
@@ -230,9 +232,9 @@ fn tools() -> Vec<HostNeed> {
     let need = |path: &Path| HostNeed {
         path: path.to_path_buf(),
         probe: None,
-        what: files::name_of(path).to_owned(),
+        what: files::name_of(path).to_owned().into(),
         origin: None,
-        hint: String::new(),
+        hint: Cow::default(),
     };
     there.map(need).collect()
 }

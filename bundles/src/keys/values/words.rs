@@ -1,5 +1,7 @@
 //! Argument words.
 
+use crate::text::words;
+
 /// Words that cannot be told apart.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum WordsError {
@@ -22,7 +24,7 @@ pub enum WordsError {
 pub fn split_words(text: &str) -> Result<Vec<String>, WordsError> {
     // Mostly nothing is quoted.
     if memchr::memchr3(b'\'', b'"', b'\\', text.as_bytes()).is_none() {
-        return Ok(text.split_whitespace().map(str::to_owned).collect());
+        return Ok(words(text).map(str::to_owned).collect());
     }
     let mut words = Vec::new();
     let mut word: Option<String> = None;
