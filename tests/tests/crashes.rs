@@ -252,7 +252,7 @@ fn what_is_stopped_while_its_supervision_begins_leaves_nothing() {
         let lock =
             std::fs::File::create(host.run_dir().join("locks/hello.supervisor.lock")).unwrap();
         lock.lock().unwrap();
-        let mut start = host.spawn(&["hello", "start"]);
+        let start = host.spawn(&["hello", "start"]);
         eventually("a supervisor", SOON, || {
             (!machine::pids_of(&["supervise"]).is_empty()).then_some(())
         });
