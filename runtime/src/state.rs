@@ -299,16 +299,18 @@ impl StateDir {
     /// undone.
     pub fn destroy(&self) -> Result<Vec<String>, crate::Error> {
         let undone = crate::journal::replay(&self.journal())?;
-        for name in [
-            "state.json",
-            "config.json",
-            "start",
-            "state.json.new",
-            "config.json.new",
-        ] {
+        // Mostly these two are all that is there.
+        for name in ["state.json", "config.json"] {
             remove_if_there(&self.path.join(name))?;
         }
-        match fs::remove_dir(&self.path) {
+        let mut removed = fs::remove_dir(&self.path);
+        if matches!(&removed, Err(e) if e.kind() == io::ErrorKind::DirectoryNotEmpty) {
+            for name in ["start", "state.json.new", "config.json.new"] {
+                remove_if_there(&self.path.join(name))?;
+            }
+            removed = fs::remove_dir(&self.path);
+        }
+        match removed {
             Err(e) if e.kind() != io::ErrorKind::NotFound => {
                 Err(io_error(&self.path, "remove", e).into())
             }

@@ -77,6 +77,9 @@ cut -d' ' -f2 "$dir/functions" | patterns | uniq -c | awk '{ print $2, $1 }' >"$
 exact() { uniq -c "$1" | awk 'NR == FNR { all[$1] = $2; next } all[$2] == $1 { print "    *(.text." $2 " .text.unlikely." $2 ")" }' "$dir/matches" -; }
 loose() { uniq -c "$1" | awk 'NR == FNR { all[$1] = $2; next } all[$2] != $1 { print "    *(.text." $2 " .text.unlikely." $2 ")" }' "$dir/matches" -; }
 
+# The C library has some functions in a form for each kind of processor: those that other machines take stay.
+variants() { grep -E 'libc\.a:[a-z0-9-]+-(sse|avx|evex)[a-z0-9-]*\.o' "$here/runtime.ld" || true; }
+
 sort -u "$dir/calls.run" >"$dir/run"
 sort -u "$dir"/calls.* | comm -23 - "$dir/run" >"$dir/others"
 for part in run others; do patterns <"$dir/$part" >"$dir/$part.patterns"; done
@@ -86,7 +89,7 @@ for part in run others; do patterns <"$dir/$part" >"$dir/$part.patterns"; done
   echo "{"
   echo "  .text.hot :"
   echo "  {"
-  library "$dir/run"
+  { library "$dir/run"; variants; } | sort -u
   exact "$dir/run.patterns"
   loose "$dir/run.patterns"
   exact "$dir/others.patterns"

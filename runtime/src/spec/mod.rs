@@ -11,10 +11,12 @@ mod tests;
 
 pub(crate) use check::kinds_of_hooks;
 
+use std::ffi::OsString;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read};
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::fs::OpenOptionsExt;
-use std::path::{Component, Path, PathBuf};
+use std::path::{Path, PathBuf};
 
 use oci_spec::runtime::{Process, Spec};
 
@@ -306,8 +308,19 @@ pub fn clean_path(path: &Path) -> Result<PathBuf, String> {
     if !path.is_absolute() {
         return Err(format!("{} is not absolute", path.display()));
     }
-    if path.components().any(|c| c == Component::ParentDir) {
-        return Err(format!("{} contains `..`", path.display()));
+    let mut clean = Vec::with_capacity(path.as_os_str().len());
+    for name in path.as_os_str().as_bytes().split(|byte| *byte == b'/') {
+        match name {
+            b"" | b"." => {}
+            b".." => return Err(format!("{} contains `..`", path.display())),
+            name => {
+                clean.push(b'/');
+                clean.extend_from_slice(name);
+            }
+        }
     }
-    Ok(path.components().collect())
+    if clean.is_empty() {
+        clean.push(b'/');
+    }
+    Ok(OsString::from_vec(clean).into())
 }
