@@ -25,16 +25,16 @@ flags="${RUSTFLAGS:-} -C target-feature=+crt-static"
 # (docs/runtime.md, "Speed").
 flags+=" -C relocation-model=static"
 # What is touched at a start decides how much memory a launch takes: what it calls lies together
-# (scripts/hot/update.sh).
+# (scripts/hot/update.sh). For that every instance of a generic function needs a name of its own.
+flags+=" -C symbol-mangling-version=v0"
+built=$target/$host/runtime/metactl-runtime
 if [[ $host == x86_64-*-linux-gnu ]]; then
-  flags+=" -C link-arg=-Wl,-T,$REPO/scripts/hot/runtime.ld"
+  flags+=" -C link-arg=-Wl,-T,$REPO/scripts/hot/runtime.ld -C link-arg=-Wl,-Map=$target/metactl/runtime.map"
   # cargo does not know of the linker script.
-  if [[ scripts/hot/runtime.ld -nt $target/$host/runtime/metactl-runtime ]]; then
-    as_person touch runtime/src/main.rs
-  fi
-  if [[ -n ${LINK_MAP:-} ]]; then flags+=" -C link-arg=-Wl,-Map=$LINK_MAP"; fi
+  if [[ scripts/hot/runtime.ld -nt $built ]]; then as_person touch runtime/src/main.rs; fi
 fi
 as_person env RUSTFLAGS="$flags" \
   cargo build --profile runtime --locked -p metactl-runtime --bin metactl-runtime --target "$host"
-put "$target/$host/runtime/metactl-runtime"
+as_person strip -o "$built.stripped" "$built"
+as_person install -m 755 "$built.stripped" "$target/metactl/metactl-runtime"
 echo "$target/metactl"

@@ -18,6 +18,12 @@ sysctl -qw net.ipv4.conf.eth0.proxy_arp=1
 
 bundle=$("$BENCH_PROGRAMS/bench-bundle" "$DIR/network" "$DIR/noop" "$NAME-n")
 
+# What the runtimes remember is kept in memory, as on a server (/run).
+for place in metactl crun server network/run network/server; do
+  mkdir -p "$DIR/$place"
+  mount -t tmpfs -o mode=700 state "$DIR/$place"
+done
+
 # For each command line one program, as in the notes of people who do this by hand. The pid comes
 # from the state that a hook reads; everything is there before the program starts.
 entries() { local n; for n in {1..10}; do echo "10.1.$n.$n $((3000 + n))"; done; }

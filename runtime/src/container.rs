@@ -58,7 +58,7 @@ impl Container {
     /// Its configuration, as it was when it was launched.
     pub fn spec(&self) -> Result<Option<Spec>, Error> {
         match self.state()? {
-            Some(state) => Ok(Some(self.bundle(&state)?.spec)),
+            Some(state) => Ok(Some(*self.bundle(&state)?.spec)),
             None => Ok(None),
         }
     }

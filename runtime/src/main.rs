@@ -2,24 +2,34 @@
 //! the library.
 
 #![deny(unsafe_code)]
+#![cfg_attr(all(target_env = "gnu", not(test)), no_main)]
 
 use std::ffi::OsString;
 use std::io::Write;
-use std::process::ExitCode;
 
 use lexopt::{Arg, Parser, ValueExt};
 use metactl_runtime::CgroupManager;
 use metactl_runtime::verbs::words::{self, Words};
 use metactl_runtime::verbs::{self, Failure, Globals};
 
-fn main() -> ExitCode {
+#[cfg(all(target_env = "gnu", not(test)))]
+#[path = "sys/start.rs"]
+mod start;
+
+#[cfg(not(all(target_env = "gnu", not(test))))]
+fn main() -> std::process::ExitCode {
+    program().into()
+}
+
+/// Returns the exit code.
+fn program() -> u8 {
     let mut globals = Globals::default();
     globals.log.words = Words::of(std::env::args_os().next().as_deref());
     match dispatch(&mut globals) {
-        Ok(code) => ExitCode::from(code),
+        Ok(code) => code,
         Err(failure) => {
             globals.log.fail(&failure);
-            ExitCode::from(globals.log.words.exit_code(&failure))
+            globals.log.words.exit_code(&failure)
         }
     }
 }

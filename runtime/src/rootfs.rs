@@ -98,13 +98,39 @@ pub fn ensure(
     strict: bool,
 ) -> Result<OwnedFd, Fault> {
     match open_in(root, path, strict) {
-        // A symlink may lead to where nothing is yet; what is missing is made at its end.
-        Err(Errno::NOENT) => fallback::resolve::making(root, path, strict, |parent, name, last| {
-            make(parent, name, if last { want } else { Want::Directory })
-        })
-        .at(Part::Create),
+        Err(Errno::NOENT) => {
+            if want == Want::Directory
+                && let Some(made) = make_last(root, path, strict)
+            {
+                return Ok(made);
+            }
+            // A symlink may lead to where nothing is yet; what is missing is made at its end.
+            fallback::resolve::making(root, path, strict, |parent, name, last| {
+                make(parent, name, if last { want } else { Want::Directory })
+            })
+            .at(Part::Create)
+        }
         result => result.at(Part::Target),
     }
+}
+
+/// What is mostly missing: a directory, in one that is there. `None` where anything is otherwise; then nothing but
+/// this directory may have been made.
+fn make_last(root: BorrowedFd<'_>, path: &CStr, strict: bool) -> Option<OwnedFd> {
+    let text = path.to_bytes();
+    let slash = text.iter().rposition(|byte| *byte == b'/')?;
+    let name = CStr::from_bytes_with_nul(path.to_bytes_with_nul().get(slash + 1..)?).ok()?;
+    if matches!(name.to_bytes(), b"" | b"." | b"..") {
+        return None;
+    }
+    let mut room = [0u8; 256];
+    let parent = text.get(..slash).filter(|parent| !parent.is_empty())?;
+    // The last byte stays zero.
+    room.get_mut(..parent.len())?.copy_from_slice(parent);
+    let parent = open_in(root, CStr::from_bytes_until_nul(&room).ok()?, strict).ok()?;
+    mkdirat(&parent, name, Mode::from_raw_mode(0o755)).ok()?;
+    let hold = OFlags::PATH | OFlags::CLOEXEC | OFlags::NOFOLLOW | OFlags::DIRECTORY;
+    openat(&parent, name, hold, Mode::empty()).ok()
 }
 
 /// Makes one directory or file and opens it. When somebody else made it at the same moment, that

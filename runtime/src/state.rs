@@ -300,12 +300,20 @@ impl StateDir {
     /// undone.
     pub fn destroy(&self) -> Result<Vec<String>, crate::Error> {
         let undone = crate::journal::replay(&self.journal())?;
-        for name in ["state.json", "config.json", "start"] {
-            let path = self.path.join(name);
-            remove_if_there(&unfinished(&path))?;
-            remove_if_there(&path)?;
+        // Mostly these two are all that is there.
+        for name in ["state.json", "config.json"] {
+            remove_if_there(&self.path.join(name))?;
         }
-        match fs::remove_dir(&self.path) {
+        let mut removed = fs::remove_dir(&self.path);
+        if matches!(&removed, Err(e) if e.kind() == io::ErrorKind::DirectoryNotEmpty) {
+            for name in ["start", "state.json", "config.json"] {
+                let path = self.path.join(name);
+                remove_if_there(&unfinished(&path))?;
+                remove_if_there(&path)?;
+            }
+            removed = fs::remove_dir(&self.path);
+        }
+        match removed {
             Err(e) if e.kind() != io::ErrorKind::NotFound => {
                 Err(io_error(&self.path, "remove", e).into())
             }

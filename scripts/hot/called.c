@@ -1,5 +1,6 @@
 /* called SYMBOLS OUTPUT PROGRAM [ARGUMENT...]: appends the names of the functions of a static program
- * that were called, by it and the processes it makes, until each has executed another program.
+ * that were called, by it and the processes it makes, until each has executed another program; to
+ * OUTPUT.children the names of those that only the others called (or called first).
  *
  * Every function begins with a breakpoint (ptrace(2)), which goes when it is hit. SYMBOLS has lines
  * "ADDRESS NAME", sorted by address, as nm(1) prints them. */
@@ -16,6 +17,8 @@
 #include <sys/user.h>
 #include <sys/wait.h>
 #include <unistd.h>
+
+enum { PROGRAM = 1, CHILD };
 
 static struct function {
     unsigned long address;
@@ -105,14 +108,15 @@ static void set_breakpoints(pid_t pid, unsigned long base)
 }
 
 /* A breakpoint of ours was hit: the instruction comes back. */
-static int resume(pid_t pid, unsigned long base)
+static int resume(pid_t pid, unsigned long base, int by)
 {
     struct user_regs_struct registers;
     try(ptrace(PTRACE_GETREGS, pid, 0, &registers), "PTRACE_GETREGS");
     struct function *function = find(registers.rip - 1 - base);
     if (!function)
         return 0;
-    function->called = 1;
+    if (!function->called)
+        function->called = by;
     int memory = memory_of(pid);
     try(pwrite(memory, &function->first, 1, --registers.rip) - 1, function->name);
     close(memory);
@@ -150,15 +154,21 @@ int main(int argc, char **argv)
             ptrace(PTRACE_DETACH, pid, 0, 0);
             continue;
         }
-        if (event || signal == SIGSTOP || (signal == SIGTRAP && resume(pid, base)))
+        if (event || signal == SIGSTOP || (signal == SIGTRAP && resume(pid, base, pid == program ? PROGRAM : CHILD)))
             signal = 0;
         ptrace(PTRACE_CONT, pid, 0, signal);
     }
-    FILE *output = fopen(argv[2], "a");
-    try(output ? 0 : -1, argv[2]);
-    for (size_t i = 0; i < count; i++)
+    char path[PATH_MAX];
+    snprintf(path, sizeof path, "%s.children", argv[2]);
+    FILE *output = fopen(argv[2], "a"), *children = fopen(path, "a");
+    try(output && children ? 0 : -1, path);
+    for (size_t i = 0; i < count; i++) {
         if (functions[i].called)
             fprintf(output, "%s\n", functions[i].name);
+        if (functions[i].called == CHILD)
+            fprintf(children, "%s\n", functions[i].name);
+    }
     fclose(output);
+    fclose(children);
     return result;
 }

@@ -16,9 +16,9 @@ trap 'rm -rf "$dir"' EXIT
 chmod 755 "$dir"
 
 # The program as it is built, with its symbols.
-step build "metactl-runtime with symbols, and the bundles" \
-  env CARGO_PROFILE_RUNTIME_STRIP=false LINK_MAP="$dir/map" "$REPO/scripts/build.sh" runtime
-program=$(target_dir)/metactl/metactl-runtime
+step build "metactl-runtime, with its symbols" "$REPO/scripts/build.sh" runtime
+program=$(target_dir)/$(rustc -vV | sed -n 's/^host: //p')/runtime/metactl-runtime
+map=$(target_dir)/metactl/runtime.map
 step bundles "the bundles that are launched" \
   as_person cargo build --locked -p metactl-benches --bin launch-bundle
 gcc -O2 -o "$dir/called" "$here/called.c"
@@ -58,8 +58,8 @@ mkdir "$dir/bundle/state"
 unshare --mount --net --uts --ipc --pid --fork --kill-child --mount-proc \
   bash "$dir/launches.sh" "$dir" "$program" </dev/null
 
-# Rust gives every function a section of its own name. The hash in it changes with every compiler and
-# every change, so it is left out, and a pattern may match others too: those patterns come later.
+# Rust gives every function a section of its own name. The hashes of crates in it change with every compiler and
+# every version, so they are left out, and a pattern may match others too: those patterns come later.
 patterns() {
   sed -nE -e 's/^(_ZN.*17h)[0-9a-f]{16}E.*$/\1*/p' -e '/^main$/p' \
     -e '/^_R/ { s/\.(llvm\.)?[0-9]+$/*/; s/Cs[0-9A-Za-z]+_/Cs*_/g; p }' | sort
@@ -70,25 +70,33 @@ library() {
        match($0, /[a-z0-9.-]+\.a\([^)]*\.o\):/) { file = substr($0, RSTART, RLENGTH - 2); next }
        /:\(/ { file = "" }
        file != "" && $NF in called { sub(/\(/, ":", file); print "    *" file "(.text .text.*)"; file = "" }' \
-    "$1" "$dir/map" | grep -v compiler_builtins | sort -u
+    "$1" "$map" | grep -v compiler_builtins | sort -u
 }
 cut -d' ' -f2 "$dir/functions" | patterns | uniq -c | awk '{ print $2, $1 }' >"$dir/matches"
 # exact FILE: the patterns of the functions in it that match nothing else; loose FILE: the others.
 exact() { uniq -c "$1" | awk 'NR == FNR { all[$1] = $2; next } all[$2] == $1 { print "    *(.text." $2 " .text.unlikely." $2 ")" }' "$dir/matches" -; }
 loose() { uniq -c "$1" | awk 'NR == FNR { all[$1] = $2; next } all[$2] != $1 { print "    *(.text." $2 " .text.unlikely." $2 ")" }' "$dir/matches" -; }
 
+# The C library has some functions in a form for each kind of processor: those that other machines take stay.
+variants() { grep -E 'libc\.a:[a-z0-9-]+-(sse|avx|evex)[a-z0-9-]*\.o' "$here/runtime.ld" || true; }
+
 sort -u "$dir/calls.run" >"$dir/run"
+sort -u "$dir/calls.run.children" >"$dir/child"
 sort -u "$dir"/calls.* | comm -23 - "$dir/run" >"$dir/others"
-for part in run others; do patterns <"$dir/$part" >"$dir/$part.patterns"; done
+comm -23 "$dir/run" "$dir/child" >"$dir/parent"
+for part in child parent others; do patterns <"$dir/$part" >"$dir/$part.patterns"; done
 {
   echo "/* Written by scripts/hot/update.sh: the functions that a launch calls. */"
   echo "SECTIONS"
   echo "{"
   echo "  .text.hot :"
   echo "  {"
-  library "$dir/run"
-  exact "$dir/run.patterns"
-  loose "$dir/run.patterns"
+  { library "$dir/run"; variants; } | sort -u
+  # The new process has to find its functions in memory once more: they lie beside each other, and beside the library.
+  exact "$dir/child.patterns"
+  exact "$dir/parent.patterns"
+  loose "$dir/child.patterns"
+  loose "$dir/parent.patterns"
   exact "$dir/others.patterns"
   echo "  }"
   echo "}"

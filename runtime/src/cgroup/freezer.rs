@@ -7,8 +7,9 @@
 
 use super::apply::read;
 use super::{CgroupError, CgroupPath, CgroupPlan, CgroupStep, Layout, walk};
+use crate::process::read_small;
 use rustix::fs::{Mode, OFlags, openat};
-use std::fs::{self, OpenOptions};
+use std::fs::OpenOptions;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::thread::sleep;
@@ -61,10 +62,13 @@ impl Kind {
 /// are gone or cannot be read are not.
 pub fn is_frozen(directories: &[PathBuf]) -> bool {
     directories.iter().any(|directory| {
-        let says = |file: &str, words: &[&str]| {
-            fs::read_to_string(directory.join(file)).is_ok_and(|text| words.contains(&text.trim()))
-        };
-        says("cgroup.freeze", &["1"]) || says("freezer.state", &["FROZEN", "FREEZING"])
+        let mut buffer = [0; 16];
+        // No directory has both.
+        if let Ok(text) = read_small(&directory.join("cgroup.freeze"), &mut buffer) {
+            return text.trim_ascii() == b"1";
+        }
+        let state = read_small(&directory.join("freezer.state"), &mut buffer);
+        state.is_ok_and(is_v1_frozen)
     })
 }
 
@@ -156,11 +160,12 @@ pub fn thaw(directories: &[PathBuf]) -> Result<(), CgroupError> {
 pub(crate) fn keeps_alive(directories: &[PathBuf]) -> bool {
     directories
         .iter()
-        .filter(|directory| Kind::of(directory) == Some(Kind::V1))
+        .filter(|directory| directory.join("freezer.state").exists())
         .any(|directory| {
             let mut frozen = false;
             let looked = walk::each(directory, |dir| {
-                frozen |= walk::read(dir, c"freezer.state").is_ok_and(|text| is_v1_frozen(&text));
+                let state = walk::read(dir, c"freezer.state");
+                frozen |= state.is_ok_and(|text| is_v1_frozen(text.as_bytes()));
                 Ok(())
             });
             // What cannot be looked into is for those to report who wait for its end.
@@ -168,8 +173,8 @@ pub(crate) fn keeps_alive(directories: &[PathBuf]) -> bool {
         })
 }
 
-fn is_v1_frozen(state: &str) -> bool {
-    matches!(state.trim(), "FROZEN" | "FREEZING")
+fn is_v1_frozen(state: &[u8]) -> bool {
+    matches!(state.trim_ascii(), b"FROZEN" | b"FREEZING")
 }
 
 /// v1: let those go that were sent SIGKILL while they were frozen, here or further below. Errors are for those to
@@ -178,7 +183,8 @@ pub(super) fn release_killed(directories: &[PathBuf]) {
     for directory in directories {
         if Kind::of(directory) == Some(Kind::V1) {
             walk::each(directory, |dir| {
-                if walk::read(dir, c"freezer.state").is_ok_and(|text| is_v1_frozen(&text)) {
+                let state = walk::read(dir, c"freezer.state");
+                if state.is_ok_and(|text| is_v1_frozen(text.as_bytes())) {
                     let flags = OFlags::WRONLY | OFlags::CLOEXEC;
                     let file = openat(dir, c"freezer.state", flags, Mode::empty())?;
                     rustix::io::write(file, Kind::V1.word(false).as_bytes())?;

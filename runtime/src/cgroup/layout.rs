@@ -69,32 +69,30 @@ impl Layout {
         let mounts = parse_mounts(mountinfo)?;
         let mut v1: Vec<Hierarchy> = Vec::new();
         let mut v2: Option<Unified> = None;
-        for mount in mounts.iter().filter(|m| !m.is_hidden(&mounts)) {
-            match mount.fs_type.as_str() {
-                "cgroup" => {
-                    let controllers = mount.v1_controllers(&own);
-                    let own = controllers.first().and_then(|c| own.get(c)).cloned();
-                    let found = Hierarchy {
-                        controllers,
-                        mount_point: mount.point.clone(),
-                        root: mount.root.clone(),
-                        own,
-                    };
-                    keep_better(&mut v1, found);
-                }
-                "cgroup2"
-                    if v2.as_ref().is_none_or(|old| {
-                        is_better(&mount.point, &mount.root, &old.mount_point, &old.root)
-                    }) =>
-                {
-                    v2 = Some(Unified {
-                        mount_point: mount.point.clone(),
-                        root: mount.root.clone(),
-                        own: own.get("").cloned(),
-                        controllers: Vec::new(),
-                    });
-                }
-                _ => {}
+        let ours = |m: &&Mount<'_>| matches!(m.fs_type, "cgroup" | "cgroup2");
+        for mount in mounts.iter().filter(ours).filter(|m| !m.is_hidden(&mounts)) {
+            let mount_point = PathBuf::from(unescape(mount.point));
+            let root = PathBuf::from(unescape(mount.root));
+            if mount.fs_type == "cgroup" {
+                let controllers = mount.v1_controllers(&own);
+                let own = controllers.first().and_then(|c| own.get(c)).cloned();
+                let found = Hierarchy {
+                    controllers,
+                    mount_point,
+                    root,
+                    own,
+                };
+                keep_better(&mut v1, found);
+            } else if v2
+                .as_ref()
+                .is_none_or(|old| is_better(&mount_point, &root, &old.mount_point, &old.root))
+            {
+                v2 = Some(Unified {
+                    mount_point,
+                    root,
+                    own: own.get("").cloned(),
+                    controllers: Vec::new(),
+                });
             }
         }
         match (v1.is_empty(), v2) {
@@ -182,32 +180,30 @@ impl Unified {
     }
 }
 
-/// A line of mountinfo, as far as it matters here.
-struct Mount {
+/// A line of mountinfo, as far as it matters here. A path is as the kernel writes it: absolute, without `.`
+/// and repeated slashes, and escaped in one way only, so that two can be compared as they stand.
+struct Mount<'t> {
     id: u64,
     parent: u64,
-    root: PathBuf,
-    point: PathBuf,
-    fs_type: String,
-    super_options: String,
+    root: &'t str,
+    point: &'t str,
+    fs_type: &'t str,
+    super_options: &'t str,
 }
 
-impl Mount {
+impl Mount<'_> {
     /// Something else was mounted on top of it, or over a directory on the way to it.
-    fn is_hidden(&self, all: &[Mount]) -> bool {
-        let covered = |other: &Mount| other.parent == self.id && other.point == self.point;
+    fn is_hidden(&self, all: &[Mount<'_>]) -> bool {
+        let covered = |other: &Mount<'_>| other.parent == self.id && other.point == self.point;
         all.iter().any(covered) || self.is_out_of_reach(all)
     }
 
     /// A directory on the way to its mount point is covered.
-    fn is_out_of_reach(&self, all: &[Mount]) -> bool {
+    fn is_out_of_reach(&self, all: &[Mount<'_>]) -> bool {
         // What was mounted after it on the same parent, nearer to the root. (What was mounted
         // there before would be the parent.)
-        let in_the_way = |other: &Mount| {
-            other.parent == self.parent
-                && self.point != other.point
-                && self.point.starts_with(&other.point)
-        };
+        let in_the_way =
+            |other: &Mount<'_>| other.parent == self.parent && is_below(self.point, other.point);
         let above = all.iter().find(|m| m.id == self.parent && m.id != self.id);
         all.iter().any(in_the_way)
             || above.is_some_and(|above| {
@@ -264,7 +260,15 @@ pub(super) fn parse_own(text: &str) -> Result<BTreeMap<String, PathBuf>, CgroupE
     Ok(own)
 }
 
-fn parse_mounts(text: &str) -> Result<Vec<Mount>, CgroupError> {
+/// Whether a path of mountinfo lies below a directory of it.
+fn is_below(path: &str, directory: &str) -> bool {
+    match path.strip_prefix(directory) {
+        Some(rest) => rest.starts_with('/') || (directory == "/" && !rest.is_empty()),
+        None => false,
+    }
+}
+
+fn parse_mounts(text: &str) -> Result<Vec<Mount<'_>>, CgroupError> {
     text.lines()
         .enumerate()
         .map(|(index, line)| {
@@ -277,18 +281,18 @@ fn parse_mounts(text: &str) -> Result<Vec<Mount>, CgroupError> {
         .collect()
 }
 
-fn parse_mount(line: &str) -> Option<Mount> {
+fn parse_mount(line: &str) -> Option<Mount<'_>> {
     let (head, tail) = line.split_once(" - ")?;
     let mut head = head.split(' ');
     let id = head.next()?.parse().ok()?;
     let parent = head.next()?.parse().ok()?;
     let _device = head.next()?;
-    let root = PathBuf::from(unescape(head.next()?));
-    let point = PathBuf::from(unescape(head.next()?));
+    let root = head.next()?;
+    let point = head.next()?;
     let mut tail = tail.splitn(3, ' ');
-    let fs_type = tail.next()?.to_owned();
+    let fs_type = tail.next()?;
     let _source = tail.next()?;
-    let super_options = tail.next().unwrap_or_default().to_owned();
+    let super_options = tail.next().unwrap_or_default();
     Some(Mount {
         id,
         parent,
@@ -461,6 +465,30 @@ mod tests {
             Some(Path::new("/system.slice/ssh.service"))
         );
         assert!(layout.hierarchy("memory").is_none());
+    }
+
+    #[test]
+    fn only_whole_directories_on_the_way_hide_a_mount() {
+        for (over, name) in [
+            ("/sys/fs/cgroup/mem", "hybrid"),
+            ("/sys/fs/cgroup/memory", "v2"),
+            ("/sys/fs", "v2"),
+            ("/", "v2"),
+        ] {
+            let text = [
+                ROOT.to_owned(),
+                mount(31, 23, "/", "/sys/fs/cgroup/memory", "cgroup", "rw,memory"),
+                // Covers what it was mounted over after; on the same parent if it lies nearer to the root.
+                match over {
+                    "/sys/fs/cgroup/memory" => mount(32, 31, "/", over, "tmpfs", "rw"),
+                    _ => mount(32, 23, "/", over, "tmpfs", "rw"),
+                },
+                mount(33, 32, "/", "/mnt/v2", "cgroup2", "rw"),
+            ]
+            .concat();
+            let layout = Layout::parse(&text, "1:memory:/\n0::/\n").unwrap();
+            assert_eq!(layout.name(), name, "{over}");
+        }
     }
 
     #[test]

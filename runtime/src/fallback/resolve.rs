@@ -5,7 +5,10 @@
 //! exchanges things meanwhile can send the walk to other places inside the root, and nowhere else
 //! (CVE-2021-30465).
 //!
-//! Mount points that are missing are made by such a walk on every kernel.
+//! Mount points that are missing are made by such a walk on every kernel, but for directories in one that is there.
+//!
+//! What needs much room on the stack is kept out of its callers (`inline(never)`): the pages that a function could
+//! use are all touched when it is called.
 
 use std::ffi::CStr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -35,6 +38,8 @@ const HOLD: OFlags = OFlags::PATH.union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC)
 /// Opens `path` with `root` as its `/`: `RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS`, with `strict`
 /// also `RESOLVE_NO_SYMLINKS`. EAGAIN when somebody exchanged the last component at the wrong
 /// moment. Does not create files.
+#[cold]
+#[inline(never)]
 pub fn in_root(
     root: BorrowedFd<'_>,
     path: &CStr,
@@ -47,6 +52,8 @@ pub fn in_root(
 /// Opens a mount point: the same walk, on which `make` makes what is missing, in the directory that
 /// is held open at that moment. It gets the directory, the name, and whether the name is the last
 /// one. So a symlink that leads to nowhere leads to what is made there, always inside the root.
+#[cold]
+#[inline(never)]
 pub fn making(
     root: BorrowedFd<'_>,
     path: &CStr,
@@ -119,6 +126,8 @@ fn walk(
 /// Opens a path below `dir` without leaving its mount: `RESOLVE_BENEATH | RESOLVE_NO_XDEV |
 /// RESOLVE_NO_SYMLINKS`. `dir` must be the root of a mount. EXDEV for everything that leads out of
 /// it.
+#[cold]
+#[inline(never)]
 pub fn beneath(dir: BorrowedFd<'_>, path: &CStr, flags: OFlags) -> Result<OwnedFd, Errno> {
     if path.is_empty() {
         return Err(Errno::NOENT);

@@ -152,10 +152,11 @@ impl Launched {
         if !self.dir.is_current() {
             return Ok(Deleted::default());
         }
-        // What cannot be read must not keep the container.
-        let (state, mut warnings) = match self.dir.load() {
-            Ok(state) => (state, Vec::new()),
-            Err(error) => (None, vec![error.to_string()]),
+        // What cannot be read must not keep the container. Only hooks are told of it.
+        let (state, mut warnings) = match self.hooks.as_ref().map(|_| self.dir.load()) {
+            None => (None, Vec::new()),
+            Some(Ok(state)) => (state, Vec::new()),
+            Some(Err(error)) => (None, vec![error.to_string()]),
         };
         let undone = self.dir.destroy()?;
         if let (Some(bundle), Some(state)) = (&self.hooks, &state) {
@@ -326,11 +327,18 @@ impl Launch<'_> {
 
     /// What is in the container's cgroups is killed at its end: it must not be anybody else's.
     fn check_cgroups(&self) -> Result<(), LaunchError> {
-        let frozen = |path: &&PathBuf| freezer::is_frozen(std::slice::from_ref(*path));
-        if let Some(path) = self.plan.cgroup.directories().iter().find(frozen) {
-            return Err(LaunchError::CgroupFrozen { path: path.clone() });
+        // Mostly there is none yet, and nothing to look into.
+        let directories = self.plan.cgroup.directories().iter();
+        let there: Vec<_> = directories
+            .filter(|path| std::fs::exists(path).unwrap_or(true))
+            .collect();
+        let frozen = |path: &&&PathBuf| freezer::is_frozen(std::slice::from_ref(**path));
+        if let Some(path) = there.iter().find(frozen) {
+            return Err(LaunchError::CgroupFrozen {
+                path: path.to_path_buf(),
+            });
         }
-        for path in self.plan.cgroup.directories() {
+        for path in there {
             let used = cgroup::in_use(path).map_err(|e| {
                 let what = format!("look into the cgroup {}", path.display());
                 LaunchError::system(what, e)

@@ -427,7 +427,6 @@ impl Context<'_> {
     }
 
     fn hidden(&self, steps: &mut Vec<Step>) -> Result<(), PlanError> {
-        let first = steps.len();
         for (field, list, step) in [
             (
                 "linux.readonlyPaths",
@@ -436,6 +435,7 @@ impl Context<'_> {
             ),
             ("linux.maskedPaths", self.linux.masked_paths(), Step::Mask),
         ] {
+            let first = steps.len();
             for path in list.iter().flatten() {
                 // A relative one is taken from the root, as with mounts.
                 let path = clean_path(&Path::new("/").join(path));
@@ -446,10 +446,13 @@ impl Context<'_> {
                         .invalid(field, "the root cannot be in it")
                         .into());
                 }
-                // Twice the same is no second mount.
-                let step = step(path);
-                if !steps.iter().skip(first).any(|other| *other == step) {
-                    steps.push(step);
+                // Twice the same is no second mount. Clean paths are the same byte by byte, or not at all.
+                let said = |other: &Step| match other {
+                    Step::ReadOnly(said) | Step::Mask(said) => said.as_os_str() == path.as_os_str(),
+                    _ => false,
+                };
+                if !steps.iter().skip(first).any(said) {
+                    steps.push(step(path));
                 }
             }
         }

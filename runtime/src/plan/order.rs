@@ -2,6 +2,7 @@
 //! file system that shows the network, cannot change. Making the namespace is the longest single call of a
 //! launch, so the process would stand and wait for it.
 
+use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 use super::Step;
@@ -65,10 +66,13 @@ fn target(step: &Step) -> Option<&Path> {
     }
 }
 
-/// Whether a path is `directory` or below it; with a slash at its end, only below it.
+/// Whether a path (a clean one, as all of a plan) is `directory` or below it; with a slash at its end, only below it.
 fn is_below(path: Option<&Path>, directory: &str) -> bool {
-    path.is_some_and(|path| {
-        path.starts_with(directory) && (!directory.ends_with('/') || path != Path::new(directory))
+    let own = directory.trim_end_matches('/');
+    let rest = path.and_then(|path| path.as_os_str().as_bytes().strip_prefix(own.as_bytes()));
+    rest.is_some_and(|rest| match rest.first() {
+        Some(next) => *next == b'/',
+        None => own == directory,
     })
 }
 

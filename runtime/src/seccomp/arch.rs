@@ -75,6 +75,18 @@ impl Arch {
             .ok()
     }
 
+    /// The same, for names that mostly come in the order of the table, as in the profiles of engines: `next` is where
+    /// the search begins, and becomes the row after the one that was found.
+    pub(super) fn row_from(&self, next: &mut usize, name: &str) -> Option<usize> {
+        let as_expected = self.calls.get(*next).filter(|(known, _)| *known == name);
+        let row = match as_expected {
+            Some(_) => *next,
+            None => self.row(name)?,
+        };
+        *next = row + 1;
+        Some(row)
+    }
+
     /// Whether the name is one of a system call of this or another architecture.
     pub(super) fn is_known(&self, name: &str) -> bool {
         [&X86_64, &AARCH64].iter().any(|a| a.row(name).is_some())

@@ -128,8 +128,9 @@ impl Profile {
             }
         }
         let alternatives = alternatives(rule.args().as_deref().unwrap_or_default(), index)?;
+        let mut next = 0;
         for name in rule.names() {
-            let Some(row) = arch.row(name) else {
+            let Some(row) = arch.row_from(&mut next, name) else {
                 if denies(action) && !denies(self.default) && !arch.is_known(name) {
                     return Err(SeccompError::UnknownName {
                         index,

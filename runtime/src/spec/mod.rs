@@ -11,10 +11,12 @@ mod tests;
 
 pub(crate) use check::kinds_of_hooks;
 
+use std::ffi::OsString;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read};
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::fs::OpenOptionsExt;
-use std::path::{Component, Path, PathBuf};
+use std::path::{Path, PathBuf};
 
 use oci_spec::runtime::{Process, Spec};
 
@@ -25,8 +27,9 @@ pub struct Bundle {
     pub dir: PathBuf,
     /// The bytes of `config.json`.
     pub text: Vec<u8>,
-    /// What they say; checked, so that the fields that are always needed are there.
-    pub spec: Spec,
+    /// What they say; checked, so that the fields that are always needed are there. Some KiB: not to be moved around
+    /// on the stack.
+    pub spec: Box<Spec>,
     /// What was left out of it, because it can only take something away from the process.
     pub warnings: Vec<String>,
     /// Sections that this specification does not have. Whatever they are for, nothing that restricts
@@ -103,7 +106,7 @@ impl Bundle {
         let path = dir.join("config.json");
         let mut warnings = Vec::new();
         let mut ignored = Vec::new();
-        let spec: Spec = match known(&path, &text, &mut ignored) {
+        let spec = match known(&path, &text, &mut ignored) {
             Err(error @ SpecError::Parse { .. }) => {
                 let rest = capabilities::without_unknown(&text, &mut warnings);
                 known(&path, &rest.ok_or(error)?, &mut ignored)?
@@ -239,8 +242,8 @@ fn up_to_the_limit(file: File) -> io::Result<Vec<u8>> {
 }
 
 /// Reads a configuration. Unknown fields of its sections are errors, unknown sections are told.
-fn known(path: &Path, text: &[u8], ignored: &mut Vec<String>) -> Result<Spec, SpecError> {
-    let (spec, fields): (Spec, _) = parse_all(path, text)?;
+fn known(path: &Path, text: &[u8], ignored: &mut Vec<String>) -> Result<Box<Spec>, SpecError> {
+    let (spec, fields): (Box<Spec>, _) = parse_all(path, text)?;
     let (inside, sections): (Vec<String>, Vec<String>) =
         fields.into_iter().partition(|field| field.contains('.'));
     *ignored = sections;
@@ -306,8 +309,19 @@ pub fn clean_path(path: &Path) -> Result<PathBuf, String> {
     if !path.is_absolute() {
         return Err(format!("{} is not absolute", path.display()));
     }
-    if path.components().any(|c| c == Component::ParentDir) {
-        return Err(format!("{} contains `..`", path.display()));
+    let mut clean = Vec::with_capacity(path.as_os_str().len());
+    for name in path.as_os_str().as_bytes().split(|byte| *byte == b'/') {
+        match name {
+            b"" | b"." => {}
+            b".." => return Err(format!("{} contains `..`", path.display())),
+            name => {
+                clean.push(b'/');
+                clean.extend_from_slice(name);
+            }
+        }
     }
-    Ok(path.components().collect())
+    if clean.is_empty() {
+        clean.push(b'/');
+    }
+    Ok(OsString::from_vec(clean).into())
 }

@@ -125,3 +125,20 @@ fn capital_letters_of_resources_do_not_matter() {
     let text = text.replace("CPU", "CPUX");
     assert!(parse(&text).unwrap_err().to_string().contains("CPUX"));
 }
+
+#[test]
+fn clean_paths_are_absolute_and_never_lead_upwards() {
+    for (path, clean) in [
+        ("/", "/"),
+        ("//", "/"),
+        ("/.", "/"),
+        ("/a//b/./c/", "/a/b/c"),
+        ("/..a/b..", "/..a/b.."),
+    ] {
+        let got = clean_path(Path::new(path)).unwrap();
+        assert_eq!(got.as_os_str(), clean, "{path}");
+    }
+    for path in ["", "a", "./a", "/..", "/a/../b", "/a/.."] {
+        assert!(clean_path(Path::new(path)).is_err(), "{path}");
+    }
+}

@@ -61,6 +61,8 @@ fn close_range(first: c_uint, last: c_uint) -> Result<(), Errno> {
 }
 
 /// Does something to every open descriptor from `first` on.
+#[cold]
+#[inline(never)]
 fn each_from(first: c_uint, act: impl Fn(RawFd) -> Result<(), Errno>) -> Result<(), Errno> {
     if listed_from(first, &act).is_ok() {
         return Ok(());
