@@ -13,7 +13,7 @@ use metactl_netns::dns_update::Patience;
 use serde::Serialize;
 
 use crate::dns::{self, Registration, Task, Unwilling, Watched, host_label};
-use crate::error::Result;
+use crate::error::{LifecycleError, Result};
 use crate::instance::Instance;
 use crate::lock::Lock;
 use crate::manager::{Manager, require_root};
@@ -59,6 +59,17 @@ enum By {
     Hand,
     /// A timer: what is due.
     Timer,
+}
+
+impl By {
+    /// How long it waits for somebody who is at work on the instance. Who has the lock does the same; a person
+    /// wants to be told what came of it.
+    fn patience(self) -> Duration {
+        match self {
+            By::Hand => Duration::from_secs(5),
+            By::Timer => Duration::ZERO,
+        }
+    }
 }
 
 impl Manager {
@@ -229,10 +240,10 @@ impl Instance {
         if by == By::Timer {
             return mended;
         }
-        let looked = self.try_lock("mend").and_then(|lock| match lock {
+        let looked = self.lock_to_mend(by).and_then(|lock| match lock {
             Some(_lock) => {
                 mended.done = converge::converge(self)?;
-                let network = network(self);
+                let network = network(self, by.patience());
                 self.service()?.look_again(self);
                 network
             }
@@ -247,11 +258,20 @@ impl Instance {
         mended
     }
 
+    /// `None`: somebody has it for longer than that.
+    fn lock_to_mend(&self, by: By) -> Result<Option<Lock>> {
+        match self.lock_within("mend", by.patience()) {
+            Ok(lock) => Ok(Some(lock)),
+            Err(LifecycleError::Locked { .. }) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
     fn look_at_network(&self, by: By) -> Mended {
         let mut mended = self.untouched();
         let told = Told::of(self);
-        let looked = self.try_lock("mend").and_then(|lock| match lock {
-            Some(_lock) => network(self),
+        let looked = self.lock_to_mend(by).and_then(|lock| match lock {
+            Some(_lock) => network(self, by.patience()),
             None => Ok(None),
         });
         match looked {
@@ -322,9 +342,10 @@ fn of_network(lines: Vec<String>) -> impl Iterator<Item = String> {
     lines.into_iter().map(|line| format!("network: {line}"))
 }
 
-/// Puts back what somebody took away of the network of an instance. `None`: somebody is at it, or there is none.
-pub(crate) fn network(instance: &Instance) -> Result<Option<Vec<String>>> {
-    let lock = Lock::acquire(&instance.network_lock(), "mend", Duration::ZERO)?;
+/// Puts back what somebody took away of the network of an instance. `None`: somebody is at it, for longer than
+/// `patience`, or there is none.
+pub(crate) fn network(instance: &Instance, patience: Duration) -> Result<Option<Vec<String>>> {
+    let lock = Lock::acquire(&instance.network_lock(), "mend", patience)?;
     let Ok(_lock) = lock else { return Ok(None) };
     let mut network = Network::unattended(instance)?;
     if !network.adopt()? {

@@ -95,6 +95,15 @@ fn what_stops_instances_is_found_and_mended_by_what_is_printed() {
             .says(&["hello: network: ", "had lost rules"]);
         host.run(&["mend"]).ok().says(&["nothing was missing"]);
         client.get_when_up(&page, SOON);
+        // Also when another command is at work on the instance.
+        let lock = std::fs::File::create(host.run_dir().join("locks/hello.lock")).unwrap();
+        lock.lock().unwrap();
+        host.command("nft", &["flush", "table", "inet", "metactl"])
+            .ok();
+        let asked = host.spawn(&["mend"]);
+        std::thread::sleep(Duration::from_millis(500));
+        drop(lock);
+        asked.wait(SOON).ok().says(&["had lost rules"]);
         host.run(&["hello", "stop"]).ok();
     });
 }

@@ -131,7 +131,7 @@ impl ServiceManager for Systemd {
     fn look_again(&self, instance: &Instance) {
         // systemd looks at processes all the time; what others did to the network is put back now. What cannot be is told
         // by `metactl mend`, and by the timer.
-        let _told = crate::tend::network(instance);
+        let _told = crate::tend::network(instance, Duration::ZERO);
     }
 
     fn is_enabled(&self, instance: &Instance) -> bool {
