@@ -117,3 +117,38 @@ fn long_lists_are_compared_quickly() {
     assert_eq!(loaded.sandbox.out.reject.len(), 40_000);
     assert!(config.warnings().is_empty());
 }
+
+#[test]
+fn what_the_sandbox_says_to_itself_is_not_rejected() {
+    let app = "[daemon.a]\ncommand = x\n[firewall.out.accept]\nlo = 127.0.0.1:5432\nten = 10.0.0.1:80\n\
+               [firewall.out.reject]\nlo = 127.0.0.0/8\nname = localhost\nall = 0.0.0.0/0\n";
+    let (config, _) = load(app, "", "").unwrap();
+    let found = warnings(&config);
+    let nothing = |line: &&String| line.contains("rejects nothing there");
+    assert_eq!(found.iter().filter(nothing).count(), 2, "{found:?}");
+    let again: Vec<_> = found
+        .iter()
+        .filter(|line| line.contains("all the same"))
+        .collect();
+    assert!(again.len() == 1 && again[0].contains("`ten`"), "{found:?}");
+}
+
+#[test]
+fn an_accept_list_where_everything_is_accepted_may_say_who_answers_and_where_names_may_lead() {
+    let warned = |entry: &str| {
+        let local = format!("[firewall.out]\npolicy = accept\n[firewall.out.accept]\n{entry}\n");
+        let (config, loaded) = load("[daemon.a]\ncommand = x\n", "", &local).unwrap();
+        assert_eq!(loaded.sandbox.out.policy, Verdict::Accept);
+        let found = warnings(&config);
+        found.iter().any(|line| line.contains("changes nothing"))
+    };
+    for useful in [
+        "ns = 198.51.100.53:53",
+        "db = db.example.org",
+        "meta = 169.254.169.254",
+        "lan = 10.0.0.0/8",
+    ] {
+        assert!(!warned(useful), "{useful}");
+    }
+    assert!(warned("www = 198.51.100.80:443"));
+}

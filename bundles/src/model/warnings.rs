@@ -1,11 +1,13 @@
 //! What works but is probably not meant.
 
+use std::net::IpAddr;
+
 use super::place;
 use crate::app::App;
 use crate::diagnostics::{Diagnostic, MAX_DIAGNOSTICS};
-use crate::layers::{Config, Section};
+use crate::layers::{Config, Section, Value};
 use crate::maps::Named;
-use crate::network::{Mode, Policy, Rejects, Verdict};
+use crate::network::{Entry, Mode, Peer, Policy, Rejects, Verdict};
 use crate::why::network::text_of;
 
 /// Words that a shell would understand, and a program gets as they are.
@@ -69,7 +71,10 @@ fn firewall_lists(config: &Config, app: &App) -> Vec<Diagnostic> {
         let (accept, reject) = ([section, ".accept"].concat(), [section, ".reject"].concat());
         let without_network = sandbox.net.mode == Mode::None;
         let none = "`mode = none` has no network";
-        if policy.policy == Verdict::Accept {
+        let says_more = policy.accept.iter().any(|entry| says_more(section, entry));
+        if policy.policy == Verdict::Accept && !without_network && says_more {
+            // Only what it accepts was accepted anyway.
+        } else if policy.policy == Verdict::Accept {
             let why = format!("[{section}] accepts everything");
             let hint = format!("write `policy = reject` in [{section}], or remove the list");
             found.extend(list_without_use(config, &accept, &why, &hint));
@@ -80,9 +85,59 @@ fn firewall_lists(config: &Config, app: &App) -> Vec<Diagnostic> {
         }
         if without_network {
             found.extend(list_without_use(config, &reject, none, "remove the list"));
+        } else {
+            found.extend(loopback_entries(config, policy, &reject));
         }
     }
     found
+}
+
+/// Whether an entry of an accept list means something where everything is accepted: a name server that may be asked, a name
+/// or an address that names may lead to although it is no public one (docs/network.md, "Names are followed").
+fn says_more(section: &str, entry: &Entry) -> bool {
+    let is_out = section == "firewall.out";
+    is_out
+        && match &entry.peer {
+            Peer::Host(_) | Peer::Suffix(_) => true,
+            Peer::Net(net) => entry.names_port(53) || !is_public(net.network()),
+        }
+}
+
+/// Not of a machine, a link or a private network (RFC 1918, RFC 4193, RFC 6890).
+fn is_public(address: IpAddr) -> bool {
+    let special = address.is_loopback() || address.is_multicast() || address.is_unspecified();
+    !special
+        && match address {
+            IpAddr::V4(v4) => !v4.is_private() && !v4.is_link_local(),
+            IpAddr::V6(v6) => !v6.is_unique_local() && !v6.is_unicast_link_local(),
+        }
+}
+
+/// Whether only the sandbox itself is meant: its loopback device is no matter of the firewall.
+fn is_loopback(peer: &Peer) -> bool {
+    let name = match peer {
+        Peer::Net(net) => return net.network().is_loopback() && net.broadcast().is_loopback(),
+        Peer::Host(name) | Peer::Suffix(name) => name,
+    };
+    name == "localhost" || name.ends_with(".localhost")
+}
+
+/// Entries of a reject list that reject nothing.
+fn loopback_entries(config: &Config, policy: &Policy, list: &str) -> Vec<Diagnostic> {
+    let loopback = policy
+        .reject
+        .iter()
+        .filter(|entry| is_loopback(&entry.peer));
+    let values = loopback.filter_map(|entry| Some((entry, config.get(list, &entry.name)?)));
+    let warning = |(entry, value): (&Entry, &Value)| {
+        Diagnostic::warning(format!(
+            "`{}` of [{list}] rejects nothing there: what the sandbox says to itself is no matter of the firewall",
+            entry.name
+        ))
+        .at(place(config, &value.origin))
+        .hint("remove it; nobody else is reached by that address or name")
+    };
+    values.map(warning).take(MAX_DIAGNOSTICS).collect()
 }
 
 fn list_without_use(config: &Config, list: &str, why: &str, hint: &str) -> Option<Diagnostic> {
@@ -108,7 +163,10 @@ fn rejected_entries(
         if found.len() >= MAX_DIAGNOSTICS {
             break;
         }
-        let Some(by) = rejects.covering(entry) else {
+        let Some(by) = rejects
+            .covering(entry)
+            .filter(|_| !is_loopback(&entry.peer))
+        else {
             continue;
         };
         let values = (

@@ -3,6 +3,7 @@
 
 use super::SystemdError;
 use super::bus::Bus;
+use super::units::WINDOW;
 use super::wire::{Message, Target, Writer};
 
 const MANAGER: Target<'_> = Target {
@@ -85,6 +86,19 @@ pub fn run(bus: &mut Bus, aim: Aim, units: &[String]) -> Result<Vec<Done>, Syste
 
 /// The objects of the jobs.
 fn queue(bus: &mut Bus, aim: Aim, units: &[String]) -> Result<Vec<String>, SystemdError> {
+    let mut jobs = Vec::with_capacity(units.len());
+    for some in units.chunks(WINDOW) {
+        queue_some(bus, aim, some, &mut jobs)?;
+    }
+    Ok(jobs)
+}
+
+fn queue_some(
+    bus: &mut Bus,
+    aim: Aim,
+    units: &[String],
+    jobs: &mut Vec<String>,
+) -> Result<(), SystemdError> {
     let (member, mode) = aim.words();
     let serials: Vec<u32> = units
         .iter()
@@ -101,12 +115,11 @@ fn queue(bus: &mut Bus, aim: Aim, units: &[String]) -> Result<Vec<String>, Syste
         .zip(units)
         .map(|(serial, unit)| bus.answer(*serial, member, unit))
         .collect();
-    let mut jobs = Vec::with_capacity(units.len());
     for answer in answers {
         let job = answer?.strings()?.into_iter().next();
         jobs.push(job.ok_or(SystemdError::Protocol("an answer that names no job"))?);
     }
-    Ok(jobs)
+    Ok(())
 }
 
 /// The job that a signal says has ended, and its result; `None`: it says something else.

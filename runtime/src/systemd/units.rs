@@ -7,7 +7,7 @@ use super::{SystemdError, Value};
 
 /// So many calls are written at once, and as many again while those are answered: a bus refuses more than 128
 /// (dbus-daemon(1), `max_replies_per_connection`), and neither side may wait for the other with all buffers full.
-const WINDOW: usize = 32;
+pub(super) const WINDOW: usize = 32;
 
 /// A unit in the list of those that systemd has in memory.
 #[derive(Debug, Clone, PartialEq, Eq)]

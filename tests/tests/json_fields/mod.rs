@@ -129,7 +129,7 @@ pub const MEANINGS: &[(&str, &str)] = &[
     ("accept", "the entries of the accept list"),
     (
         "policy",
-        "what happens to everything else: `accept` or `reject`",
+        "what happens to everything else: `accept`, `reject` or `drop`",
     ),
     ("memory", "bytes of memory in use"),
     ("memoryLimit", "the limit of the memory of all together"),
