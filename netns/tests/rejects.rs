@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use common::{MACHINE, MACHINE6, Sandbox, World, entry, names, spec, world};
 use metactl_bundles::network::{Entry, Mode, NetworkSpec, Policy, Verdict};
-use metactl_netns::policy::{Direction, cut, learn, replace, status, unwanted};
+use metactl_netns::policy::{Direction, FirewallStatus, cut, learn, replace, status, unwanted};
 
 const APP: &str = "198.51.100.5";
 const APP6: &str = "2001:db8:1::5";
@@ -264,6 +264,51 @@ fn a_list_that_is_exchanged_stops_what_is_new_and_names_what_is_open() {
     app.ns
         .run(|| TcpStream::connect((MACHINE, 3306)).map(drop))
         .unwrap();
+}
+
+/// A line may have several destinations, each with its own ports.
+#[test]
+fn destinations_of_a_line_are_judged_each_by_its_own_ports() {
+    let Some(world) = world("destinations_of_a_line_are_judged_each_by_its_own_ports") else {
+        return;
+    };
+    let listener = world
+        .machine
+        .run(|| TcpListener::bind((MACHINE, 25)).unwrap());
+    let known = names(&[("a.example.org", &["10.1.0.1"])]);
+    let mix = ["mix = a.example.org:25/tcp", "mix = 198.51.100.9:443/tcp"];
+    let open = with_out(policy(Verdict::Accept, &[], &[]));
+    let mut app = world.start(open, &known);
+    let near = app.ns.run(|| TcpStream::connect((MACHINE, 25)).unwrap());
+    let far = listener.accept().unwrap();
+    let local = near.local_addr().unwrap();
+    let mut found = |out: Policy| {
+        let after = with_out(out);
+        replace(app.ns.fd(), &app.spec, &after, &known).unwrap();
+        let found = unwanted(app.ns.fd(), &after).unwrap();
+        // What the rules say themselves.
+        let refused = app.ns.connect(MACHINE, 25).0.map_err(|error| error.kind());
+        let refused = refused.is_err_and(|kind| kind == ErrorKind::ConnectionRefused);
+        let status = status(app.ns.fd(), &after).unwrap();
+        app.spec = after;
+        (found.iter().any(|one| one.local == local), refused, status)
+    };
+    // The rejected port is another one's.
+    let (named, refused, _) = found(policy(Verdict::Accept, &[], &mix));
+    assert_eq!((named, refused), (false, false));
+    // And so is the accepted one; it is no line of the reject list that refuses it.
+    let (named, refused, seen) = found(policy(Verdict::Reject, &mix, &mix[..0]));
+    assert_eq!((named, refused), (true, true));
+    let by = |status: &FirewallStatus| {
+        let mut all = status.refused.iter();
+        let one = all.find(|one| one.dst.to_string() == MACHINE && one.port == 25);
+        one.expect("it was refused").rejected_by.clone()
+    };
+    assert_eq!(by(&seen), None);
+    let (named, refused, seen) = found(policy(Verdict::Reject, &[], &mix));
+    assert_eq!((named, refused), (true, true));
+    assert_eq!(by(&seen), None);
+    drop((near, far));
 }
 
 #[test]

@@ -196,6 +196,63 @@ fn counters_and_names_stay_with_their_entries() {
     is_refused(&app, MACHINE, 81);
 }
 
+/// Elements of names come and go by themselves, also between being read and being removed.
+#[test]
+fn what_is_over_by_itself_holds_no_change_up() {
+    let Some(world) = world("what_is_over_by_itself_holds_no_change_up") else {
+        return;
+    };
+    let wide = described(&["db = db.example.org:90", "web = web.example.org:80"]);
+    let tight = described(&["db = db.example.org:90"]);
+    let none = Resolved::new();
+    let app = world.start(wide.clone(), &none);
+    for turn in 0..10 {
+        // One is over with every fraction of a millisecond.
+        let element = |n: u32| {
+            let (high, low, left) = (n / 250, n % 250, 2 + n / 8);
+            format!("10.9.{high}.{low} . tcp . 80 timeout {left}ms comment \"web\"")
+        };
+        let elements: Vec<String> = (0..1600).map(element).collect();
+        let file = world.dir.path().join("elements");
+        let text = elements.join(", ");
+        std::fs::write(
+            &file,
+            format!("add element inet metactl out4 {{ {text} }}\n"),
+        )
+        .unwrap();
+        app.ns.sh(&format!("nft -f {}", file.display()));
+        let changed = replace(app.ns.fd(), &wide, &tight, &none);
+        assert!(changed.is_ok(), "turn {turn}: {changed:?}");
+        let left = app.ns.sh("nft list set inet metactl out4");
+        assert!(!left.contains("10.9."), "{left}");
+        replace(app.ns.fd(), &tight, &wide, &none).unwrap();
+    }
+}
+
+#[test]
+fn a_destination_that_leaves_its_line_is_over() {
+    let Some(world) = world("a_destination_that_leaves_its_line_is_over") else {
+        return;
+    };
+    world
+        .machine
+        .sh("ip addr add 10.1.1.7/32 dev lo; ip addr add 10.9.9.9/32 dev lo");
+    world.machine.serve_tcp(80);
+    let lines = ["ok = a.example.org:80", "ok = b.example.org:80"];
+    let (a, b): (&[&str], &[&str]) = (&["10.1.1.7"], &["10.9.9.9"]);
+    let known = names(&[("a.example.org", a), ("b.example.org", b)]);
+    let mut app = world.start(described(&lines), &known);
+    reaches(&app, "10.1.1.7", 80);
+    reaches(&app, "10.9.9.9", 80);
+    change(&mut app, &lines[..1], &names(&[("a.example.org", a)]));
+    reaches(&app, "10.1.1.7", 80);
+    is_refused(&app, "10.9.9.9", 80);
+    // One more is none less.
+    change(&mut app, &lines, &names(&[("b.example.org", b)]));
+    reaches(&app, "10.1.1.7", 80);
+    reaches(&app, "10.9.9.9", 80);
+}
+
 #[test]
 fn what_a_tighter_policy_refuses_is_named_and_cut() {
     let Some(world) = world("what_a_tighter_policy_refuses_is_named_and_cut") else {

@@ -11,9 +11,9 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use common::{MACHINE, Sandbox, World, names, reject, spec, world};
-use metactl_bundles::network::{Mode, NetworkSpec};
-use metactl_netns::policy::status;
+use common::{MACHINE, Sandbox, World, entry, names, reject, spec, world};
+use metactl_bundles::network::{Entry, Mode, NetworkSpec, Peer};
+use metactl_netns::policy::{replace, status};
 use metactl_netns::resolver::{NamesAsked, Places, Resolver, Settings, Wanted, running};
 
 const APP: &str = "198.51.100.5";
@@ -23,14 +23,25 @@ const DNS: &str = "127.0.0.1";
 /// Sandboxes by their names.
 struct Here(Arc<Mutex<BTreeMap<String, (NetworkSpec, OwnedFd)>>>);
 
+/// Another one for every policy.
+fn version(spec: &NetworkSpec) -> String {
+    format!("{:?} {:?}", spec.out, spec.inbound)
+}
+
 impl Places for Here {
     fn policy(&self, user: &str) -> io::Result<Option<(NetworkSpec, String)>> {
         let known = self.0.lock().unwrap();
-        Ok(known.get(user).map(|(spec, _)| (spec.clone(), "1".into())))
+        Ok(known
+            .get(user)
+            .map(|(spec, _)| (spec.clone(), version(spec))))
     }
 
     fn version(&self, user: &str) -> Option<String> {
-        self.0.lock().unwrap().get(user).map(|_| "1".into())
+        self.0
+            .lock()
+            .unwrap()
+            .get(user)
+            .map(|(spec, _)| version(spec))
     }
 
     fn namespace(&self, user: &str) -> io::Result<OwnedFd> {
@@ -203,15 +214,27 @@ fn start(world: &World, lines: &[&str], list: &[(&str, &[&str])]) -> Sandbox {
     spec.out = reject(lines);
     // Answers come in all the same.
     spec.inbound = reject(&[]);
-    spec.out.accept.iter_mut().for_each(|entry| {
-        use metactl_bundles::network::Peer;
+    star(&mut spec.out.accept);
+    world.start(spec, &names(list))
+}
+
+/// Entries whose names begin with a star stand for all names below.
+fn star(entries: &mut [Entry]) {
+    for entry in entries {
         if let Peer::Host(name) = &entry.peer
             && let Some(suffix) = name.strip_prefix("*.")
         {
             entry.peer = Peer::Suffix(suffix.to_owned());
         }
-    });
-    world.start(spec, &names(list))
+    }
+}
+
+/// Everything is accepted but these.
+fn rejecting(lines: &[&str]) -> NetworkSpec {
+    let mut spec = spec("myapp", Mode::Routed, &[APP]);
+    spec.out.reject = lines.iter().map(|line| entry(line)).collect();
+    star(&mut spec.out.reject);
+    spec
 }
 
 #[test]
@@ -324,6 +347,105 @@ fn follows(test: &str, replace: bool) {
     std::thread::sleep(Duration::from_secs(6));
     assert!(has("10.1.0.2") && has("10.1.0.9"));
     resolver.end(&world, app);
+}
+
+/// One line may have several destinations: what each of them leads to is told apart by the ports.
+#[test]
+fn addresses_that_are_found_open_no_port_of_another_destination_of_the_line() {
+    let Some(world) =
+        world("addresses_that_are_found_open_no_port_of_another_destination_of_the_line")
+    else {
+        return;
+    };
+    world.machine.serve_tcp(80);
+    world.machine.serve_tcp(25);
+    let lines = ["ok = a.example:25/tcp", "ok = b.example:80/tcp"];
+    let known: [(&str, &[&str]); 2] = [("a.example", &["10.1.0.1"]), ("b.example", &[MACHINE])];
+    let app = start(&world, &lines, &known);
+    let resolver = resolver(&world, &app, Duration::from_secs(60));
+    eventually("what is there has a time", Duration::from_secs(5), || {
+        let status = status(app.ns.fd(), &app.spec).unwrap();
+        status.entries[0].expires.contains_key(MACHINE)
+    });
+    let reached = |port| app.ns.connect(MACHINE, port).0.is_ok();
+    assert!(reached(80) && !reached(25));
+    resolver.end(&world, app);
+}
+
+#[test]
+fn addresses_that_are_found_stay_rejected_for_every_destination_of_the_line() {
+    let Some(world) =
+        world("addresses_that_are_found_stay_rejected_for_every_destination_of_the_line")
+    else {
+        return;
+    };
+    world.machine.serve_tcp(80);
+    let zone = BTreeMap::from([("a.example", vec![Ipv4Addr::new(10, 1, 0, 1)])]);
+    serve(&world, &Arc::new(Mutex::new(zone)));
+    let known = names(&[("a.example", &["10.1.0.7"]), ("m.star.example", &[MACHINE])]);
+    let app = world.start(
+        rejecting(&["bad = a.example:80", "bad = *.star.example:80"]),
+        &known,
+    );
+    let resolver = resolver(&world, &app, Duration::from_secs(1));
+    let rejects = |address: &str| {
+        let status = status(app.ns.fd(), &app.spec).unwrap();
+        status.rejects[0].peers.iter().any(|peer| peer == address)
+    };
+    let limit = Duration::from_secs(15);
+    eventually("the address of now", limit, || rejects("10.1.0.1"));
+    // Nobody says where the names below the star lead now: that of the start is theirs until somebody does.
+    let rules = || app.ns.sh("nft list set inet metactl reject_out4");
+    std::thread::sleep(Duration::from_secs(8));
+    assert!(rejects(MACHINE), "{}", rules());
+    assert!(app.ns.connect(MACHINE, 80).0.is_err());
+    resolver.end(&world, app);
+}
+
+/// A resolver goes by the policy that is written down: for a moment that is still the one before.
+#[test]
+fn what_the_policy_before_added_meanwhile_is_taken_out() {
+    let Some(world) = world("what_the_policy_before_added_meanwhile_is_taken_out") else {
+        return;
+    };
+    world.machine.serve_tcp(80);
+    let machine: Ipv4Addr = MACHINE.parse().unwrap();
+    let zone = BTreeMap::from([
+        ("a.star.example", vec![machine]),
+        ("b.other.example", vec![Ipv4Addr::new(10, 1, 0, 2)]),
+    ]);
+    serve(&world, &Arc::new(Mutex::new(zone)));
+    let none = names(&[]);
+    let accepting = |lines: &[&str]| {
+        let mut spec = spec("myapp", Mode::Routed, &[APP]);
+        spec.out = reject(lines);
+        star(&mut spec.out.accept);
+        spec
+    };
+    let (one, other) = (["one = *.star.example:80"], ["two = *.other.example:80"]);
+    for (before, after, accepted) in [
+        (accepting(&one), accepting(&other), true),
+        (rejecting(&one), rejecting(&other), false),
+    ] {
+        let mut app = world.start(before.clone(), &none);
+        let resolver = resolver(&world, &app, Duration::from_secs(60));
+        let reached = |app: &Sandbox| app.ns.connect(MACHINE, 80).0.is_ok();
+        assert_eq!(reached(&app), !accepted);
+        replace(app.ns.fd(), &before, &after, &none).unwrap();
+        // It is by the name of the policy before that the address comes, into a set of the one in force.
+        ask(&app, "a.star.example");
+        assert_eq!(reached(&app), accepted);
+        resolver.known.lock().unwrap().get_mut("myapp").unwrap().0 = after.clone();
+        app.spec = after;
+        let limit = Duration::from_secs(10);
+        eventually("its end", limit, || reached(&app) != accepted);
+        // The policy in force goes on.
+        ask(&app, "b.other.example");
+        let set = if accepted { "out4" } else { "reject_out4" };
+        let elements = app.ns.sh(&format!("nft list set inet metactl {set}"));
+        assert!(elements.contains("10.1.0.2"), "{elements}");
+        resolver.end(&world, app);
+    }
 }
 
 /// Who guesses answers has one question to guess, however often the application asks meanwhile.

@@ -349,6 +349,15 @@ fn flip(
         batch.elements(set, &set.elements);
     }
     for (set, keys) in &change.less {
+        // Since they were read some may have gone: their time was over, or the resolver took them out. Deleting what is
+        // not there is refused, and the whole change with it; adding what is there changes nothing.
+        let bare = |key: &Key| Element {
+            first: *key,
+            last: *key,
+            comment: String::new(),
+        };
+        let elements: Vec<Element> = keys.iter().map(bare).collect();
+        batch.elements(set, &elements);
         batch.delete_elements(set, keys);
     }
     for set in &change.more {

@@ -10,7 +10,7 @@ use rustix::io::Errno;
 use serde::Serialize;
 
 use super::sets::ListSets;
-use super::unwanted::Named;
+use super::unwanted::{InForce, Lists, Named};
 use super::{DIRECTIONS, Direction, FAMILIES, List, REFUSED_FOR, refused_set};
 use crate::NetError;
 use crate::netlink::{Netlink, Refusal, inside};
@@ -70,6 +70,14 @@ pub struct Refused {
 /// Reads counters and refused destinations from inside the namespace. A sandbox with an address but without its
 /// firewall is an error.
 pub fn status(netns: BorrowedFd<'_>, spec: &NetworkSpec) -> Result<FirewallStatus, NetError> {
+    look(netns, spec).map(|(status, _)| status)
+}
+
+/// The same, with what the lists have of names.
+pub(super) fn look(
+    netns: BorrowedFd<'_>,
+    spec: &NetworkSpec,
+) -> Result<(FirewallStatus, Lists), NetError> {
     let mut lists = Vec::new();
     for direction in DIRECTIONS {
         for list in [List::Accept, List::Reject] {
@@ -90,23 +98,25 @@ pub fn status(netns: BorrowedFd<'_>, spec: &NetworkSpec) -> Result<FirewallStatu
             refused: Vec::new(),
             learning: None,
         };
+        let mut named = Lists::default();
         let live = Live::read(&mut socket).map_err(read)?;
         for (direction, list, sets) in &lists {
-            let found = Found::read(&mut socket, sets, &live).map_err(read)?;
-            let all = match list {
-                List::Accept => &mut status.entries,
-                List::Reject => &mut status.rejects,
+            let (all, of_names) = match list {
+                List::Accept => (&mut status.entries, &mut named.accepts),
+                List::Reject => (&mut status.rejects, &mut named.rejects),
             };
+            let of_names = of_names.entry(*direction).or_default();
+            let found = Found::read(&mut socket, sets, &live, of_names).map_err(read)?;
             all.extend(found.entries(sets, *direction));
         }
         status.refused = refused(&mut socket).map_err(read)?;
-        let rejects = Named::of(spec, List::Reject, &status.rejects);
+        let rejects = Named::of(spec, List::Reject, &named.rejects);
         for one in &mut status.refused {
             one.rejected_by = rejects.refused(one).map(|entry| entry.name.clone());
         }
         let left = super::learn::left(&mut socket).map_err(read)?;
         status.learning = left.map(|left| left.as_secs());
-        Ok(status)
+        Ok((status, named))
     })
 }
 
@@ -119,11 +129,21 @@ struct Found {
 }
 
 impl Found {
-    fn read(socket: &mut Netlink, sets: &ListSets, live: &Live) -> Result<Found, Refusal> {
+    /// What of it is of names goes into `of_names`, too.
+    fn read(
+        socket: &mut Netlink,
+        sets: &ListSets,
+        live: &Live,
+        of_names: &mut InForce,
+    ) -> Result<Found, Refusal> {
         let mut found = Found::default();
+        let named: BTreeSet<&str> = sets.named().map(|set| set.name.as_str()).collect();
         for (name, shape) in sets.lookups() {
             for element in nftables::elements(socket, live.name_of(name), shape)? {
                 let span = (element.first.address, element.last.address);
+                if named.contains(name) {
+                    of_names.add(shape, &element);
+                }
                 if let Some(left) = element.expires {
                     let lives = found.expires.entry(element.comment.clone()).or_default();
                     lives.extend(shown(&span).into_iter().map(|peer| (peer, left / 1000)));

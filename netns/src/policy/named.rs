@@ -6,11 +6,11 @@ use std::time::Duration;
 
 use metactl_bundles::network::{Entry, NetworkSpec, Peer, Rejects, Verdict};
 
-use super::sets::ListSets;
+use super::sets::{ListSets, Origins};
 use super::{DIRECTIONS, Direction, FAMILIES, List, flow_set};
 use crate::NetError;
 use crate::netlink::{Netlink, Refusal};
-use crate::nftables::{self, Batch, Element, Key, Set, Shape, change::Live, shown_comment};
+use crate::nftables::{self, Batch, Element, Key, Set, Shape, change::Live};
 
 /// A line of a list.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -23,6 +23,17 @@ pub(crate) struct EntryId {
 
 /// An address for an entry.
 pub(crate) type Grant = (IpAddr, EntryId);
+
+/// What names have put into the firewall.
+pub(crate) struct Found {
+    /// With the time that is left; none for what was there from the start.
+    pub grants: Vec<(Grant, Option<Duration>)>,
+    /// What no entry explains: while the policy was replaced, a resolver still went by the one before.
+    pub strays: Strays,
+}
+
+/// Elements that no entry explains, by their sets.
+pub(crate) struct Strays(Vec<(Set, Vec<Element>)>);
 
 /// The parts of a policy that names fill.
 pub(crate) struct NamedSets {
@@ -272,7 +283,7 @@ impl NamedSets {
             .iter()
             .flat_map(|address| names.iter().map(|id| (*address, *id)))
             .collect();
-        remove(socket, &self.changes(&grants))
+        remove(socket, self.changes(&grants).values())
     }
 
     /// Rejects `more` from now on and `less` no longer, of `all` that were rejected before. Rejected addresses have no time in the kernel: they stay rejected
@@ -311,35 +322,58 @@ impl NamedSets {
             let kept: BTreeSet<(Key, Key)> = kept.iter().map(key).collect();
             elements.retain(|element| !kept.contains(&key(element)));
         }
-        remove(socket, &changes)
+        remove(socket, changes.values())
     }
 
-    /// What names have put into the firewall, with the time that is left; none for what was there from the
-    /// start.
-    pub fn read(&self, socket: &mut Netlink) -> Result<Vec<(Grant, Option<Duration>)>, Refusal> {
-        let mut by_comment: BTreeMap<(Direction, List, &str), EntryId> = BTreeMap::new();
-        for id in self.named() {
-            if let Some(entry) = self.entry(id) {
-                by_comment
-                    .entry((id.direction, id.list, shown_comment(&entry.name)))
-                    .or_insert(id);
-            }
-        }
-        let mut found: BTreeMap<Grant, Option<Duration>> = BTreeMap::new();
+    /// What names have put into the firewall. An element that several entries may have put there counts for each.
+    pub fn read(&self, socket: &mut Netlink) -> Result<Found, Refusal> {
+        let mut grants: BTreeMap<Grant, Option<Duration>> = BTreeMap::new();
+        let mut strays = Vec::new();
         for ((direction, list), sets) in &self.lists {
+            let origins = Origins::of(sets);
             for set in sets.named() {
                 let kernel = self.in_kernel(set);
+                let mut unexplained = Vec::new();
                 for element in nftables::elements(socket, &kernel.name, set.shape)? {
-                    let id = by_comment.get(&(*direction, *list, element.comment.as_str()));
-                    let own = set.elements.iter().any(|one| one.first == element.first);
-                    if let (Some(id), false) = (id, own) {
-                        let left = element.expires.map(Duration::from_millis);
-                        found.insert((element.first.address, *id), left);
+                    if origins.is_own(&set.name, &element) {
+                        continue;
                     }
+                    let entries = origins.entries(&set.name, &element);
+                    // What an accept list has for good no resolver has put there: it is of a policy in force that is not
+                    // written down yet. Of a reject list nothing tells that, and what is taken from such a policy comes
+                    // back as soon as it is written down, when its names are looked up.
+                    if entries.is_empty() && (*list == List::Reject || element.expires.is_some()) {
+                        unexplained.push(Element {
+                            first: element.first,
+                            last: element.last,
+                            comment: element.comment,
+                        });
+                        continue;
+                    }
+                    let left = element.expires.map(Duration::from_millis);
+                    grants.extend(entries.into_iter().map(|index| {
+                        let id = EntryId {
+                            direction: *direction,
+                            list: *list,
+                            index,
+                        };
+                        ((element.first.address, id), left)
+                    }));
+                }
+                if !unexplained.is_empty() {
+                    strays.push((kernel, unexplained));
                 }
             }
         }
-        Ok(found.into_iter().collect())
+        Ok(Found {
+            grants: grants.into_iter().collect(),
+            strays: Strays(strays),
+        })
+    }
+
+    /// Takes out what no entry explains.
+    pub fn forget(&self, socket: &mut Netlink, strays: &Strays) -> Result<(), Refusal> {
+        remove(socket, strays.0.iter())
     }
 
     fn entry(&self, id: EntryId) -> Option<&Entry> {
@@ -348,12 +382,12 @@ impl NamedSets {
 }
 
 /// Takes elements out of their sets. Those that vanish meanwhile are no error.
-fn remove(
+fn remove<'a>(
     socket: &mut Netlink,
-    changes: &BTreeMap<&str, (Set, Vec<Element>)>,
+    changes: impl Iterator<Item = &'a (Set, Vec<Element>)>,
 ) -> Result<(), Refusal> {
     let mut there = Vec::new();
-    for (set, elements) in changes.values() {
+    for (set, elements) in changes {
         let known: BTreeSet<(Key, Key)> = nftables::elements(socket, &set.name, set.shape)?
             .into_iter()
             .map(|one| (one.first, one.last))
@@ -365,6 +399,10 @@ fn remove(
     let mut batch = Batch::new(socket);
     let mut some = false;
     for (set, elements) in &there {
+        if !set.kind.is_interval() {
+            // The time of some may be over by now: see `flip` in `nftables/change.rs`.
+            batch.elements(set, elements);
+        }
         batch.remove_elements(set, elements);
         some |= !elements.is_empty();
     }

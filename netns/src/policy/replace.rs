@@ -88,17 +88,23 @@ fn exchange(socket: &mut Netlink, rules: &Ruleset, kept: &Kept) -> Result<(), Re
 /// A list, and the comment of an entry of it.
 type Kept = BTreeSet<((Direction, List), String)>;
 
-/// The entries with a host name that are in both, word for word: their addresses stay.
+/// The lines with a host name that are in both, word for word: their addresses stay. One that accepted more than it does
+/// now is looked up anew: which of its addresses were of the destination that is gone, the kernel does not know. One that
+/// rejected more keeps them until the resolver knows better.
 fn kept(before: &NetworkSpec, after: &NetworkSpec) -> Kept {
     let named = |entry: &&Entry| matches!(entry.peer, Peer::Host(_) | Peer::Suffix(_));
+    let comment = |entry: &Entry| shown_comment(&entry.name).to_owned();
     let mut kept = Kept::new();
     for direction in DIRECTIONS {
         for list in [List::Accept, List::Reject] {
             let of = |spec| list.entries(direction.policy(spec));
+            let is_gone = |entry: &&Entry| list == List::Accept && !of(after).contains(entry);
+            let gone = of(before).iter().filter(named).filter(is_gone);
+            let gone: BTreeSet<String> = gone.map(comment).collect();
             let entries = of(after).iter().filter(named);
             let same = entries.filter(|entry| of(before).contains(entry));
-            let comment = |entry: &Entry| shown_comment(&entry.name).to_owned();
-            kept.extend(same.map(|entry| ((direction, list), comment(entry))));
+            let same = same.map(comment).filter(|comment| !gone.contains(comment));
+            kept.extend(same.map(|comment| ((direction, list), comment)));
         }
     }
     kept

@@ -10,6 +10,8 @@
 //! and the same for `out6`, `in4`, `in6`, and with `reject_` in front for what a reject list names. A set exists when
 //! an entry can put something in it, now or when a name gets a new address.
 
+mod origin;
+
 use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -19,6 +21,8 @@ use metactl_bundles::network::{Entry, NetworkSpec, Peer, PortRange, Protocol, Ve
 use super::{Direction, FAMILIES, List, digit, rebinding};
 use crate::nftables::{Element, Family, Key, Kind, Set, Shape};
 use crate::{NetError, Resolved};
+
+pub(super) use origin::Origins;
 
 /// A range of ports up to this many becomes single elements of the hash set.
 const EXACT_PORTS: usize = 256;

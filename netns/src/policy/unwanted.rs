@@ -1,18 +1,21 @@
 //! Open connections that the policy in force would refuse: a policy was tightened while they were there.
 
+use std::collections::BTreeMap;
 use std::net::IpAddr;
+use std::ops::RangeInclusive;
 use std::os::fd::BorrowedFd;
 
-use ipnet::IpNet;
 use metactl_bundles::network::{Entry, NetworkSpec, Peer, Protocol, Verdict};
 
-use super::live::{EntryStatus, FirewallStatus, Refused, status};
+use super::live::{Refused, look};
 use super::replace::is_guarded;
 use super::{DIRECTIONS, Direction, FAMILIES, List, flow_set};
 use crate::NetError;
 use crate::connections::{self, Connection};
 use crate::netlink::{Netlink, Refusal, inside};
-use crate::nftables::{self, Batch, Key, Kind, Set, Shape, change::Live};
+use crate::nftables::{
+    self, Batch, Key, Kind, ReadElement, Set, Shape, change::Live, shown_comment,
+};
 
 const TCP: u8 = 6;
 const UDP: u8 = 17;
@@ -25,7 +28,8 @@ pub fn unwanted(netns: BorrowedFd<'_>, spec: &NetworkSpec) -> Result<Vec<Connect
     if !is_guarded(spec) {
         return Ok(Vec::new());
     }
-    let judge = Judge::new(spec, &status(netns, spec)?);
+    let (_, lists) = look(netns, spec)?;
+    let judge = Judge::new(spec, &lists);
     let mut all = connections::list(netns)?;
     all.retain(|one| {
         let protocol = if one.proto == "tcp" { TCP } else { UDP };
@@ -41,7 +45,8 @@ pub fn cut(
     spec: &NetworkSpec,
     unwanted: &[Connection],
 ) -> Result<usize, NetError> {
-    let judge = Judge::new(spec, &status(netns, spec)?);
+    let (_, lists) = look(netns, spec)?;
+    let judge = Judge::new(spec, &lists);
     inside(netns, || {
         forget(&judge).map_err(|refusal| refusal.during("forget exchanges of UDP packets"))
     })?;
@@ -89,11 +94,11 @@ struct Judge<'a> {
 }
 
 impl<'a> Judge<'a> {
-    fn new(spec: &'a NetworkSpec, status: &FirewallStatus) -> Judge<'a> {
+    fn new(spec: &'a NetworkSpec, lists: &'a Lists) -> Judge<'a> {
         Judge {
             spec,
-            accepts: Named::of(spec, List::Accept, &status.entries),
-            rejects: Named::of(spec, List::Reject, &status.rejects),
+            accepts: Named::of(spec, List::Accept, &lists.accepts),
+            rejects: Named::of(spec, List::Reject, &lists.rejects),
         }
     }
 
@@ -106,27 +111,70 @@ impl<'a> Judge<'a> {
     }
 }
 
+/// What the lists have of names at the moment.
+#[derive(Default)]
+pub(super) struct Lists {
+    pub(super) accepts: BTreeMap<Direction, InForce>,
+    pub(super) rejects: BTreeMap<Direction, InForce>,
+}
+
+/// What is in the sets that names fill, by the address. Each with its own protocols and ports: a line may have several
+/// destinations, and what one of them leads to is nothing to the others.
+#[derive(Default)]
+pub(super) struct InForce(BTreeMap<IpAddr, Vec<Reached>>);
+
+struct Reached {
+    protocols: RangeInclusive<u16>,
+    ports: RangeInclusive<u16>,
+    /// That of its line.
+    comment: String,
+}
+
+impl InForce {
+    pub(super) fn add(&mut self, shape: Shape, element: &ReadElement) {
+        let (first, last) = (&element.first, &element.last);
+        let (protocols, ports) = match shape {
+            Shape::Address(_) => (0..=u16::MAX, 0..=u16::MAX),
+            _ => (first.middle..=last.middle, first.port..=last.port),
+        };
+        self.0.entry(first.address).or_default().push(Reached {
+            protocols,
+            ports,
+            comment: element.comment.clone(),
+        });
+    }
+
+    /// The comments of those that are for such a packet.
+    fn lines(&self, peer: IpAddr, protocol: u8, port: u16) -> Vec<&str> {
+        let known = self.0.get(&peer).into_iter().flatten();
+        let fits = |one: &&Reached| {
+            one.protocols.contains(&u16::from(protocol)) && one.ports.contains(&port)
+        };
+        known.filter(fits).map(|one| one.comment.as_str()).collect()
+    }
+}
+
 /// The lists of one kind, with the addresses that names have at the moment.
 pub(super) struct Named<'a> {
     /// First those of `out`.
-    entries: Vec<(Direction, &'a Entry, Vec<IpNet>)>,
+    entries: Vec<(Direction, &'a Entry)>,
+    in_force: &'a BTreeMap<Direction, InForce>,
 }
 
 impl<'a> Named<'a> {
-    /// `status` is of the same entries.
-    pub(super) fn of(spec: &'a NetworkSpec, list: List, status: &[EntryStatus]) -> Named<'a> {
-        let entries = DIRECTIONS.map(|direction| list.entries(direction.policy(spec)));
-        let known = status.iter().zip(entries.into_iter().flatten());
-        let entries = known.map(|(status, entry)| {
-            let nets = match &entry.peer {
-                Peer::Net(net) => vec![*net],
-                // Whatever addresses its name has at the moment.
-                _ => status.peers.iter().filter_map(|text| net(text)).collect(),
-            };
-            (status.direction, entry, nets)
+    /// `in_force` is of the same lists.
+    pub(super) fn of(
+        spec: &'a NetworkSpec,
+        list: List,
+        in_force: &'a BTreeMap<Direction, InForce>,
+    ) -> Named<'a> {
+        let entries = DIRECTIONS.into_iter().flat_map(|direction| {
+            let entries = list.entries(direction.policy(spec)).iter();
+            entries.map(move |entry| (direction, entry))
         });
         Named {
             entries: entries.collect(),
+            in_force,
         }
     }
 
@@ -137,20 +185,14 @@ impl<'a> Named<'a> {
         protocol: u8,
         port: u16,
     ) -> Option<&'a Entry> {
-        let mut entries = self.entries.iter().filter(|(of, _, _)| *of == direction);
-        let found = entries.find(|(_, entry, nets)| {
-            let protocol = match entry.protocol {
-                None => entry.ports.is_empty() || matches!(protocol, TCP | UDP),
-                Some(Protocol::Tcp) => protocol == TCP,
-                Some(Protocol::Udp) => protocol == UDP,
-                Some(Protocol::Icmp) => matches!(protocol, ICMP | ICMP6),
-            };
-            let mut ports = entry.ports.iter();
-            let port = entry.ports.is_empty()
-                || ports.any(|range| (range.first..=range.last).contains(&port));
-            protocol && port && nets.iter().any(|net| net.contains(&peer))
+        let in_force = self.in_force.get(&direction);
+        let lines = in_force.map_or_else(Vec::new, |known| known.lines(peer, protocol, port));
+        let mut entries = self.entries.iter().filter(|(of, _)| *of == direction);
+        let found = entries.find(|(_, entry)| match &entry.peer {
+            Peer::Net(net) => net.contains(&peer) && serves(entry, protocol, port),
+            _ => lines.contains(&shown_comment(&entry.name)),
         });
-        found.map(|(_, entry, _)| *entry)
+        found.map(|(_, entry)| *entry)
     }
 
     /// The entry that names what was refused.
@@ -166,9 +208,16 @@ impl<'a> Named<'a> {
     }
 }
 
-/// A prefix, or an address alone.
-fn net(text: &str) -> Option<IpNet> {
-    text.parse()
-        .ok()
-        .or_else(|| text.parse::<IpAddr>().ok().map(IpNet::from))
+/// Whether protocol and port are those of the entry.
+fn serves(entry: &Entry, protocol: u8, port: u16) -> bool {
+    let protocol = match entry.protocol {
+        None => entry.ports.is_empty() || matches!(protocol, TCP | UDP),
+        Some(Protocol::Tcp) => protocol == TCP,
+        Some(Protocol::Udp) => protocol == UDP,
+        Some(Protocol::Icmp) => matches!(protocol, ICMP | ICMP6),
+    };
+    let mut ports = entry.ports.iter();
+    let port =
+        entry.ports.is_empty() || ports.any(|range| (range.first..=range.last).contains(&port));
+    protocol && port
 }

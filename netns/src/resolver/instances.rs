@@ -277,7 +277,9 @@ impl Instance {
         let mut socket = kernel.firewall(places, &self.user)?;
         self.sets.locate(&mut socket)?;
         let mut timeless = Vec::new();
-        for (grant, left) in self.sets.read(&mut socket)? {
+        let found = self.sets.read(&mut socket)?;
+        self.sets.forget(&mut socket, &found.strays)?;
+        for (grant, left) in found.grants {
             match left {
                 _ if grant.1.list == List::Reject => self.rejected.set(grant, now + grace),
                 Some(left) => self.grants.set(grant, now + left, self.sets.weight(grant)),
