@@ -344,7 +344,7 @@ impl Server {
             // They are not told.
             return Ok(());
         }
-        let life = Duration::from_secs(TTL_MOST.into());
+        let life = Duration::from_secs(response.longest().min(TTL_MOST).into());
         self.reject_in_part(user, &names, &addresses, life)
             .map_err(|why| query.empty(SERVFAIL, Some(&why)))
     }

@@ -38,6 +38,12 @@ impl Response<'_> {
         Ok(names)
     }
 
+    /// How long the longest of its answers holds, in seconds.
+    pub fn longest(&self) -> u32 {
+        let times = self.answers.iter().map(|record| record.ttl);
+        times.max().unwrap_or_default()
+    }
+
     /// The addresses in its answers.
     pub fn addresses(&self) -> Vec<IpAddr> {
         addresses(&self.answers)
