@@ -2,212 +2,22 @@
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod common;
+mod resolving;
 
 use std::collections::BTreeMap;
 use std::io::{self, Write};
 use std::net::{Ipv4Addr, Shutdown, TcpStream, UdpSocket};
-use std::os::fd::OwnedFd;
-use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use common::{MACHINE, Sandbox, World, entry, names, reject, spec, world};
 use metactl_bundles::network::{Entry, Mode, NetworkSpec, Peer};
 use metactl_netns::policy::{replace, status};
-use metactl_netns::resolver::{NamesAsked, Places, Resolver, Settings, Wanted, running};
-
-const APP: &str = "198.51.100.5";
-/// The address of the name server, on the server's own loopback device.
-const DNS: &str = "127.0.0.1";
-
-/// Sandboxes by their names.
-struct Here(Arc<Mutex<BTreeMap<String, (NetworkSpec, OwnedFd)>>>);
-
-/// Another one for every policy.
-fn version(spec: &NetworkSpec) -> String {
-    format!("{:?} {:?}", spec.out, spec.inbound)
-}
-
-impl Places for Here {
-    fn policy(&self, user: &str) -> io::Result<Option<(NetworkSpec, String)>> {
-        let known = self.0.lock().unwrap();
-        Ok(known
-            .get(user)
-            .map(|(spec, _)| (spec.clone(), version(spec))))
-    }
-
-    fn version(&self, user: &str) -> Option<String> {
-        self.0
-            .lock()
-            .unwrap()
-            .get(user)
-            .map(|(spec, _)| version(spec))
-    }
-
-    fn namespace(&self, user: &str) -> io::Result<OwnedFd> {
-        let known = self.0.lock().unwrap();
-        let (_, fd) = known.get(user).ok_or(io::ErrorKind::NotFound)?;
-        fd.try_clone()
-    }
-}
-
-/// Addresses by name: what the name server says, with a time of one second.
-type Zone = Arc<Mutex<BTreeMap<&'static str, Vec<Ipv4Addr>>>>;
-
-fn serve(world: &World, zone: &Zone) {
-    let socket = world.server.run(|| UdpSocket::bind((DNS, 53)).unwrap());
-    let zone = zone.clone();
-    std::thread::spawn(move || {
-        let mut buffer = [0; 1500];
-        while let Ok((length, from)) = socket.recv_from(&mut buffer) {
-            let answer = answer(&zone, &buffer[..length]);
-            socket.send_to(&answer, from).unwrap_or_default();
-        }
-    });
-}
-
-/// What the name server says to a question.
-fn answer(zone: &Zone, question: &[u8]) -> Vec<u8> {
-    let end = 12 + question[12..].iter().position(|byte| *byte == 0).unwrap();
-    let mut name = Vec::new();
-    let mut at = 12;
-    while at < end {
-        let length = usize::from(question[at]);
-        name.push(String::from_utf8_lossy(&question[at + 1..at + 1 + length]).into_owned());
-        at += 1 + length;
-    }
-    let zone = zone.lock().unwrap();
-    // A, or whatever there is.
-    let found = match question[end + 2] {
-        1 | ANY => zone.get(name.join(".").as_str()).cloned(),
-        _ => None,
-    };
-    let found = found.unwrap_or_default();
-    let mut answer = question[..2].to_vec();
-    answer.extend([0x81, 0x80, 0, 1, 0, found.len() as u8, 0, 0, 0, 0]);
-    answer.extend_from_slice(&question[12..end + 5]);
-    for address in found {
-        answer.extend([0xc0, 12, 0, 1, 0, 1, 0, 0, 0, 1, 0, 4]);
-        answer.extend(address.octets());
-    }
-    answer
-}
-
-struct Running {
-    known: Arc<Mutex<BTreeMap<String, (NetworkSpec, OwnedFd)>>>,
-    thread: std::thread::JoinHandle<()>,
-    server_dir: PathBuf,
-}
-
-/// Starts a resolver with a short grace in the world's server.
-fn resolver(world: &World, sandbox: &Sandbox, grace: Duration) -> Running {
-    resolver_that(world, sandbox, grace, false)
-}
-
-/// `replace`: as on a kernel before 6.12.
-fn resolver_that(world: &World, sandbox: &Sandbox, grace: Duration, replace: bool) -> Running {
-    let known: Arc<Mutex<BTreeMap<_, _>>> = Arc::default();
-    let fd = sandbox.ns.fd().try_clone_to_owned().unwrap();
-    known
-        .lock()
-        .unwrap()
-        .insert(sandbox.spec.instance.clone(), (sandbox.spec.clone(), fd));
-    let server_dir = world.server_dir();
-    let settings = Settings {
-        resolv_conf: "/nonexistent".into(),
-        hosts: "/nonexistent".into(),
-        nameservers: vec![DNS.parse().unwrap()],
-        grace,
-        replace_elements: replace,
-        ..Settings::of(&server_dir)
-    };
-    let places = known.clone();
-    let (ready, is_ready) = std::sync::mpsc::channel();
-    let thread = world.server.run(|| {
-        std::thread::spawn(move || {
-            let opened = Resolver::open(settings, Box::new(Here(places))).unwrap();
-            ready.send(()).unwrap();
-            opened.expect("no other resolver").run().unwrap();
-        })
-    });
-    is_ready.recv().unwrap();
-    Running {
-        known,
-        thread,
-        server_dir,
-    }
-}
-
-impl Running {
-    /// The sandbox is over: so is the resolver.
-    fn end(self, world: &World, sandbox: Sandbox) {
-        self.known.lock().unwrap().clear();
-        world.stop(sandbox);
-        let begun = Instant::now();
-        while !self.thread.is_finished() {
-            assert!(begun.elapsed() < Duration::from_secs(5), "it does not end");
-            std::thread::sleep(Duration::from_millis(10));
-        }
-        self.thread.join().unwrap();
-        assert_eq!(running(&self.server_dir).unwrap(), None);
-    }
-}
-
-/// The type of a question for everything.
-const ANY: u8 = 255;
-
-fn question(name: &str, kind: u8) -> Vec<u8> {
-    let mut question = vec![0, 7, 1, 0, 0, 1, 0, 0, 0, 0, 0, 0];
-    for label in name.split('.') {
-        question.push(label.len() as u8);
-        question.extend_from_slice(label.as_bytes());
-    }
-    question.extend([0, 0, kind, 0, 1]);
-    question
-}
-
-/// Asks from inside, as an application does; the answer.
-fn exchange(sandbox: &Sandbox, question: &[u8]) -> Vec<u8> {
-    sandbox.ns.run(|| {
-        let socket = UdpSocket::bind("0.0.0.0:0").unwrap();
-        socket.connect(("169.254.1.1", 53)).unwrap();
-        socket
-            .set_read_timeout(Some(Duration::from_secs(3)))
-            .unwrap();
-        socket.send(question).unwrap();
-        let mut buffer = [0; 1500];
-        let length = socket.recv(&mut buffer).unwrap();
-        buffer[..length].to_vec()
-    })
-}
-
-/// The addresses in the answer.
-fn ask(sandbox: &Sandbox, name: &str) -> Vec<Ipv4Addr> {
-    let question = question(name, 1);
-    let answer = exchange(sandbox, &question);
-    let count = usize::from(answer[7]);
-    let records = &answer[question.len()..];
-    let address = |record: &[u8]| Ipv4Addr::new(record[12], record[13], record[14], record[15]);
-    (0..count).map(|n| address(&records[n * 16..])).collect()
-}
-
-fn peers(sandbox: &Sandbox) -> Vec<String> {
-    let status = status(sandbox.ns.fd(), &sandbox.spec).unwrap();
-    status
-        .entries
-        .into_iter()
-        .flat_map(|entry| entry.peers)
-        .collect()
-}
-
-#[track_caller]
-fn eventually(what: &str, limit: Duration, mut is: impl FnMut() -> bool) {
-    let begun = Instant::now();
-    while !is() {
-        assert!(begun.elapsed() < limit, "not within {limit:?}: {what}");
-        std::thread::sleep(Duration::from_millis(50));
-    }
-}
+use metactl_netns::resolver::{NamesAsked, Resolver, Settings, Wanted, running};
+use resolving::{
+    ANY, APP, DNS, Here, Zone, answer, ask, eventually, exchange, peers, question, resolver,
+    resolver_that, serve,
+};
 
 fn start(world: &World, lines: &[&str], list: &[(&str, &[&str])]) -> Sandbox {
     let mut spec = spec("myapp", Mode::Routed, &[APP]);

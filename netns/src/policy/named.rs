@@ -193,6 +193,12 @@ impl NamedSets {
         entries.any(|id| id.list == List::Reject)
     }
 
+    /// Whether the entry has a name in full, and not one with a star.
+    pub fn is_host(&self, id: EntryId) -> bool {
+        let entry = self.entry(id);
+        entry.is_some_and(|entry| matches!(entry.peer, Peer::Host(_)))
+    }
+
     /// The entries with names.
     fn named(&self) -> Vec<EntryId> {
         let mut found = Vec::new();

@@ -7,14 +7,17 @@ use std::time::{Duration, Instant};
 
 use super::grants::TTL_MOST;
 use super::instances::is_gone;
-use super::message::{A, AAAA};
+use super::message::{A, AAAA, NXDOMAIN};
 use super::name::Name;
+use super::rejected::{NO_ROOM, Seen};
 use super::serve::Server;
 use super::upstream::{Aim, Job, Outcome};
 
 /// The shortest and the longest time between two look-ups of a name.
 const LEAST: Duration = Duration::from_secs(30);
 const MOST: Duration = Duration::from_secs(300);
+/// When nobody could be asked for a rejected name that no address is known of: until then it is open.
+const SOON: Duration = Duration::from_secs(2);
 /// So many are begun at a time.
 const AT_ONCE: usize = 64;
 
@@ -23,6 +26,8 @@ const AT_ONCE: usize = 64;
 pub(super) struct Follow {
     due: BTreeMap<String, Instant>,
     order: BTreeSet<(Instant, String)>,
+    /// Those that nobody could be asked for the last time.
+    unanswered: BTreeSet<String>,
 }
 
 impl Follow {
@@ -45,6 +50,7 @@ impl Follow {
     fn retain(&mut self, names: &BTreeSet<String>) {
         self.due.retain(|name, _| names.contains(name));
         self.order.retain(|(_, name)| names.contains(name));
+        self.unanswered.retain(|name| names.contains(name));
     }
 
     /// Some of those that are due.
@@ -92,6 +98,7 @@ impl Server {
         let now = Instant::now();
         for text in self.follow.due(now) {
             self.follow.set(&text, now + LEAST);
+            self.follow.unanswered.remove(&text);
             let Some(name) = Name::from_text(&text) else {
                 continue;
             };
@@ -114,9 +121,8 @@ impl Server {
         let has = |v6: bool| {
             let mut users = self.instances.by_user.values();
             users.any(|one| {
-                let spec = one.sets.spec();
                 let named = one.sets.names(name) || one.sets.rejects_host(name);
-                named && spec.addresses.iter().any(|address| address.is_ipv6() == v6)
+                named && one.has_family(v6)
             })
         };
         [(false, A), (true, AAAA)]
@@ -128,47 +134,76 @@ impl Server {
 
     /// A name was looked up.
     pub(super) fn followed(&mut self, name: &str, kind: u16, outcome: Outcome<'_>) {
-        // Who cannot be looked up keeps the addresses that it has, for their time.
-        let Outcome::Chain(chain) = outcome else {
-            return;
-        };
-        let ttl = Duration::from_secs(chain.ttl.min(TTL_MOST).into());
-        let grace = self.settings().grace;
-        if self.follow.has(name) {
-            // It has to be known again before the time of the addresses is over.
-            let (least, most) = (LEAST.min(grace / 4), MOST.min(grace / 2));
-            let next = Instant::now() + ttl.clamp(least, most.max(least));
-            self.follow.set(name, next);
+        let mut next = None;
+        match outcome {
+            Outcome::Chain(chain) => {
+                let ttl = Duration::from_secs(chain.ttl.min(TTL_MOST).into());
+                let grace = self.settings().grace;
+                self.leads(name, kind, &chain.addresses, (ttl, grace));
+                // It has to be known again before the time of the addresses is over.
+                let (least, most) = (LEAST.min(grace / 4), MOST.min(grace / 2));
+                next = Some(ttl.clamp(least, most.max(least)));
+            }
+            // Who cannot be looked up keeps the addresses that it has, for their time.
+            Outcome::Failed(NXDOMAIN) => {}
+            Outcome::Failed(_) | Outcome::Response(_) => {
+                self.follow.unanswered.insert(name.to_owned());
+            }
         }
+        if !self.follow.has(name) {
+            return;
+        }
+        let lacks = || self.instances.by_user.values().any(|one| one.lacks(name));
+        if self.follow.unanswered.contains(name) && lacks() {
+            next = Some(SOON);
+        }
+        if let Some(next) = next {
+            self.follow.set(name, Instant::now() + next);
+        }
+    }
+
+    /// A name leads there, and nowhere else.
+    fn leads(
+        &mut self,
+        name: &str,
+        kind: u16,
+        addresses: &[IpAddr],
+        (ttl, grace): (Duration, Duration),
+    ) {
         let mut failed = Vec::new();
+        let places = self.places.as_ref();
         for instance in self.instances.by_user.values_mut() {
-            let entries = instance.sets.entries_of(name);
             let listed = instance.sets.names(name);
-            let rejects = instance.sets.rejects_of(name);
-            let family = |v6: bool| {
-                let addresses = &instance.sets.spec().addresses;
-                addresses.iter().any(|address| address.is_ipv6() == v6)
-            };
             let followed = listed || instance.sets.rejects_host(name);
-            if !followed || !family(kind == AAAA) {
+            if !followed || !instance.has_family(kind == AAAA) {
                 continue;
             }
-            let places = self.places.as_ref();
-            if !rejects.is_empty() {
-                let those = (rejects.as_slice(), chain.addresses.as_slice());
-                let looked_up = Some(kind == AAAA);
-                let done = instance.reject(&self.kernel, places, those, looked_up, ttl + grace);
-                if let Err(refusal) = done
-                    && !is_gone(&refusal)
-                {
-                    failed.push(format!("{}: {name}: {}", instance.user, refusal.source));
+            let rejects = instance.sets.rejects_of(name).into_iter();
+            // Below a star there are other names, too: this one says nothing of their addresses.
+            let (own, stars): (Vec<_>, Vec<_>) = rejects.partition(|id| instance.sets.is_host(*id));
+            for (entries, looked_up) in [(&own, Some(kind == AAAA)), (&stars, None)] {
+                if entries.is_empty() {
+                    continue;
+                }
+                let seen = Seen {
+                    entries,
+                    addresses,
+                    looked_up,
+                };
+                match instance.reject(&self.kernel, places, seen, ttl + grace) {
+                    Ok(true) => {}
+                    Ok(false) => failed.push(format!("{}: {name}: {NO_ROOM}", instance.user)),
+                    Err(refusal) if is_gone(&refusal) => {}
+                    Err(refusal) => {
+                        failed.push(format!("{}: {name}: {}", instance.user, refusal.source));
+                    }
                 }
             }
             if !listed {
                 continue;
             }
-            let addresses: Vec<IpAddr> = chain
-                .addresses
+            let entries = instance.sets.entries_of(name);
+            let addresses: Vec<IpAddr> = addresses
                 .iter()
                 .copied()
                 .filter(|address| instance.forbids(address).is_none())

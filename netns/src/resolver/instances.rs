@@ -15,7 +15,7 @@ use super::Places;
 use super::grants::Grants;
 use super::pace::Pace;
 use super::record::{self, NamesAsked, unix_now};
-use super::rejected::Rejected;
+use super::rejected::{Cost, Rejected, Seen};
 use super::system::{Stamp, stamp};
 use crate::link::{GROUP, Holder, Links};
 use crate::netlink::{Netlink, Refusal, visit};
@@ -201,35 +201,54 @@ impl Instance {
         Ok(())
     }
 
-    /// Rejects `addresses` of entries of reject lists. With `looked_up` (of IPv6 or of IPv4) those are all that they have,
-    /// for `life`. False: there is no room for more.
+    /// Whether it has addresses of this family.
+    pub fn has_family(&self, v6: bool) -> bool {
+        let addresses = &self.sets.spec().addresses;
+        addresses.iter().any(|address| address.is_ipv6() == v6)
+    }
+
+    /// Rejects addresses of entries of reject lists, for `life`. False: there is no room for more.
     pub fn reject(
         &mut self,
         kernel: &Kernel,
         places: &dyn Places,
-        (entries, addresses): (&[EntryId], &[IpAddr]),
-        looked_up: Option<bool>,
+        seen: Seen<'_>,
         life: Duration,
     ) -> Result<bool, Refusal> {
         let now = Instant::now();
-        let Some(change) = self.rejected.seen(entries, addresses, looked_up, now) else {
+        // What it has no address for is not reached in any case, and has no set.
+        let fits = |address: &&IpAddr| self.has_family(address.is_ipv6());
+        let addresses: Vec<IpAddr> = seen.addresses.iter().filter(fits).copied().collect();
+        let addresses = addresses.as_slice();
+        let seen = Seen { addresses, ..seen };
+        let cost_of = |grant| cost(&self.sets, grant);
+        let needed = |address: &IpAddr| self.grants.has(address);
+        let Some(change) = self.rejected.seen(seen, cost_of, needed, now) else {
             return Ok(false);
         };
         if !(change.more.is_empty() && change.less.is_empty()) {
-            let (more, less, all) = (&change.more, &change.less, self.rejected.all());
+            let (more, beside) = (&change.more, self.rejected.beside(&change.less));
+            let less: Vec<Grant> = change.less.iter().copied().collect();
             let mut socket = kernel.firewall(places, &self.user)?;
-            match self.sets.reject(&mut socket, more, less, &all) {
+            match self.sets.reject(&mut socket, more, &less, &beside) {
                 // The policy was replaced a moment ago, and has made sets anew.
                 Err(refusal) if refusal.is(rustix::io::Errno::NOENT) => {
                     self.sets.locate(&mut socket)?;
-                    self.sets.reject(&mut socket, more, less, &all)?;
+                    self.sets.reject(&mut socket, more, &less, &beside)?;
                 }
                 rejected => rejected?,
             }
-            self.rejected.done(&change);
         }
-        self.rejected.renew(entries, addresses, now + life);
+        let cost_of = |grant| cost(&self.sets, grant);
+        self.rejected.done(&change, seen, cost_of, (now, life));
         Ok(true)
+    }
+
+    /// Whether it rejects this very name, and knows no address of it.
+    pub fn lacks(&self, name: &str) -> bool {
+        let mut rejecting = self.sets.rejects_of(name);
+        rejecting.retain(|id| self.sets.is_host(*id));
+        !rejecting.is_empty() && !self.rejected.has(&rejecting)
     }
 
     /// Addresses whose time ends within `grace / 2` stay for another `grace` when something is connected to them.
@@ -281,7 +300,10 @@ impl Instance {
         self.sets.forget(&mut socket, &found.strays)?;
         for (grant, left) in found.grants {
             match left {
-                _ if grant.1.list == List::Reject => self.rejected.set(grant, now + grace),
+                _ if grant.1.list == List::Reject => {
+                    let cost = cost(&self.sets, grant);
+                    self.rejected.set(grant, now + cost.life(grace), cost);
+                }
                 Some(left) => self.grants.set(grant, now + left, self.sets.weight(grant)),
                 None => timeless.push(grant),
             }
@@ -312,6 +334,14 @@ impl Instance {
             self.asked.write(server_dir, &self.user)?;
         }
         Ok(())
+    }
+}
+
+/// What a rejected address of an entry is in the kernel.
+fn cost(sets: &NamedSets, grant: Grant) -> Cost {
+    Cost {
+        elements: sets.weight(grant),
+        star: !sets.is_host(grant.1),
     }
 }
 

@@ -11,6 +11,7 @@ use super::message::{
     REFUSED, Response, SERVFAIL,
 };
 use super::name::Name;
+use super::rejected::{NO_ROOM, Seen};
 use super::serve::Server;
 use super::upstream::{Aim, Job, Relay, Who, room};
 
@@ -139,8 +140,8 @@ impl Server {
         if let (true, Some((name, chain))) = (addresses, self.in_hosts(&candidates, query.kind)) {
             return Judged::Now(self.answer(user, who, query, &name, &chain, true));
         }
-        // Where names are rejected it is looked at what an answer leads by.
-        let open = open && !(addresses && instance_rejects_names);
+        // Where names are rejected it is looked at what an answer leads by, and nothing else is told.
+        let open = open && !instance_rejects_names;
         let relay = match (addresses, open) {
             // With policy accept an answer stays as it is, unless it leads inside; only short names are completed.
             (_, true) if candidates.len() < 2 => Relay::Whole(message.to_vec()),
@@ -299,10 +300,14 @@ impl Server {
             return Ok(());
         }
         let places = self.places.as_ref();
-        let those = (entries.as_slice(), addresses);
-        let problem = match instance.reject(&self.kernel, places, those, None, life) {
+        let seen = Seen {
+            entries: &entries,
+            addresses,
+            looked_up: None,
+        };
+        let problem = match instance.reject(&self.kernel, places, seen, life) {
             Ok(true) => return Ok(()),
-            Ok(false) => "more addresses are rejected than there is room for".to_owned(),
+            Ok(false) => NO_ROOM.to_owned(),
             Err(refusal) => refusal.source.to_string(),
         };
         let name = names.first().map_or("", String::as_str);
@@ -310,8 +315,42 @@ impl Server {
         Err(problem)
     }
 
-    /// An answer that is passed on as it is (whole, with policy accept), unless it tells of an address that no name
-    /// leads to.
+    /// The same for an answer of whatever type: aliases, hosts of mail and of services, hints, and all of it at once.
+    fn reject_told(
+        &mut self,
+        user: &str,
+        query: &Query,
+        base: &Name,
+        response: &Response<'_>,
+    ) -> Result<(), Vec<u8>> {
+        let Some(instance) = self.instances.by_user.get_mut(user) else {
+            return Err(query.empty(SERVFAIL, None));
+        };
+        if !instance.sets.rejects_names() {
+            return Ok(());
+        }
+        let Ok(told) = response.names() else {
+            return Err(query.empty(SERVFAIL, None));
+        };
+        let text = query.name.to_string();
+        let mut names = vec![text.clone(), base.to_string()];
+        names.extend(told);
+        if let Some(why) = names.iter().find_map(|name| instance.rejects(name)) {
+            instance.refuse(&text, &why);
+            return Err(query.empty(NXDOMAIN, Some(&why)));
+        }
+        let addresses = response.addresses();
+        if addresses.len() > ADDRESSES_MOST {
+            // They are not told.
+            return Ok(());
+        }
+        let life = Duration::from_secs(response.longest().min(TTL_MOST).into());
+        self.reject_in_part(user, &names, &addresses, life)
+            .map_err(|why| query.empty(SERVFAIL, Some(&why)))
+    }
+
+    /// An answer that is passed on as it is (whole, with policy accept and without rejected names), unless it tells of an
+    /// address that no name leads to.
     pub(super) fn relay(
         &mut self,
         user: &str,
@@ -323,20 +362,14 @@ impl Server {
     ) -> Vec<u8> {
         let room = room(who, query);
         let text = query.name.to_string();
-        let Some(instance) = self.instances.by_user.get_mut(user) else {
-            return query.empty(SERVFAIL, None);
-        };
-        if instance.sets.rejects_names() {
-            // Hints of HTTPS and SVCB records.
-            let (names, hints) = ([text.clone()], response.addresses());
-            let life = Duration::from_secs(TTL_MOST.into());
-            if let Err(why) = self.reject_in_part(user, &names, &hints, life) {
-                return query.empty(SERVFAIL, Some(&why));
-            }
+        if let Err(answer) = self.reject_told(user, query, base, response) {
+            return answer;
         }
         let Some(instance) = self.instances.by_user.get_mut(user) else {
             return query.empty(SERVFAIL, None);
         };
+        // The policy may be another one since the question was passed on.
+        let whole = whole && !instance.sets.rejects_names();
         let ours = instance.sets.names(&text);
         // Each address is a question to the kernel, for which everybody else waits: too many are not looked at.
         let forbidden = |addresses: &[IpAddr]| -> Option<String> {

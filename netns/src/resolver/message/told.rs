@@ -1,9 +1,13 @@
-//! All addresses that an answer tells of, whatever the question was.
+//! All names and addresses that an answer tells of, whatever the question was.
 
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 
-use super::{A, AAAA, CLASS_IN, Record, Response, u16_at};
+use super::{A, AAAA, CLASS_IN, CNAME, Malformed, Name, Record, Response, u16_at};
 
+/// RFC 1035, 3.3.9, and RFC 2782.
+const MX: u16 = 15;
+const SRV: u16 = 33;
 /// SVCB and HTTPS (RFC 9460, 14.1).
 const SVCB: u16 = 64;
 const HTTPS: u16 = 65;
@@ -12,6 +16,34 @@ const IPV4HINT: u16 = 4;
 const IPV6HINT: u16 = 6;
 
 impl Response<'_> {
+    /// The names in its answers that have addresses or lead to those that have: each once.
+    pub fn names(&self) -> Result<BTreeSet<String>, Malformed> {
+        let mut names = BTreeSet::new();
+        for record in &self.answers {
+            names.insert(record.name.to_string());
+            // What stands before the name: preference; priority, weight and port; priority.
+            let before = match record.kind {
+                CNAME => 0,
+                MX | SVCB | HTTPS => 2,
+                SRV => 6,
+                _ => continue,
+            };
+            let mut at = record.data_at + before;
+            let target = Name::parse(self.message, &mut at)?;
+            if at > record.data_at + record.data.len() {
+                return Err(Malformed("a name is longer than its record"));
+            }
+            names.insert(target.to_string());
+        }
+        Ok(names)
+    }
+
+    /// How long the longest of its answers holds, in seconds.
+    pub fn longest(&self) -> u32 {
+        let times = self.answers.iter().map(|record| record.ttl);
+        times.max().unwrap_or_default()
+    }
+
     /// The addresses in its answers.
     pub fn addresses(&self) -> Vec<IpAddr> {
         addresses(&self.answers)
