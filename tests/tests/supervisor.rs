@@ -123,8 +123,8 @@ fn supervisors_of_single_instances_are_replaced_without_a_restart() {
             .collect();
         for name in ["one", "two"] {
             let record = host.run_dir().join(name).join("supervisor.json");
-            let alone = machine::pids_of(&["-a", name, "supervise"]);
             eventually("it to supervise", SOON, || {
+                let alone = machine::pids_of(&["-a", name, "supervise"]);
                 let text = fs::read_to_string(&record).ok()?;
                 text.contains(&format!("{}", alone.first()?)).then_some(())
             });
