@@ -13,7 +13,7 @@ use metactl_netns::dns_update::Patience;
 use serde::Serialize;
 
 use crate::dns::{self, Registration, Task, Unwilling, Watched, host_label};
-use crate::error::{LifecycleError, Result};
+use crate::error::Result;
 use crate::instance::Instance;
 use crate::lock::Lock;
 use crate::manager::{Manager, require_root};
@@ -240,16 +240,18 @@ impl Instance {
         if by == By::Timer {
             return mended;
         }
-        let looked = self.lock_to_mend(by).and_then(|lock| match lock {
-            Some(_lock) => {
-                mended.done = converge::converge(self)?;
-                let network = network(self, by.patience());
-                self.service()?.look_again(self);
-                network
-            }
-            // Who has the lock does it.
-            None => Ok(None),
-        });
+        let looked = self
+            .lock_if_free("mend", by.patience())
+            .and_then(|lock| match lock {
+                Some(_lock) => {
+                    mended.done = converge::converge(self)?;
+                    let network = network(self, by.patience());
+                    self.service()?.look_again(self);
+                    network
+                }
+                // Who has the lock does it.
+                None => Ok(None),
+            });
         match looked {
             Ok(lines) => mended.done.extend(of_network(lines.unwrap_or_default())),
             Err(error) => mended.trouble(error.to_string()),
@@ -258,22 +260,15 @@ impl Instance {
         mended
     }
 
-    /// `None`: somebody has it for longer than that.
-    fn lock_to_mend(&self, by: By) -> Result<Option<Lock>> {
-        match self.lock_within("mend", by.patience()) {
-            Ok(lock) => Ok(Some(lock)),
-            Err(LifecycleError::Locked { .. }) => Ok(None),
-            Err(error) => Err(error),
-        }
-    }
-
     fn look_at_network(&self, by: By) -> Mended {
         let mut mended = self.untouched();
         let told = Told::of(self);
-        let looked = self.lock_to_mend(by).and_then(|lock| match lock {
-            Some(_lock) => network(self, by.patience()),
-            None => Ok(None),
-        });
+        let looked = self
+            .lock_if_free("mend", by.patience())
+            .and_then(|lock| match lock {
+                Some(_lock) => network(self, by.patience()),
+                None => Ok(None),
+            });
         match looked {
             Ok(None) => {}
             Ok(Some(lines)) => {

@@ -2,7 +2,7 @@
 
 use std::io;
 use std::path::PathBuf;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use metactl_bundles::bundle::{self, EntryKind, EntryRef, Manifest, read_manifest};
 use metactl_bundles::server::Server;
@@ -22,8 +22,6 @@ const PATIENCE: Duration = Duration::from_secs(30);
 
 /// How long a supervisor that has just begun may take to see that nothing is wanted of it.
 const ENDING: Duration = Duration::from_secs(20);
-/// How often it is looked whether it has.
-const TICK: Duration = Duration::from_millis(3);
 
 /// The bundle that counts.
 #[derive(Debug, Clone)]
@@ -98,7 +96,12 @@ impl Instance {
         if !nix::unistd::geteuid().is_root() {
             return Ok(None);
         }
-        match self.lock_within(doing, Duration::ZERO) {
+        self.lock_if_free(doing, Duration::ZERO)
+    }
+
+    /// The lock, unless somebody has it for longer than that.
+    pub(crate) fn lock_if_free(&self, doing: &str, patience: Duration) -> Result<Option<Lock>> {
+        match self.lock_within(doing, patience) {
             Ok(lock) => Ok(Some(lock)),
             Err(LifecycleError::Locked { .. }) => Ok(None),
             Err(error) => Err(error),
@@ -260,20 +263,12 @@ impl Instance {
 
     /// The lock of who supervises, when nothing is wanted any more: one that has just begun sees that, and ends.
     fn lock_supervision(&self) -> Result<Lock> {
-        let deadline = Instant::now() + ENDING;
-        loop {
-            if let Ok(lock) = Lock::acquire(&self.supervisor_lock(), "tidy", Duration::ZERO)? {
-                return Ok(lock);
-            }
-            if Instant::now() > deadline {
-                return Err(LifecycleError::Stop {
-                    what: format!("the supervisor of {}", self.name),
-                    seconds: ENDING.as_secs(),
-                    log: self.supervisor_log(),
-                });
-            }
-            self.run_dir().wake();
-            std::thread::sleep(TICK);
-        }
+        self.run_dir().wake();
+        let lock = Lock::acquire(&self.supervisor_lock(), "tidy", ENDING)?;
+        lock.map_err(|_held| LifecycleError::Stop {
+            what: format!("the supervisor of {}", self.name),
+            seconds: ENDING.as_secs(),
+            log: self.supervisor_log(),
+        })
     }
 }
