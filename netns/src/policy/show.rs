@@ -2,7 +2,8 @@
 
 use std::net::IpAddr;
 
-use metactl_bundles::network::{Entry, NetworkSpec, Peer, Policy, PortRange, Protocol, Verdict};
+use metactl_bundles::network::{Entry, NetworkSpec, Peer, Policy, Verdict};
+use metactl_bundles::why::network::text_of;
 
 use crate::Resolved;
 
@@ -40,28 +41,6 @@ pub(crate) fn summary(spec: &NetworkSpec, names: &Resolved) -> String {
 
 /// `database = mysql.example.org:3306 (10.2.0.20)`.
 fn shown_entry(entry: &Entry, names: &Resolved, verb: &str) -> String {
-    let range = |range: &PortRange| match range.first == range.last {
-        true => range.first.to_string(),
-        false => format!("{}-{}", range.first, range.last),
-    };
-    let ports: Vec<String> = entry.ports.iter().map(range).collect();
-    let ports = if ports.is_empty() {
-        String::new()
-    } else {
-        format!(":{}", ports.join(","))
-    };
-    let protocol = match entry.protocol {
-        Some(Protocol::Tcp) => "/tcp",
-        Some(Protocol::Udp) => "/udp",
-        Some(Protocol::Icmp) => "/icmp",
-        None => "",
-    };
-    let peer = match &entry.peer {
-        Peer::Net(net) if net.prefix_len() == net.max_prefix_len() => net.addr().to_string(),
-        Peer::Net(net) => net.to_string(),
-        Peer::Host(name) => name.clone(),
-        Peer::Suffix(suffix) => format!("*.{suffix}"),
-    };
     let known = match &entry.peer {
         Peer::Net(_) => String::new(),
         Peer::Suffix(_) => " (as they are asked for)".into(),
@@ -76,5 +55,5 @@ fn shown_entry(entry: &Entry, names: &Resolved, verb: &str) -> String {
             None => format!(" (no address yet: nothing {verb})"),
         },
     };
-    format!("{} = {peer}{ports}{protocol}{known}", entry.name)
+    format!("{} = {}{known}", entry.name, text_of(entry))
 }
