@@ -6,9 +6,16 @@
 //!
 //! Two texts are made at once: the true one, and one that may be printed.
 
+mod pieces;
+mod template;
+
 use std::borrow::Cow;
 use std::collections::BTreeSet;
 use std::ops::Range;
+
+use pieces::pieces;
+pub use pieces::{BadReference, Part, parts};
+pub use template::Template;
 
 use crate::maps::{List, Named};
 use crate::text::Str;
@@ -21,106 +28,6 @@ pub const MAX_LENGTH: usize = 256 * 1024;
 /// How long all values together may become, in bytes.
 pub const MAX_TOTAL: usize = 16 * 1024 * 1024;
 
-/// A part of a value.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Part<'a> {
-    /// Stays as it is.
-    Text(&'a str),
-    /// `%(name)`, and where it stands in the value.
-    Name(&'a str, Range<usize>),
-}
-
-/// A reference that is none: where, and what is wrong.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct BadReference {
-    /// The bytes of the value.
-    pub range: Range<usize>,
-    /// What is wrong.
-    pub problem: String,
-}
-
-/// The parts of a value as it was written.
-///
-/// # Errors
-/// `%(` without a name and `)` behind it.
-pub fn parts(raw: &str) -> Result<Vec<Part<'_>>, BadReference> {
-    pieces(raw).collect()
-}
-
-/// As [`parts`], one after the other.
-fn pieces(raw: &str) -> Pieces<'_> {
-    Pieces {
-        raw,
-        plain: 0,
-        at: 0,
-        next: None,
-    }
-}
-
-/// Goes through the parts of a value.
-struct Pieces<'a> {
-    raw: &'a str,
-    /// Where what was not returned yet begins.
-    plain: usize,
-    /// From where on a `%` is looked for.
-    at: usize,
-    /// What stands behind the text that was returned last.
-    next: Option<Part<'a>>,
-}
-
-impl<'a> Pieces<'a> {
-    /// The text up to `end`, if there is some; what follows it begins at `next`.
-    fn text(&mut self, end: usize, next: usize) -> Option<Part<'a>> {
-        let text = &self.raw[self.plain..end];
-        (self.plain, self.at) = (next, next);
-        (!text.is_empty()).then_some(Part::Text(text))
-    }
-}
-
-impl<'a> Iterator for Pieces<'a> {
-    type Item = Result<Part<'a>, BadReference>;
-
-    fn next(&mut self) -> Option<Self::Item> {
-        if let Some(next) = self.next.take() {
-            return Some(Ok(next));
-        }
-        let raw = self.raw;
-        while let Some(found) = memchr::memchr(b'%', &raw.as_bytes()[self.at..]) {
-            let percent = self.at + found;
-            let rest = &raw[percent + 1..];
-            if rest.starts_with('%') {
-                return self.text(percent + 1, percent + 2).map(Ok);
-            }
-            let Some(rest) = rest.strip_prefix('(') else {
-                self.at = percent + 1;
-                continue;
-            };
-            let end = rest.bytes().position(|byte| !is_name_byte(byte));
-            let end = end.unwrap_or(rest.len());
-            let name = &rest[..end];
-            if rest.as_bytes().get(end) != Some(&b')') || name.is_empty() {
-                let range = percent..percent + 2 + end;
-                let problem = "`%(` begins a reference such as %(NAME)".to_owned();
-                return Some(Err(BadReference { range, problem }));
-            }
-            let after = percent + 2 + end + 1;
-            let name = Part::Name(name, percent..after);
-            return match self.text(percent, after) {
-                Some(text) => {
-                    self.next = Some(name);
-                    Some(Ok(text))
-                }
-                None => Some(Ok(name)),
-            };
-        }
-        self.text(raw.len(), raw.len()).map(Ok)
-    }
-}
-
-fn is_name_byte(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'.' | b'-')
-}
-
 /// A name of `[env]`.
 #[derive(Debug, Clone, Copy)]
 pub struct Definition<'a> {
@@ -128,6 +35,8 @@ pub struct Definition<'a> {
     pub raw: &'a Str,
     /// Whether the app layer wrote it.
     pub from_app: bool,
+    /// What it is in a text that several configurations have in common.
+    pub template: Option<&'a Template>,
 }
 
 /// A value with nothing left to replace.
@@ -144,6 +53,8 @@ pub struct Resolved {
     pub missing: BTreeSet<String>,
     /// How long the longest chain of references in it is.
     depth: usize,
+    /// Whether text and what may be printed are what they were at first ([`Template`]).
+    as_first: bool,
 }
 
 impl Resolved {
@@ -162,6 +73,11 @@ impl Resolved {
             text,
             ..Resolved::default()
         }
+    }
+
+    /// Whether it is what it was when its template was used first.
+    pub(crate) fn is_as_first(&self) -> bool {
+        self.as_first
     }
 
     /// A value of `[secrets]`.
@@ -292,7 +208,41 @@ impl<'a> Interpolator<'a> {
     /// # Errors
     /// The fault, or `None` when it is in a name and was told before.
     pub fn value(&mut self, raw: &Str) -> Result<Resolved, Failure> {
-        self.expand(raw, None)
+        self.expand(raw, None, None)
+    }
+
+    /// As [`Interpolator::value`], of a text that several configurations have in common.
+    pub(crate) fn common_value(
+        &mut self,
+        raw: &Str,
+        template: Option<&Template>,
+    ) -> Result<Resolved, Failure> {
+        self.expand(raw, None, template)
+    }
+
+    /// An argument word of a value that was resolved, in which what is no reference stays as it is.
+    ///
+    /// # Errors
+    /// It, or all values together, would be too long.
+    pub(crate) fn word(&mut self, word: &str) -> Result<String, Failure> {
+        let here = |range| Step { name: None, range };
+        let mut text = String::with_capacity(word.len());
+        for part in pieces(word) {
+            match part {
+                Ok(Part::Text(part)) => text.push_str(part),
+                Ok(Part::Name(name, range)) => match self.refer(name, || here(range.clone())) {
+                    Ok(Some(found)) => text.push_str(&found.text),
+                    Ok(None) => text.push_str(&word[range]),
+                    Err(_) => return Ok(word.to_owned()),
+                },
+                Err(_) => return Ok(word.to_owned()),
+            }
+            if text.len() > MAX_LENGTH {
+                break;
+            }
+        }
+        self.spend(word.len(), text.len(), &here)?;
+        Ok(text)
     }
 
     /// The value of a name in `[env]`.
@@ -318,7 +268,7 @@ impl<'a> Interpolator<'a> {
             ..
         } = *self.names.at(at);
         self.stack.push(at);
-        let result = self.expand(definition.raw, Some(name.as_str()));
+        let result = self.expand(definition.raw, Some(name.as_str()), definition.template);
         self.stack.pop();
         let (done, told) = match result {
             Ok(mut resolved) => {
@@ -337,25 +287,89 @@ impl<'a> Interpolator<'a> {
     }
 
     /// `raw`, the value of `owner` or, without one, of something outside of `[env]`.
-    fn expand(&mut self, raw: &Str, owner: Option<&str>) -> Result<Resolved, Failure> {
+    fn expand(
+        &mut self,
+        raw: &Str,
+        owner: Option<&str>,
+        template: Option<&Template>,
+    ) -> Result<Resolved, Failure> {
         let here = |range| Step {
             name: owner.map(str::to_owned),
             range,
         };
+        if let Some(template) = template {
+            return self.filled(raw, template, &here);
+        }
         // Mostly there is neither a name in it nor a URL.
         let special = memchr::memchr2(b'%', b':', raw.as_bytes());
         let mut resolved = match special.map(|at| memchr::memchr(b'%', &raw.as_bytes()[at..])) {
             Some(Some(_)) => self.replaced(raw, &here)?,
             _ => Resolved::of(raw.clone()),
         };
-        self.spent += resolved.text.len();
-        if resolved.text.len() > MAX_LENGTH || self.spent > MAX_TOTAL {
-            return Err(here(0..raw.len()).fault(FaultKind::TooLong));
-        }
+        self.spend(raw.len(), resolved.text.len(), &here)?;
         if special.is_some() {
             resolved.shown = printable(resolved.shown);
         }
         Ok(resolved)
+    }
+
+    /// Counts a value of `length` bytes, `raw` before its names were replaced.
+    fn spend(
+        &mut self,
+        raw: usize,
+        length: usize,
+        here: &impl Fn(Range<usize>) -> Step,
+    ) -> Result<(), Failure> {
+        self.spent += length;
+        if length > MAX_LENGTH || self.spent > MAX_TOTAL {
+            return Err(here(0..raw).fault(FaultKind::TooLong));
+        }
+        Ok(())
+    }
+
+    /// `raw` with its names replaced, as at first if they stand for the same.
+    fn filled(
+        &mut self,
+        raw: &Str,
+        template: &Template,
+        here: &impl Fn(Range<usize>) -> Step,
+    ) -> Result<Resolved, Failure> {
+        let first = template.as_first();
+        let is_first = first.is_none();
+        let mut resolved = Resolved {
+            as_first: first.is_some(),
+            ..Resolved::default()
+        };
+        for (at, (name, range)) in template.names().enumerate() {
+            let found = self.refer(name, || here(range.clone()))?;
+            resolved.as_first &= found.is_some_and(|found| template.is_as_first(at, found));
+            resolved.take_note(name, found);
+        }
+        if let (true, Some((text, shown))) = (resolved.as_first, first) {
+            self.spend(raw.len(), text.len(), here)?;
+            return Ok(Resolved {
+                text,
+                shown,
+                ..resolved
+            });
+        }
+        let mut resolved = self.replaced(raw, here)?;
+        self.spend(raw.len(), resolved.text.len(), here)?;
+        resolved.shown = printable(resolved.shown);
+        if is_first && resolved.missing.is_empty() {
+            let inputs = template.names().map(|(name, _)| self.known(name));
+            let inputs: Option<Vec<_>> = inputs.collect();
+            resolved.as_first = inputs.is_some_and(|inputs| template.keep(&resolved, inputs));
+        }
+        Ok(resolved)
+    }
+
+    /// What a name stands for, if that was found out, and what of it may be printed.
+    fn known(&self, name: &str) -> Option<(Str, Str)> {
+        match &self.names.get(name)?.done {
+            Some(Some(found)) => Some((found.text.clone(), found.shown.clone())),
+            _ => None,
+        }
     }
 
     /// `raw` with something replaced, passwords of URLs not masked yet; `here` makes the step that a
@@ -365,16 +379,18 @@ impl<'a> Interpolator<'a> {
         raw: &Str,
         here: &impl Fn(Range<usize>) -> Step,
     ) -> Result<Resolved, Failure> {
+        let bad = |bad: BadReference| here(bad.range).fault(FaultKind::Syntax(bad.problem));
         // Before any name is looked at.
-        let parts =
-            parts(raw).map_err(|bad| here(bad.range).fault(FaultKind::Syntax(bad.problem)))?;
+        if let Some(Err(wrong)) = pieces(raw).find(Result::is_err) {
+            return Err(bad(wrong));
+        }
         let mut out = Resolved::default();
         let mut text = std::mem::take(&mut self.scratch);
         text.clear();
         // What may be printed, once that is not the text itself.
         let mut shown: Option<String> = None;
-        for part in parts {
-            match part {
+        for part in pieces(raw) {
+            match part.map_err(bad)? {
                 Part::Text(part) => {
                     text.push_str(part);
                     shown.iter_mut().for_each(|shown| shown.push_str(part));

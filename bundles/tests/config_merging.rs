@@ -190,7 +190,7 @@ proptest! {
             Err(other) => format!("%(N{other})"),
         }).collect::<String>().into()).collect();
         let definitions = names.iter().zip(&raw).map(|(name, raw)| {
-            (name, Definition { raw, from_app: false })
+            (name, Definition { raw, from_app: false, template: None })
         });
         let mut interpolator = Interpolator::new(definitions);
         let mut told = BTreeSet::new();
@@ -219,7 +219,7 @@ proptest! {
         let mut raw = vec![Str::from("x".repeat(length))];
         raw.extend((0..depth).map(|n| Str::from(format!("%(N{n})").repeat(times))));
         let definitions = names.iter().zip(&raw).map(|(name, raw)| {
-            (name, Definition { raw, from_app: false })
+            (name, Definition { raw, from_app: false, template: None })
         });
         let mut interpolator = Interpolator::new(definitions);
         for (n, name) in names.iter().enumerate() {

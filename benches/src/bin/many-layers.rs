@@ -166,20 +166,29 @@ fn make(directory: &Path, count: usize) -> Result<(), String> {
     Ok(())
 }
 
+/// The instances and the files of their app layers. configparser has its list of files, too, before time
+/// is taken.
+fn instances(directory: &Path, count: usize) -> Vec<(String, PathBuf)> {
+    let named = |index| (name(index), app_layer(directory, index));
+    (0..count).map(named).collect()
+}
+
+fn requests(instances: &[(String, PathBuf)]) -> impl Iterator<Item = Request<'_>> {
+    instances.iter().map(|(instance, app_layer)| Request {
+        instance,
+        app_layer: Some(app_layer),
+    })
+}
+
 /// What is done with the layers of an instance.
 type Look = fn(&Request<'_>, Result<Vec<Source>, Report>) -> Result<(), String>;
 
 fn read(directory: &Path, count: usize, look: Look) -> Result<(), String> {
     let paths = Paths::under(directory);
+    let instances = instances(directory, count);
     let before = cpu()?;
     let reader = Reader::new(&paths).map_err(|report| report.to_string())?;
-    for index in 0..count {
-        let name = name(index);
-        let app_layer = app_layer(directory, index);
-        let request = Request {
-            instance: &name,
-            app_layer: Some(&app_layer),
-        };
+    for request in requests(&instances) {
         look(&request, reader.read(&request))?;
     }
     let spent = cpu()? - before;
@@ -203,16 +212,9 @@ fn check(_: &Request<'_>, sources: Result<Vec<Source>, Report>) -> Result<(), St
 
 fn read_all(directory: &Path, count: usize, look: Look) -> Result<(), String> {
     let paths = Paths::under(directory);
+    let instances = instances(directory, count);
+    let requests: Vec<Request<'_>> = requests(&instances).collect();
     let (begin, before) = (Instant::now(), cpu()?);
-    let named = |index| (name(index), app_layer(directory, index));
-    let instances: Vec<(String, PathBuf)> = (0..count).map(named).collect();
-    let mut requests = Vec::with_capacity(count);
-    for (instance, app_layer) in &instances {
-        requests.push(Request {
-            instance,
-            app_layer: Some(app_layer),
-        });
-    }
     let all = layers::of_all(&paths, &requests, look);
     all.into_iter().collect::<Result<(), String>>()?;
     let (passed, spent) = (begin.elapsed().as_secs_f64() * 1e6, cpu()? - before);
@@ -238,12 +240,15 @@ fn floor(directory: &Path, count: usize) -> Result<(), String> {
 /// instance, when `look` is all that is done with their texts.
 fn files(directory: &Path, count: usize, look: impl Fn(&[u8])) -> Result<f64, String> {
     let paths = Paths::under(directory);
-    let mut buffer = vec![0; 64 * 1024];
-    let before = cpu()?;
-    for index in 0..count {
-        let name = name(index);
+    let own = |(name, app_layer): (String, PathBuf)| {
         let [_, site] = paths.site_layers("prod", &name);
-        for path in [app_layer(directory, index), site, paths.local_layer(&name)] {
+        [app_layer, site, paths.local_layer(&name)]
+    };
+    let mut buffer = vec![0; 64 * 1024];
+    let all: Vec<[PathBuf; 3]> = instances(directory, count).into_iter().map(own).collect();
+    let before = cpu()?;
+    for files in all {
+        for path in files {
             let read = File::open(&path).and_then(|mut file| file.read(&mut buffer));
             let length = read.map_err(|error| format!("{}: {error}", path.display()))?;
             look(black_box(&buffer[..length]));

@@ -5,6 +5,7 @@ fn interpolator<'a>(pairs: &[(&'a str, &str)]) -> Interpolator<'a> {
     let definition = |raw: &str| Definition {
         raw: kept(raw),
         from_app: false,
+        template: None,
     };
     Interpolator::new(
         pairs
@@ -140,4 +141,68 @@ fn what_must_not_be_printed_is_masked_also_in_what_refers_to_it() {
         interpolator.value(&"x %(DB_PASSWORD)".into()).unwrap().text,
         "x hush"
     );
+}
+
+#[test]
+fn a_common_value_is_as_first_while_its_names_stand_for_the_same() {
+    let raw = Str::from("jdbc://%(USER):%(DB_PASSWORD)@%(HOST)/");
+    let template = Template::of(&raw).unwrap();
+    let with = |host: &'static str, password: &'static str| {
+        let pairs = [("USER", "u"), ("DB_PASSWORD", password), ("HOST", host)];
+        interpolator(&pairs)
+            .common_value(&raw, Some(&template))
+            .unwrap()
+    };
+    for (host, password, as_first) in [
+        ("a", "x", true),
+        ("a", "x", true),
+        ("b", "x", false),
+        ("a", "y", false),
+        ("a", "x", true),
+    ] {
+        let found = with(host, password);
+        assert_eq!(found.text, format!("jdbc://u:{password}@{host}/"));
+        assert_eq!(found.shown, format!("jdbc://u:***@{host}/"));
+        assert_eq!(found.is_as_first(), as_first, "{host} {password}");
+    }
+    // What it takes to find the names is checked each time.
+    let unknown = interpolator(&[("USER", "u")]).common_value(&raw, Some(&template));
+    let fault = unknown.unwrap_err().unwrap();
+    assert_eq!(fault.kind, FaultKind::Unknown("DB_PASSWORD".to_owned()));
+    assert_eq!(fault.chain[0].range, 15..29);
+}
+
+#[test]
+fn a_common_value_that_is_long_or_not_all_known_is_not_kept() {
+    let raw = Str::from("%(A)");
+    let template = Template::of(&raw).unwrap();
+    let long = "x".repeat(2000);
+    for value in [&long, "%(B)", "1", "1"] {
+        let pairs = [("A", value)];
+        let mut names = interpolator(&pairs).lenient(true);
+        let found = names.common_value(&raw, Some(&template)).unwrap();
+        assert_eq!(found.text, *value);
+        assert_eq!(found.is_as_first(), *value == *"1");
+        assert_eq!(found.missing.is_empty(), *value != *"%(B)");
+    }
+    assert!(Template::of(&Str::from("100%")).is_none());
+    assert!(Template::of(&Str::from("%(A")).is_none());
+}
+
+#[test]
+fn a_word_is_replaced_and_counts() {
+    let half = "x".repeat(MAX_LENGTH / 2 + 1);
+    let pairs = [("A", half.as_str()), ("B", "<%(C)>"), ("C", "1")];
+    let mut names = interpolator(&pairs);
+    assert_eq!(names.word("-b%(B)%%100%").unwrap(), "-b<1>%100%");
+    for as_written in ["%(D)", "%(A"] {
+        assert_eq!(names.word(as_written).unwrap(), as_written);
+    }
+    let fault = names.word("%(A)%(A)%(A)").unwrap_err().unwrap();
+    assert_eq!(fault.kind, FaultKind::TooLong);
+    let mut words = 0;
+    while names.word("%(A)").is_ok() {
+        words += 1;
+    }
+    assert!((100..MAX_TOTAL / half.len()).contains(&words), "{words}");
 }

@@ -3,12 +3,14 @@
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::thread;
 
+use rustix::thread::{CpuSet, sched_getaffinity, sched_getcpu, sched_setaffinity};
+
 use super::{Reader, Request, Source};
 use crate::diagnostics::Report;
 use crate::paths::Paths;
 
 /// So many instances a thread takes at once. Fewer are read sooner than a thread is made for them.
-const SHARE: usize = 16;
+const SHARE: usize = 8;
 
 /// What `look` makes of the layers of each instance, in the order of `requests`.
 ///
@@ -38,9 +40,17 @@ pub fn of_all<T: Send>(
     };
     let processors = thread::available_parallelism().map_or(1, usize::from);
     let others = shares.len().min(processors).saturating_sub(1);
+    let places = Places::new();
     let mut done = thread::scope(|scope| {
         // Where no thread can be made, those that there are do the work.
-        let spawn = |_| thread::Builder::new().spawn_scoped(scope, work).ok();
+        let spawn = |number| {
+            let (places, work) = (&places, &work);
+            let work = move || {
+                places.go(number);
+                work()
+            };
+            thread::Builder::new().spawn_scoped(scope, work).ok()
+        };
         let threads: Vec<_> = (0..others).filter_map(spawn).collect();
         let mut done = work();
         for thread in threads {
@@ -53,6 +63,43 @@ pub fn of_all<T: Send>(
     });
     done.sort_unstable_by_key(|(at, _)| *at);
     done.into_iter().flat_map(|(_, share)| share).collect()
+}
+
+/// Where threads begin. A scheduler may leave a new one on the processor of the one that made it, beside idle
+/// processors, until its clock ticks: by then a good part of the work would be done.
+struct Places {
+    /// The processors that may be used; nothing when that is not known, as with more of them than fit.
+    allowed: Option<CpuSet>,
+    /// The one that is in use.
+    own: usize,
+}
+
+impl Places {
+    fn new() -> Places {
+        Places {
+            allowed: sched_getaffinity(None).ok(),
+            own: sched_getcpu(),
+        }
+    }
+
+    /// The processor of the thread `number`, counted from 0.
+    fn of(&self, number: usize) -> Option<usize> {
+        let allowed = self.allowed.as_ref()?;
+        let mut others = (0..CpuSet::MAX_CPU).filter(|at| *at != self.own && allowed.is_set(*at));
+        others.nth(number)
+    }
+
+    /// Takes the calling thread there. Where it goes from then on is the scheduler's affair, and that it does
+    /// not get there stops nothing.
+    fn go(&self, number: usize) {
+        let (Some(all), Some(place)) = (&self.allowed, self.of(number)) else {
+            return;
+        };
+        let mut one = CpuSet::new();
+        one.set(place);
+        let (Ok(()) | Err(_)) =
+            sched_setaffinity(None, &one).and_then(|()| sched_setaffinity(None, all));
+    }
 }
 
 #[cfg(test)]
@@ -87,6 +134,29 @@ mod tests {
             assert_eq!((name, text), (&names[n], &format!("[env]\nN = {n}\n")));
         }
         assert!(of_all(&paths, &[], |_, _| ()).is_empty());
+    }
+
+    #[test]
+    fn threads_begin_on_processors_of_their_own() {
+        let mut allowed = CpuSet::new();
+        for processor in [1, 3, 5] {
+            allowed.set(processor);
+        }
+        let places = Places {
+            allowed: Some(allowed),
+            own: 3,
+        };
+        assert_eq!(
+            [0, 1, 2].map(|number| places.of(number)),
+            [Some(1), Some(5), None]
+        );
+        // Afterwards a thread may go where it could go before.
+        let before = sched_getaffinity(None).unwrap();
+        let after = thread::spawn(|| {
+            Places::new().go(0);
+            sched_getaffinity(None).unwrap()
+        });
+        assert!(before == after.join().unwrap());
     }
 
     #[test]

@@ -41,7 +41,10 @@ impl Files {
             }
         }
         let facts = |source: &Source| Facts {
-            is_ascii: source.text.is_ascii(),
+            is_ascii: match source.known() {
+                Some(known) => known.is_ascii,
+                None => source.text.is_ascii(),
+            },
             starts: OnceCell::new(),
         };
         Files {

@@ -1,18 +1,19 @@
 //! From merged layers to a [`Config`]: names replaced, types checked, defaults filled in.
 
 use std::collections::BTreeMap;
+use std::sync::{Arc, LazyLock};
 
 use super::config::{Config, Entry, Needed, Section, Value};
 use super::defaults;
 use super::faults::Told;
 use super::files::{At, Files};
-use super::known::Plain;
+use super::known::{Plain, Settled};
 use super::merge::{ALL_DAEMONS, Merged, Merging, Slot, Written};
 use super::{LayerKind, Origin};
 use crate::diagnostics::{Collector, Diagnostic, Place};
-use crate::interpolate::{Definition, Fault, Interpolator, Resolved};
+use crate::interpolate::{Definition, Fault, Interpolator, Resolved, Template};
 use crate::keys::values::split_words;
-use crate::keys::{self, Grant, SECTIONS, suggest};
+use crate::keys::{self, Grant, Key, Spec, suggest};
 use crate::maps::List;
 use crate::text::Str;
 use crate::{platforms, redact};
@@ -63,12 +64,13 @@ pub(super) fn finish(mut merged: Merged<'_>, lenient: bool) -> (Config, Collecto
 
 /// What `%(NAME)` can be.
 fn interpolator<'a>(env: Option<&'a Merging<'a>>) -> Interpolator<'a> {
-    let slots = env.into_iter().flat_map(|section| &section.slots);
+    let slots = env.map(|section| section.slots.iter()).unwrap_or_default();
     Interpolator::new(slots.filter_map(|slot| {
         let written = slot.current.as_ref()?;
         let definition = Definition {
             raw: &written.text.text,
             from_app: written.layer == LayerKind::App,
+            template: written.template(),
         };
         Some((slot.key, definition))
     }))
@@ -149,7 +151,7 @@ impl<'a> Finisher<'a> {
             _ if is_env => interpolator.name(slot.key),
             // Taken as written: a password may have any characters.
             redact::SECRETS => Ok(Resolved::secret(raw)),
-            _ => interpolator.value(raw),
+            _ => interpolator.common_value(raw, written.template()),
         };
         let (resolved, failed) = match resolved {
             Ok(resolved) => (resolved, false),
@@ -173,9 +175,14 @@ impl<'a> Finisher<'a> {
                 .map_err(|problem| problem.to_string()),
             false => Ok(None),
         };
-        let wrong = !failed && !pending && !self.check(section, slot, written, &resolved, &split);
+        let mut wrong =
+            !failed && !pending && !self.check(section, slot, written, &resolved, &split);
         let words = match split {
-            Ok(Some(words)) if !failed && !wrong => Some(replaced(words, interpolator).into()),
+            Ok(Some(words)) if !failed && !wrong => {
+                let words = self.words(section, slot, written, words, interpolator);
+                wrong = words.is_none();
+                words
+            }
             _ => None,
         };
         let Resolved {
@@ -206,6 +213,29 @@ impl<'a> Finisher<'a> {
         }
     }
 
+    /// The argument words of a value that was resolved, with their names replaced; a fault is told.
+    fn words(
+        &mut self,
+        section: &Merging<'_>,
+        slot: &Slot<'_>,
+        written: &Written<'_>,
+        mut words: Vec<String>,
+        interpolator: &mut Interpolator<'_>,
+    ) -> Option<Arc<[String]>> {
+        for word in words.iter_mut().filter(|word| word.contains('%')) {
+            match interpolator.word(word) {
+                Ok(replaced) => *word = replaced,
+                Err(fault) => {
+                    if let Some(fault) = fault {
+                        self.fault(section, slot, written, &fault, interpolator);
+                    }
+                    return None;
+                }
+            }
+        }
+        Some(words.into())
+    }
+
     /// What is known of a value with which nothing can be wrong any more.
     fn plain<'w>(
         &self,
@@ -213,7 +243,9 @@ impl<'a> Finisher<'a> {
         written: &Written<'w>,
         interpolator: &mut Interpolator<'_>,
     ) -> Option<&'w Plain> {
-        let plain = written.plain?;
+        let Some(Settled::Plain(plain)) = written.settled else {
+            return None;
+        };
         let may_say = slot.row.grant == Grant::Any || written.layer.is_trusted();
         let fits = interpolator.has_room(written.text.text.len());
         (may_say && fits).then_some(plain)
@@ -233,7 +265,7 @@ impl<'a> Finisher<'a> {
         let checked = match words {
             Err(problem) => Err(problem.clone()),
             Ok(_) if row.has_words() => Ok(()),
-            Ok(_) => row.kind.check(&resolved.text),
+            Ok(_) => is_of_type(row, written, resolved),
         };
         if let Err(problem) = checked {
             let secret = resolved.shown != resolved.text;
@@ -387,14 +419,15 @@ impl<'a> Finisher<'a> {
     }
 }
 
-/// Argument words with their names replaced.
-fn replaced(mut words: Vec<String>, interpolator: &mut Interpolator<'_>) -> Vec<String> {
-    for word in words.iter_mut().filter(|word| word.contains('%')) {
-        if let Ok(resolved) = interpolator.value(&Str::from(word.as_str())) {
-            *word = String::from(&resolved.text);
-        }
+/// Whether a value is of its type, which is known of what it was first when others have the text, too.
+fn is_of_type(row: &Key, written: &Written<'_>, resolved: &Resolved) -> Result<(), String> {
+    let template = written.template().filter(|_| resolved.is_as_first());
+    if template.is_some_and(Template::is_of_type) {
+        return Ok(());
     }
-    words
+    row.kind.check(&resolved.text)?;
+    template.inspect(|template| template.settle_type());
+    Ok(())
 }
 
 fn shortened(text: &str) -> String {
@@ -414,27 +447,32 @@ fn platform_of(section: &Section) -> Option<Str> {
     }
 }
 
-/// Adds the sections that every application has because of their defaults, in the order of the table.
+/// The sections that every application has because of their defaults.
+static ALWAYS: LazyLock<Vec<Spec>> = LazyLock::new(|| {
+    let has_defaults = |spec: &Spec| defaults::of(spec, &List::default()).len() > 0;
+    let named = keys::specs().iter();
+    let named = named.filter(|spec| spec.name != "server" && !spec.name.contains('*'));
+    named.filter(has_defaults).collect()
+});
+
+/// Adds them, in the order of the table, in which `sections` are.
 fn complete(sections: Vec<Section>) -> List<Section> {
-    let mut complete = List::with_capacity(sections.len() + SECTIONS.len());
+    let mut complete = List::with_capacity(sections.len() + ALWAYS.len());
     let mut sections = sections.into_iter().peekable();
-    for spec in keys::specs().iter().filter(|spec| spec.name != "server") {
-        let mut found = false;
-        while let Some(section) = sections.next_if(|section| section.spec == spec) {
-            found = true;
+    for spec in ALWAYS.iter() {
+        while let Some(section) = sections.next_if(|section| section.spec.rank < spec.rank) {
             complete.push(section);
         }
-        if !found && !spec.name.contains('*') {
-            let section = Section {
+        match sections.next_if(|section| section.spec == *spec) {
+            Some(section) => complete.push(section),
+            None => complete.push(Section {
                 name: Str::built_in(spec.name),
                 spec,
                 entries: List::default(),
                 defaults: defaults::of(spec, &List::default()),
-            };
-            if section.defaults.len() > 0 {
-                complete.push(section);
-            }
-        }
+            }),
+        };
     }
+    complete.extend(sections);
     complete
 }

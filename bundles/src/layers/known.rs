@@ -15,7 +15,7 @@ use super::names::{self, Said};
 use super::{LayerKind, Source};
 use crate::diagnostics::Collector;
 use crate::ini::{self, Content, Text};
-use crate::interpolate::{MAX_LENGTH, printable};
+use crate::interpolate::{MAX_LENGTH, Template, printable};
 use crate::keys::values::split_words;
 use crate::keys::{self, Key};
 use crate::maps::{HashMap, List};
@@ -29,6 +29,8 @@ const MAX_KEPT: usize = 256 * 1024;
 /// What a text says.
 pub(super) struct Known {
     text: Arc<str>,
+    /// Every character of it is one byte.
+    pub(super) is_ascii: bool,
     pub(super) said: Vec<Said>,
 }
 
@@ -55,15 +57,40 @@ impl Known {
         let files = Files::new(vec![source.clone()]);
         let mut said = names::of_document(&files, 0, document, &List::default(), &mut out);
         for section in &mut said {
-            section.settle_plain();
+            section.settle();
         }
         let text = Arc::clone(&source.text);
-        out.is_empty().then_some(Known { text, said })
+        let is_ascii = text.is_ascii();
+        out.is_empty().then_some(Known {
+            text,
+            is_ascii,
+            said,
+        })
     }
 
     /// Whether this is the text that it is about.
     pub(super) fn is_of(&self, text: &Arc<str>) -> bool {
         Arc::ptr_eq(&self.text, text)
+    }
+}
+
+/// What is known of a value.
+pub(super) enum Settled {
+    /// All there is to know.
+    Plain(Plain),
+    /// What it was with its names replaced, the first time.
+    Template(Template),
+}
+
+impl Settled {
+    /// Of the value `text` of a key of `section`.
+    fn of(section: &str, key: &str, row: &Key, text: &Text) -> Option<Settled> {
+        if let Some(plain) = Plain::of(section, key, row, text) {
+            return Some(Settled::Plain(plain));
+        }
+        let may_have = text.text.len() <= MAX_LENGTH && section != redact::SECRETS;
+        let template = may_have.then(|| Template::of(&text.text)).flatten();
+        template.map(Settled::Template)
     }
 }
 
@@ -99,12 +126,12 @@ impl Plain {
 }
 
 impl Said {
-    /// Finds out which of its values are plain.
-    fn settle_plain(&mut self) {
+    /// Finds out what can be known of its values.
+    fn settle(&mut self) {
         let section = &self.section;
         for line in self.lines.iter_mut() {
             if let Content::Value(text) = &line.content {
-                line.plain = Plain::of(section, &line.key, line.row, text);
+                line.settled = Settled::of(section, &line.key, line.row, text);
             }
         }
     }
@@ -217,6 +244,32 @@ mod tests {
         let kept = (0..count).filter(known).count();
         assert!(kept > 100 && kept < count, "{kept}");
         assert!(known(&0) && !known(&count));
+    }
+
+    #[test]
+    fn a_value_with_names_is_checked_when_they_stand_for_something_else() {
+        let texts = Texts::default();
+        let text = "[env]\nHOST = a.example\n[firewall.out.accept]\ndb = %(HOST):80\n\
+                    [daemon.web]\ncommand = run %(HOST)\nport = 80\n";
+        let with = |host: &str| {
+            let app = read(&texts, host, text);
+            assert!(app.known().is_some());
+            let local = format!("[env]\nHOST = {host}\n");
+            let local = Source::new(LayerKind::Local, Path::new("local"), local);
+            Config::from_sources(vec![app, local])
+        };
+        for host in ["a.example", "b.example", "a.example"] {
+            let config = with(host).unwrap();
+            let accepted = config.get("firewall.out.accept", "db").unwrap();
+            assert_eq!(accepted.text, format!("{host}:80"));
+            assert_eq!(
+                config.words("daemon.web", "command").unwrap(),
+                ["run", host]
+            );
+        }
+        let wrong = with("http://c.example").unwrap_err().to_string();
+        assert!(wrong.contains("not a URL"), "{wrong}");
+        assert!(with("a.example").is_ok());
     }
 
     #[test]

@@ -2,11 +2,12 @@
 //! app layer may not say becomes a request.
 
 use super::files::{At, Files};
-use super::known::Plain;
+use super::known::Settled;
 use super::names::{Line, OfFile, Said, Statement};
 use super::{Denied, LayerKind, Origin};
 use crate::diagnostics::{Collector, Diagnostic};
 use crate::ini::{Content, Span, Text};
+use crate::interpolate::Template;
 use crate::keys::{Grant, Key, Spec};
 use crate::maps::{HashSet, List, Named};
 use crate::text::Str;
@@ -25,11 +26,21 @@ const SLOT: usize = 256;
 pub(super) struct Written<'a> {
     pub(super) text: &'a Text,
     /// What was found out about it before.
-    pub(super) plain: Option<&'a Plain>,
+    pub(super) settled: Option<&'a Settled>,
     pub(super) source: usize,
     pub(super) layer: LayerKind,
     /// It comes from `[daemon.*]`.
     pub(super) for_all: bool,
+}
+
+impl<'a> Written<'a> {
+    /// What it is when there are names in it, in a text that several have in common.
+    pub(super) fn template(&self) -> Option<&'a Template> {
+        match self.settled {
+            Some(Settled::Template(template)) => Some(template),
+            _ => None,
+        }
+    }
 }
 
 /// A key that was set, now or once.
@@ -85,8 +96,10 @@ struct By {
     for_all: bool,
 }
 
-/// How many keys a section mostly has at most, and how many sections an instance.
-const FEW_KEYS: usize = 6;
+/// How many keys a section mostly has at most in a layer, how many more by higher layers, and how many
+/// sections an instance has.
+const FEW_KEYS: usize = 8;
+const MORE_KEYS: usize = 2;
 const FEW_SECTIONS: usize = 10;
 
 /// Merges what each of the files says, lowest layer first.
@@ -114,13 +127,13 @@ pub(super) fn merge<'a>(files: &'a Files, said: &'a [OfFile<'a>], out: Collector
                     if !merged.may_spread(source, statement) {
                         break;
                     }
-                    let at = merged.section(daemon, said.spec);
+                    let at = merged.section(daemon, said);
                     merged.apply(at, statement, by(true));
                 }
             }
         }
         for said in file.iter().filter(|said| !is_for_all(said)) {
-            let at = merged.section(&said.section, said.spec);
+            let at = merged.section(&said.section, said);
             for statement in said.statements() {
                 merged.apply(at, statement, by(false));
             }
@@ -219,14 +232,14 @@ impl<'a> Merged<'a> {
             .retain(|denied| !decided.contains(&(denied.section.as_str(), denied.key.as_str())));
     }
 
-    /// Where the section of this name is, which is there from now on.
-    fn section(&mut self, name: &'a Str, spec: Spec) -> usize {
+    /// Where the section of this name is, about which `said` is said; it is there from now on.
+    fn section(&mut self, name: &'a Str, said: &Said) -> usize {
         let known = self.sections.position(name);
         known.unwrap_or_else(|| {
             self.sections.push(Merging {
                 name,
-                spec,
-                slots: List::with_capacity(FEW_KEYS),
+                spec: said.spec,
+                slots: List::with_capacity(said.lines.len().min(FEW_KEYS) + MORE_KEYS),
                 declared: None,
             })
         })
@@ -264,7 +277,7 @@ impl<'a> Merged<'a> {
         }
         let written = Written {
             text,
-            plain: line.plain.as_ref(),
+            settled: line.settled.as_ref(),
             source: by.source,
             layer: by.layer,
             for_all: by.for_all,

@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use std::ops::Deref;
 
 use super::files::{At, Files};
-use super::known::Plain;
+use super::known::Settled;
 use super::{LayerKind, Source};
 use crate::diagnostics::{Collector, Diagnostic};
 use crate::ini::{self, Content, Document, Entry, Section, Span};
@@ -37,7 +37,7 @@ pub(super) struct Line {
     /// How the key is written.
     written: Str,
     /// What is known of the value, when the text is one that several instances have in common.
-    pub(super) plain: Option<Plain>,
+    pub(super) settled: Option<Settled>,
 }
 
 impl Named for Said {
@@ -308,7 +308,7 @@ impl Reader<'_> {
             content: entry.content,
             span: entry.span,
             written: entry.key,
-            plain: None,
+            settled: None,
         })
     }
 }
