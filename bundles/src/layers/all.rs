@@ -1,7 +1,8 @@
 //! The layers of many instances: whoever looks at all of them shares the work among the processors.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
-use std::thread;
+use std::thread::{self, Scope, ScopedJoinHandle};
 
 use rustix::thread::{CpuSet, sched_getaffinity, sched_getcpu, sched_setaffinity};
 
@@ -40,37 +41,62 @@ pub fn of_all<T: Send>(
     };
     let processors = thread::available_parallelism().map_or(1, usize::from);
     let others = shares.len().min(processors).saturating_sub(1);
-    let places = Places::new();
-    let mut done = thread::scope(|scope| {
-        // Where no thread can be made, those that there are do the work.
-        let spawn = |number| {
-            let (places, work) = (&places, &work);
-            let work = move || {
-                places.go(number);
-                work()
-            };
-            thread::Builder::new().spawn_scoped(scope, work).ok()
-        };
-        let threads: Vec<_> = (0..others).filter_map(spawn).collect();
-        let mut done = work();
-        for thread in threads {
-            match thread.join() {
-                Ok(more) => done.extend(more),
-                Err(panic) => std::panic::resume_unwind(panic),
+    let mut done = match others {
+        0 => work(),
+        _ => thread::scope(|scope| {
+            // One of its own begins the others: what it does to its place ends with it.
+            let first = || by_threads(scope, others, &work);
+            match thread::Builder::new().spawn_scoped(scope, first) {
+                Ok(first) => joined(first),
+                Err(_) => work(),
             }
-        }
-        done
-    });
+        }),
+    };
     done.sort_unstable_by_key(|(at, _)| *at);
     done.into_iter().flat_map(|(_, share)| share).collect()
 }
 
-/// Where threads begin. A scheduler may leave a new one on the processor of the one that made it, beside idle
-/// processors, until its clock ticks: by then a good part of the work would be done.
+/// What `work` makes in this thread and in so many others, each on a processor of its own. Where no
+/// thread can be made, those that there are do the work.
+fn by_threads<'scope, T: Send + 'scope>(
+    scope: &'scope Scope<'scope, '_>,
+    others: usize,
+    work: &'scope (impl Fn() -> Vec<T> + Sync),
+) -> Vec<T> {
+    let places = Arc::new(Places::new());
+    let spawn = |number| {
+        let places = Arc::clone(&places);
+        let work = move || {
+            places.go(number);
+            work()
+        };
+        let thread = thread::Builder::new().spawn_scoped(scope, work).ok();
+        // It has to run here to go somewhere else.
+        thread::yield_now();
+        thread
+    };
+    places.stay();
+    let threads: Vec<_> = (0..others).filter_map(spawn).collect();
+    let mut done = work();
+    done.extend(threads.into_iter().flat_map(joined));
+    done
+}
+
+fn joined<T>(thread: ScopedJoinHandle<'_, T>) -> T {
+    match thread.join() {
+        Ok(done) => done,
+        Err(panic) => std::panic::resume_unwind(panic),
+    }
+}
+
+/// Where threads run while they do this work. A scheduler may leave a new one on the processor of the one
+/// that made it, beside idle processors, until its clock ticks, or put two on one for a while: by then a good part
+/// of the work would be done. On a processor that others use, too, a thread gets less done, and takes fewer shares.
+/// That it does not get to its place stops nothing.
 struct Places {
     /// The processors that may be used; nothing when that is not known, as with more of them than fit.
     allowed: Option<CpuSet>,
-    /// The one that is in use.
+    /// That of the thread which makes the others.
     own: usize,
 }
 
@@ -82,24 +108,33 @@ impl Places {
         }
     }
 
-    /// The processor of the thread `number`, counted from 0.
+    /// The processor of the thread `number`, counted from 0 without the one that makes the others.
     fn of(&self, number: usize) -> Option<usize> {
         let allowed = self.allowed.as_ref()?;
         let mut others = (0..CpuSet::MAX_CPU).filter(|at| *at != self.own && allowed.is_set(*at));
         others.nth(number)
     }
 
-    /// Takes the calling thread there. Where it goes from then on is the scheduler's affair, and that it does
-    /// not get there stops nothing.
+    /// Takes the calling thread to its place.
     fn go(&self, number: usize) {
-        let (Some(all), Some(place)) = (&self.allowed, self.of(number)) else {
-            return;
-        };
-        let mut one = CpuSet::new();
-        one.set(place);
-        let (Ok(()) | Err(_)) =
-            sched_setaffinity(None, &one).and_then(|()| sched_setaffinity(None, all));
+        if let Some(place) = self.of(number) {
+            keep_at(place);
+        }
     }
+
+    /// Keeps the thread that makes the others where it is.
+    fn stay(&self) {
+        if self.allowed.is_some() {
+            keep_at(self.own);
+        }
+    }
+}
+
+/// Keeps the calling thread on this processor.
+fn keep_at(processor: usize) {
+    let mut one = CpuSet::new();
+    one.set(processor);
+    let (Ok(()) | Err(_)) = sched_setaffinity(None, &one);
 }
 
 #[cfg(test)]
@@ -122,6 +157,7 @@ mod tests {
         };
         let requests: Vec<Request<'_>> = names.iter().map(|name| request(name)).collect();
         let looked = AtomicUsize::new(0);
+        let places = sched_getaffinity(None).unwrap();
         let found = of_all(&paths, &requests, |request, sources| {
             looked.fetch_add(1, Relaxed);
             (
@@ -130,6 +166,8 @@ mod tests {
             )
         });
         assert_eq!(looked.into_inner(), names.len());
+        // Whoever asks may go on wherever it could go before.
+        assert!(places == sched_getaffinity(None).unwrap());
         for (n, (name, text)) in found.iter().enumerate() {
             assert_eq!((name, text), (&names[n], &format!("[env]\nN = {n}\n")));
         }
@@ -150,13 +188,6 @@ mod tests {
             [0, 1, 2].map(|number| places.of(number)),
             [Some(1), Some(5), None]
         );
-        // Afterwards a thread may go where it could go before.
-        let before = sched_getaffinity(None).unwrap();
-        let after = thread::spawn(|| {
-            Places::new().go(0);
-            sched_getaffinity(None).unwrap()
-        });
-        assert!(before == after.join().unwrap());
     }
 
     #[test]
