@@ -111,6 +111,13 @@ pub struct Fault {
     pub chain: Vec<Step>,
 }
 
+impl Fault {
+    /// Whether a name that the value itself refers to is not there.
+    fn is_unknown_here(&self) -> bool {
+        self.chain.len() == 1 && matches!(self.kind, FaultKind::Unknown(_))
+    }
+}
+
 /// A step of a chain: the value, and the reference in it that leads on.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Step {
@@ -233,6 +240,8 @@ impl<'a> Interpolator<'a> {
                 Ok(Part::Name(name, range)) => match self.refer(name, || here(range.clone())) {
                     Ok(Some(found)) => text.push_str(&found.text),
                     Ok(None) => text.push_str(&word[range]),
+                    // What only splitting made look like a reference need not be one.
+                    Err(Some(fault)) if !fault.is_unknown_here() => return Err(Some(fault)),
                     Err(_) => return Ok(word.to_owned()),
                 },
                 Err(_) => return Ok(word.to_owned()),
@@ -335,15 +344,16 @@ impl<'a> Interpolator<'a> {
         here: &impl Fn(Range<usize>) -> Step,
     ) -> Result<Resolved, Failure> {
         let first = template.as_first();
-        let is_first = first.is_none();
         let mut resolved = Resolved {
             as_first: first.is_some(),
             ..Resolved::default()
         };
-        for (at, (name, range)) in template.names().enumerate() {
-            let found = self.refer(name, || here(range.clone()))?;
-            resolved.as_first &= found.is_some_and(|found| template.is_as_first(at, found));
-            resolved.take_note(name, found);
+        if first.is_some() {
+            for (at, (name, range)) in template.names().enumerate() {
+                let found = self.refer(name, || here(range.clone()))?;
+                resolved.as_first &= found.is_some_and(|found| template.is_as_first(at, found));
+                resolved.take_note(name, found);
+            }
         }
         if let (true, Some((text, shown))) = (resolved.as_first, first) {
             self.spend(raw.len(), text.len(), here)?;
@@ -356,20 +366,16 @@ impl<'a> Interpolator<'a> {
         let mut resolved = self.replaced(raw, here)?;
         self.spend(raw.len(), resolved.text.len(), here)?;
         resolved.shown = printable(resolved.shown);
-        if is_first && resolved.missing.is_empty() {
-            let inputs = template.names().map(|(name, _)| self.known(name));
-            let inputs: Option<Vec<_>> = inputs.collect();
-            resolved.as_first = inputs.is_some_and(|inputs| template.keep(&resolved, inputs));
+        if template.is_new() && resolved.missing.is_empty() {
+            let inputs = template.names().filter_map(|(name, _)| self.known(name));
+            resolved.as_first = template.keep(&resolved, inputs);
         }
         Ok(resolved)
     }
 
-    /// What a name stands for, if that was found out, and what of it may be printed.
-    fn known(&self, name: &str) -> Option<(Str, Str)> {
-        match &self.names.get(name)?.done {
-            Some(Some(found)) => Some((found.text.clone(), found.shown.clone())),
-            _ => None,
-        }
+    /// What a name stands for, if that was found out.
+    fn known(&self, name: &str) -> Option<&Resolved> {
+        self.names.get(name)?.done.as_ref()?.as_deref()
     }
 
     /// `raw` with something replaced, passwords of URLs not masked yet; `here` makes the step that a

@@ -7,15 +7,16 @@ use std::sync::OnceLock;
 use super::{Part, Resolved, parts};
 use crate::text::Str;
 
-/// How long what is kept of a value may be, in bytes: a text can have many of them.
+/// How much may be kept of a value, in bytes: a text can have many of them.
 const MAX_KEPT: usize = 512;
 
 /// A value with names in it, and what it was when it was first put together.
 #[derive(Debug)]
 pub struct Template {
     /// The names, and where they stand in the value.
-    names: Vec<(Str, Range<usize>)>,
-    first: OnceLock<First>,
+    names: Box<[(Str, Range<usize>)]>,
+    /// Nothing in it: that was too much to keep.
+    first: OnceLock<Option<First>>,
     /// Set once that what it was first is of its type.
     is_of_type: OnceLock<()>,
 }
@@ -23,7 +24,7 @@ pub struct Template {
 #[derive(Debug)]
 struct First {
     /// What each name stood for: the text, and what of it may be printed.
-    inputs: Vec<(Str, Str)>,
+    inputs: Box<[(Str, Str)]>,
     text: Str,
     shown: Str,
 }
@@ -38,46 +39,51 @@ impl Template {
             }
         }
         (!names.is_empty()).then(|| Template {
-            names,
+            names: names.into(),
             first: OnceLock::new(),
             is_of_type: OnceLock::new(),
         })
     }
 
     /// The names in it, in order, and where they stand in it.
-    pub(super) fn names(&self) -> impl Iterator<Item = (&Str, &Range<usize>)> {
+    pub(super) fn names(&self) -> impl Iterator<Item = (&Str, &Range<usize>)> + Clone {
         self.names.iter().map(|(name, range)| (name, range))
     }
 
     /// Whether the name at this place stands for the same as at first.
     pub(super) fn is_as_first(&self, at: usize, found: &Resolved) -> bool {
-        let first = self.first.get().and_then(|first| first.inputs.get(at));
-        first.is_some_and(|(text, shown)| *text == found.text && *shown == found.shown)
+        let first = self.first.get().and_then(Option::as_ref);
+        let input = first.and_then(|first| first.inputs.get(at));
+        input.is_some_and(|(text, shown)| *text == found.text && *shown == found.shown)
+    }
+
+    /// Whether nothing was found out about it yet.
+    pub(super) fn is_new(&self) -> bool {
+        self.first.get().is_none()
     }
 
     /// What it was at first: the text, and what of it may be printed.
     pub(super) fn as_first(&self) -> Option<(Str, Str)> {
-        let first = self.first.get()?;
+        let first = self.first.get()?.as_ref()?;
         Some((first.text.clone(), first.shown.clone()))
     }
 
-    /// Keeps what it is now, if it is the first time and not too long; `inputs` is what its names stand
-    /// for. Whether it is as at first from now on.
-    pub(super) fn keep(&self, resolved: &Resolved, inputs: Vec<(Str, Str)>) -> bool {
-        let length = |(text, shown): &(Str, Str)| text.len() + shown.len();
-        let own = resolved.text.len() + resolved.shown.len();
-        if inputs.iter().map(length).sum::<usize>() + own > MAX_KEPT {
-            return false;
-        }
-        // Copies, for these may be parts of long texts.
-        let copy =
-            |(text, shown): &(Str, Str)| (Str::from(text.as_str()), Str::from(shown.as_str()));
-        let first = First {
-            inputs: inputs.iter().map(copy).collect(),
+    /// Keeps what it is now, the first time, unless it is too much; `inputs` is what its names stand for.
+    /// Whether it is as at first from now on.
+    pub(super) fn keep<'a>(
+        &self,
+        resolved: &Resolved,
+        inputs: impl Iterator<Item = &'a Resolved> + Clone,
+    ) -> bool {
+        let length = |one: &Resolved| one.text.len() + one.shown.len() + size_of::<(Str, Str)>();
+        let all = inputs.clone().map(length).sum::<usize>() + length(resolved);
+        let first = (all <= MAX_KEPT).then(|| First {
+            inputs: inputs.map(copy).collect(),
             text: resolved.text.clone(),
             shown: resolved.shown.clone(),
-        };
-        self.first.set(first).is_ok()
+        });
+        let is_kept = first.is_some();
+        self.first.set(first).is_ok() && is_kept
     }
 
     /// Whether the value that it was at first is known to be of its type.
@@ -89,4 +95,14 @@ impl Template {
     pub(crate) fn settle_type(&self) {
         self.is_of_type.get_or_init(|| ());
     }
+}
+
+/// A copy of what may be a part of a long text.
+fn copy(input: &Resolved) -> (Str, Str) {
+    let text = Str::from(input.text.as_str());
+    let shown = match input.shown == input.text {
+        true => text.clone(),
+        false => Str::from(input.shown.as_str()),
+    };
+    (text, shown)
 }

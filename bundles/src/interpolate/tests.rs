@@ -175,15 +175,21 @@ fn a_common_value_is_as_first_while_its_names_stand_for_the_same() {
 #[test]
 fn a_common_value_that_is_long_or_not_all_known_is_not_kept() {
     let raw = Str::from("%(A)");
-    let template = Template::of(&raw).unwrap();
     let long = "x".repeat(2000);
-    for value in [&long, "%(B)", "1", "1"] {
-        let pairs = [("A", value)];
-        let mut names = interpolator(&pairs).lenient(true);
-        let found = names.common_value(&raw, Some(&template)).unwrap();
-        assert_eq!(found.text, *value);
-        assert_eq!(found.is_as_first(), *value == *"1");
-        assert_eq!(found.missing.is_empty(), *value != *"%(B)");
+    // Too long the first time: nothing is kept from then on.
+    for (values, as_first) in [
+        ([long.as_str(), "1", "1"], [false, false, false]),
+        (["%(B)", "1", "1"], [false, true, true]),
+    ] {
+        let template = Template::of(&raw).unwrap();
+        for (value, as_first) in values.into_iter().zip(as_first) {
+            let pairs = [("A", value)];
+            let mut names = interpolator(&pairs).lenient(true);
+            let found = names.common_value(&raw, Some(&template)).unwrap();
+            assert_eq!(found.text, *value);
+            assert_eq!(found.is_as_first(), as_first);
+            assert_eq!(found.missing.is_empty(), *value != *"%(B)");
+        }
     }
     assert!(Template::of(&Str::from("100%")).is_none());
     assert!(Template::of(&Str::from("%(A")).is_none());
@@ -198,6 +204,9 @@ fn a_word_is_replaced_and_counts() {
     for as_written in ["%(D)", "%(A"] {
         assert_eq!(names.word(as_written).unwrap(), as_written);
     }
+    let mut circle = interpolator(&[("A", "%(A)")]);
+    let fault = circle.word("%(A)").unwrap_err().unwrap();
+    assert_eq!(fault.kind, FaultKind::Cycle("A".to_owned()));
     let fault = names.word("%(A)%(A)%(A)").unwrap_err().unwrap();
     assert_eq!(fault.kind, FaultKind::TooLong);
     let mut words = 0;

@@ -111,8 +111,10 @@ impl Places {
     /// The processor of the thread `number`, counted from 0 without the one that makes the others.
     fn of(&self, number: usize) -> Option<usize> {
         let allowed = self.allowed.as_ref()?;
-        let mut others = (0..CpuSet::MAX_CPU).filter(|at| *at != self.own && allowed.is_set(*at));
-        others.nth(number)
+        // From the next one on, so that the first of all does not get the work of everybody.
+        let after = self.own.saturating_add(1)..CpuSet::MAX_CPU;
+        let others = after.chain(0..self.own.min(CpuSet::MAX_CPU));
+        others.filter(|at| allowed.is_set(*at)).nth(number)
     }
 
     /// Takes the calling thread to its place.
@@ -124,7 +126,8 @@ impl Places {
 
     /// Keeps the thread that makes the others where it is.
     fn stay(&self) {
-        if self.allowed.is_some() {
+        let allowed = self.allowed.as_ref();
+        if allowed.is_some_and(|all| self.own < CpuSet::MAX_CPU && all.is_set(self.own)) {
             keep_at(self.own);
         }
     }
@@ -186,7 +189,7 @@ mod tests {
         };
         assert_eq!(
             [0, 1, 2].map(|number| places.of(number)),
-            [Some(1), Some(5), None]
+            [Some(5), Some(1), None]
         );
     }
 

@@ -226,7 +226,11 @@ impl<'a> Finisher<'a> {
             match interpolator.word(word) {
                 Ok(replaced) => *word = replaced,
                 Err(fault) => {
-                    if let Some(fault) = fault {
+                    if let Some(mut fault) = fault {
+                        // Where the word stands in the value is not known.
+                        if let Some(step) = fault.chain.first_mut() {
+                            step.range = 0..written.text.text.len();
+                        }
                         self.fault(section, slot, written, &fault, interpolator);
                     }
                     return None;

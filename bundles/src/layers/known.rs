@@ -23,7 +23,7 @@ use crate::redact;
 use crate::text::Str;
 
 /// How long all texts that a reader keeps may be together, in bytes. Understood they take up to some
-/// fifty times as much.
+/// hundred times as much.
 const MAX_KEPT: usize = 256 * 1024;
 
 /// What a text says.
