@@ -230,7 +230,8 @@ impl<'a> Interpolator<'a> {
     /// An argument word of a value that was resolved, in which what is no reference stays as it is.
     ///
     /// # Errors
-    /// It, or all values together, would be too long.
+    /// It, or all values together, would be too long; and what is wrong with a name in it that nothing
+    /// else refers to.
     pub(crate) fn word(&mut self, word: &str) -> Result<String, Failure> {
         let here = |range| Step { name: None, range };
         let mut text = String::with_capacity(word.len());

@@ -1,6 +1,5 @@
 //! The layers of many instances: whoever looks at all of them shares the work among the processors.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::thread::{self, Scope, ScopedJoinHandle};
 
@@ -63,11 +62,13 @@ fn by_threads<'scope, T: Send + 'scope>(
     others: usize,
     work: &'scope (impl Fn() -> Vec<T> + Sync),
 ) -> Vec<T> {
-    let places = Arc::new(Places::new());
+    let places = Places::new();
     let spawn = |number| {
-        let places = Arc::clone(&places);
+        let place = places.of(number);
         let work = move || {
-            places.go(number);
+            if let Some(place) = place {
+                keep_at(place);
+            }
             work()
         };
         let thread = thread::Builder::new().spawn_scoped(scope, work).ok();
@@ -115,13 +116,6 @@ impl Places {
         let after = self.own.saturating_add(1)..CpuSet::MAX_CPU;
         let others = after.chain(0..self.own.min(CpuSet::MAX_CPU));
         others.filter(|at| allowed.is_set(*at)).nth(number)
-    }
-
-    /// Takes the calling thread to its place.
-    fn go(&self, number: usize) {
-        if let Some(place) = self.of(number) {
-            keep_at(place);
-        }
     }
 
     /// Keeps the thread that makes the others where it is.
